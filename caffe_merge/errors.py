@@ -1,0 +1,53 @@
+"""The errors that caffe_merge raises: one base class, one line of text, where in the file."""
+
+from typing import Optional
+
+
+class CaffeMergeError(Exception):
+    """Base of every error a caller of caffe_merge should expect; its text is one line."""
+
+
+class TextError(CaffeMergeError, ValueError):
+    """A prototxt that cannot be read: ``file:line:column: what was expected``."""
+
+    def __init__(self, path: str, line: int, column: int, message: str) -> None:
+        super().__init__(f"{path}:{line}:{column}: {message}")
+        self.path = path
+        self.line = line
+        self.column = column
+
+
+class WeightsError(CaffeMergeError, ValueError):
+    """A caffemodel that cannot be read, or a blob that does not fit its layer."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: Optional[str] = None,
+        layer: Optional[str] = None,
+        blob: Optional[int] = None,
+    ) -> None:
+        where = [path] if path else []
+        if layer is not None:
+            where.append(f"layer {layer!r}" + ("" if blob is None else f", blob {blob}"))
+        super().__init__(": ".join([*where, message]))
+        self.path = path
+        self.layer = layer
+        self.blob = blob
+
+
+class NetError(CaffeMergeError, ValueError):
+    """A net that Caffe would not build: a bottom nobody produces, a top named twice."""
+
+
+class FileError(CaffeMergeError, OSError):
+    """A file that cannot be opened, read or put in place."""
+
+
+class ValidationError(CaffeMergeError):
+    """The merged pair could not be judged, or does not compute what the old pair did."""
+
+
+class UsageError(CaffeMergeError, ValueError):
+    """Flags or arguments that do not make sense."""
