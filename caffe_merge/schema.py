@@ -5,12 +5,13 @@ default pool: pycaffe registers a ``caffe.proto`` there, and two of them abort t
 """
 
 import os
-from typing import Any
+from typing import Any, Dict, List
 
 from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-__all__ = ["LayerParameter", "Message", "NetParameter"]
+__all__ = ["LayerParameter", "Message", "NetParameter", "changed_fields", "is_repeated"]
 
 
 def _load_pool() -> descriptor_pool.DescriptorPool:
@@ -30,9 +31,29 @@ def _message_class(pool: descriptor_pool.DescriptorPool, name: str) -> Any:
     descriptor = pool.FindMessageTypeByName(name)
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)  # protobuf < 4.22
+    old: Any = message_factory.MessageFactory(pool)  # protobuf < 4.22
+    return old.GetPrototype(descriptor)
 
 
 _POOL = _load_pool()
 NetParameter = _message_class(_POOL, "caffe.NetParameter")
 LayerParameter = _message_class(_POOL, "caffe.LayerParameter")
+
+
+def is_repeated(field: Any) -> bool:
+    """Whether a field is repeated (new protobuf drops ``label``, 3.20 has nothing else)."""
+    repeated = getattr(field, "is_repeated", None)
+    return bool(field.label == field.LABEL_REPEATED if repeated is None else repeated)
+
+
+def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
+    """The fields in which two messages of one type differ, by number."""
+    before: Dict[int, Any] = {field.number: value for field, value in old.ListFields()}
+    after: Dict[int, Any] = {field.number: value for field, value in new.ListFields()}
+    fields: List[Any] = sorted(new.DESCRIPTOR.fields, key=lambda field: int(field.number))
+    return [
+        field
+        for field in fields
+        if before.get(field.number) != after.get(field.number)
+        or (field.number in before) != (field.number in after)
+    ]

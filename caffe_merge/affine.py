@@ -1,0 +1,182 @@
+"""Which layers are one affine map per channel at inference, and which map that is.
+
+``affine`` answers with an Affine, or with a Refusal that says what makes the layer something else;
+None means that the type is none of these. What a layer of unknown parameters does is not guessed.
+"""
+
+from typing import Callable, Dict, Optional, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.errors import WeightsError
+from caffe_merge.fold import Affine, Vector, batch_norm
+from caffe_merge.layer import Layer
+from caffe_merge.text.values import parse_bool
+from caffe_merge.weights.blobs import Blob
+
+
+class Refusal(str):
+    """Why a rewrite does not apply: a sentence without a subject, about the layer at hand."""
+
+
+Answer = Union[Affine, Refusal, None]
+
+# Fields of forks that change nothing at inference, by layer type.
+HARMLESS: Dict[str, Tuple[str, ...]] = {
+    "Dropout": (
+        "dropout_param.scale_train",
+        "dropout_param.sample_weights_test",
+        "dropout_param.engine",
+        "dropout_param.random_seed",
+        "dropout_param.sqrt_scale",
+    ),
+}
+
+
+def unknown_fields(layer: Layer) -> Optional[Refusal]:
+    """Why the layer's effect is not known, if its own parameters have fields of a fork."""
+    harmless = HARMLESS.get(layer.type, ())
+    odd = [name for name in layer.extra if "." in name and name not in harmless]
+    if odd:
+        return Refusal(f"{odd[0]} is a fork's field, whose effect is not known")
+    return None
+
+
+def affine(layer: Layer, rank: Optional[int]) -> Answer:
+    """The affine map that ``layer`` is; ``rank`` is its bottom's number of axes, None if unknown.
+
+    Raises WeightsError where its values are not finite or a variance is negative.
+    """
+    rule = _RULES.get(layer.type)
+    if rule is None:
+        return None
+    if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
+        if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
+            what = "factor" if layer.type == "Scale" else "summand"
+            return Refusal(f"its {what} is another blob, {layer.param.bottom[1]!r}")
+        return Refusal("it has not one bottom and one top")
+    odd = unknown_fields(layer)
+    return odd if odd is not None else rule(layer, rank)
+
+
+def _batch_norm(layer: Layer, rank: Optional[int]) -> Answer:
+    param = layer.param.batch_norm_param
+    if param.HasField("use_global_stats"):
+        if not param.use_global_stats:
+            return Refusal("use_global_stats is false: it normalises by each batch's statistics")
+    elif layer.trains:
+        return Refusal("its phase is TRAIN: it normalises by each batch's statistics")
+    if not layer.blobs:
+        return _no_blobs(layer)
+    mean, variance, factor = (_values(layer, number).reshape(-1) for number in range(3))
+    scale = float(factor[0]) if len(factor) == 1 else float("nan")
+    if (variance * (np.sign(scale) or 1.0) < 0).any():
+        worst = float(np.min(variance))
+        raise WeightsError(f"found a negative variance, {worst:g}", layer=layer.name, blob=1)
+    with np.errstate(all="ignore"):
+        result = batch_norm(mean, variance, scale, float(param.eps))
+    if not (np.isfinite(result.scale).all() and np.isfinite(result.shift).all()):
+        raise WeightsError(
+            f"expected finite multipliers, found a variance of 0 with eps {param.eps:g}",
+            layer=layer.name,
+            blob=1,
+        )
+    return result
+
+
+def factor_is_zero(layer: Layer) -> bool:
+    """Whether a BatchNorm's stored factor is 0: Caffe then takes mean and variance as 0."""
+    return bool(len(layer.blobs) == 3 and not layer.blobs[2].float64().any())
+
+
+def _scale(layer: Layer, rank: Optional[int]) -> Answer:
+    if not layer.blobs:
+        return _no_blobs(layer)
+    param = layer.param.scale_param
+    factor = _values(layer, 0)
+    axis = _channel_axis(layer.blobs[0], param.axis, rank)
+    if isinstance(axis, Refusal):
+        return axis
+    shift = _values(layer, 1) if param.bias_term else np.zeros(factor.shape)
+    return _vectors(factor, shift, axis)
+
+
+def _bias(layer: Layer, rank: Optional[int]) -> Answer:
+    if not layer.blobs:
+        return _no_blobs(layer)
+    shift = _values(layer, 0)
+    axis = _channel_axis(layer.blobs[0], layer.param.bias_param.axis, rank)
+    if isinstance(axis, Refusal):
+        return axis
+    return _vectors(np.ones(shift.shape), shift, axis)
+
+
+def _power(layer: Layer, rank: Optional[int]) -> Answer:
+    param = layer.param.power_param
+    if param.power != 1:
+        return Refusal(f"its power is {param.power:g}, not 1")
+    return Affine(np.array(float(param.scale)), np.array(float(param.shift)))
+
+
+def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
+    """``scale_train: false`` of some forks: nothing in training, times 1 - ratio at test time."""
+    odd = random_dropout(layer)
+    if odd is not None:
+        return odd
+    if parse_bool(layer.extra.get("dropout_param.scale_train", "true")) is not False:
+        return None
+    ratio = float(layer.param.dropout_param.dropout_ratio)
+    return Affine(np.array(1.0 - ratio), np.array(0.0))
+
+
+def random_dropout(layer: Layer) -> Optional[Refusal]:
+    """Why a Dropout still drops at inference, if it does."""
+    if layer.trains:
+        return Refusal("its phase is TRAIN: it drops at inference too")
+    if parse_bool(layer.extra.get("dropout_param.sample_weights_test", "false")) is not False:
+        return Refusal("sample_weights_test is true: it drops at inference too")
+    return None
+
+
+_RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
+    "BatchNorm": _batch_norm,
+    "Scale": _scale,
+    "Bias": _bias,
+    "Power": _power,
+    "Dropout": _dropout,
+}
+
+
+def _no_blobs(layer: Layer) -> Refusal:
+    return Refusal("the file has no weights for it")
+
+
+def _values(layer: Layer, number: int) -> Vector:
+    values = layer.blobs[number].float64()
+    if not np.isfinite(values).all():
+        bad = values[~np.isfinite(values)].flat[0]
+        raise WeightsError(f"expected finite values, found {bad}", layer=layer.name, blob=number)
+    return values
+
+
+def _channel_axis(blob: Blob, axis: int, rank: Optional[int]) -> Union[int, Refusal, None]:
+    """The one axis of the bottom along which ``blob`` varies; None if it is a single value.
+
+    ``axis`` is the layer's parameter: where the blob's first axis lies on the bottom.
+    """
+    if axis < 0 and rank is None:
+        return Refusal(f"its axis is {axis} and the rank of its bottom is not known")
+    start = axis + (rank or 0) if axis < 0 else axis
+    wide = [start + number for number, dim in enumerate(blob.shape) if dim != 1]
+    if len(wide) > 1:
+        return Refusal(f"it varies along axes {wide}, not along one")
+    if wide:
+        return wide[0]
+    # A single value, of one channel or of all: the same thing for a map per channel.
+    return None
+
+
+def _vectors(scale: Vector, shift: Vector, axis: Optional[int]) -> Affine:
+    if axis is None:
+        return Affine(scale.reshape(()), shift.reshape(()))
+    return Affine(scale.reshape(-1), shift.reshape(-1), axis)

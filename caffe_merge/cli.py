@@ -1,0 +1,339 @@
+"""The command line: flags to calls, errors to one line on stderr and an exit status.
+
+0 done; 1 the merged pair failed validation; 2 bad usage or bad input.
+"""
+
+import argparse
+import os
+import sys
+from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Sequence
+
+from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+
+OK, FAILED, BAD = 0, 1, 2
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """``caffe-merge``: the commands merge, plan, validate and inspect."""
+    parser = _Parser(prog="caffe-merge", description=__doc_top__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (describe, options, action) in _COMMANDS.items():
+        sub = commands.add_parser(name, help=describe, description=describe)
+        options(sub)
+        sub.set_defaults(action=action)
+    return _run(parser, arguments)
+
+
+def merge_bn(arguments: Optional[Sequence[str]] = None) -> int:
+    """``merge_bn.py``: the command merge under the name its users know."""
+    parser = _Parser(prog="merge_bn.py", description=_COMMANDS["merge"][0])
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    _merge_options(parser)
+    parser.set_defaults(action=_merge)
+    return _run(parser, arguments)
+
+
+__doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pair, and proves it."
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) -> int:
+    verbose = False
+    try:
+        options = parser.parse_args(arguments)
+        verbose = getattr(options, "verbose", False)
+        action: Callable[[argparse.Namespace], int] = options.action
+        status = action(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD
+    except KeyboardInterrupt:
+        return _fail(parser.prog, "interrupted", 130)
+    except CaffeMergeError as error:
+        if verbose:
+            _traceback()
+        return _fail(parser.prog, str(error), FAILED if isinstance(error, ValidationError) else BAD)
+    except Exception as error:  # the edge: a bug of ours is one line too, unless -v
+        if verbose:
+            _traceback()
+        kind = type(error).__name__
+        return _fail(parser.prog, f"internal error, please report it: {kind}: {error}", BAD)
+
+
+def _fail(program: str, message: str, status: int) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"{program}: error: {line}\n".encode(errors="backslashreplace").decode())
+    return status
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    return metadata.version("caffe_merge")
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        text = line + "\n"
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+# -- flags ------------------------------------------------------------------------------------
+
+
+def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True) -> None:
+    add = parser.add_argument
+    add("--model", required=True, metavar="P", help="the prototxt")
+    add("--weights", required=weights_required, metavar="W", help="the caffemodel")
+    add("--phase", choices=("TEST", "TRAIN"), default="TEST", help="the net's phase (TEST)")
+    add("--level", type=int, default=0, metavar="N", help="the net's level (0)")
+    add("--stage", action="append", default=[], metavar="S", help="a stage of the net; repeatable")
+    add(
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="BLOB=1,3,224,224",
+        help="shape of a blob that the text gives no shape for, or another one to validate at",
+    )
+    add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
+
+
+def _output_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output-model", metavar="P", help="default: <stem>_merged.prototxt beside the input")
+    add("--output-weights", metavar="W", help="default: <stem>_merged.caffemodel beside the input")
+
+
+def _rewrite_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--only", action="append", default=[], metavar="PASS", help="run this pass; repeatable")
+    add("--skip", action="append", default=[], metavar="PASS", help="leave it out; repeatable")
+    add(
+        "--keep", action="append", default=[], metavar="LAYER", help="leave it as it is; repeatable"
+    )
+    add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")
+    add("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _engine_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--limit", type=float, metavar="E", help="the largest error, relative to a blob's largest")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the inputs (0)")
+    add("--input-scale", type=float, metavar="S", help="standard deviation of the inputs")
+    add(
+        "--input",
+        action="append",
+        default=[],
+        metavar="BLOB=FILE.npy",
+        help="an input of your own instead of noise; repeatable",
+    )
+    add("--caffe-python", metavar="PYTHON", help="the interpreter with Caffe, for pycaffe")
+
+
+def _merge_options(parser: argparse.ArgumentParser) -> None:
+    _pair_options(parser)
+    _output_options(parser)
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    parser.add_argument(
+        "--validate",
+        choices=("reference", "pycaffe", "none"),
+        default="reference",
+        help="the engine that must find the new pair equivalent before it is put in place",
+    )
+    _rewrite_options(parser)
+    _engine_options(parser)
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    _pair_options(parser)
+    _rewrite_options(parser)
+
+
+def _validate_options(parser: argparse.ArgumentParser) -> None:
+    _pair_options(parser)
+    _output_options(parser)
+    parser.add_argument(
+        "--engine", choices=("reference", "pycaffe"), default="reference", help="(reference)"
+    )
+    _engine_options(parser)
+
+
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    _pair_options(parser, weights_required=False)
+
+
+# -- commands ---------------------------------------------------------------------------------
+
+
+def _state(options: argparse.Namespace) -> Any:
+    from caffe_merge.state import TEST, TRAIN, State
+
+    return State(TRAIN if options.phase == "TRAIN" else TEST, options.level, options.stage)
+
+
+def _shapes(options: argparse.Namespace) -> Dict[str, Any]:
+    if not options.input_shape:
+        return {}
+    from caffe_merge.validation.inputs import parse_shapes
+
+    return dict(parse_shapes(options.input_shape))
+
+
+def _conversion(options: argparse.Namespace) -> Any:
+    from caffe_merge.convert import Options
+    from caffe_merge.files import default_output
+
+    return Options(
+        model=options.model,
+        weights=options.weights,
+        output_model=getattr(options, "output_model", None) or default_output(options.model),
+        output_weights=getattr(options, "output_weights", None) or default_output(options.weights),
+        force=getattr(options, "force", False),
+        only=tuple(options.only),
+        skip=tuple(options.skip),
+        keep=tuple(options.keep),
+        state=_state(options),
+        input_shapes=_shapes(options),
+        report=options.report,
+    )
+
+
+def _judging(options: argparse.Namespace) -> Dict[str, Any]:
+    """Keyword arguments of caffe_merge.validation.validate."""
+    from caffe_merge.validation.inputs import load_files
+
+    return {
+        "limit": options.limit,
+        "seed": options.seed,
+        "scale": options.input_scale,
+        "shapes": _shapes(options),
+        "files": load_files(options.input),
+        "caffe_python": options.caffe_python,
+        "progress": _bar("validating", getattr(options, "quiet", False)),
+    }
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from caffe_merge import console
+    from caffe_merge.convert import NONE, convert, write_report
+
+    judging = {} if options.validate == NONE else _judging(options)
+    conversion = _conversion(options)
+    result = convert(conversion, options.validate, engine_options=judging)
+    if conversion.report is not None:
+        write_report(result.report, conversion.report)
+    if not options.quiet:
+        _print(console.summary(result.report, result.comparison, options.verbose))
+        if result.ok:
+            _print([f"written: {conversion.output_model}, {conversion.output_weights}"])
+    if not result.ok:
+        raise ValidationError(f"the merged pair was not put in place: {_reason(result.comparison)}")
+    return OK
+
+
+def _reason(comparison: Any) -> str:
+    return f"validation by {comparison.engine} {comparison.status}: {comparison.reason}"
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from caffe_merge import console, files
+    from caffe_merge.convert import plan, write_report
+
+    conversion = _conversion(options)
+    if conversion.report is not None:
+        files.check_outputs((conversion.model, conversion.weights), (conversion.report,), False)
+    _, report = plan(conversion)
+    if conversion.report is not None:
+        write_report(report, conversion.report)
+    if not options.quiet:
+        _print(console.plan(report, options.verbose))
+    return OK
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from caffe_merge import validation
+    from caffe_merge.files import default_output
+
+    after = (
+        options.output_model or default_output(options.model),
+        options.output_weights or default_output(options.weights),
+    )
+    before = (options.model, options.weights)
+    comparison = validation.validate(before, after, options.engine, **_judging(options))
+    _print(comparison.summary().splitlines())
+    if options.verbose:
+        _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)
+    if not comparison.ok:
+        raise ValidationError(_reason(comparison))
+    return OK
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from caffe_merge import console, join
+    from caffe_merge.graph import Graph
+    from caffe_merge.net import load
+
+    shapes = _shapes(options)
+    net = load(options.model, options.weights, _state(options), shapes)
+    graph = Graph(net.layers, shapes)
+    _print(console.inspect(graph, join.parameter_counts(net.layers, shapes)))
+    return OK
+
+
+def _bar(title: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
+    """A progress bar on stderr; None where that is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    bar: List[Any] = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        if not bar:
+            bar.append(tqdm(total=total, desc=title, unit="blob", leave=False, delay=1.0))
+        bar[0].update(done - bar[0].n)
+        if done >= total:
+            bar[0].close()
+
+    return progress
+
+
+_COMMANDS: Dict[str, Any] = {
+    "merge": (
+        "Merge BatchNorm, Scale and what else is linear at inference into the layers before.",
+        _merge_options,
+        _merge,
+    ),
+    "plan": ("Print what merge would do, and write nothing.", _plan_options, _plan),
+    "validate": (
+        "Run two pairs on the same inputs and compare every blob that both have.",
+        _validate_options,
+        _validate,
+    ),
+    "inspect": (
+        "Print the net as a table: layer, type, output shape, parameters, multiply-adds.",
+        _inspect_options,
+        _inspect,
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""One whole conversion: load, merge, write beside the targets, validate, put in place."""
+
+import os
+import time
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from caffe_merge import files
+from caffe_merge.errors import UsageError
+from caffe_merge.merging import Progress, merge
+from caffe_merge.net import Net, load
+from caffe_merge.report import Report
+from caffe_merge.saving import write
+from caffe_merge.shapes import Shape
+from caffe_merge.state import State
+
+NONE = "none"  # the engine that validates nothing
+
+
+class Options(NamedTuple):
+    """What to merge, and how; every command that merges has these."""
+
+    model: str
+    weights: str
+    output_model: str
+    output_weights: str
+    force: bool = False
+    only: Tuple[str, ...] = ()
+    skip: Tuple[str, ...] = ()
+    keep: Tuple[str, ...] = ()
+    state: Optional[State] = None
+    input_shapes: Optional[Mapping[str, Shape]] = None
+    report: Optional[str] = None
+
+
+class Result(NamedTuple):
+    """The report of a conversion, and the comparison if the pair was validated."""
+
+    report: Report
+    comparison: Optional[Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the pair was put in place."""
+        return self.comparison is None or bool(self.comparison.ok)
+
+
+def plan(options: Options, progress: Optional[Progress] = None) -> "Tuple[Net, Report]":
+    """All that ``convert`` does up to writing: the merged net in memory, and its report."""
+    start = time.perf_counter()
+    net = load(options.model, options.weights, options.state, options.input_shapes)
+    report = merge(
+        net,
+        only=options.only,
+        skip=options.skip,
+        keep=options.keep,
+        input_shapes=options.input_shapes,
+        progress=progress,
+    )
+    report.extra["files"] = {
+        "model": options.model,
+        "weights": options.weights,
+        "model_bytes": os.path.getsize(options.model),
+        "weights_bytes": net.index.size if net.index else 0,
+    }
+    report.extra["seconds"] = {"merge": time.perf_counter() - start}
+    return net, report
+
+
+def convert(
+    options: Options,
+    engine: str = "reference",
+    *,
+    engine_options: Optional[Dict[str, Any]] = None,
+    progress: Optional[Progress] = None,
+) -> Result:
+    """Merge a pair into a new one. Nothing is put in place unless ``engine`` finds it equivalent.
+
+    ``engine`` is that of caffe_merge.validation, or "none"; ``engine_options`` go to its
+    ``validate``. Raises UsageError before anything is read where an output would overwrite
+    something.
+    """
+    outputs: Sequence[str] = [options.output_model, options.output_weights]
+    if options.report is not None:
+        outputs = [*outputs, options.report]
+    files.check_outputs((options.model, options.weights), tuple(outputs), options.force)
+    net, report = plan(options, progress)
+    comparison = None
+    start = time.perf_counter()
+    # The prototxt comes last: one that is there has its weights.
+    with files.Replacement(options.output_weights, options.output_model) as pair:
+        write(net, pair)
+        sizes = [os.path.getsize(part) for part in pair.parts]
+        report.extra["files"].update(
+            output_model=options.output_model,
+            output_weights=options.output_weights,
+            output_model_bytes=sizes[1],
+            output_weights_bytes=sizes[0],
+        )
+        report.extra["seconds"]["write"] = time.perf_counter() - start
+        if engine != NONE:
+            start = time.perf_counter()
+            comparison = _validate(options, pair.parts, engine, engine_options or {})
+            report.extra["seconds"]["validate"] = time.perf_counter() - start
+        report.extra["validation"] = comparison.to_json() if comparison is not None else None
+        result = Result(report, comparison)
+        if result.ok:
+            start = time.perf_counter()
+            pair.commit()
+            report.extra["seconds"]["put in place"] = time.perf_counter() - start
+    return result
+
+
+def _validate(
+    options: Options, parts: Tuple[str, ...], engine: str, engine_options: Dict[str, Any]
+) -> Any:
+    from caffe_merge import validation  # with its processes: only for those who validate
+
+    if engine not in validation.ENGINES:
+        known = ", ".join([*validation.ENGINES, NONE])
+        raise UsageError(f"no engine is called {engine!r}; there are {known}")
+    before = (options.model, options.weights)
+    after = (parts[1], parts[0])
+    return validation.validate(before, after, engine, **engine_options)
+
+
+def write_report(report: Report, path: str) -> None:
+    """Write the report as JSON, whole or not at all."""
+    import json
+
+    text = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    with files.Replacement(path) as place:
+        place.handles[0].write(text.encode("utf-8", "backslashreplace") + b"\n")
+        place.commit()

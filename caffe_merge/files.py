@@ -1,0 +1,227 @@
+"""Opening files that may be anything, and putting a pair of files in place both or neither."""
+
+import contextlib
+import os
+from types import TracebackType
+from typing import BinaryIO, List, Optional, Tuple, Type
+
+from caffe_merge.errors import FileError, TextError, UsageError, WeightsError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: two runs on one output are not told apart there
+    fcntl = None  # type: ignore[assignment]
+
+MAX_TEXT = 32 << 20
+_SNIFFED = 512
+
+
+def read_text(path: str) -> bytes:
+    """The bytes of a prototxt; an error where the file is missing or plainly something else."""
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(_SNIFFED)
+            _reject_text(path, head)
+            data = head + handle.read(MAX_TEXT)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    if len(data) > MAX_TEXT:
+        raise TextError(path, 1, 1, f"expected a prototxt of at most {MAX_TEXT >> 20} MB")
+    return data
+
+
+def _reject_text(path: str, head: bytes) -> None:
+    kind = _foreign(head)
+    if kind is None and (b"\0" in head or _control_share(head) > 0.05):
+        kind = "binary data; is this the caffemodel?"
+    if kind is not None:
+        raise TextError(path, 1, 1, f"expected a prototxt, found {kind}")
+
+
+def reject_weights(path: str) -> None:
+    """Raise where the file at ``path`` is plainly not a caffemodel."""
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(_SNIFFED)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    kind = _foreign(head)
+    if not head:
+        kind = "an empty file"
+    elif head.startswith(b"\x89HDF\r\n\x1a\n"):
+        kind = "an HDF5 file"
+    elif head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf")):
+        kind = "an archive: unpack it first"
+    elif kind is None and _control_share(head) == 0 and b"\n" in head:
+        kind = "text; is this the prototxt?"
+    if kind is not None:
+        raise WeightsError(f"expected a caffemodel, found {kind}", path=path)
+
+
+def _foreign(head: bytes) -> Optional[str]:
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: fetch the file itself with `git lfs pull`"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page: the download saved a page, not the file"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "UTF-16 text: save it as UTF-8"
+    return None
+
+
+def _control_share(head: bytes) -> float:
+    control = sum(1 for byte in head if byte < 32 and byte not in b"\t\n\v\f\r")
+    return control / max(len(head), 1)
+
+
+def default_output(path: str) -> str:
+    """``x.prototxt`` -> ``x_merged.prototxt``, beside the input; all of the stem is kept."""
+    stem, extension = os.path.splitext(path)
+    if stem.endswith(".caffemodel"):  # x.caffemodel.h5
+        stem, inner = os.path.splitext(stem)
+        extension = inner + extension
+    return f"{stem}_merged{extension}"
+
+
+def check_outputs(inputs: Tuple[str, ...], outputs: Tuple[str, ...], force: bool) -> None:
+    """Refuse an output that is an input, is another output, or exists (without ``force``)."""
+    for number, output in enumerate(outputs):
+        for other in inputs:
+            if _same_file(output, other):
+                raise UsageError(f"{output}: the output would overwrite the input {other}")
+        if any(_same_file(output, other) for other in outputs[:number]):
+            raise UsageError(f"{output}: both outputs have this name")
+        if os.path.isdir(output):
+            raise UsageError(f"{output}: the output is a folder")
+        if os.path.lexists(output) and not force:
+            raise UsageError(f"{output}: exists already; --force replaces it")
+
+
+def _same_file(one: str, other: str) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+class Replacement:
+    """New contents for several paths, which appear complete under their names: all or none.
+
+    Each is written to ``.<name>.part`` beside its target. ``commit`` syncs and renames them in the
+    order given, so the last one's presence promises the others. A target that is replaced is first
+    moved to ``.<name>.old``, last one first; any failure moves it back. A process killed in
+    between leaves files with such names and no last target; the next run writes over them.
+    """
+
+    def __init__(self, *targets: str) -> None:
+        self.targets = targets
+        self.handles: List[BinaryIO] = []
+
+    @property
+    def parts(self) -> Tuple[str, ...]:
+        """The paths that are being written."""
+        return tuple(_hidden(target, "part") for target in self.targets)
+
+    def __enter__(self) -> "Replacement":
+        try:
+            for part in self.parts:
+                self.handles.append(_open_locked(part))
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._discard()
+        if isinstance(error, OSError) and not isinstance(error, FileError):
+            raise FileError(f"{error.filename or self.targets[0]}: {error.strerror}") from None
+
+    def flush(self) -> None:
+        """Make what was written visible to other processes."""
+        for handle in self.handles:
+            handle.flush()
+
+    def commit(self) -> None:
+        """Put every file in place."""
+        for handle in self.handles:
+            handle.flush()
+            os.fsync(handle.fileno())
+        saved: List[str] = []
+        placed: List[str] = []
+        try:
+            for target in reversed(self.targets):
+                if os.path.lexists(target):
+                    os.replace(target, _hidden(target, "old"))
+                    saved.append(target)
+            for target, part in zip(self.targets, self.parts):
+                os.replace(part, target)
+                placed.append(target)
+        except BaseException:
+            for target in placed:
+                os.unlink(target)
+            for target in reversed(saved):
+                os.replace(_hidden(target, "old"), target)
+            raise
+        for folder in {os.path.dirname(os.path.abspath(target)) for target in self.targets}:
+            _sync_folder(folder)
+        for target in saved:
+            os.unlink(_hidden(target, "old"))
+
+    def _discard(self) -> None:
+        for handle, part in zip(self.handles, self.parts):
+            with contextlib.suppress(OSError):
+                if os.path.lexists(part) and _is_ours(handle, part):
+                    os.unlink(part)
+            # On a full disk what is buffered cannot be written, nor need it be.
+            with contextlib.suppress(OSError):
+                handle.close()
+        self.handles = []
+
+
+def _hidden(target: str, suffix: str) -> str:
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".{name}.{suffix}")
+
+
+def _is_ours(handle: BinaryIO, path: str) -> bool:
+    here, there = os.fstat(handle.fileno()), os.stat(path)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _open_locked(path: str) -> BinaryIO:
+    """Open ``path`` for writing, empty, unless another live run has it open."""
+    while True:
+        handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_ours(handle, path):  # not renamed by its owner since it was opened
+                handle.truncate(0)
+                return handle
+        except BlockingIOError:
+            handle.close()
+            raise FileError(f"{path}: another run is writing this output") from None
+        except FileNotFoundError:
+            pass
+        handle.close()
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the renames durable, where the system lets a folder be synced."""
+    try:
+        descriptor = os.open(folder or ".", os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

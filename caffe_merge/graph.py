@@ -1,0 +1,177 @@
+"""The graph: every write of a blob is a version with one producer and its readers.
+
+Caffe names blobs, and in-place layers write a name again; the graph resolves names once, so passes
+compare versions and never names. Names are kept as what they are for: the interface. A version
+that nobody reads is a net output, and a net input is what a layer without bottoms produces; both
+keep their names for ever.
+"""
+
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from caffe_merge.errors import NetError
+from caffe_merge.join import shared_blobs, top_shapes
+from caffe_merge.layer import Layer
+from caffe_merge.shapes import Shape
+
+
+class Version:
+    """One write of a blob: its name, the layer and top that make it, the layers that read it."""
+
+    __slots__ = ("name", "producer", "readers", "shape", "top")
+
+    def __init__(self, name: str, producer: Layer, top: int) -> None:
+        self.name = name
+        self.shape: Optional[Shape] = None
+        self.producer = producer
+        self.top = top
+        self.readers: List[Tuple[Layer, int]] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.name!r} of {self.producer.name!r}>"
+
+    @property
+    def rank(self) -> Optional[int]:
+        """Its number of axes, None if that cannot be told."""
+        return None if self.shape is None else len(self.shape)
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it is a net output: nobody reads it."""
+        return not self.readers
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it comes from outside: its layer has no bottoms."""
+        return not self.producer.param.bottom
+
+    @property
+    def reader(self) -> Optional[Layer]:
+        """Its only reader; None if it has none or several."""
+        return self.readers[0][0] if len(self.readers) == 1 else None
+
+
+class Graph:
+    """Blob versions of the layers of a net, in net order."""
+
+    def __init__(
+        self, layers: Sequence[Layer], input_shapes: Optional[Mapping[str, Shape]] = None
+    ) -> None:
+        """Resolve names. Raises NetError where Caffe would not build the net (net.cpp).
+
+        With ``input_shapes`` (blob name -> shape; may be empty) versions get their shapes.
+        """
+        self.layers: List[Layer] = list(layers)
+        self._resolve()
+        if input_shapes is not None:
+            for layer, shapes in zip(self.layers, top_shapes(self.layers, input_shapes)):
+                for version, shape in zip(self.tops[layer], shapes):
+                    version.shape = shape
+
+    def _resolve(self) -> None:
+        self.bottoms: Dict[Layer, List[Version]] = {}
+        self.tops: Dict[Layer, List[Version]] = {}
+        current: Dict[str, Version] = {}
+        for layer in self.layers:
+            bottoms = []
+            for number, name in enumerate(layer.param.bottom):
+                version = current.get(name)
+                if version is None:
+                    raise NetError(
+                        f"layer {layer.name!r}: bottom {name!r} is the top of no layer before it"
+                    )
+                version.readers.append((layer, number))
+                bottoms.append(version)
+            tops = []
+            for number, name in enumerate(layer.param.top):
+                in_place = number < len(bottoms) and layer.param.bottom[number] == name
+                if name in current and not in_place:
+                    raise NetError(
+                        f"layer {layer.name!r}: top {name!r} is a top of layer "
+                        f"{current[name].producer.name!r} already, and not written in place"
+                    )
+                current[name] = Version(name, layer, number)
+                tops.append(current[name])
+            self.bottoms[layer] = bottoms
+            self.tops[layer] = tops
+
+    @property
+    def outputs(self) -> List[Version]:
+        """The net outputs, in net order."""
+        return [
+            version for layer in self.layers for version in self.tops[layer] if version.is_output
+        ]
+
+    def sharers(self) -> Dict[Layer, List[Layer]]:
+        """For each layer that shares a blob by ``param { name }``, the layers it shares with."""
+        out: Dict[Layer, List[Layer]] = {}
+        for group in shared_blobs(self.layers).values():
+            for layer, _ in group:
+                others = [other for other, _ in group if other is not layer]
+                if others:
+                    out.setdefault(layer, []).extend(others)
+        return out
+
+    # -- edits, by the editor only --------------------------------------------------------
+
+    def why_not_bypass(self, layer: Layer) -> Optional[str]:
+        """Why ``layer`` (one bottom, its tops all equal to it) cannot go; None if it can."""
+        outputs = [version for version in self.tops[layer] if version.is_output]
+        bottom = self.bottoms[layer][0]
+        if len(outputs) > 1:
+            return f"its {len(outputs)} net outputs could not all keep their names"
+        if not outputs or outputs[0].name == bottom.name:
+            return None
+        if bottom.is_input:
+            return "it joins a net input to a net output, and both keep their names"
+        return None
+
+    def bypass(self, layer: Layer) -> None:
+        """Take ``layer`` out: readers of its tops read its bottom instead.
+
+        The two versions become one, under one of their names: that of the top if it is a net
+        output or the layer was the bottom's only reader and did not follow in-place writers.
+        """
+        bottom = self.bottoms[layer][0]
+        bottom.readers = [(reader, n) for reader, n in bottom.readers if reader is not layer]
+        tops = self.tops[layer]
+        outputs = [top for top in tops if top.is_output]
+        name = bottom.name
+        if outputs:
+            name = outputs[0].name
+        elif not bottom.readers and len(tops) == 1 and self._may_rename(bottom):
+            name = tops[0].name
+        for top in tops:
+            for reader, number in top.readers:
+                self.bottoms[reader][number] = bottom
+                bottom.readers.append((reader, number))
+        self.layers.remove(layer)
+        del self.bottoms[layer], self.tops[layer]
+        self._rename(bottom, name)
+
+    def _may_rename(self, version: Version) -> bool:
+        """Whether the name is the version's own: no input, no write in place of another."""
+        producer = version.producer
+        in_place = any(bottom.name == version.name for bottom in self.bottoms[producer])
+        return not (version.is_input or in_place)
+
+    def _rename(self, version: Version, name: str) -> None:
+        version.name = name
+        version.producer.param.top[version.top] = name
+        for reader, number in version.readers:
+            reader.param.bottom[number] = name
+
+    def check(self) -> None:
+        """Raise AssertionError unless resolving the names anew gives this very graph."""
+        fresh = Graph(self.layers)
+        for layer in self.layers:
+            for mine, theirs in (
+                (self.bottoms[layer], fresh.bottoms[layer]),
+                (self.tops[layer], fresh.tops[layer]),
+            ):
+                same = [(v.name, v.producer, v.top) for v in mine]
+                if same != [(v.name, v.producer, v.top) for v in theirs]:
+                    raise AssertionError(f"{layer!r} reads or writes {theirs}, meant {mine}")
+        for layer in self.layers:
+            for mine_, theirs_ in zip(self.tops[layer], fresh.tops[layer]):
+                if set(mine_.readers) != set(theirs_.readers):
+                    raise AssertionError(f"{mine_} is read by {theirs_.readers}")

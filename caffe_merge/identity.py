@@ -1,0 +1,97 @@
+"""Which layers give out what they are given, at inference.
+
+``identity`` answers True, or a Refusal where the type suggests it and a parameter forbids it, or
+False. Only what is certain counts: a layer with fields of a fork is never one.
+"""
+
+from typing import Callable, Dict, Union
+
+import numpy as np
+
+from caffe_merge.affine import Refusal, affine, random_dropout, unknown_fields
+from caffe_merge.fold import Affine
+from caffe_merge.graph import Graph
+from caffe_merge.layer import Layer
+
+Answer = Union[bool, Refusal]
+
+
+def identity(graph: Graph, layer: Layer) -> Answer:
+    """Whether every top of ``layer`` (of one bottom) equals its bottom."""
+    if len(layer.param.bottom) != 1 or not layer.param.top:
+        return False
+    rule = _RULES.get(layer.type)
+    if rule is None or (len(layer.param.top) > 1 and layer.type != "Split"):
+        return False
+    odd = unknown_fields(layer)
+    return odd if odd is not None else rule(graph, layer)
+
+
+def _always(graph: Graph, layer: Layer) -> Answer:
+    return True
+
+
+def _dropout(graph: Graph, layer: Layer) -> Answer:
+    odd = random_dropout(layer)
+    if odd is not None:
+        return odd
+    return affine(layer, None) is None or _unit(graph, layer)
+
+
+def _unit(graph: Graph, layer: Layer) -> Answer:
+    """Scale, Bias and Power that multiply by 1 and add 0."""
+    answer = affine(layer, graph.bottoms[layer][0].rank)
+    return isinstance(answer, Affine) and bool(
+        (answer.scale == 1).all() and (answer.shift == 0).all()
+    )
+
+
+def _eltwise(graph: Graph, layer: Layer) -> Answer:
+    param = layer.param.eltwise_param
+    return param.operation != 1 or all(factor == 1 for factor in param.coeff)
+
+
+def _pooling(graph: Graph, layer: Layer) -> Answer:
+    param = layer.param.pooling_param
+    kernel = (param.kernel_h, param.kernel_w) if param.HasField("kernel_h") else param.kernel_size
+    stride = (param.stride_h, param.stride_w) if param.HasField("stride_h") else param.stride
+    plain = not (param.global_pooling or param.pad or param.pad_h or param.pad_w)
+    return plain and kernel in (1, (1, 1)) and stride in (1, (1, 1))
+
+
+def _relu(graph: Graph, layer: Layer) -> Answer:
+    return bool(layer.param.relu_param.negative_slope == 1)
+
+
+def _prelu(graph: Graph, layer: Layer) -> Answer:
+    return bool(layer.blobs) and bool((np.asarray(layer.blobs[0].float64()) == 1).all())
+
+
+def _reshape(graph: Graph, layer: Layer) -> Answer:
+    """Every axis copied: true whatever size the net is run at."""
+    param = layer.param.reshape_param
+    rank = graph.bottoms[layer][0].rank
+    copied = len(param.shape.dim) > 0 and not any(param.shape.dim)
+    return copied and param.axis == 0 and param.num_axes == -1 and len(param.shape.dim) == rank
+
+
+def _flatten(graph: Graph, layer: Layer) -> Answer:
+    param = layer.param.flatten_param
+    return graph.bottoms[layer][0].rank == 2 and param.axis == 1 and param.end_axis in (-1, 1)
+
+
+_RULES: Dict[str, Callable[[Graph, Layer], Answer]] = {
+    "Bias": _unit,
+    "Concat": _always,
+    "Dropout": _dropout,
+    "Eltwise": _eltwise,
+    "Flatten": _flatten,
+    "PReLU": _prelu,
+    "Pooling": _pooling,
+    "Power": _unit,
+    "ReLU": _relu,
+    "Reshape": _reshape,
+    "Scale": _unit,
+    "Slice": _always,
+    "Split": _always,
+}

@@ -1,0 +1,241 @@
+"""Joins text and weights by layer name, as Net::CopyTrainedLayersFrom does (net.cpp).
+
+Where Caffe would abort, a WeightsError names layer and blob; where it would run on without a word
+(weights that no layer takes, layers that the file has no weights for), a Note says so.
+"""
+
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from caffe_merge import shapes
+from caffe_merge.errors import WeightsError
+from caffe_merge.fillers import fill
+from caffe_merge.layer import Layer, Note
+from caffe_merge.shapes import BlobShape, Shape
+from caffe_merge.weights.blobs import Blob, Dense, Stored
+from caffe_merge.weights.index import Index, LayerRecord
+
+MAX_FILLED = 1 << 26  # values made from fillers; more is not a net but an attack
+
+
+def weights(
+    layers: Sequence[Layer],
+    all_layers: Sequence[Layer],
+    index: Optional[Index],
+    notes: List[Note],
+    input_shapes: Mapping[str, Shape],
+) -> None:
+    """Give every layer its blobs: from the file, else from fillers where they are deterministic.
+
+    ``all_layers`` include those that the state leaves out: their weights are nobody's surplus.
+    """
+    by_name = index.by_name() if index else {}
+    path = index.path if index else None
+    taken = set()
+    for layer, bottoms, _ in _propagate(layers, input_shapes):
+        record = by_name.get(layer.name) if layer.name not in taken else None
+        taken.add(layer.name)
+        wanted = None if layer.extra else shapes.blobs(layer.param, bottoms)
+        if record is not None and (record.blobs or not wanted):
+            layer.record = record
+            layer.load_blobs(_fit(layer, record, wanted, path))
+        elif wanted:
+            _fill(layer, wanted, notes, index is not None)
+    _share(layers)
+    if index is not None:
+        _note_surplus(index, taken, all_layers, notes)
+
+
+def top_shapes(
+    layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
+) -> Iterator[List[Optional[Shape]]]:
+    """The shapes of each layer's tops in turn, None where they cannot be told."""
+    for layer, _, tops in _propagate(layers, input_shapes):
+        yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
+
+
+def parameter_counts(
+    layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
+) -> List[Optional[int]]:
+    """The number of values in each layer's blobs, loaded or not; None where it cannot be told."""
+    counts: List[Optional[int]] = []
+    for layer, bottoms, _ in _propagate(layers, input_shapes):
+        wanted = None if layer.extra else shapes.blobs(layer.param, bottoms)
+        dims = [shape for shape in wanted or [] if shape is not None and None not in shape]
+        if layer.blobs or not layer.missing:
+            counts.append(layer.parameters)
+        elif wanted is None or len(dims) != len(wanted):
+            counts.append(None)
+        else:
+            counts.append(sum(_product(tuple(d for d in dim if d is not None)) for dim in dims))
+    return counts
+
+
+def _propagate(
+    layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
+) -> Iterator[Tuple[Layer, List[Optional[Shape]], Sequence[Optional[Shape]]]]:
+    """Each layer with the shapes of its bottoms and tops.
+
+    ``input_shapes`` gives those of blobs that the text does not, by blob name. A layer with fields
+    of a fork may compute its shape in the fork's way: what it produces is not known.
+    """
+    known: Dict[str, Optional[Shape]] = {}
+    for layer in layers:
+        bottoms = [known.get(name) for name in layer.param.bottom]
+        tops: Sequence[Optional[Shape]] = ()
+        if not layer.extra:
+            tops = shapes.tops(layer.param, bottoms) or ()
+        if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
+            tops = [input_shapes.get(name) for name in layer.param.top]
+        yield layer, bottoms, tops
+        for number, name in enumerate(layer.param.top):
+            known[name] = tops[number] if number < len(tops) else None
+
+
+def _fit(
+    layer: Layer, record: LayerRecord, wanted: Optional[List[BlobShape]], path: Optional[str]
+) -> List[Blob]:
+    if wanted is None:
+        return list(record.blobs)
+    if len(wanted) != len(record.blobs):
+        raise WeightsError(
+            f"expected {len(wanted)} blobs for a {layer.type}, found {len(record.blobs)}",
+            path=path,
+            layer=layer.name,
+        )
+    blobs: List[Blob] = []
+    for number, (blob, shape) in enumerate(zip(record.blobs, wanted)):
+        fitted = _reshaped(blob, shape)
+        if fitted is None:
+            raise WeightsError(
+                f"expected shape {_show(shape)}, found {blob.shape}",
+                path=path,
+                layer=layer.name,
+                blob=number,
+            )
+        blobs.append(fitted)
+    return blobs
+
+
+def _reshaped(blob: Stored, wanted: BlobShape) -> Optional[Stored]:
+    """The blob under the shape Caffe wants (ShapeEquals, blob.cpp); None if it does not fit."""
+    if wanted is None:
+        return blob
+    found = blob.shape
+    if blob.legacy and len(wanted) <= 4:
+        extra = 4 - len(wanted)
+        if any(dim != 1 for dim in found[:extra]):
+            return None
+        found = found[extra:]
+    if len(found) != len(wanted):
+        return None
+    if any(want is not None and want != have for want, have in zip(wanted, found)):
+        return None
+    return blob.reshaped(found)
+
+
+def _show(shape: BlobShape) -> str:
+    dims = ["?" if dim is None else str(dim) for dim in shape or ()]
+    return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
+
+
+def _fill(layer: Layer, wanted: Sequence[BlobShape], notes: List[Note], loud: bool) -> None:
+    blobs = _filled(layer, wanted)
+    if blobs is None:
+        layer.missing = True
+        if loud:
+            text = f"the file has no weights for this {layer.type}; Caffe would run it on random"
+            notes.append(Note("missing-weights", layer.name, text + " or unknown fillers"))
+        return
+    layer.filled = True
+    layer.load_blobs(blobs)
+    if loud:
+        text = f"the file has no weights for this {layer.type}; it runs on its fillers, as in Caffe"
+        notes.append(Note("filler-weights", layer.name, text))
+
+
+def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> Optional[List[Blob]]:
+    """The blobs that Caffe's deterministic fillers would make; None if one is random or unknown."""
+    blobs: List[Blob] = []
+    for filler, shape in zip(_fillers(layer), wanted):
+        if shape is None or filler is None:
+            return None
+        dims = tuple(dim for dim in shape if dim is not None)
+        if len(dims) != len(shape) or _product(dims) > MAX_FILLED:
+            return None
+        values = fill(filler, dims)
+        if values is None:
+            return None
+        blobs.append(Dense(values))
+    return blobs if len(blobs) == len(wanted) else None
+
+
+def _product(dims: Tuple[int, ...]) -> int:
+    total = 1
+    for dim in dims:
+        total *= dim
+    return total
+
+
+def _fillers(layer: Layer) -> Sequence[object]:
+    """The fillers of a layer's blobs, in blob order."""
+    param = layer.param
+    zero = type(param.scale_param.filler)()
+    if layer.type in ("Convolution", "Deconvolution"):
+        convolution = param.convolution_param
+        return convolution.weight_filler, convolution.bias_filler
+    if layer.type == "InnerProduct":
+        return param.inner_product_param.weight_filler, param.inner_product_param.bias_filler
+    if layer.type == "BatchNorm":
+        return zero, zero, zero
+    if layer.type == "Scale":
+        scale = param.scale_param
+        one = type(zero)(type="constant", value=1)
+        factor = [scale.filler if scale.HasField("filler") else one]
+        return [*(factor if len(param.bottom) == 1 else []), scale.bias_filler]
+    if layer.type == "Bias":
+        return (param.bias_param.filler,)
+    if layer.type == "PReLU":
+        slope = type(zero)(type="constant", value=0.25)
+        return (param.prelu_param.filler if param.prelu_param.HasField("filler") else slope,)
+    return ()
+
+
+def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
+    """The blobs under each non-empty ``param { name }``, in net order."""
+    groups: Dict[str, List[Tuple[Layer, int]]] = {}
+    for layer in layers:
+        for number, spec in enumerate(layer.param.param):
+            if spec.name:
+                groups.setdefault(spec.name, []).append((layer, number))
+    return groups
+
+
+def _share(layers: Sequence[Layer]) -> None:
+    """Layers that share a blob run on one copy: the one that the file gives last."""
+    for group in shared_blobs(layers).values():
+        owners = [(layer, n) for layer, n in group if layer.record and n < len(layer.blobs)]
+        if len(owners) < 2:
+            continue
+        last, number = max(owners, key=lambda owner: owner[0].record.at)  # type: ignore[union-attr]
+        winner = last.blobs[number]
+        for layer, n in owners:
+            blob = layer.blobs[n]
+            if blob is not winner and isinstance(winner, Stored) and blob.shape == winner.shape:
+                blobs = list(layer.blobs)
+                blobs[n] = winner
+                layer.load_blobs(blobs)
+
+
+def _note_surplus(
+    index: Index, taken: "set[str]", all_layers: Sequence[Layer], notes: List[Note]
+) -> None:
+    known = taken | {layer.name for layer in all_layers}
+    seen: Dict[str, LayerRecord] = {}
+    for record in index.layers:
+        if record.name in seen and record.name in taken:
+            text = "the file has weights of this name twice; Caffe takes the last, and so do we"
+            notes.append(Note("duplicate-weights", record.name, text))
+        seen[record.name] = record
+        if record.blobs and record.name not in known:
+            text = "the file has weights for it, the text has no such layer; left out"
+            notes.append(Note("surplus-weights", record.name, text))

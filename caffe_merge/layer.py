@@ -1,0 +1,76 @@
+"""One layer of a net: its typed parameters, its blobs, and what is known of both."""
+
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+from caffe_merge.schema import LayerParameter
+from caffe_merge.state import TRAIN
+from caffe_merge.weights.blobs import Blob, count
+
+
+class Note(NamedTuple):
+    """Something met on loading that the user should know, ``layer`` empty if it is the net's."""
+
+    kind: str
+    layer: str
+    text: str
+
+
+class Layer:
+    """A layer. ``param`` and ``blobs`` are what passes edit; the rest says where they came from.
+
+    param     the LayerParameter, edited in place or replaced
+    original  the LayerParameter as read; None for a layer that a pass made
+    blobs     the values the layer runs on, in Caffe's order; empty where they are not known
+    loaded    ``blobs`` as loaded, to tell whether they changed
+    extra     the fields of its text that the schema does not know: dotted name -> scalar's text
+    filled    its blobs are made by its fillers, the file has none
+    missing   it wants blobs that the file has not, and its fillers are random (or not known)
+    implicit  it stands for net-level ``input`` fields and has no text of its own
+    sources   the names of layers merged into it
+    """
+
+    __slots__ = (
+        "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
+        "param", "record", "sources",
+    )  # fmt: skip
+
+    def __init__(self, param: Any, active: bool = True, implicit: bool = False) -> None:
+        self.param = param
+        self.original: Optional[Any] = LayerParameter()
+        self.original.CopyFrom(param)
+        self.active = active
+        self.implicit = implicit
+        self.blobs: Tuple[Blob, ...] = ()
+        self.loaded: Tuple[Blob, ...] = ()
+        self.record: Optional[Any] = None
+        self.extra: Dict[str, str] = {}
+        self.filled = False
+        self.missing = False
+        self.sources: Tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The layer's name; Caffe lets several layers have one name."""
+        return str(self.param.name)
+
+    @property
+    def type(self) -> str:
+        """The type string."""
+        return str(self.param.type)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the layer's own ``phase`` makes it behave as in training."""
+        return bool(self.param.HasField("phase") and self.param.phase == TRAIN)
+
+    @property
+    def parameters(self) -> int:
+        """The number of values in its blobs."""
+        return sum(count(blob.shape) for blob in self.blobs)
+
+    def load_blobs(self, blobs: Sequence[Blob]) -> None:
+        """Set the blobs that the files give it."""
+        self.blobs = self.loaded = tuple(blobs)

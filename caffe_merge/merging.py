@@ -1,0 +1,125 @@
+"""Runs the passes on a net: find, prove, apply, check; to a fixed point."""
+
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+
+from caffe_merge.affine import factor_is_zero
+from caffe_merge.errors import UsageError
+from caffe_merge.graph import Graph
+from caffe_merge.layer import Layer, Note
+from caffe_merge.net import Net
+from caffe_merge.passes import PASSES
+from caffe_merge.passes.base import Pass, Refused, Rewrite
+from caffe_merge.proof import prove
+from caffe_merge.report import Refusal, Report
+from caffe_merge.shapes import Shape
+
+Progress = Callable[[str, int, int], None]  # pass name, rewrites done, rewrites found
+
+
+def merge(
+    net: Net,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    input_shapes: Optional[Mapping[str, Shape]] = None,
+    progress: Optional[Progress] = None,
+) -> Report:
+    """Rewrite ``net`` in place; the report names every change and every refusal.
+
+    ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are. Raises
+    UsageError for a name that is none, NetError for a net that Caffe would not build, WeightsError
+    where a value is not finite or a variance negative.
+    """
+    passes = _chosen(net, only, skip, frozenset(keep))
+    graph = Graph(net.layers, input_shapes or {})
+    report = Report(net, graph)
+    for layer in net.layers:
+        if layer.type == "BatchNorm" and factor_is_zero(layer):
+            text = "its scale factor is 0: Caffe takes its mean and variance as 0, and so do we"
+            report.notes.append(Note("zero-factor", layer.name, text))
+    editor = _Editor(net, graph, report, progress)
+    while True:
+        done = len(report.changes)
+        editor.refusals.clear()
+        for one in passes:
+            editor.run(one)
+        if len(report.changes) == done:
+            break
+    report.finish(graph, editor.refusals)
+    return report
+
+
+def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], keep: FrozenSet[str]) -> List[Pass]:
+    known = [one.name for one in PASSES]
+    for name in (*only, *skip):
+        if name not in known:
+            raise UsageError(f"no pass is called {name!r}; there are {', '.join(known)}")
+    names = {layer.name for layer in net.layers}
+    for name in sorted(keep - names):
+        raise UsageError(f"--keep {name}: the net has no layer of this name")
+    return [one(keep) for one in PASSES if (not only or one.name in only) and one.name not in skip]
+
+
+class _Editor:
+    """Applies rewrites and writes them down; the only place that changes a net."""
+
+    def __init__(
+        self, net: Net, graph: Graph, report: Report, progress: Optional[Progress]
+    ) -> None:
+        self.net = net
+        self.graph = graph
+        self.report = report
+        self.progress = progress
+        self.refusals: Dict[Layer, List[Refusal]] = {}
+        self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], str] = {}
+
+    def run(self, one: Pass) -> None:
+        """Find what ``one`` would do, and do what can be proved."""
+        found = one.find(self.graph)
+        rewrites = [item for item in found if isinstance(item, Rewrite)]
+        for item in found:
+            if isinstance(item, Refused):
+                self._refuse(one, item.layer, item.reason)
+        touched: Set[Layer] = set()
+        for number, rewrite in enumerate(rewrites):
+            if self.progress is not None:
+                self.progress(one.name, number, len(rewrites))
+            self._try(one, rewrite)
+            touched.update(rewrite.path)
+        if touched:
+            self.graph.check()
+
+    def _try(self, one: Pass, rewrite: Rewrite) -> None:
+        reason = self.disproved.get((one.name, rewrite.path))
+        if reason is None:
+            reason = prove(rewrite.path, rewrite.changes, self._rank(rewrite))
+            if reason is not None:
+                reason = f"the proof failed: {reason}"
+                self.disproved[one.name, rewrite.path] = reason
+        if reason is None:
+            for layer in rewrite.removed:  # an earlier rewrite may have brought an input nearer
+                reason = reason or self.graph.why_not_bypass(layer)
+        if reason is not None:
+            for layer in rewrite.path:
+                self._refuse(one, layer, reason)
+            return
+        self._apply(one, rewrite)
+
+    def _rank(self, rewrite: Rewrite) -> Optional[int]:
+        return self.graph.bottoms[rewrite.path[0]][0].rank
+
+    def _apply(self, one: Pass, rewrite: Rewrite) -> None:
+        names = [layer.name for layer in rewrite.path]
+        for layer, (param, blobs) in rewrite.changes.items():
+            layer.param = param
+            layer.blobs = blobs
+            layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
+        for layer in rewrite.removed:
+            self.graph.bypass(layer)
+            self.net.all_layers.remove(layer)
+        self.report.add(one.name, rewrite)
+
+    def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
+        refusal = Refusal(one.name, layer.name, layer.type, reason)
+        self.refusals.setdefault(layer, []).append(refusal)

@@ -1,0 +1,137 @@
+"""A Net: the layers of a prototxt, each with its typed view, its place in the text, its blobs.
+
+``load`` reads both files; ``save`` (caffe_merge.saving) writes them back with the changes made.
+"""
+
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from caffe_merge import join
+from caffe_merge.errors import NetError
+from caffe_merge.files import read_text, reject_weights
+from caffe_merge.layer import Layer, Note
+from caffe_merge.schema import LayerParameter, NetParameter
+from caffe_merge.shapes import Shape
+from caffe_merge.state import State
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.view import View
+from caffe_merge.weights.index import Index, open_index
+
+
+class Place(NamedTuple):
+    """Where a layer stands in its document."""
+
+    field: Field
+    element: int
+
+    @property
+    def block(self) -> Value:
+        """The layer's own block."""
+        return self.field.values[self.element]
+
+
+class Net:
+    """Text, weights and layers of one model.
+
+    ``all_layers`` are in file order, those that the state leaves out included; ``layers`` are the
+    ones in the net. Passes edit ``layer.param`` and ``layer.blobs``; nothing else is written.
+    """
+
+    def __init__(self, document: Document, index: Optional[Index], state: State) -> None:
+        self.document = document
+        self.index = index
+        self.state = state
+        self.notes: List[Note] = []
+        self.places: Dict[Layer, Place] = {}
+        self.message = NetParameter()
+        self.all_layers: List[Layer] = self._read()
+        self.loaded: Tuple[Layer, ...] = tuple(self.all_layers)
+
+    @property
+    def name(self) -> str:
+        """The net's own name, perhaps empty."""
+        return str(self.message.name)
+
+    @property
+    def layers(self) -> List[Layer]:
+        """The layers in the net, in order."""
+        return [layer for layer in self.all_layers if layer.active]
+
+    def _read(self) -> List[Layer]:
+        view = View(self.document)
+        rest = [field for field in self.document.fields if field.name != "layer"]
+        view.read(rest, self.message)
+        if self.message.layers:
+            field = next(field for field in rest if field.name == "layers")
+            self.document.fail(field.start, "the V1 format (`layers`) is not read yet")
+        layers = self._inputs()
+        for unknown in view.unknown:
+            self.note_unknown("", unknown.name, unknown.at)
+        for field in self.document.fields:
+            if field.name != "layer":
+                continue
+            for element, value in enumerate(field.values):
+                if value.fields is None:
+                    self.document.fail(value.start, "expected a { block } for 'layer'")
+                view.unknown = []
+                param = LayerParameter()
+                view.read(value.fields, param)
+                layer = Layer(param, self.state.includes(param))
+                self.places[layer] = Place(field, element)
+                for unknown in view.unknown:
+                    layer.extra[unknown.name] = unknown.source
+                    self.note_unknown(layer.name, unknown.name, unknown.at)
+                layers.append(layer)
+        return layers
+
+    def note_unknown(self, layer: str, name: str, at: int) -> None:
+        """Report a field that the schema does not know."""
+        line, column = self.document.place(at)
+        text = f"{line}:{column}: {name} is not a field of BVLC Caffe; kept as it is"
+        self.notes.append(Note("unknown-field", layer, text))
+
+    def _inputs(self) -> List[Layer]:
+        """The Input layer that the net's own ``input`` fields stand for (upgrade_proto.cpp)."""
+        message = self.message
+        if not message.input:
+            return []
+        param = LayerParameter(name="input", type="Input", top=message.input)
+        count = len(message.input)
+        if message.input_shape:
+            if len(message.input_shape) != count:
+                raise NetError(
+                    f"{self.document.path}: expected {count} input_shape, one for each input, "
+                    f"found {len(message.input_shape)}"
+                )
+            param.input_param.shape.MergeFrom(message.input_shape)
+        elif message.input_dim:
+            if len(message.input_dim) != 4 * count:
+                raise NetError(
+                    f"{self.document.path}: expected {4 * count} input_dim, four for each input, "
+                    f"found {len(message.input_dim)}"
+                )
+            for at in range(count):
+                param.input_param.shape.add(dim=message.input_dim[4 * at : 4 * at + 4])
+        return [Layer(param, True, implicit=True)]
+
+
+def load(
+    prototxt: str,
+    caffemodel: Optional[str],
+    state: Optional[State] = None,
+    input_shapes: Optional[Mapping[str, Shape]] = None,
+) -> Net:
+    """Read a pair. ``caffemodel`` None reads the text alone, every layer without weights.
+
+    Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
+    that Caffe would not build, FileError for a file that cannot be read.
+    """
+    document = Document(read_text(prototxt), prototxt)
+    index = None
+    if caffemodel is not None:
+        reject_weights(caffemodel)
+        index = open_index(caffemodel)
+    net = Net(document, index, state or State())
+    if not net.layers:
+        raise NetError(f"{prototxt}: no layers in it: not the text of a net")
+    join.weights(net.layers, net.all_layers, index, net.notes, input_shapes or {})
+    return net

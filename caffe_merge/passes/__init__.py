@@ -1,0 +1,14 @@
+"""The passes, in order. Run again and again until none finds anything."""
+
+from typing import Tuple, Type
+
+from caffe_merge.passes.base import Pass
+from caffe_merge.passes.drop_identity import DropIdentity
+from caffe_merge.passes.fold_affine import FoldAffine
+from caffe_merge.passes.one_scale import OneScale
+
+PASSES: Tuple[Type[Pass], ...] = (
+    DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm hides the one
+    FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
+    OneScale,  # last: what is left over
+)

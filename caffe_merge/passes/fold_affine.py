@@ -1,0 +1,46 @@
+"""fold-affine: BatchNorm, Scale, Bias and Power into the linear layer that feeds them.
+
+    x -> Convolution W, b -> BatchNorm -> Scale -> y      x -> Convolution W', b' -> y
+
+    y = scale * (W x + b) + shift         W' = scale W (along output channels)
+                                          b' = scale b + shift
+
+The run of affine layers may be of any length; Deconvolution and InnerProduct take it in likewise.
+It stays where somebody else reads the linear layer's output, or shares its weights.
+"""
+
+from typing import List
+
+from caffe_merge.graph import Graph
+from caffe_merge.linear import folded, output
+from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
+from caffe_merge.passes.runs import Run, quoted, runs
+
+
+class FoldAffine(Pass):
+    """Folds runs of affine layers backwards."""
+
+    name = "fold-affine"
+
+    def find(self, graph: Graph) -> List[Found]:
+        found: List[Found] = []
+        candidates, refused = runs(graph, self.keep)
+        for run in candidates:
+            if run.why_not is None:
+                found.append(self._rewrite(run))
+            else:
+                found += [Refused(layer, str(run.why_not)) for layer in run.layers]
+        return found + [Refused(layer, str(reason)) for layer, reason in refused]
+
+    @staticmethod
+    def _rewrite(run: Run) -> Rewrite:
+        producer = run.producer
+        target = output(producer, run.source.rank)
+        assert not isinstance(target, str)
+        param, blobs = folded(producer, run.affine.over(target.channels, target.axis))
+        return Rewrite(
+            path=(producer, *run.layers),
+            changes={producer: (param, blobs)},
+            note=f"folded into {producer.type} {producer.name!r}",
+            kept_note="took in " + quoted([layer.name for layer in run.layers]),
+        )

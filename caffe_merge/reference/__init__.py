@@ -1,0 +1,67 @@
+"""What Caffe's layers compute in the TEST phase, in numpy and float64.
+
+    forward(layer, blobs, bottoms) -> tops
+
+One function per layer type, grouped by what it does to its bottoms. Shapes are the business of
+caffe_merge.shapes, which has been asked before a layer's function runs: the functions get the top
+shapes and may rely on bottoms and blobs that fit.
+"""
+
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+
+from caffe_merge import shapes
+from caffe_merge.errors import WeightsError
+from caffe_merge.reference import activation, arrange, combine, convolution, normalise, pooling
+from caffe_merge.reference.layer import Arrays, Function, Unsupported
+
+__all__ = ["SUPPORTED", "Unsupported", "forward"]
+
+_FUNCTIONS: Dict[str, Function] = {
+    **activation.FUNCTIONS,
+    **arrange.FUNCTIONS,
+    **combine.FUNCTIONS,
+    **convolution.FUNCTIONS,
+    **normalise.FUNCTIONS,
+    **pooling.FUNCTIONS,
+}
+
+SUPPORTED = frozenset(_FUNCTIONS)
+
+
+def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
+    """The tops of ``layer`` (a LayerParameter) for float64 ``blobs`` and ``bottoms``.
+
+    A top may be a view of a bottom: nobody writes into either. Raises Unsupported for a layer
+    that cannot be computed here, NetError where the bottoms do not suit it and WeightsError where
+    the blobs do not.
+    """
+    function = _FUNCTIONS.get(layer.type)
+    if function is None:
+        raise Unsupported(layer, "no such layer here")
+    bottom_shapes = [bottom.shape for bottom in bottoms]
+    tops = shapes.tops(layer, bottom_shapes)
+    if tops is None:
+        raise Unsupported(layer, "its top shapes cannot be told")
+    blobs = _fitted(layer, blobs, bottom_shapes)
+    with np.errstate(all="ignore"):  # inf and NaN go through, as in Caffe
+        return function(layer, blobs, bottoms, tops)
+
+
+def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[shapes.Shape]) -> Arrays:
+    """``blobs`` in the shapes that ``layer`` wants; 4-D blobs of old files lose leading ones."""
+    wanted = shapes.blobs(layer, bottoms) or []
+    if [blob.shape for blob in blobs] == wanted:
+        return blobs
+    if len(blobs) != len(wanted):
+        raise WeightsError(f"expected {len(wanted)} blobs, found {len(blobs)}", layer=layer.name)
+    fitted = []
+    for index, (blob, shape) in enumerate(zip(blobs, wanted)):
+        padded = (1,) * (4 - len(shape)) + shape if shape is not None else None
+        if blob.shape not in (shape, padded):
+            raise WeightsError(
+                f"expected shape {shape}, found {blob.shape}", layer=layer.name, blob=index
+            )
+        fitted.append(blob.reshape(shape))
+    return fitted

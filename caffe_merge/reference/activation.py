@@ -1,0 +1,108 @@
+"""Functions of one value: y = f(x), the same everywhere (PReLU: per channel)."""
+
+from math import exp, log
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+
+from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported, in_training
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), in the form that cannot overflow."""
+    y: np.ndarray = np.tanh(0.5 * x)
+    y += 1
+    y *= 0.5
+    return y
+
+
+def _rectified(x: np.ndarray, slope: Any) -> np.ndarray:
+    """max(x, 0) + slope min(x, 0)."""
+    y: np.ndarray = np.maximum(x, 0) + slope * np.minimum(x, 0)
+    return y
+
+
+def _relu(layer: Any, x: np.ndarray) -> np.ndarray:
+    slope = layer.relu_param.negative_slope
+    return _rectified(x, slope) if slope else np.maximum(x, 0)
+
+
+def _elu(layer: Any, x: np.ndarray) -> np.ndarray:
+    """x, or alpha (e^x - 1) below 0."""
+    y: np.ndarray = np.maximum(x, 0) + layer.elu_param.alpha * np.expm1(np.minimum(x, 0))
+    return y
+
+
+def _power(layer: Any, x: np.ndarray) -> np.ndarray:
+    """(shift + scale x)^power; without x where power scale = 0 (power_layer.cpp)."""
+    param = layer.power_param
+    if not param.power * param.scale:
+        return np.full(x.shape, np.power(param.shift, param.power) if param.power else 1.0)
+    y: np.ndarray = x * param.scale + param.shift
+    return y if param.power == 1 else y**param.power
+
+
+def _log_base(layer: Any, base: float) -> float:
+    """ln(base), where -1 stands for e."""
+    if base == -1:
+        return 1.0
+    if base <= 0 or (base == 1 and layer.type == "Log"):
+        raise Unsupported(layer, f"base {base} has no logarithm to divide by")
+    return log(base)
+
+
+def _exp(layer: Any, x: np.ndarray) -> np.ndarray:
+    """base^(shift + scale x)."""
+    param = layer.exp_param
+    base = _log_base(layer, param.base)
+    y: np.ndarray = np.exp(base * param.scale * x) * exp(base * param.shift)
+    return y
+
+
+def _log(layer: Any, x: np.ndarray) -> np.ndarray:
+    """The logarithm to ``base`` of shift + scale x."""
+    param = layer.log_param
+    y: np.ndarray = np.log(x * param.scale + param.shift) / _log_base(layer, param.base)
+    return y
+
+
+def _dropout(layer: Any, x: np.ndarray) -> np.ndarray:
+    """Leave x alone: Caffe scales while it trains."""
+    if in_training(layer):
+        raise Unsupported(layer, "phase TRAIN drops at random")
+    return x
+
+
+_OF_ONE: Dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
+    "AbsVal": lambda layer, x: np.abs(x),
+    "BNLL": lambda layer, x: np.logaddexp(0, x),
+    "Clip": lambda layer, x: np.clip(x, layer.clip_param.min, layer.clip_param.max),
+    "Dropout": _dropout,
+    "ELU": _elu,
+    "Exp": _exp,
+    "Log": _log,
+    "Power": _power,
+    "ReLU": _relu,
+    "Sigmoid": lambda layer, x: _sigmoid(x),
+    "Swish": lambda layer, x: x * _sigmoid(layer.swish_param.beta * x),
+    "TanH": lambda layer, x: np.tanh(x),
+    "Threshold": lambda layer, x: np.where(x > layer.threshold_param.threshold, 1.0, 0.0),
+}
+
+
+def _of_one(function: Callable[[Any, np.ndarray], np.ndarray]) -> Function:
+    def forward(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+        return [function(layer, bottoms[0])]
+
+    return forward
+
+
+def _prelu(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """max(x, 0) + slope min(x, 0), a slope per channel (axis 1) or one for all."""
+    return [_rectified(bottoms[0], blobs[0].reshape(-1, *[1] * (bottoms[0].ndim - 2)))]
+
+
+FUNCTIONS: Dict[str, Function] = {
+    "PReLU": _prelu,
+    **{name: _of_one(function) for name, function in _OF_ONE.items()},
+}

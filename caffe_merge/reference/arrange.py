@@ -1,0 +1,70 @@
+"""Layers that move values and change none of them."""
+
+from itertools import accumulate
+from typing import Any, Dict, List
+
+import numpy as np
+
+from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
+from caffe_merge.shapes.geometry import canonical
+from caffe_merge.shapes.outputs import crop_offsets, old_axis
+
+
+def _concat(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = old_axis(layer, layer.concat_param, "concat_dim", bottoms[0].ndim)
+    return [np.concatenate(bottoms, axis=axis)]
+
+
+def _slice(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = old_axis(layer, layer.slice_param, "slice_dim", bottoms[0].ndim)
+    ends = list(accumulate(top[axis] for top in tops))
+    return np.split(bottoms[0], ends[:-1], axis=axis)
+
+
+def _crop(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    _, offsets = crop_offsets(layer, bottoms[0].shape)
+    return [bottoms[0][tuple(slice(o, o + size) for o, size in zip(offsets, tops[0]))]]
+
+
+def _reshaped(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    return [bottoms[0].reshape(tops[0])]
+
+
+def _split(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    return [bottoms[0]] * len(tops)
+
+
+def _tile(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = canonical(layer, layer.tile_param.axis, bottoms[0].ndim)
+    return [np.concatenate([bottoms[0]] * layer.tile_param.tiles, axis=axis)]
+
+
+def _embed(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """The row of blob 0 that each value names, + blob 1 (embed_layer.cpp)."""
+    places = bottoms[0].astype(np.int64)
+    if places.size and not 0 <= places.min() <= places.max() < len(blobs[0]):
+        raise Unsupported(layer, f"an index outside 0 to {len(blobs[0]) - 1} names no row")
+    rows = blobs[0][places]
+    return [rows + blobs[1] if len(blobs) > 1 else rows]
+
+
+def _parameter(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    return [blobs[0]]
+
+
+def _silence(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    return []
+
+
+FUNCTIONS: Dict[str, Function] = {
+    "Concat": _concat,
+    "Crop": _crop,
+    "Embed": _embed,
+    "Flatten": _reshaped,
+    "Parameter": _parameter,
+    "Reshape": _reshaped,
+    "Silence": _silence,
+    "Slice": _slice,
+    "Split": _split,
+    "Tile": _tile,
+}

@@ -1,0 +1,169 @@
+"""Convolution, Deconvolution and InnerProduct: windows gathered into columns, then one product.
+
+Memory: the columns (the "im2col" of base_conv_layer.cpp) are the kernel's volume times as large as
+the input, so they are made for a block of windows at a time: several images if they are small,
+some rows of one image if it is large.
+"""
+
+from math import prod
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from caffe_merge.reference.layer import Arrays, Function, TopShapes
+from caffe_merge.shapes.geometry import Shape, Window, canonical, convolution_window
+
+Box = Tuple[Tuple[int, int], ...]  # (start, stop) per axis
+
+_EVERY = (slice(None), slice(None))
+BLOCK = 1 << 21  # the values that one block of columns may have: 16 MB
+
+
+def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) -> np.ndarray:
+    """Convolve x (N, C, spatial) with weights (M, C / group, kernel) to y (N, M, size).
+
+    y[n, m, o] = sum of w[m, c, k] x[n, c, o stride - pad + k dilation] over k and m's group of c
+    """
+    num, channels = x.shape[:2]
+    outputs, depth = weights.shape[0], prod(weights.shape[1:])
+    group = channels // weights.shape[1]
+    matrix = weights.reshape(group, outputs // group, depth)
+    if _is_pointwise(window):
+        product: np.ndarray = np.matmul(matrix, x.reshape(num, group, depth, prod(size)))
+        return product.reshape(num, outputs, *size)
+    y: np.ndarray = np.empty((num, outputs, *size))
+    for box in _blocks((num, *size), BLOCK // max(group * depth, outputs)):
+        part = y[_within(box)]
+        windows = _windows(x, window, box)
+        columns = windows.reshape(len(part), group, depth, prod(part.shape[2:]))
+        part[...] = np.matmul(matrix, columns).reshape(part.shape)
+    return y
+
+
+def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> np.ndarray:
+    """Deconvolve x (N, C, spatial) with weights (C, M / group, kernel) to y (N, M, spatial').
+
+    The transpose of a convolution: each x[n, c, i] adds w[c, m, k] x[n, c, i] to
+    y[n, m of c's group, i stride - pad + k dilation].
+    """
+    num, channels = x.shape[:2]
+    kernel = weights.shape[2:]
+    outputs = weights.shape[1] * group
+    matrix = weights.reshape(group, channels // group, -1).swapaxes(1, 2)
+    whole = [s * (n - 1) + e for n, s, e in zip(x.shape[2:], window.stride, window.extent)]
+    y: np.ndarray = np.zeros((num, outputs, *whole))
+    for box in _blocks((num, *x.shape[2:]), BLOCK // (outputs * prod(kernel))):
+        part = x[_within(box)]
+        spatial = part.shape[2:]
+        columns = np.matmul(matrix, part.reshape(len(part), group, -1, prod(spatial)))
+        columns = columns.reshape(len(part), outputs, *kernel, *spatial)
+        for offset in np.ndindex(*kernel):
+            places = [
+                (start * s + k * d, (stop - 1) * s + k * d + 1, s)
+                for (start, stop), k, s, d in zip(box[1:], offset, window.stride, window.dilation)
+            ]
+            target = y[_within((box[0], *places))]
+            target += columns[_EVERY + offset]
+    return y[_EVERY + tuple(slice(p, n - p) for p, n in zip(window.pad, whole))]
+
+
+def _is_pointwise(window: Window) -> bool:
+    return {*window.kernel, *window.stride} <= {1} and not any(window.pad)
+
+
+def _blocks(shape: Shape, limit: int) -> Iterator[Box]:
+    """Cut a grid of ``shape`` into boxes of at most ``limit`` points, in row-major order."""
+    if not shape:
+        yield ()
+        return
+    inner = prod(shape[1:])
+    step = max(1, limit // max(inner, 1))
+    for start in range(0, shape[0], step):
+        for box in _blocks(shape[1:], limit if step == 1 else inner):
+            yield ((start, min(start + step, shape[0])), *box)
+
+
+def _within(box: Sequence[Tuple[int, ...]]) -> Tuple[slice, ...]:
+    """The index of ``box``, whose first range is of images, in an array (N, C, spatial)."""
+    images, *ranges = [slice(*span) for span in box]
+    return (images, slice(None), *ranges)
+
+
+def _windows(x: np.ndarray, window: Window, box: Box) -> np.ndarray:
+    """The windows of ``box`` (images, then output ranges) as a view (n, C, kernel, sizes).
+
+    Only the input under these windows is copied, and only if they reach into the padding.
+    """
+    inside, filled, reach = [box[0]], [(0, box[0][1] - box[0][0])], []
+    for (start, stop), length, s, p, e in zip(
+        box[1:], x.shape[2:], window.stride, window.pad, window.extent
+    ):
+        begin, end = start * s - p, (stop - 1) * s - p + e
+        low = min(max(begin, 0), length)
+        high = max(min(end, length), low)
+        inside.append((low, high))
+        filled.append((low - begin, high - begin))
+        reach.append(end - begin)
+    under = x[_within(inside)]
+    if under.shape[2:] != tuple(reach):
+        patch = np.zeros((*under.shape[:2], *reach))
+        patch[_within(filled)] = under
+        under = patch
+    steps = under.strides[2:]
+    return as_strided(
+        under,
+        (*under.shape[:2], *window.kernel, *[stop - start for start, stop in box[1:]]),
+        (
+            *under.strides[:2],
+            *[step * d for step, d in zip(steps, window.dilation)],
+            *[step * s for step, s in zip(steps, window.stride)],
+        ),
+        writeable=False,
+    )
+
+
+def _add_bias(y: np.ndarray, bias: Sequence[np.ndarray]) -> np.ndarray:
+    """Add the bias (M), if there is one, to y (N, M, ...), which is nobody else's."""
+    if bias:
+        y += bias[0].reshape(-1, *[1] * (y.ndim - 2))
+    return y
+
+
+def _batched(layer: Any, bottom: np.ndarray) -> Tuple[np.ndarray, Window]:
+    """``bottom`` as (N, C, spatial), with all axes before the channels in one, and its window."""
+    axis = canonical(layer, layer.convolution_param.axis, bottom.ndim)
+    window = convolution_window(layer, bottom.ndim - axis - 1)
+    return bottom.reshape(prod(bottom.shape[:axis]), *bottom.shape[axis:]), window
+
+
+def _convolution(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    results = []
+    for bottom, top in zip(bottoms, tops):
+        x, window = _batched(layer, bottom)
+        y = convolve(x, blobs[0], window, top[len(top) - x.ndim + 2 :])
+        results.append(_add_bias(y, blobs[1:]).reshape(top))
+    return results
+
+
+def _deconvolution(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    results = []
+    for bottom, top in zip(bottoms, tops):
+        x, window = _batched(layer, bottom)
+        y = deconvolve(x, blobs[0], window, layer.convolution_param.group)
+        results.append(_add_bias(y, blobs[1:]).reshape(top))
+    return results
+
+
+def _inner_product(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Compute y = x W^T + b, or x W + b if transpose, with x as (outer, K)."""
+    weights = blobs[0] if layer.inner_product_param.transpose else blobs[0].T
+    y = np.matmul(bottoms[0].reshape(-1, len(weights)), weights)
+    return [_add_bias(y, blobs[1:]).reshape(tops[0])]
+
+
+FUNCTIONS: Dict[str, Function] = {
+    "Convolution": _convolution,
+    "Deconvolution": _deconvolution,
+    "InnerProduct": _inner_product,
+}

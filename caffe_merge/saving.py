@@ -1,0 +1,100 @@
+"""Writes a Net back: the changes replayed on its text, its weights streamed."""
+
+from typing import BinaryIO, Dict, List, Optional, Tuple
+
+from caffe_merge.files import Replacement, check_outputs
+from caffe_merge.net import Net
+from caffe_merge.schema import NetParameter
+from caffe_merge.text.edits import Edits
+from caffe_merge.text.syntax import Document, Field, encode
+from caffe_merge.text.view import View
+from caffe_merge.weights import writer
+from caffe_merge.weights.index import LayerRecord
+
+
+def text(net: Net) -> bytes:
+    """The prototxt of ``net``: its own text, with only what changed changed."""
+    edits = Edits(net.document)
+    kept = set(net.all_layers)
+    for layer in net.loaded:
+        place = net.places.get(layer)
+        if place is None:
+            continue
+        if layer not in kept:
+            edits.remove(place.field, place.element)
+        elif layer.original is not None and layer.param != layer.original:
+            edits.update(place.block, layer.original, layer.param)
+    anchor: Optional[Field] = None
+    for layer in net.all_layers:
+        place = net.places.get(layer)
+        if place is not None:
+            anchor = place.field
+        elif layer.original is None:
+            edits.insert_after(anchor, "layer", layer.param)
+    written = edits.text()
+    _check(net, written)
+    return encode(written)
+
+
+def _check(net: Net, written: str) -> None:
+    """Read the text back: it must say what the net says, whatever odd form it is written in."""
+    document = Document(encode(written), net.document.path)
+    message = NetParameter()
+    View(document).read(document.fields, message)
+    meant = [layer.param for layer in net.all_layers if not layer.implicit]
+    if list(message.layer) != meant:
+        raise AssertionError(f"{net.document.path}: the text written differs from the net")
+
+
+def weights(net: Net, handle: BinaryIO) -> None:
+    """Stream the caffemodel of ``net`` to ``handle``."""
+    writer.write(handle, net.index, entries(net))
+
+
+def entries(net: Net) -> List[writer.Entry]:
+    """What the caffemodel holds: a record for each layer that has one or has got blobs."""
+    by_name: Dict[str, LayerRecord] = net.index.by_name() if net.index else {}
+    active = {layer.name for layer in net.layers}
+    taken = set()
+    out = []
+    for layer in net.all_layers:
+        record = layer.record
+        if not layer.active and layer.name not in active:
+            record = by_name.get(layer.name)  # of another phase: kept for it
+        elif record is None and not layer.filled and layer.name not in taken:
+            record = by_name.get(layer.name)  # without blobs: ReLU and the like
+        if record is not None and record.name in taken:
+            continue
+        changed = layer.blobs is not layer.loaded
+        if record is None and not (changed and layer.blobs):
+            continue
+        taken.add(layer.name)
+        if changed or (layer.original is not None and layer.param != layer.original):
+            blobs = layer.blobs
+            out.append(writer.Entry(layer.name, record, blobs, layer.original, layer.param))
+        else:
+            out.append(writer.Entry(layer.name, record, layer.loaded))
+    return out
+
+
+def save(
+    net: Net, prototxt: str, caffemodel: str, *, force: bool = False, source: Tuple[str, ...] = ()
+) -> None:
+    """Write a net as a pair: both files appear complete under their names, or neither does.
+
+    Raises UsageError where an output exists (without ``force``) or is an input, FileError where a
+    file cannot be written.
+    """
+    inputs = (net.document.path, *((net.index.path,) if net.index else ()), *source)
+    check_outputs(inputs, (prototxt, caffemodel), force)
+    with Replacement(caffemodel, prototxt) as pair:
+        write(net, pair)
+        pair.commit()
+
+
+def write(net: Net, pair: Replacement) -> None:
+    """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
+    written = text(net)
+    weights(net, pair.handles[0])
+    pair.handles[1].write(written)
+    pair.flush()

@@ -1,0 +1,241 @@
+"""Edits of a prototxt, each the difference of two typed views, replayed on the text.
+
+Whatever the two views agree on is not touched: the author's comments, order and spacing stay.
+New fields are written the way their neighbours are: on lines of their own with the same indent,
+or on the same line where the file is written so.
+"""
+
+import re
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from caffe_merge.schema import changed_fields, is_repeated
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.values import format_float, format_string
+
+_BLANK_OR_COMMENT = re.compile(r"[ \t\f\v]*(?:#[^\n]*)?(?=\r?\n|\Z)")
+_COMMENT_LINE = re.compile(r"[ \t]*#")
+_INDENT = re.compile(r"[ \t]*")
+
+
+class Edits:
+    """Gathers replacements of spans of one document; ``text()`` is the document with them made."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._splices: List[Tuple[int, int, str]] = []
+        text = document.text
+        self._quote = "'" if text.count("'") > text.count('"') else '"'
+        self._unit = self._detect_unit()
+
+    def text(self) -> str:
+        """The document with every edit made."""
+        parts = []
+        at = 0
+        for start, end, replacement in sorted(self._splices, key=lambda splice: splice[:2]):
+            if start < at:
+                raise AssertionError("two edits overlap")
+            parts += [self.document.text[at:start], replacement]
+            at = end
+        return "".join([*parts, self.document.text[at:]])
+
+    # -- what the writer asks for ---------------------------------------------------------
+
+    def update(self, block: Value, old: Message, new: Message) -> None:
+        """Change the fields of ``block``, which reads as ``old``, so that it reads as ``new``."""
+        fields = block.fields or []
+        removed: List[Field] = []
+        missing: List[Tuple[FieldDescriptor, List[Any]]] = []
+        for descriptor in changed_fields(old, new):
+            found = [
+                (f, i) for f in fields if f.name == descriptor.name for i in range(len(f.values))
+            ]
+            was, now = _elements(old, descriptor), _elements(new, descriptor)
+            uses_list = any(field.is_list for field, _ in found)
+            if len(found) != len(was) or (uses_list and len(was) != len(now)):
+                # A value the schema does not know, or brackets to be resized: write it anew.
+                removed += [field for field, i in found if i == 0]
+                missing.append((descriptor, now))
+                continue
+            for (field, i), before, after in zip(found, was, now):
+                self._replace(descriptor, field.values[i], before, after)
+            removed += [field for field, _ in found[len(now) :]]
+            if len(now) > len(was):
+                missing.append((descriptor, now[len(was) :]))
+        for field in removed:
+            self._delete(field)
+        kept = [field for field in fields if field not in removed]
+        for descriptor, values in missing:
+            for value in values:
+                self._insert(block, kept, new, descriptor, value)
+
+    def remove(self, field: Field, element: int = 0) -> None:
+        """Remove a top-level field with the comment lines that stand directly above it."""
+        if len(field.values) > 1:
+            value = field.values[element]
+            end = self.document.text.find(",", value.end) + 1
+            self._splice(value.start, end if element + 1 < len(field.values) else value.end, "")
+            return
+        lines = self._lines(field.start, field.end)
+        if lines is None:
+            self._delete(field)
+            return
+        start, end = lines
+        start = self._comments_above(start)
+        if self._blank_above(start) and self._blank_at(end):
+            end = self._line_end(end)
+        self._splice(start, end, "")
+
+    def insert_after(self, field: Optional[Field], name: str, message: Message) -> None:
+        """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front)."""
+        newline = self.document.newline
+        rendered = self._render_block(name, message, "", False)
+        if field is None:
+            self._splice(0, 0, rendered + newline)
+            return
+        at = field.end
+        match = _BLANK_OR_COMMENT.match(self.document.text, at)
+        self._splice(match.end() if match else at, None, newline + rendered)
+
+    # -- replacing, deleting, inserting inside one block ----------------------------------
+
+    def _replace(self, field: FieldDescriptor, value: Value, old: Any, new: Any) -> None:
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            self.update(value, old, new)
+        elif old != new:
+            quote = self.document.text[value.start]
+            self._splice(value.start, value.end, self._render_scalar(field, new, quote))
+
+    def _delete(self, field: Field) -> None:
+        lines = self._lines(field.start, field.end)
+        if lines is not None:
+            self._splice(*lines, "")
+            return
+        start = field.start
+        while self.document.text[start - 1] in " \t":
+            start -= 1
+        self._splice(start, field.end, "")
+
+    def _insert(
+        self,
+        block: Value,
+        fields: Sequence[Field],
+        new: Message,
+        field: FieldDescriptor,
+        value: Any,
+    ) -> None:
+        text = self.document.text
+        numbers = {f.name: f.number for f in new.DESCRIPTOR.fields}
+        before = [f for f in fields if numbers.get(f.name, 0) <= field.number]
+        anchor = before[-1] if before else fields[0] if fields else None
+        if anchor is None:
+            inline = self._render(field, value, "", True)
+            self._splice(block.start + 1, None, f" {inline} ")
+            return
+        lines = self._lines(anchor.start, anchor.end)
+        if lines is None:
+            inline = self._render(field, value, "", True)
+            if before:
+                self._splice(anchor.end, None, " " + inline)
+            else:
+                self._splice(anchor.start, None, inline + " ")
+            return
+        match = _INDENT.match(text, lines[0])
+        rendered = self._render(field, value, match.group() if match else "", False)
+        if before:
+            # Behind the anchor's line, a comment at its end included.
+            end = lines[1] - len(self.document.newline) if self._ends_line(lines[1]) else lines[1]
+            self._splice(end, None, self.document.newline + rendered)
+        else:
+            self._splice(lines[0], None, rendered + self.document.newline)
+
+    # -- rendering --------------------------------------------------------------------------
+
+    def _render(self, field: FieldDescriptor, value: Any, indent: str, inline: bool) -> str:
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            return self._render_block(field.name, value, indent, inline)
+        return f"{indent}{field.name}: {self._render_scalar(field, value, self._quote)}"
+
+    def _render_block(self, name: str, message: Message, indent: str, inline: bool) -> str:
+        parts = [
+            self._render(field, element, "" if inline else indent + self._unit, inline)
+            for field, _ in message.ListFields()
+            for element in _elements(message, field)
+        ]
+        if inline:
+            return f"{name} {{ {' '.join(parts)} }}"
+        return self.document.newline.join([f"{indent}{name} {{", *parts, f"{indent}}}"])
+
+    def _render_scalar(self, field: FieldDescriptor, value: Any, quote: str) -> str:
+        render: Optional[Callable[[Any], str]] = {
+            FieldDescriptor.TYPE_STRING: lambda v: format_string(v, quote),
+            FieldDescriptor.TYPE_BYTES: lambda v: format_string(v.decode("latin-1"), quote),
+            FieldDescriptor.TYPE_BOOL: lambda v: "true" if v else "false",
+            FieldDescriptor.TYPE_FLOAT: format_float,
+            FieldDescriptor.TYPE_ENUM: lambda v: _enum_name(field, v),
+        }.get(field.type)
+        return render(value) if render else repr(value)
+
+    def _detect_unit(self) -> str:
+        """The indent of the first field that stands alone on a line inside a top-level block."""
+        for field in self.document.fields:
+            for inner in field.values[0].fields or [] if field.values else []:
+                lines = self._lines(inner.start, inner.end)
+                if lines is not None and inner.start > lines[0]:
+                    return self.document.text[lines[0] : inner.start]
+        return "  "
+
+    # -- lines ------------------------------------------------------------------------------
+
+    def _splice(self, start: int, end: Optional[int], replacement: str) -> None:
+        self._splices.append((start, start if end is None else end, replacement))
+
+    def _lines(self, start: int, end: int) -> Optional[Tuple[int, int]]:
+        """The whole lines from ``start`` to ``end``; None if they hold anything but comments."""
+        text = self.document.text
+        first = text.rfind("\n", 0, start) + 1
+        match = _BLANK_OR_COMMENT.match(text, end)
+        if match is None or text[first:start].strip(" \t\ufeff"):
+            return None
+        return first + text.startswith("\ufeff", first), self._line_end(end)
+
+    def _line_end(self, at: int) -> int:
+        """The offset behind the line that holds ``at``."""
+        end = self.document.text.find("\n", at)
+        return len(self.document.text) if end < 0 else end + 1
+
+    def _ends_line(self, at: int) -> bool:
+        return self.document.text.endswith(self.document.newline, 0, at)
+
+    def _comments_above(self, start: int) -> int:
+        """The start of the comment lines directly above; those at the top of the file stay."""
+        text = self.document.text
+        at = start
+        while at > 0:
+            line = text.rfind("\n", 0, at - 1) + 1
+            if not _COMMENT_LINE.match(text, line):
+                return at
+            at = line
+        return start
+
+    def _blank_above(self, at: int) -> bool:
+        line = self.document.text.rfind("\n", 0, max(at - 1, 0)) + 1
+        return not self.document.text[line:at].strip()
+
+    def _blank_at(self, at: int) -> bool:
+        return (
+            at < len(self.document.text) and not self.document.text[at : self._line_end(at)].strip()
+        )
+
+
+def _elements(message: Message, field: FieldDescriptor) -> List[Any]:
+    """The values of a field: all of a repeated one, the one of a singular one that is set."""
+    if is_repeated(field):
+        return list(getattr(message, field.name))
+    return [getattr(message, field.name)] if message.HasField(field.name) else []
+
+
+def _enum_name(field: Any, number: int) -> str:
+    return str(field.enum_type.values_by_number[number].name)

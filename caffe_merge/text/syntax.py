@@ -1,0 +1,212 @@
+"""The protobuf text format as a syntax tree that remembers where every field stands.
+
+The tree holds offsets into the text and nothing else, so comments, spacing, line ends and a byte
+order mark survive by not being touched: a document written back without edits is the same bytes.
+
+Grammar (what protobuf's own TextFormat reads)::
+
+    message := { field [";" | ","] }
+    field   := name ":" value | name [":"] block
+    name    := identifier | "[" extension "]"
+    value   := string { string } | ["-"] number | ["-"] identifier | "[" [value {"," value}] "]"
+    block   := "{" message "}" | "<" message ">"
+"""
+
+import re
+from typing import List, NoReturn, Optional, Tuple
+
+from caffe_merge.errors import TextError
+
+MAX_BYTES = 32 << 20  # the largest published prototxt is about 2 MB
+MAX_FIELDS = 1_000_000
+MAX_DEPTH = 100  # protobuf's own limit
+
+BOM = "\ufeff"
+
+_SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[ \t]*[A-Za-z_][A-Za-z0-9_./-]*[ \t]*\]")
+_ATOM = re.compile(r"-?(?:[A-Za-z_][A-Za-z0-9_]*|\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*)")
+_MINUS_GAP = re.compile(r"-(?:[ \t\r\n\f\v]+|#[^\n]*)+")
+_STRING_STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}
+_CLOSER = {"{": "}", "<": ">"}
+
+
+class Value:
+    """One value: text[start:end], and the fields inside if it is a block (else ``fields`` None)."""
+
+    __slots__ = ("end", "fields", "start")
+
+    def __init__(self, start: int, end: int, fields: "Optional[List[Field]]" = None) -> None:
+        self.start = start
+        self.end = end
+        self.fields = fields
+
+
+class Field:
+    """``name: value``; any number of values in the list form ``name: [a, b]``.
+
+    ``start`` is the name's offset, ``end`` lies behind the value and its separator, if any.
+    """
+
+    __slots__ = ("end", "is_list", "name", "start", "values")
+
+    def __init__(self, name: str, start: int) -> None:
+        self.name = name
+        self.start = start
+        self.end = start
+        self.is_list = False
+        self.values: List[Value] = []
+
+
+class Document:
+    """A prototxt: its text, where it came from, and its top-level fields."""
+
+    def __init__(self, data: bytes, path: str = "<text>") -> None:
+        if len(data) > MAX_BYTES:
+            raise TextError(path, 1, 1, f"expected a prototxt, found {len(data)} bytes")
+        self.path = path
+        # surrogateescape: bytes that are not UTF-8 (old comments) come back as they were.
+        self.text = data.decode("utf-8", "surrogateescape")
+        self.newline = "\r\n" if "\r\n" in self.text else "\n"
+        self.fields = _Parser(self).parse()
+
+    def place(self, offset: int) -> Tuple[int, int]:
+        """Line and column of ``offset``, both from 1, the column in characters."""
+        line = self.text.count("\n", 0, offset) + 1
+        start = self.text.rfind("\n", 0, offset) + 1
+        if start == 0 and self.text.startswith(BOM):
+            start = min(1, offset)
+        return line, offset - start + 1
+
+    def fail(self, offset: int, message: str) -> NoReturn:
+        """Raise a TextError that points at ``offset``."""
+        raise TextError(self.path, *self.place(offset), message)
+
+    def source(self, value: Value) -> str:
+        """The text of ``value`` as it stands."""
+        return self.text[value.start : value.end]
+
+
+def encode(text: str) -> bytes:
+    """The bytes of ``text``, undecodable ones as they were read."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+class _Parser:
+    """Recursive descent; MAX_DEPTH keeps the recursion short."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.text = document.text
+        self.count = 0
+
+    def parse(self) -> List[Field]:
+        fields: List[Field] = []
+        self.message(fields, self.skip(1 if self.text.startswith(BOM) else 0), None, 0)
+        return fields
+
+    def skip(self, at: int) -> int:
+        """The offset behind blanks and comments."""
+        match = _SKIP.match(self.text, at)
+        return match.end() if match else at
+
+    def message(self, fields: List[Field], at: int, opener: Optional[int], depth: int) -> int:
+        """Read fields up to the closer of ``opener`` (or the end of the text); its offset."""
+        text = self.text
+        closer = "" if opener is None else _CLOSER[text[opener]]
+        while True:
+            match = _NAME.match(text, at)
+            if match is None:
+                if text[at : at + 1] == closer:
+                    return at
+                if opener is None:
+                    self.fail(at, "expected a field name")
+                line, column = self.document.place(opener)
+                self.fail(
+                    at, f"expected a field name or {closer!r} for the block of {line}:{column}"
+                )
+            self.count += 1
+            if self.count > MAX_FIELDS:
+                self.fail(at, f"expected at most {MAX_FIELDS} fields")
+            field = Field(match.group(), at)
+            fields.append(field)
+            at = self.field(field, self.skip(match.end()), depth)
+            field.end = at
+            at = self.skip(at)
+            if text[at : at + 1] in (";", ","):
+                field.end = at + 1
+                at = self.skip(at + 1)
+
+    def field(self, field: Field, at: int, depth: int) -> int:
+        """Read what follows a field's name; the offset behind it."""
+        colon = self.text[at : at + 1] == ":"
+        if colon:
+            at = self.skip(at + 1)
+        char = self.text[at : at + 1]
+        if char in _CLOSER:
+            return self.block(field, at, depth)
+        if char == "[":
+            field.is_list = True
+            return self.elements(field, at, depth)
+        if not colon:
+            self.fail(at, f"expected ':' or '{{' after {field.name!r}")
+        return self.scalar(field, at)
+
+    def block(self, field: Field, at: int, depth: int) -> int:
+        if depth >= MAX_DEPTH:
+            self.fail(at, f"expected blocks nested at most {MAX_DEPTH} deep")
+        inner: List[Field] = []
+        value = Value(at, at, inner)
+        field.values.append(value)
+        value.end = self.message(inner, self.skip(at + 1), at, depth + 1) + 1
+        return value.end
+
+    def elements(self, field: Field, at: int, depth: int) -> int:
+        """Read the list form, scalars or blocks."""
+        text = self.text
+        at = self.skip(at + 1)
+        if text[at : at + 1] == "]":
+            return at + 1
+        while True:
+            is_block = text[at : at + 1] in _CLOSER
+            at = self.skip(self.block(field, at, depth) if is_block else self.scalar(field, at))
+            char = text[at : at + 1]
+            if char == "]":
+                return at + 1
+            if char != ",":
+                self.fail(at, f"expected ',' or ']' in the list of {field.name!r}")
+            at = self.skip(at + 1)
+
+    def scalar(self, field: Field, at: int) -> int:
+        text = self.text
+        if text[at : at + 1] in _STRING_STOP:
+            start = at
+            while text[at : at + 1] in _STRING_STOP:  # adjacent strings are one
+                end = self.string(at)
+                at = self.skip(end)
+            field.values.append(Value(start, end))
+            return end
+        gap = _MINUS_GAP.match(text, at)
+        match = _ATOM.match(text, gap.end() if gap else at)
+        if match is None or (gap and match.group().startswith("-")):
+            self.fail(at, f"expected a value for {field.name!r}")
+        field.values.append(Value(at, match.end()))
+        return match.end()
+
+    def string(self, at: int) -> int:
+        """The offset behind the string that opens at ``at``."""
+        quote = self.text[at]
+        stop = _STRING_STOP[quote]
+        position = at + 1
+        while True:
+            match = stop.search(self.text, position)
+            if match is not None and match.group() == quote:
+                return match.end()
+            if match is None or match.group() == "\n":
+                self.document.fail(at, f"expected {quote} to end this string on its line")
+            position = match.end() + (self.text[match.end() : match.end() + 1] != "\n")
+
+    def fail(self, at: int, expected: str) -> NoReturn:
+        found = self.text[at : at + 1]
+        shown = repr(found) if found else "the end of the file"
+        self.document.fail(at, f"{expected}, found {shown}")

@@ -1,0 +1,170 @@
+"""The typed view: the fields of a syntax tree that the schema knows, as protobuf messages.
+
+What the schema does not know (a fork's field, a fork's enum value) is listed and skipped; it stays
+in the text. What it knows must be well formed, as for Caffe, or the error says where.
+"""
+
+from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from caffe_merge.schema import is_repeated
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.values import parse_bool, parse_float, parse_integer, parse_string
+
+
+class Unknown(NamedTuple):
+    """A field that the schema does not know: its dotted name, its offset, its text (if scalar)."""
+
+    name: str
+    at: int
+    source: str
+
+
+_INTEGERS: Dict[int, Tuple[int, int, str]] = {
+    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1, "a 32-bit integer"),
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1, "a 32-bit integer of at least 0"),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1, "a 64-bit integer"),
+    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1, "a 64-bit integer of at least 0"),
+}
+_FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
+_FLOAT_MAX = 3.4028234663852886e38
+
+Convert = Callable[[str], Optional[Any]]
+
+
+def _integer(kind: int) -> Convert:
+    low, high, _ = _INTEGERS[kind]
+
+    def convert(source: str) -> Optional[int]:
+        value = parse_integer(source)
+        return value if value is not None and low <= value <= high else None
+
+    return convert
+
+
+def _float32(source: str) -> Optional[float]:
+    value = parse_float(source)
+    if value is not None and abs(value) > _FLOAT_MAX and abs(value) != float("inf"):
+        return float("inf") if value > 0 else float("-inf")  # as strtof does
+    return value
+
+
+def _bytes(source: str) -> Optional[bytes]:
+    text = parse_string(source)
+    return None if text is None else text.encode()
+
+
+class _Known:
+    """What the view needs of one FieldDescriptor, looked up once."""
+
+    __slots__ = ("convert", "enum", "expected", "is_text", "message", "name", "repeated")
+
+    def __init__(self, field: FieldDescriptor) -> None:
+        kind = field.type
+        self.name = field.name
+        self.repeated = is_repeated(field)
+        self.message = field.message_type if kind == FieldDescriptor.TYPE_MESSAGE else None
+        self.enum: Optional[Dict[str, int]] = None
+        self.convert: Convert = _bytes
+        self.is_text = kind in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+        self.expected = "UTF-8 text in quotes"
+        if kind in _INTEGERS:
+            self.convert, self.expected = _integer(kind), _INTEGERS[kind][2]
+        elif kind in _FLOATS:
+            self.convert, self.expected = _float32, "a number"
+        elif kind == FieldDescriptor.TYPE_BOOL:
+            self.convert, self.expected = parse_bool, "true or false"
+        elif kind == FieldDescriptor.TYPE_STRING:
+            self.convert = parse_string
+        elif kind == FieldDescriptor.TYPE_ENUM:
+            self.enum = _numbers(field.enum_type)
+            self.expected = "one of " + ", ".join(self.enum)
+
+
+def _numbers(enum: Any) -> Dict[str, int]:
+    return {value.name: value.number for value in enum.values}
+
+
+_KNOWN: Dict[str, Dict[str, _Known]] = {}
+
+
+def _known_fields(descriptor: Any) -> Dict[str, _Known]:
+    known = _KNOWN.get(descriptor.full_name)
+    if known is None:
+        known = {field.name: _Known(field) for field in descriptor.fields}
+        _KNOWN[descriptor.full_name] = known
+    return known
+
+
+class View:
+    """Reads fields of ``document`` into messages and gathers what the schema does not know."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.unknown: List[Unknown] = []
+
+    def read(self, fields: List[Field], message: Message, path: str = "") -> None:
+        """Set on ``message`` every one of ``fields`` that its schema knows.
+
+        Raises TextError where a value does not fit its field, or a singular field comes twice.
+        """
+        known_fields = _known_fields(message.DESCRIPTOR)
+        seen: Dict[str, int] = {}
+        for field in fields:
+            known = known_fields.get(field.name)
+            if known is None:
+                self.note(field, path)
+                continue
+            if not known.repeated:
+                first = seen.setdefault(field.name, field.start)
+                if first != field.start or len(field.values) != 1:
+                    self.fail_repeated(field, first)
+            for value in field.values:
+                self.set(message, known, field, value, path)
+
+    def set(self, message: Message, known: _Known, field: Field, value: Value, path: str) -> None:
+        if known.message is not None:
+            if value.fields is None:
+                self.fail(value, f"expected a {{ block }} for {field.name!r}")
+            inner = getattr(message, known.name)
+            if known.repeated:
+                inner = inner.add()
+            else:
+                inner.SetInParent()
+            self.read(value.fields, inner, f"{path}{field.name}.")
+            return
+        if value.fields is not None:
+            self.fail(value, f"expected {known.expected} for {field.name!r}, found a block")
+        source = self.document.source(value)
+        if known.enum is not None:
+            number = known.enum.get(source, parse_integer(source))
+            if number not in known.enum.values():
+                if number is None and not (source[0].isalpha() or source[0] == "_"):
+                    self.fail(value, f"expected {known.expected} for {field.name!r}")
+                self.note(field, path)  # a fork's value, such as an engine
+                return
+            converted: Any = number
+        else:
+            converted = known.convert(source) if known.is_text == (source[0] in "\"'") else None
+            if converted is None:
+                self.fail(value, f"expected {known.expected} for {field.name!r}, found {source!r}")
+        if known.repeated:
+            getattr(message, known.name).append(converted)
+        else:
+            setattr(message, known.name, converted)
+
+    def note(self, field: Field, path: str) -> None:
+        value = field.values[0] if field.values else None
+        source = self.document.source(value) if value and value.fields is None else ""
+        self.unknown.append(Unknown(path + field.name, field.start, source))
+
+    def fail(self, value: Value, message: str) -> NoReturn:
+        self.document.fail(value.start, message[:300])
+
+    def fail_repeated(self, field: Field, first: int) -> None:
+        line, _ = self.document.place(first)
+        self.document.fail(
+            field.start, f"expected {field.name!r} once in its block, it is there at line {line}"
+        )

@@ -1,0 +1,148 @@
+"""What a net is fed when it is validated: seeded noise, or the user's own arrays and shapes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+
+import numpy as np
+
+from caffe_merge.errors import UsageError
+
+Shape = Tuple[int, ...]
+Shapes = Dict[str, Shape]
+Cost = Callable[[Shapes], Optional[float]]
+
+_SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class NetInput:
+    """One input as it was fed: float32 values, and where they come from."""
+
+    name: str
+    array: np.ndarray
+    seed: Optional[int]
+    note: str = ""
+
+
+def parse_shapes(options: Iterable[str]) -> Shapes:
+    """Shapes from ``NAME=1,3,32,32`` options; raises UsageError."""
+    shapes = {}
+    for name, value in _split(options):
+        dims = [dim.strip() for dim in value.split(",")]
+        if not all(dim.isdigit() and int(dim) > 0 for dim in dims):
+            raise UsageError(f"input {name!r}: wanted positive numbers like 1,3,224,224: {value!r}")
+        shapes[name] = tuple(int(dim) for dim in dims)
+    return shapes
+
+
+def load_files(options: Iterable[str]) -> Dict[str, np.ndarray]:
+    """Float32 arrays from ``NAME=FILE.npy`` options; raises UsageError."""
+    arrays = {}
+    for name, path in _split(options):
+        try:
+            array = np.load(Path(path), allow_pickle=False)
+            arrays[name] = np.asarray(array, np.float32)
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"input {name!r}: cannot read {path} as .npy: {error}") from error
+        if not np.isfinite(arrays[name]).all():
+            raise UsageError(f"input {name!r}: {path} holds values that are not finite")
+    return arrays
+
+
+def make(
+    declared: Mapping[str, Shape],
+    *,
+    seed: int = 0,
+    scale: Optional[float] = None,
+    shapes: Optional[Mapping[str, Shape]] = None,
+    files: Optional[Mapping[str, np.ndarray]] = None,
+    cost: Optional[Cost] = None,
+    most: float = float("inf"),
+) -> Tuple[NetInput, ...]:
+    """An array for every input that a net declares.
+
+    ``files`` are used as they are; ``shapes`` replace the declared ones. Where the user says
+    nothing about any input and ``cost(shapes)`` exceeds ``most`` (multiply-adds), the net runs at
+    a smaller input if its layers allow one (``cost`` gives None where they do not).
+    """
+    shapes, files = dict(shapes or {}), dict(files or {})
+    for name in [*shapes, *files]:
+        if name not in declared:
+            known = ", ".join(repr(known) for known in declared) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
+    wanted = {name: shapes.get(name, shape) for name, shape in declared.items()}
+    note = ""
+    if cost and not shapes and not files:
+        smaller = shrink(wanted, cost, most)
+        if smaller != wanted:
+            wanted, note = smaller, "smaller than declared, to save time"
+    made = []
+    for name, shape in wanted.items():
+        if name in files:
+            made.append(NetInput(name, np.asarray(files[name], np.float32), None, "given"))
+            continue
+        if not shape or min(shape) < 1:
+            raise UsageError(f"input {name!r} has no usable shape {shape}: give {name}=1,3,224,224")
+        changed = note and shape != declared[name]
+        made.append(NetInput(name, noise(name, shape, seed, scale), seed, note if changed else ""))
+    return tuple(made)
+
+
+def noise(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> np.ndarray:
+    """Seeded float32 noise of standard deviation ``scale``, different for every blob name.
+
+    What looks like an image (4-D, 1 or 3 channels) gets patches plus grain at a pixel's range, 60
+    by default: white noise averages out in the first layers and leaves the deep ones unexcited.
+    Anything else is standard normal.
+    """
+    stream = np.random.SeedSequence([seed, *name.encode("utf-8")])
+    random = np.random.Generator(np.random.PCG64(stream))
+    grain = random.standard_normal(shape, dtype=np.float32)
+    if len(shape) != 4 or shape[1] not in (1, 3):
+        return np.asarray(grain * np.float32(1 if scale is None else scale))
+    rows, columns = shape[2], shape[3]
+    coarse = random.standard_normal((*shape[:2], -(-rows // 8), -(-columns // 8)), dtype=np.float32)
+    patches = coarse.repeat(8, axis=2).repeat(8, axis=3)[:, :, :rows, :columns]
+    deviation = np.float32(60 if scale is None else scale)
+    return np.asarray((0.8 * patches + 0.6 * grain) * deviation, np.float32)
+
+
+def shrink(shapes: Shapes, cost: Cost, most: float) -> Shapes:
+    """The largest variant of ``shapes`` that costs at most ``most``, or the cheapest allowed."""
+    full = cost(shapes)
+    if full is None or full <= most:
+        return shapes
+    best, best_cost = shapes, full
+    for candidate in _smaller(shapes):
+        price = cost(candidate)
+        if price is None or price >= best_cost:
+            continue
+        best, best_cost = candidate, price
+        if price <= most:
+            break
+    return best
+
+
+def _smaller(shapes: Shapes) -> Iterator[Shapes]:
+    """One sample first, then halved sides: sides stay multiples of 32 for the nets' strides."""
+    single = {n: (1, *shape[1:]) if len(shape) == 4 else shape for n, shape in shapes.items()}
+    for start in (single, shapes):
+        for factor in (1, 2, 4, 8):
+            yield {name: _divided(shape, factor) for name, shape in start.items()}
+
+
+def _divided(shape: Shape, factor: int) -> Shape:
+    if len(shape) != 4 or factor == 1:
+        return shape
+    step = _SMALLEST_SIDE
+    sides = [min(side, max(step, side // factor // step * step)) for side in shape[2:]]
+    return (*shape[:2], *sides)
+
+
+def _split(options: Iterable[str]) -> Iterator[Tuple[str, str]]:
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not name or not equals or not value:
+            raise UsageError(f"wanted NAME=VALUE: {option!r}")
+        yield name, value

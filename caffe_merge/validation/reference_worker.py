@@ -1,0 +1,157 @@
+"""Runs a net in caffe_merge's own float64 layers: ``python -m``, protocol of caffe_worker.py.
+
+Blobs are executed by name, in layer order, as Caffe does it: an in-place layer overwrites. What a
+layer unknown to the reference makes, and all that depends on it, is "unjudged"; the rest goes on.
+"""
+
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from caffe_merge import net as net_module
+from caffe_merge import reference
+from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.validation.caffe_worker import serve
+
+Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
+Forward = Callable[[Any, Sequence[np.ndarray], Sequence[np.ndarray]], List[np.ndarray]]
+
+
+class ReferenceNet:
+    """The one net that is open, and the jobs on it."""
+
+    def __init__(self) -> None:
+        self.layers: Sequence[Any] = ()
+
+    def handle(self, job: Dict[str, Any]) -> Answer:
+        """The frames that answer ``job``; what is wrong with it raises."""
+        jobs = {"open": self._open, "forward": self._forward}
+        return jobs[job["do"]](job)
+
+    def _open(self, job: Dict[str, Any]) -> Answer:
+        self.layers = net_module.load(job["prototxt"], job["weights"]).layers
+        params = [layer.param for layer in self.layers]
+        names = dict.fromkeys(top for param in params for top in param.top)
+        header = {
+            "done": True,
+            "inputs": list(input_shapes(params)),
+            "feedable": [
+                top for p in params if not p.bottom and p.type != "Input" for top in p.top
+            ],
+            "outputs": outputs(params),
+            "blobs": [[name, None] for name in names],
+        }
+        yield header, None
+
+    def _forward(self, job: Dict[str, Any]) -> Answer:
+        inputs = {name: np.load(path) for name, path in job["inputs"].items()}
+        wanted = (
+            outputs([layer.param for layer in self.layers]) if job.get("outputs_only") else None
+        )
+        seconds, start = 0.0, time.perf_counter()
+        for name, array, reason in run(self.layers, inputs):
+            seconds += time.perf_counter() - start
+            if wanted is None or name in wanted:
+                yield ({"name": name, "unjudged": reason} if reason else {"name": name}), array
+            start = time.perf_counter()  # what the reader of our frames takes is not ours
+        yield {"done": True, "seconds": seconds, "median": seconds}, None
+
+
+def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
+    """Name and shape of every top of an Input layer; one shape may serve all its tops."""
+    for param in params:
+        if param.type != "Input":
+            continue
+        shapes = [list(shape.dim) for shape in param.input_param.shape]
+        for index, top in enumerate(param.top):
+            yield top, shapes[min(index, len(shapes) - 1)] if shapes else []
+
+
+def outputs(params: Iterable[Any]) -> List[str]:
+    """The blobs that nobody reads after they were last written: what Caffe calls net outputs."""
+    unread: Dict[str, None] = {}
+    for param in params:
+        for bottom in param.bottom:
+            unread.pop(bottom, None)
+        unread.update(dict.fromkeys(param.top))
+    return list(unread)
+
+
+def run(
+    layers: Sequence[Any],
+    inputs: Mapping[str, np.ndarray],
+    forward: Optional[Forward] = None,
+) -> Iterator[Tuple[str, Optional[np.ndarray], str]]:
+    """Execute ``layers``; yield (name, array, "") or (name, None, why not) for every blob.
+
+    Each name comes once, in its final version, as soon as that is known. An array is dropped
+    after its last reader, a layer's float64 weights after the layer.
+    """
+    last_write: Dict[str, int] = {}
+    last_touch: Dict[str, int] = {}
+    for index, layer in enumerate(layers):
+        last_write.update(dict.fromkeys(layer.param.top, index))
+        last_touch.update(dict.fromkeys([*layer.param.bottom, *layer.param.top], index))
+    arrays: Dict[str, np.ndarray] = {}
+    reasons: Dict[str, str] = {}
+    for index, layer in enumerate(layers):
+        tops, reason = _execute(layer, inputs, arrays, reasons, forward or reference.forward)
+        for position, top in enumerate(layer.param.top):
+            arrays.pop(top, None)
+            reasons.pop(top, None)
+            value = tops[position] if position < len(tops) else None
+            if value is None:
+                reasons[top] = reason
+            else:
+                arrays[top] = value
+            if last_write[top] == index:
+                yield top, value, reasons.get(top, "")
+            del value
+        del tops
+        for name in {*layer.param.bottom, *layer.param.top}:
+            if last_touch[name] == index:
+                arrays.pop(name, None)
+
+
+def _execute(
+    layer: Any,
+    inputs: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    reasons: Mapping[str, str],
+    forward: Forward,
+) -> Tuple[Sequence[Optional[np.ndarray]], str]:
+    """The layer's tops, and the reason why some or all are missing."""
+    param = layer.param
+    name = f"layer {param.name!r} ({param.type})"
+    if not param.bottom and any(top in inputs for top in param.top):
+        fed = [inputs[top].astype(np.float64) if top in inputs else None for top in param.top]
+        return fed, f"{name}: no input is given for it"
+    for bottom in param.bottom:
+        if bottom in reasons:
+            return [], reasons[bottom]
+        if bottom not in arrays:
+            raise ValidationError(f"layer {param.name!r} reads {bottom!r}, which nothing produces")
+    if layer.missing:
+        return [], f"{name}: its weights are not in the file, and their filler is random"
+    try:
+        blobs = [np.asarray(blob.array(), np.float64) for blob in layer.blobs]
+        with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
+            tops = forward(param, blobs, [arrays[bottom] for bottom in param.bottom])
+    except reference.Unsupported as error:
+        own = "" if param.bottom else ": its data are not here, give the shapes of its tops"
+        return [], f"{error}{own}"
+    except CaffeMergeError:
+        raise
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise ValidationError(f"{name}: {error}") from error
+    return tops, f"{name}: it has {len(param.top)} tops"
+
+
+def main() -> None:
+    """Serve jobs until stdin ends."""
+    serve(ReferenceNet().handle)
+
+
+if __name__ == "__main__":
+    main()

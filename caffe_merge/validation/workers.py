@@ -1,0 +1,199 @@
+"""Worker processes: start one, ask it jobs, read its frames, and say in one line how it died.
+
+The protocol is told in caffe_worker.py. A worker never outlives its `Worker`, and whatever it does
+(abort, hang, print without end) becomes a ValidationError.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from types import TracebackType
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
+
+import numpy as np
+
+from caffe_merge.errors import ValidationError
+
+_LONGEST_MESSAGE = 400
+_STDERR_READ = 1 << 16
+
+
+class Frame(NamedTuple):
+    """One frame of an answer: its header, and the array where it brought one."""
+
+    header: Dict[str, Any]
+    array: Optional[np.ndarray]
+
+
+def find_caffe_python() -> Optional[str]:
+    """The interpreter that has Caffe: CAFFE_MERGE_CAFFE_PYTHON, else this one, else None."""
+    named = os.environ.get("CAFFE_MERGE_CAFFE_PYTHON")
+    if named:
+        return named
+    return sys.executable if importlib.util.find_spec("caffe") else None
+
+
+def caffe_command(python: str) -> List[str]:
+    """The command line of a worker with real Caffe under the interpreter ``python``."""
+    return [python, os.path.join(os.path.dirname(os.path.abspath(__file__)), "caffe_worker.py")]
+
+
+def reference_command() -> List[str]:
+    """The command line of a worker with caffe_merge's own layers."""
+    # Not -m: the worker must find the modules where this process found them, numpy included.
+    run = "from caffe_merge.validation.reference_worker import main; main()"
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {run}"]
+
+
+class Worker:
+    """A worker process, from its first job to `close`; use it in a ``with``.
+
+    ``limit`` is the longest that one job may take, in seconds.
+    """
+
+    def __init__(self, command: Sequence[str], limit: Optional[float] = None) -> None:
+        self._name = os.path.basename(command[0])
+        self._limit = limit
+        self._watchdog: Optional[threading.Timer] = None
+        self._timed_out = False
+        # A file, not a pipe: nobody has to drain it for the worker to go on.
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env={"GLOG_minloglevel": "2", **os.environ},
+            )
+        except OSError as error:
+            self._stderr.close()
+            reason = error.strerror or error
+            raise ValidationError(f"cannot run the interpreter {command[0]}: {reason}") from error
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def ask(self, job: Dict[str, Any]) -> Iterator[Frame]:
+        """Start ``job``; return the frames that answer it, as they come, the last one with "done".
+
+        Read an answer to its end before the next job, or close the worker. Raises ValidationError
+        where the worker reports an error, dies, or takes longer than its limit.
+        """
+        if self._stderr.closed:
+            raise ValidationError(f"{self._name} is closed")
+        if self._limit:
+            self._watchdog = threading.Timer(self._limit, self._time_out)
+            self._watchdog.daemon = True
+            self._watchdog.start()
+        self._write(job)
+        return self._answer()
+
+    def _answer(self) -> Iterator[Frame]:
+        while True:
+            frame = self._read()
+            if "error" in frame.header or "done" in frame.header:
+                self._stop_watchdog()
+            if "error" in frame.header:
+                raise ValidationError(_clip(frame.header["error"]))
+            yield frame
+            if "done" in frame.header:
+                return
+
+    def call(self, job: Dict[str, Any]) -> Dict[str, Any]:
+        """The header of the last frame that answers ``job``."""
+        last: Dict[str, Any] = {}
+        for frame in self.ask(job):
+            last = frame.header
+        return last
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process, whatever it is doing, and wait until it is gone."""
+        self._stop_watchdog()
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            if stream:
+                with contextlib.suppress(OSError):  # what was never sent to a dead worker
+                    stream.close()
+
+    def _write(self, job: Dict[str, Any]) -> None:
+        assert self._process.stdin
+        with contextlib.suppress(OSError):  # of a worker that is dead the next read tells more
+            self._process.stdin.write(json.dumps(job).encode("ascii") + b"\n")
+            self._process.stdin.flush()
+
+    def _read(self) -> Frame:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise self._death()
+        header: Dict[str, Any] = json.loads(line.decode("ascii"))
+        if "dtype" not in header:
+            return Frame(header, None)
+        array = np.empty(header["shape"], header["dtype"])
+        # readinto fills all of it from a buffered pipe, unless the worker died half way.
+        if array.size and self._process.stdout.readinto(array.data.cast("B")) != array.nbytes:  # type: ignore[attr-defined]
+            raise self._death()
+        return Frame(header, array)
+
+    def _stop_watchdog(self) -> None:
+        if self._watchdog:
+            self._watchdog.cancel()
+        self._watchdog = None
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self._process.kill()
+
+    def _death(self) -> ValidationError:
+        status = self._process.wait()
+        if self._timed_out:
+            return ValidationError(f"{self._name} did not finish within {self._limit:g} s")
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - _STDERR_READ))
+        said = _reason(self._stderr.read().decode("utf-8", "replace"))
+        how = f"status {status}" if status >= 0 else _signal_name(-status)
+        return ValidationError(_clip(f"{self._name} died ({how}): {said}"))
+
+
+def _reason(stderr: str) -> str:
+    """What a dying worker's stderr says: Caffe's FATAL line, else its last line."""
+    parse = re.search(r"Error parsing text-format \S+: (.+)", stderr)
+    fatal: List[str] = re.findall(r"^F\d{4,8} .*?\] (.+)", stderr, re.MULTILINE)
+    if fatal:
+        return fatal[-1].strip() + (f" ({parse.group(1)})" if parse else "")
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _clip(message: str) -> str:
+    line = " ".join(message.split())
+    return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 3] + "..."

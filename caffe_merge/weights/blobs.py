@@ -1,0 +1,141 @@
+"""Blobs: a shape, a storage type, and values made only when somebody asks for them.
+
+A stored blob is a read-only view of the mapped file. A rewritten one remembers its source and what
+to do with it, in float64, and is rounded once, row block by row block, while it is written; so
+memory stays near one block whatever the model's size.
+"""
+
+from typing import Callable, Iterator, Optional, Tuple, Union
+
+import numpy as np
+import numpy.typing as npt
+
+Shape = Tuple[int, ...]
+Array = npt.NDArray[np.floating]
+Rows = Union[slice, npt.NDArray[np.intp]]
+
+FLOAT = np.dtype("<f4")
+DOUBLE = np.dtype("<f8")
+BLOCK = 1 << 19  # values per block while writing: 2 MB of float32
+
+ALL = slice(None)
+
+
+def count(shape: Shape) -> int:
+    """The number of values in ``shape``, as a Python integer that cannot overflow."""
+    total = 1
+    for dim in shape:
+        total *= dim
+    return total
+
+
+class Blob:
+    """Values of ``shape``, kept in a file as ``dtype`` (FLOAT or DOUBLE)."""
+
+    def __init__(self, shape: Shape, dtype: np.dtype = FLOAT) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        """The values of some rows (along axis 0): as stored, or float64 where computed."""
+        raise NotImplementedError
+
+    def rounded(self, selection: Rows = ALL) -> Array:
+        """The same values as they will be read back from a file."""
+        with np.errstate(over="ignore"):
+            return self.rows(selection).astype(self.dtype, copy=False)
+
+    def array(self) -> Array:
+        """All values, as they will be read back from a file. Do not write to it."""
+        return self.rounded().reshape(self.shape)
+
+    def float64(self) -> npt.NDArray[np.float64]:
+        """All values in double precision, unrounded. Do not write to it."""
+        return np.asarray(self.rows().reshape(self.shape), np.float64)
+
+    def blocks(self) -> Iterator[Array]:
+        """The rounded values, contiguous, in row blocks of bounded size."""
+        length = self.shape[0] if self.shape else 1
+        row = max(count(self.shape[1:]), 1)
+        step = max(BLOCK // row, 1)
+        for start in range(0, length, step):
+            yield np.ascontiguousarray(self.rounded(slice(start, start + step)))
+
+
+class Stored(Blob):
+    """A blob of the file: ``values`` is a flat view on the mapping.
+
+    ``legacy``: the shape was stored as num/channels/height/width, so it has four axes and 1s in
+    front stand for axes that are not there.
+    """
+
+    def __init__(self, shape: Shape, values: Array, legacy: bool = False) -> None:
+        super().__init__(shape, DOUBLE if values.dtype.itemsize == 8 else FLOAT)
+        self.values = values
+        self.legacy = legacy
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
+        return view
+
+    def reshaped(self, shape: Shape) -> "Stored":
+        """The same values under another shape of the same count."""
+        return Stored(shape, self.values)
+
+
+class Dense(Blob):
+    """A small blob held in memory in float64: a bias, the multipliers of a Scale."""
+
+    def __init__(self, values: npt.ArrayLike, dtype: np.dtype = FLOAT) -> None:
+        self.values: npt.NDArray[np.float64] = np.asarray(values, np.float64)
+        super().__init__(self.values.shape, dtype)
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
+        return view
+
+
+class Scaled(Blob):
+    """``source * multiplier``, the multiplier float64 and broadcast over the source's shape.
+
+    Scaling a scaled blob multiplies the multipliers: there is one rounding, at the end.
+    """
+
+    def __init__(self, source: Blob, multiplier: npt.NDArray[np.float64]) -> None:
+        super().__init__(source.shape, source.dtype)
+        if isinstance(source, Scaled):
+            multiplier, source = multiplier * source.multiplier, source.source
+        self.source: Blob = source
+        self.multiplier: npt.NDArray[np.float64] = multiplier
+
+    def _factor(self, selection: Rows) -> npt.NDArray[np.float64]:
+        return self.multiplier[selection] if self.multiplier.shape[0] > 1 else self.multiplier
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        product: Array = self.source.rows(selection) * self._factor(selection)
+        return product
+
+    def rounded(self, selection: Rows = ALL) -> Array:
+        source = self.source.rows(selection)
+        # A float64 operand makes the product float64; it is rounded once, into ``out``.
+        out: Array = np.empty(source.shape, self.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(source, self._factor(selection), out=out, casting="same_kind")
+        return out
+
+
+class Computed(Blob):
+    """Values that ``function`` makes in float64 each time they are asked for."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        function: Callable[[], npt.NDArray[np.float64]],
+        dtype: Optional[np.dtype] = None,
+    ) -> None:
+        super().__init__(shape, FLOAT if dtype is None else dtype)
+        self.function = function
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        view: Array = self.function().reshape(self.shape if self.shape else (1,))[selection]
+        return view

@@ -1,0 +1,140 @@
+"""Writes a caffemodel as a stream: kept layers as byte ranges, changed ones encoded anew.
+
+A changed layer keeps every byte of its record that the change is not about: the difference of its
+two typed views is replayed on the wire, field number by field number, so what a fork stored under
+numbers of its own is carried through unread.
+"""
+
+from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from caffe_merge.errors import WeightsError
+from caffe_merge.schema import changed_fields, is_repeated
+from caffe_merge.weights.blobs import DOUBLE, Array, Blob, count
+from caffe_merge.weights.index import LAYER_BLOBS, NET_LAYER, Index, LayerRecord
+from caffe_merge.weights.wire import BYTES, Buffer, field, header, records, varint
+
+
+class Entry(NamedTuple):
+    """One layer to write. Without ``new`` the record is copied as it is."""
+
+    name: str
+    record: Optional[LayerRecord]
+    blobs: Sequence[Blob]
+    old: Optional[Message] = None
+    new: Optional[Message] = None
+
+
+def write(handle: BinaryIO, index: Optional[Index], entries: Iterable[Entry]) -> None:
+    """Write a NetParameter of ``entries`` behind the other net fields of ``index``.
+
+    Raises WeightsError where a value is not finite, OSError as ``handle`` does.
+    """
+    if index is not None:
+        for record in index.others:
+            handle.write(index.buffer[record.at : record.end])
+    for entry in entries:
+        _check_finite(entry)
+        if entry.new is None:
+            if index is None or entry.record is None:
+                raise AssertionError(f"nothing to copy for {entry.name!r}")
+            handle.write(index.buffer[entry.record.at : entry.record.end])
+            continue
+        for piece in _encode(entry, index.buffer if index else b""):
+            handle.write(piece)
+
+
+def _check_finite(entry: Entry) -> None:
+    """Stored values are checked here, computed ones as they are made."""
+    for number, blob in enumerate(entry.blobs):
+        if entry.new is None:
+            for block in blob.blocks():
+                _finite(block, entry.name, number)
+
+
+def _finite(block: Array, layer: str, blob: int) -> None:
+    if not np.isfinite(block).all():
+        bad = block[~np.isfinite(block)].flat[0]
+        raise WeightsError(f"expected finite values, found {bad}", layer=layer, blob=blob)
+
+
+def _encode(entry: Entry, buffer: Buffer) -> Iterator[Buffer]:
+    record = entry.record
+    assert entry.new is not None
+    if record is not None and entry.old is not None:
+        fields = patched(buffer, record.start, record.end, entry.old, entry.new)
+    else:
+        fields = entry.new.SerializePartialToString()
+    heads = [_blob_head(blob) for blob in entry.blobs]
+    lengths = [len(head) + count(b.shape) * b.dtype.itemsize for head, b in zip(heads, entry.blobs)]
+    total = len(fields) + sum(len(header(LAYER_BLOBS, length)) + length for length in lengths)
+    yield header(NET_LAYER, total) + fields
+    for number, (blob, head, length) in enumerate(zip(entry.blobs, heads, lengths)):
+        yield header(LAYER_BLOBS, length) + head
+        for block in blob.blocks():
+            _finite(block, entry.name, number)
+            yield block.data.cast("B")
+
+
+def _blob_head(blob: Blob) -> bytes:
+    """All of a BlobProto but its values: ``shape``, and the tag and length of the data."""
+    dims = b"".join(varint(dim) for dim in blob.shape)
+    shape = field(7, field(1, dims) if dims else b"")
+    number = 8 if blob.dtype == DOUBLE else 5
+    return shape + header(number, count(blob.shape) * blob.dtype.itemsize)
+
+
+def patched(buffer: Buffer, start: int, end: int, old: Message, new: Message) -> bytes:
+    """The message at ``buffer[start:end]`` with the change from ``old`` to ``new`` made to it.
+
+    Its blobs are left out. Fields that ``old`` and ``new`` agree on are copied unread.
+    """
+    return b"".join(_patched(buffer, start, end, old, new, LAYER_BLOBS))
+
+
+def _patched(
+    buffer: Buffer, start: int, end: int, old: Message, new: Message, skip: int
+) -> List[Buffer]:
+    changed = {descriptor.number: descriptor for descriptor in changed_fields(old, new)}
+    merged = set()
+    out: List[Buffer] = []
+    for record in records(buffer, start, end):
+        descriptor = changed.get(record.number)
+        if record.number == skip:
+            continue
+        if descriptor is None:
+            out.append(buffer[record.at : record.end])
+        elif record.wire_type == BYTES and _is_submessage(descriptor, old, new):
+            inner = getattr(old, descriptor.name), getattr(new, descriptor.name)
+            parts = _patched(buffer, record.start, record.end, *inner, skip=0)
+            out.append(field(record.number, b"".join(parts)))
+            merged.add(record.number)
+    rest = type(new)()
+    for number, descriptor in changed.items():
+        if number not in merged:
+            _copy_field(rest, new, descriptor)
+    out.append(rest.SerializePartialToString())
+    return out
+
+
+def _is_submessage(field: FieldDescriptor, old: Message, new: Message) -> bool:
+    return (
+        field.type == FieldDescriptor.TYPE_MESSAGE
+        and not is_repeated(field)
+        and old.HasField(field.name)
+        and new.HasField(field.name)
+    )
+
+
+def _copy_field(target: Message, source: Message, field: FieldDescriptor) -> None:
+    if is_repeated(field):
+        getattr(target, field.name).MergeFrom(getattr(source, field.name))
+    elif not source.HasField(field.name):
+        return
+    elif field.type == FieldDescriptor.TYPE_MESSAGE:
+        getattr(target, field.name).CopyFrom(getattr(source, field.name))
+    else:
+        setattr(target, field.name, getattr(source, field.name))

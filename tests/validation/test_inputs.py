@@ -1,0 +1,128 @@
+"""What nets are fed: deterministic, exciting, and the user's own where given."""
+
+import numpy as np
+import pytest
+
+from caffe_merge.errors import UsageError
+from caffe_merge.validation import inputs
+
+
+def test_noise_is_the_same_on_every_run_and_different_for_every_name_and_seed():
+    first = inputs.noise("data", (1, 3, 8, 8), 0)
+    np.testing.assert_array_equal(first, inputs.noise("data", (1, 3, 8, 8), 0))
+    assert not np.array_equal(first, inputs.noise("data2", (1, 3, 8, 8), 0))
+    assert not np.array_equal(first, inputs.noise("data", (1, 3, 8, 8), 1))
+    # The stream itself is pinned: reports on other machines must be comparable.
+    np.testing.assert_allclose(first[0, 0, 0, :2], [4.2807627, 34.168579], rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_have_a_pixels_range_and_are_smooth(channels):
+    image = inputs.noise("data", (4, channels, 64, 64), 0)
+    assert image.dtype == np.float32
+    assert 50 < image.std() < 70
+    neighbours = np.corrcoef(image[..., 1:].ravel(), image[..., :-1].ravel())[0, 1]
+    assert neighbours > 0.4
+    assert inputs.noise("data", (4, channels, 64, 64), 0, scale=2).std() == pytest.approx(
+        image.std() / 30, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("shape", [(64, 100), (4, 8, 16, 16), (1, 3, 4, 20, 20), (5000,)])
+def test_other_inputs_are_standard_normal(shape):
+    array = inputs.noise("data", shape, 0)
+    assert array.shape == shape
+    assert array.dtype == np.float32
+    assert 0.95 < array.std() < 1.05
+    assert 9.5 < inputs.noise("data", shape, 0, scale=10).std() < 10.5
+
+
+def test_sides_need_not_be_multiples_of_a_patch():
+    assert inputs.noise("data", (1, 3, 9, 23), 0).shape == (1, 3, 9, 23)
+
+
+def test_shapes_from_the_command_line():
+    assert inputs.parse_shapes(["data=1,3, 32,32", "im=2"]) == {"data": (1, 3, 32, 32), "im": (2,)}
+
+
+@pytest.mark.parametrize("option", ["data", "=1,2", "data=", "data=1,x", "data=0,3", "data=1,-3"])
+def test_a_bad_shape_is_a_usage_error(option):
+    with pytest.raises(UsageError):
+        inputs.parse_shapes([option])
+
+
+def test_files_are_read_as_float32(tmp_path):
+    np.save(tmp_path / "x=1.npy", np.arange(6).reshape(2, 3))
+    loaded = inputs.load_files([f"data={tmp_path / 'x=1.npy'}"])
+    assert loaded["data"].dtype == np.float32
+    np.testing.assert_array_equal(loaded["data"], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_a_bad_file_is_a_usage_error(tmp_path):
+    (tmp_path / "text.npy").write_text("not numpy")
+    np.save(tmp_path / "nan.npy", [np.nan])
+    np.save(tmp_path / "words.npy", np.array(["a"]))
+    for name in ("missing.npy", "text.npy", "nan.npy", "words.npy"):
+        with pytest.raises(UsageError, match=name):
+            inputs.load_files([f"data={tmp_path / name}"])
+
+
+def test_made_inputs_follow_the_declared_shapes_or_the_users():
+    made = inputs.make({"a": (2, 3), "b": (4,)}, seed=5, shapes={"b": (7,)})
+    assert [(i.name, i.array.shape, i.seed, i.note) for i in made] == [
+        ("a", (2, 3), 5, ""),
+        ("b", (7,), 5, ""),
+    ]
+    given = inputs.make({"a": (2, 3)}, files={"a": np.ones((9, 9), np.float64)})[0]
+    assert (given.array.shape, given.array.dtype, given.seed, given.note) == (
+        (9, 9),
+        np.float32,
+        None,
+        "given",
+    )
+
+
+def test_an_input_that_the_net_does_not_have_is_a_usage_error():
+    with pytest.raises(UsageError, match=r"no input 'x' \(its inputs: 'a'\)"):
+        inputs.make({"a": (2, 3)}, shapes={"x": (1,)})
+    with pytest.raises(UsageError, match="no input 'x'"):
+        inputs.make({"a": (2, 3)}, files={"x": np.ones(1)})
+
+
+@pytest.mark.parametrize("shape", [(), (1, 0, 3), (-1, 3)])
+def test_an_input_without_a_usable_shape_asks_for_one(shape):
+    with pytest.raises(UsageError, match="give a=1,3,224,224"):
+        inputs.make({"a": shape})
+
+
+def area(shapes):
+    return float(np.prod(shapes["a"]))
+
+
+def test_a_net_that_costs_too_much_runs_smaller_and_says_so():
+    declared = {"a": (2, 3, 300, 200)}
+    assert inputs.shrink(declared, area, 1e9) == declared
+    assert inputs.shrink(declared, area, 2e5) == {"a": (1, 3, 300, 200)}  # one sample first
+    assert inputs.shrink(declared, area, 1e5) == {"a": (1, 3, 128, 96)}
+    assert inputs.shrink(declared, area, 1) == {"a": (1, 3, 32, 32)}  # never under 32
+    made = inputs.make(declared, cost=area, most=1e5)[0]
+    assert (made.array.shape, made.note) == ((1, 3, 128, 96), "smaller than declared, to save time")
+    assert inputs.make(declared, cost=area, most=1e9)[0].note == ""
+
+
+def test_sizes_that_the_layers_forbid_are_not_tried():
+    def fixed_side(shapes):
+        return area(shapes) if shapes["a"][2:] == (300, 200) else None
+
+    assert inputs.shrink({"a": (2, 3, 300, 200)}, fixed_side, 1) == {"a": (1, 3, 300, 200)}
+
+    def fixed_batch(shapes):
+        return area(shapes) if shapes["a"][0] == 2 else None
+
+    assert inputs.shrink({"a": (2, 3, 300, 200)}, fixed_batch, 1e5) == {"a": (2, 3, 128, 96)}
+    assert inputs.shrink({"a": (2, 3, 300, 200)}, lambda shapes: None, 1) == {"a": (2, 3, 300, 200)}
+
+
+def test_a_size_that_the_user_gave_is_never_made_smaller():
+    made = inputs.make({"a": (1, 3, 64, 64)}, shapes={"a": (2, 3, 300, 200)}, cost=area, most=1)
+    assert made[0].array.shape == (2, 3, 300, 200)

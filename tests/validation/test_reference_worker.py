@@ -1,0 +1,175 @@
+"""Executing a net by blob names, as Caffe does: the loop, with layers made for the test."""
+
+import weakref
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from caffe_merge.errors import ValidationError
+from caffe_merge.reference import Unsupported
+from caffe_merge.schema import NetParameter
+from caffe_merge.validation.reference_worker import input_shapes, outputs, run
+
+
+class Blob:
+    def __init__(self, array):
+        self.shape = np.shape(array)
+        self._array = np.asarray(array, np.float32)
+
+    def array(self):
+        return self._array
+
+
+def net(text, missing=(), **blobs):
+    """Layers as net.py gives them, of which this worker sees three attributes."""
+    return [
+        SimpleNamespace(
+            param=param,
+            blobs=[Blob(blob) for blob in blobs.get(param.name, [])],
+            missing=param.name in missing,
+        )
+        for param in text_format.Parse(text, NetParameter()).layer
+    ]
+
+
+def layer(kind, bottoms="", tops="", name="l"):
+    lines = [f'bottom: "{bottom}"' for bottom in bottoms] + [f'top: "{top}"' for top in tops]
+    return f'layer {{ name: "{name}" type: "{kind}" {" ".join(lines)} }}\n'
+
+
+def forward(param, blobs, bottoms):
+    if param.type == "Double":
+        return [2 * bottoms[0]] * len(param.top)
+    if param.type == "Add":
+        return [sum(bottoms) + sum(blobs)]
+    if param.type == "Silence":
+        return []
+    if param.type == "Broken":
+        raise ValueError("operands could not be\nbroadcast")
+    raise Unsupported(param, "not known here")
+
+
+def executed(text, inputs=None, **blobs):
+    inputs = {"a": np.ones(2, np.float32)} if inputs is None else inputs
+    return list(run(net(layer("Input", "", "a") + text, **blobs), inputs, forward))
+
+
+def values(text, inputs=None, **blobs):
+    found = executed(text, inputs, **blobs)
+    return {name: array[0] for name, array, reason in found if not reason}
+
+
+def test_blobs_are_overwritten_in_place_and_come_once_in_their_final_version():
+    text = layer("Double", "a", "b") + layer("Double", "b", "b") + layer("Double", "b", "c")
+    assert executed(text)[1][0] == "b"
+    assert values(text) == {"a": 1, "b": 4, "c": 8}
+
+
+def test_a_name_made_anew_by_another_layer_is_read_in_the_version_of_the_moment():
+    text = layer("Double", "a", "b") + layer("Double", "b", "c") + layer("Add", "ac", "b")
+    assert values(text) == {"a": 1, "b": 5, "c": 4}
+    assert [name for name, _, _ in executed(text)] == ["a", "c", "b"]
+
+
+def test_weights_and_values_are_float64():
+    arrays = executed(layer("Add", "a", "b"), l=[np.full(2, 1 / 3)])
+    assert arrays[1][1].dtype == np.float64
+    assert arrays[0][1].dtype == np.float64
+    assert arrays[1][1][0] == 1 + float(np.float32(1 / 3))
+
+
+def test_what_an_unknown_layer_makes_is_unjudged_and_the_rest_goes_on():
+    text = (
+        layer("Foo", "a", "x", "odd")
+        + layer("Add", "ax", "y")
+        + layer("Double", "y", "y")
+        + layer("Double", "a", "z")
+    )
+    found = {name: (array, reason) for name, array, reason in executed(text)}
+    assert found["z"][0][0] == 2
+    for name in "xy":
+        assert found[name] == (None, "layer 'odd' (Foo): not known here")
+
+
+def test_a_name_that_is_made_anew_can_be_judged_again():
+    text = layer("Foo", "a", "x") + layer("Double", "x", "y") + layer("Double", "a", "x")
+    assert values(text) == {"a": 1, "x": 2}
+    in_place = layer("Double", "a", "b") + layer("Foo", "b", "b") + layer("Double", "b", "c")
+    assert values(in_place) == {"a": 1}
+
+
+def test_layers_without_tops_and_with_several_run():
+    text = layer("Silence", "a") + layer("Double", "a", "bc") + layer("Add", "bc", "d")
+    assert values(text) == {"a": 1, "b": 2, "c": 2, "d": 4}
+
+
+def test_more_tops_than_the_reference_gives_are_unjudged():
+    found = executed(layer("Add", "a", "bc"))
+    assert found[1:] == [("b", found[1][1], ""), ("c", None, "layer 'l' (Add): it has 2 tops")]
+
+
+def test_a_data_layer_takes_what_is_given_for_its_tops():
+    text = layer("Data", "", ["image", "label"]) + layer("Double", ["image"], "y")
+    given = {"a": np.ones(1), "image": np.full(1, 5)}
+    assert values(text, given) == {"a": 1, "image": 5, "y": 10}
+    reason = executed(text, given)[2]
+    assert reason == ("label", None, "layer 'l' (Data): no input is given for it")
+    assert "give the shapes of its tops" in executed(text)[1][2]
+
+
+def test_weights_that_only_a_random_filler_has_are_unjudged():
+    found = executed(layer("Add", "a", "b") + layer("Double", "a", "c"), missing="l")
+    assert found[1][:2] == ("b", None)
+    assert "its weights are not in the file" in found[1][2]
+
+
+def test_an_error_names_its_layer_in_one_line():
+    with pytest.raises(ValidationError, match=r"layer 'odd' \(Broken\): operands"):
+        executed(layer("Broken", "a", "b", "odd"))
+    with pytest.raises(ValidationError, match="'l' reads 'nix', which nothing produces"):
+        executed(layer("Double", ["nix"], "b"))
+
+
+def test_arrays_are_dropped_after_their_last_reader():
+    text = "".join(layer("Double", a, b) for a, b in zip("abcdef", "bcdefg"))
+    made = []
+    most = 0
+
+    def traced(param, blobs, bottoms):
+        nonlocal most
+        top = np.zeros(1)
+        made.append(weakref.ref(top))
+        most = max(most, sum(ref() is not None for ref in made))
+        return [top]
+
+    for _ in run(net(layer("Input", "", "a") + text), {"a": np.ones(1)}, traced):
+        pass
+    assert most == 2  # one is read, one is made
+
+
+def test_outputs_are_what_nobody_reads_after_it_was_last_written():
+    text = (
+        layer("Input", "", "ab")
+        + layer("Double", "a", "c")
+        + layer("Double", "c", "c")
+        + layer("Silence", "b")
+    )
+    assert outputs([item.param for item in net(text)]) == ["c"]
+
+
+def test_input_shapes_one_for_all_or_one_each_or_none():
+    text = (
+        'layer { type: "Input" top: "a" top: "b" input_param { shape { dim: 1 dim: 2 } } }'
+        'layer { type: "Input" top: "c" top: "d" '
+        "input_param { shape { dim: 3 } shape { dim: 4 } } }"
+        'layer { type: "Input" top: "e" }'
+    )
+    assert dict(input_shapes([item.param for item in net(text)])) == {
+        "a": [1, 2],
+        "b": [1, 2],
+        "c": [3],
+        "d": [4],
+        "e": [],
+    }

@@ -1,0 +1,52 @@
+"""The cost of a forward pass at other input shapes."""
+
+import pytest
+from google.protobuf import text_format
+
+from caffe_merge.schema import NetParameter
+from caffe_merge.validation.sizes import Cost
+
+CONV = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 64 dim: 64 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+"""
+FULL = {"data": (2, 3, 64, 64)}
+
+
+def cost(text):
+    return Cost(text_format.Parse(text, NetParameter()).layer, FULL)
+
+
+def test_a_convolutional_net_costs_by_its_area():
+    model = cost(CONV)
+    assert model(FULL) == 2 * 4 * 3 * 9 * 64 * 64
+    assert model({"data": (1, 3, 32, 32)}) == 4 * 3 * 9 * 32 * 32
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        'type: "InnerProduct" inner_product_param { num_output: 2 }',
+        'type: "Pooling" pooling_param { pool: AVE kernel_size: 64 }',
+        'type: "Reshape" reshape_param { shape { dim: 0 dim: 4 dim: 4096 } }',
+    ],
+)
+def test_a_layer_that_pins_the_size_forbids_another(layer):
+    model = cost(CONV + f'layer {{ name: "x" bottom: "conv" top: "x" {layer} }}')
+    assert model(FULL) is not None
+    assert model({"data": (1, 3, 64, 64)}) is not None  # the batch may change
+    assert model({"data": (2, 3, 32, 32)}) is None
+
+
+def test_unknown_layers_count_nothing():
+    text = CONV + 'layer { name: "x" type: "Foo" bottom: "conv" top: "x" top: "y" }'
+    text += 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
+    text += 'layer { name: "q" type: "Silence" bottom: "y" }'
+    assert cost(text)(FULL) == cost(CONV)(FULL)
+
+
+def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone():
+    model = Cost(text_format.Parse(CONV, NetParameter()).layer, {"data": (0, 3)})
+    assert model({"data": (1, 3, 32, 32)}) is None

@@ -1,0 +1,263 @@
+"""Whole pairs on disk, through worker processes: right merges pass, wrong ones do not."""
+
+import os
+import re
+
+import numpy as np
+import pytest
+
+from caffe_merge.errors import UsageError, ValidationError
+from caffe_merge.validation import ENGINES, compare, forward, validate
+from caffe_merge.validation.engines import Engine
+from tests.builders import write_pair
+from tests.validation.nets import AFTER, BEFORE, INPUT, pairs, weights
+
+PAIR = ("before", "after")
+NO_WEIGHTS = {"unused": []}  # an empty file would be no caffemodel
+
+
+@pytest.fixture(params=["reference", "pycaffe"])
+def engine(request, monkeypatch):
+    if request.param == "pycaffe":
+        python = request.getfixturevalue("real_caffe").python
+        monkeypatch.setenv("CAFFE_MERGE_CAFFE_PYTHON", python)
+    return request.param
+
+
+def test_a_right_merge_passes(tmp_path, engine):
+    seen = []
+    made = validate(*pairs(tmp_path), engine, progress=lambda *state: seen.append(state))
+    assert made.ok, made.summary()
+    assert (made.status, made.reason, made.engine) == ("passed", "", engine)
+    assert made.limit == {"reference": 1e-5, "pycaffe": 1e-4}[engine]
+    assert sorted(blob.name for blob in made.blobs) == ["fc", "pool", "prob", "scale"]
+    assert all(0 <= blob.max_error < 1e-5 for blob in made.blobs)
+    assert made.worst[1] == max(blob.max_error for blob in made.blobs)
+    assert made.worst[1] > 0  # the two nets are not one net
+    assert [blob.argmax_agreement for blob in made.blobs if blob.name == "prob"] == [1.0]
+    assert not any(blob.remark for blob in made.blobs)
+    assert (made.only_before, made.only_after) == (2, 0)
+    assert made.unjudged == ()
+    assert made.inputs[0].shape == (2, 3, 8, 8)
+    assert min(made.seconds) > 0
+    assert [(done, total) for done, total, _ in seen] == [(n, 5) for n in (1, 2, 3, 4, 5)]
+
+
+def test_one_weight_wrong_by_a_thousandth_fails_and_names_the_first_blob(tmp_path, engine):
+    before, _ = pairs(tmp_path)
+    _, blobs = weights()
+    blobs["fc"][0] = blobs["fc"][0].copy()
+    blobs["fc"][0][2, 3] += 1e-3
+    made = validate(before, write_pair(tmp_path, AFTER, blobs, "wrong"), engine)
+    assert made.status == "failed"
+    assert made.first_beyond[0] == "fc"
+    assert re.match(
+        r"blob 'fc' differs by .* of its largest value, limit (0.0001|1e-05) ", made.reason
+    )
+    assert {blob.name for blob in made.blobs if blob.max_error > made.limit} == {"fc", "prob"}
+
+
+def test_a_limit_of_ones_own(tmp_path):
+    before, after = pairs(tmp_path)
+    assert validate(before, after, limit=1e-12).status == "failed"
+
+
+def test_the_same_input_gives_the_same_comparison(tmp_path, engine):
+    made = [validate(*pairs(tmp_path), engine, seed=seed).blobs for seed in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
+
+
+def test_shapes_and_arrays_of_the_users(tmp_path, engine):
+    given = np.random.default_rng(0).standard_normal((3, 3, 8, 8))
+    made = validate(*pairs(tmp_path), engine, files={"data": given})
+    assert made.ok
+    assert made.inputs[0].note == "given"
+    assert {blob.name: blob.shape for blob in made.blobs}["prob"] == (3, 5)
+    assert validate(*pairs(tmp_path), engine, shapes={"data": (1, 3, 8, 8)}).ok
+
+
+def test_a_shape_that_the_net_cannot_take_is_one_line_with_the_file(tmp_path, engine):
+    with pytest.raises(ValidationError, match=r"before\.prototxt: ") as caught:
+        validate(*pairs(tmp_path), engine, shapes={"data": (1, 3, 40, 40)})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_output_fails(tmp_path, engine):
+    before, _ = pairs(tmp_path)
+    after = write_pair(tmp_path, AFTER.replace('top: "prob"', 'top: "p"'), weights()[1], "after")
+    made = validate(before, after, engine)
+    assert (made.status, made.reason) == ("failed", "the merged net has no output 'prob'")
+    assert (made.only_before, made.only_after) == (3, 1)
+
+
+def test_a_missing_input_is_an_error(tmp_path, engine):
+    before, _ = pairs(tmp_path)
+    after = write_pair(tmp_path, AFTER.replace('"data"', '"image"'), weights()[1], "after")
+    with pytest.raises(ValidationError, match="inputs differ: 'data' before, 'image' after"):
+        validate(before, after, engine)
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_value_that_is_not_finite_fails(tmp_path, engine, side):
+    power = 'layer { name: "%s" type: "Power" bottom: "data" top: "p" power_param { power: %s } }'
+    texts = {name: INPUT + power % (name, "-0.5" if name == side else 2) for name in PAIR}
+    made = validate(*(write_pair(tmp_path, texts[name], NO_WEIGHTS, name) for name in PAIR), engine)
+    assert made.status == "failed"
+    assert "not" in made.reason
+    assert f"finite {side} the merge" in made.reason
+
+
+def test_a_net_that_computes_nothing_is_inconclusive(tmp_path, engine):
+    power = 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { scale: 0 } }'
+    pair = write_pair(tmp_path, INPUT + power, NO_WEIGHTS)
+    made = validate(pair, pair, engine)
+    assert made.status == "inconclusive"
+    assert not made.ok
+    assert "do not excite" in made.reason
+
+
+def test_an_input_is_compared_only_where_a_layer_is_in_place_on_it(tmp_path, engine):
+    power = 'layer { name: "p" type: "Power" bottom: "data" top: "%s" power_param { scale: %s } }'
+    in_place, wrong, apart = (
+        write_pair(tmp_path, INPUT + power % what, NO_WEIGHTS, f"{index}")
+        for index, what in enumerate([("data", 2), ("data", 3), ("p", 2)])
+    )
+    assert [blob.name for blob in validate(in_place, in_place, engine).blobs] == ["data"]
+    assert validate(in_place, wrong, engine).first_beyond[0] == "data"
+    assert [blob.name for blob in validate(apart, apart, engine).blobs] == ["p"]
+
+
+def test_one_dull_blob_is_a_remark(tmp_path, engine):
+    dull = 'layer { name: "p" type: "Power" bottom: "fc" top: "p" power_param { scale: 0 } }'
+    pair = write_pair(tmp_path, BEFORE + dull, weights()[0])
+    made = validate(pair, pair, engine)
+    assert made.ok
+    assert [(blob.name, blob.remark) for blob in made.blobs if blob.remark] == [("p", "all zero")]
+    assert "'p' is all zero" in made.summary()
+
+
+def test_what_the_reference_does_not_know_is_told_and_the_rest_judged(tmp_path):
+    odd = 'layer { name: "odd" type: "FromAFork" bottom: "fc" top: "odd" }'
+    before = write_pair(tmp_path, BEFORE + odd, weights()[0], "before")
+    after = write_pair(tmp_path, AFTER + odd, weights()[1], "after")
+    made = validate(before, after)
+    assert made.ok
+    assert [name for name, _ in made.unjudged] == ["odd"]
+    assert "layer 'odd' (FromAFork)" in made.summary()
+    only = write_pair(tmp_path, INPUT + odd.replace("fc", "data"), NO_WEIGHTS)
+    made = validate(only, only)
+    assert made.status == "inconclusive"
+    assert "layer 'odd' (FromAFork)" in made.reason
+
+
+def test_a_training_net_is_judged_once_its_data_have_a_shape(tmp_path):
+    data = 'layer { name: "data" type: "Data" top: "data" top: "label" }'
+    before, after = (
+        write_pair(tmp_path, text.replace(INPUT, data), blobs, name)
+        for name, text, blobs in zip(PAIR, (BEFORE, AFTER), weights())
+    )
+    made = validate(before, after)
+    assert made.status == "inconclusive"
+    assert "layer 'data' (Data)" in made.reason
+    made = validate(before, after, shapes={"data": (2, 3, 8, 8)})
+    assert made.ok
+    assert [name for name, _ in made.unjudged] == ["label"]
+    assert len(made.blobs) == 4
+    array = np.ones((2, 3, 8, 8))
+    assert list(forward(before, {"data": array})) == ["prob"]
+
+
+def test_a_net_that_caffe_aborts_on_is_one_line(tmp_path, engine):
+    before, _ = pairs(tmp_path)
+    bad = AFTER.replace('bottom: "pool"', 'bottom: "nix"')
+    with pytest.raises(ValidationError, match=r"after\.prototxt: .*nix") as caught:
+        validate(before, write_pair(tmp_path, bad, weights()[1], "after"), engine)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_cannot_be_read_are_one_line_that_names_them_once(tmp_path):
+    before, (text, bad) = pairs(tmp_path)
+    bad.write_bytes(b"<html>")
+    with pytest.raises(ValidationError) as caught:
+        validate(before, (text, bad))
+    assert str(caught.value).startswith(f"{bad}: ")
+    assert "prototxt" not in str(caught.value)
+
+
+def test_a_net_of_too_many_multiply_adds_runs_smaller_and_says_so(tmp_path, engine, monkeypatch):
+    text = INPUT.replace("dim: 8 dim: 8", "dim: 128 dim: 128") + (
+        'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"'
+        " convolution_param { num_output: 4 kernel_size: 3 } }"
+    )
+    pair = write_pair(tmp_path, text, {"conv": weights()[1]["conv"]})
+    monkeypatch.setitem(ENGINES, engine, Engine(1e-4, 126 * 126 * 4 * 27))  # one sample, whole
+    made = validate(pair, pair, engine)
+    assert made.inputs[0].shape == (1, 3, 128, 128)
+    assert "data': 1x3x128x128, smaller than declared" in made.summary()
+    monkeypatch.setitem(ENGINES, engine, Engine(1e-4, 1e6))
+    assert validate(pair, pair, engine).inputs[0].shape == (1, 3, 64, 64)
+
+
+def test_the_scale_of_the_noise(tmp_path):
+    power = 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { power: 2 } }'
+    pair = write_pair(tmp_path, INPUT + power, NO_WEIGHTS)
+    assert validate(pair, pair).ok
+    assert validate(pair, pair, scale=0).status == "inconclusive"
+
+
+def test_blobs_far_larger_than_a_pipe_in_another_order_are_no_deadlock(tmp_path, engine):
+    data = INPUT.replace("dim: 8 dim: 8", "dim: 200 dim: 200")
+    layers = [
+        f'layer {{ name: "{name}" type: "AbsVal" bottom: "data" top: "{name}" }}\n'
+        for name in "abcdef"
+    ]
+    before = write_pair(tmp_path, data + "".join(layers), NO_WEIGHTS, "before")
+    after = write_pair(tmp_path, data + "".join(reversed(layers)), NO_WEIGHTS, "after")
+    made = validate(before, after, engine, time_limit=60)
+    assert made.ok
+    assert [blob.name for blob in made.blobs] == list("abcdef")
+
+
+def test_blobs_that_never_come_are_not_taken_for_equal(tmp_path, monkeypatch):
+    real = compare.paired
+    monkeypatch.setattr(compare, "paired", lambda *streams: list(real(*streams))[:-1])
+    with pytest.raises(ValidationError, match="only 4 of 5 blobs came"):
+        validate(*pairs(tmp_path))
+
+
+def test_a_time_limit_names_the_file(tmp_path):
+    before, after = pairs(tmp_path)
+    with pytest.raises(ValidationError, match=r"before\.prototxt: .* within 0\.01 s"):
+        validate(before, after, time_limit=0.01)
+
+
+def test_forward_gives_outputs_or_all_blobs_and_the_engines_agree(tmp_path, real_caffe):
+    before, _ = pairs(tmp_path)
+    data = {"data": 60 * np.random.default_rng(0).standard_normal((2, 3, 8, 8))}
+    ours = forward(before, data, outputs_only=False)
+    theirs = forward(before, data, "pycaffe", outputs_only=False, caffe_python=real_caffe.python)
+    assert sorted(ours) == sorted(theirs) == ["bn", "conv", "data", "fc", "pool", "prob", "scale"]
+    for name, array in ours.items():
+        np.testing.assert_allclose(theirs[name], array, atol=1e-5 * abs(array).max())
+    assert list(forward(before, data)) == ["prob"]
+    for wrong in ({}, {"image": data["data"]}):
+        with pytest.raises(UsageError, match=r"inputs given are .*, the net's are 'data'"):
+            forward(before, wrong)
+    np.testing.assert_allclose(real_caffe.forward_pair(*before, data)["fc"], theirs["fc"])
+
+
+def test_bad_arguments_are_usage_errors(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="no engine 'tensorrt': choose from reference, pycaffe"):
+        validate(*pairs(tmp_path), "tensorrt")
+    with pytest.raises(UsageError, match="no input 'image'"):
+        validate(*pairs(tmp_path), shapes={"image": (1, 3, 8, 8)})
+    monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
+    monkeypatch.setattr("caffe_merge.validation.engines.find_caffe_python", lambda: None)
+    with pytest.raises(UsageError, match="no interpreter with Caffe"):
+        validate(*pairs(tmp_path), "pycaffe")
+
+
+def test_the_temporary_inputs_are_gone_afterwards(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert validate(*pairs(tmp_path)).ok
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("caffe_merge_")]
