@@ -12,7 +12,7 @@ from caffe_merge.errors import WeightsError
 from caffe_merge.fold import Affine, Vector, batch_norm
 from caffe_merge.layer import Layer
 from caffe_merge.text.values import parse_bool
-from caffe_merge.weights.blobs import Blob
+from caffe_merge.weights.blobs import Blob, count
 
 
 class Refusal(str):
@@ -55,8 +55,22 @@ def affine(layer: Layer, rank: Optional[int]) -> Answer:
             what = "factor" if layer.type == "Scale" else "summand"
             return Refusal(f"its {what} is another blob, {layer.param.bottom[1]!r}")
         return Refusal("it has not one bottom and one top")
-    odd = unknown_fields(layer)
+    odd = unknown_fields(layer) or _odd_blobs(layer)
     return odd if odd is not None else rule(layer, rank)
+
+
+def _odd_blobs(layer: Layer) -> Optional[Refusal]:
+    """Why its blobs are not those of BVLC's layer; a fork's fields may have kept them unchecked."""
+    wanted = {"BatchNorm": 3, "Scale": 1 + layer.param.scale_param.bias_term, "Bias": 1}
+    number = wanted.get(layer.type, 0)
+    shapes = [blob.shape for blob in layer.blobs]
+    if number and not shapes:
+        return Refusal("the file has no weights for it")
+    if len(shapes) != number:
+        return Refusal(f"it has {len(shapes)} blobs, not {number}")
+    if len(shapes) > 1 and count(shapes[0]) != count(shapes[1]):
+        return Refusal(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
+    return None
 
 
 def _batch_norm(layer: Layer, rank: Optional[int]) -> Answer:
@@ -66,13 +80,17 @@ def _batch_norm(layer: Layer, rank: Optional[int]) -> Answer:
             return Refusal("use_global_stats is false: it normalises by each batch's statistics")
     elif layer.trains:
         return Refusal("its phase is TRAIN: it normalises by each batch's statistics")
-    if not layer.blobs:
-        return _no_blobs(layer)
     mean, variance, factor = (_values(layer, number).reshape(-1) for number in range(3))
-    scale = float(factor[0]) if len(factor) == 1 else float("nan")
-    if (variance * (np.sign(scale) or 1.0) < 0).any():
-        worst = float(np.min(variance))
-        raise WeightsError(f"found a negative variance, {worst:g}", layer=layer.name, blob=1)
+    if len(factor) != 1:
+        return Refusal(f"its scale factor has {len(factor)} values, not one")
+    scale = float(factor[0])
+    negative = variance[variance * scale < 0]
+    if len(negative):
+        raise WeightsError(
+            f"expected variances of the factor's sign, {scale:g}, found {negative[0]:g}",
+            layer=layer.name,
+            blob=1,
+        )
     with np.errstate(all="ignore"):
         result = batch_norm(mean, variance, scale, float(param.eps))
     if not (np.isfinite(result.scale).all() and np.isfinite(result.shift).all()):
@@ -90,8 +108,6 @@ def factor_is_zero(layer: Layer) -> bool:
 
 
 def _scale(layer: Layer, rank: Optional[int]) -> Answer:
-    if not layer.blobs:
-        return _no_blobs(layer)
     param = layer.param.scale_param
     factor = _values(layer, 0)
     axis = _channel_axis(layer.blobs[0], param.axis, rank)
@@ -102,8 +118,6 @@ def _scale(layer: Layer, rank: Optional[int]) -> Answer:
 
 
 def _bias(layer: Layer, rank: Optional[int]) -> Answer:
-    if not layer.blobs:
-        return _no_blobs(layer)
     shift = _values(layer, 0)
     axis = _channel_axis(layer.blobs[0], layer.param.bias_param.axis, rank)
     if isinstance(axis, Refusal):
@@ -145,10 +159,6 @@ _RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
     "Power": _power,
     "Dropout": _dropout,
 }
-
-
-def _no_blobs(layer: Layer) -> Refusal:
-    return Refusal("the file has no weights for it")
 
 
 def _values(layer: Layer, number: int) -> Vector:

@@ -16,7 +16,7 @@ OK, FAILED, BAD = 0, 1, 2
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """``caffe-merge``: the commands merge, plan, validate and inspect."""
     parser = _Parser(prog="caffe-merge", description=__doc_top__)
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (describe, options, action) in _COMMANDS.items():
         sub = commands.add_parser(name, help=describe, description=describe)
@@ -28,13 +28,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def merge_bn(arguments: Optional[Sequence[str]] = None) -> int:
     """``merge_bn.py``: the command merge under the name its users know."""
     parser = _Parser(prog="merge_bn.py", description=_COMMANDS["merge"][0])
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action=_Version)
     _merge_options(parser)
     parser.set_defaults(action=_merge)
     return _run(parser, arguments)
 
 
 __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pair, and proves it."
+
+
+class _Version(argparse.Action):
+    """``--version``; the import is slow, so it waits until somebody asks."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        print(f"{parser.prog} {metadata.version('caffe_merge')}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,12 +90,6 @@ def _traceback() -> None:
     import traceback
 
     traceback.print_exc()
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    return metadata.version("caffe_merge")
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -28,7 +28,7 @@ class Affine(NamedTuple):
         return None if self.axis is None else len(self.scale)
 
     def then(self, other: "Affine") -> "Affine":
-        """The map of this and then ``other``, of the same axis and channels unless one is scalar."""
+        """Both maps, ``other`` last; it has the same axis and channels, or one of them is scalar."""
         scale = other.scale * self.scale
         shift = other.scale * self.shift + other.shift
         shape = np.broadcast(scale, shift).shape

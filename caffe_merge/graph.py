@@ -50,6 +50,12 @@ class Version:
         return self.readers[0][0] if len(self.readers) == 1 else None
 
 
+def _writes(reader: Layer, number: int, version: Version) -> bool:
+    """Whether ``reader`` writes the version, its bottom ``number``, in place."""
+    tops = reader.param.top
+    return number < len(tops) and tops[number] == version.name
+
+
 class Graph:
     """Blob versions of the layers of a net, in net order."""
 
@@ -93,6 +99,20 @@ class Graph:
                 tops.append(current[name])
             self.bottoms[layer] = bottoms
             self.tops[layer] = tops
+        self._reject_overwritten()
+
+    def _reject_overwritten(self) -> None:
+        """Caffe copies a blob of several readers (InsertSplits); none of them can write it then."""
+        for layer in self.layers:
+            for version in self.tops[layer]:
+                writers = [reader for reader, n in version.readers if _writes(reader, n, version)]
+                if writers and len(version.readers) > 1:
+                    others = [reader for reader, _ in version.readers if reader is not writers[0]]
+                    other = f", layer {others[0].name!r}," if others else ""
+                    raise NetError(
+                        f"layer {writers[0].name!r}: writes {version.name!r} in place, and another"
+                        f" reader{other} needs it as it was"
+                    )
 
     @property
     def outputs(self) -> List[Version]:
@@ -115,30 +135,33 @@ class Graph:
 
     def why_not_bypass(self, layer: Layer) -> Optional[str]:
         """Why ``layer`` (one bottom, its tops all equal to it) cannot go; None if it can."""
-        outputs = [version for version in self.tops[layer] if version.is_output]
         bottom = self.bottoms[layer][0]
+        outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
             return f"its {len(outputs)} net outputs could not all keep their names"
         if not outputs or outputs[0].name == bottom.name:
             return None
-        if bottom.is_input:
+        if self.lowest(bottom).is_input:
             return "it joins a net input to a net output, and both keep their names"
+        if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
+            return f"its net output {outputs[0].name!r} would have readers, and be none any more"
         return None
 
-    def bypass(self, layer: Layer) -> None:
+    def bypass(self, layer: Layer, rename: bool = True) -> None:
         """Take ``layer`` out: readers of its tops read its bottom instead.
 
         The two versions become one, under one of their names: that of the top if it is a net
-        output or the layer was the bottom's only reader and did not follow in-place writers.
+        output, or if the layer was the bottom's only reader and the name the bottom's alone.
+        Without ``rename`` it is the bottom's in any case.
         """
         bottom = self.bottoms[layer][0]
         bottom.readers = [(reader, n) for reader, n in bottom.readers if reader is not layer]
         tops = self.tops[layer]
         outputs = [top for top in tops if top.is_output]
         name = bottom.name
-        if outputs:
+        if rename and outputs:
             name = outputs[0].name
-        elif not bottom.readers and len(tops) == 1 and self._may_rename(bottom):
+        elif rename and len(tops) == 1 and self._is_its_own(bottom):
             name = tops[0].name
         for top in tops:
             for reader, number in top.readers:
@@ -146,23 +169,47 @@ class Graph:
                 bottom.readers.append((reader, number))
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
-        self._rename(bottom, name)
+        self.rename_all(bottom, name)
 
-    def _may_rename(self, version: Version) -> bool:
-        """Whether the name is the version's own: no input, no write in place of another."""
-        producer = version.producer
-        in_place = any(bottom.name == version.name for bottom in self.bottoms[producer])
-        return not (version.is_input or in_place)
+    def _is_its_own(self, version: Version) -> bool:
+        """Whether nobody else needs the version's name: no reader, no net input, no other write."""
+        return not (version.readers or version.is_input) and self.below(version) is None
 
-    def _rename(self, version: Version, name: str) -> None:
+    def below(self, version: Version) -> Optional[Version]:
+        """The version that ``version`` is written in place of."""
+        bottoms = self.bottoms[version.producer]
+        if version.top < len(bottoms) and bottoms[version.top].name == version.name:
+            return bottoms[version.top]
+        return None
+
+    def lowest(self, version: Version) -> Version:
+        """The first of the versions that are written in place of one another up to this one."""
+        below = self.below(version)
+        while below is not None:
+            version, below = below, self.below(below)
+        return version
+
+    def rename(self, version: Version, name: str) -> None:
+        """Call ``version`` by a name that no other version has, or one that it is in place of."""
         version.name = name
         version.producer.param.top[version.top] = name
         for reader, number in version.readers:
             reader.param.bottom[number] = name
 
+    def rename_all(self, version: Version, name: str) -> None:
+        """Rename ``version`` and all that it is written in place of."""
+        todo: Optional[Version] = version
+        while todo is not None:
+            below = self.below(todo)
+            self.rename(todo, name)
+            todo = below
+
     def check(self) -> None:
         """Raise AssertionError unless resolving the names anew gives this very graph."""
-        fresh = Graph(self.layers)
+        try:
+            fresh = Graph(self.layers)
+        except NetError as error:
+            raise AssertionError(f"a broken graph: {error}") from error
         for layer in self.layers:
             for mine, theirs in (
                 (self.bottoms[layer], fresh.bottoms[layer]),

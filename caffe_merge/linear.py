@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.affine import Refusal, unknown_fields
-from caffe_merge.errors import WeightsError
 from caffe_merge.fold import (
     Affine,
     convolution_multiplier,
@@ -18,11 +17,10 @@ LINEAR_TYPES = ("Convolution", "Deconvolution", "InnerProduct")
 
 
 class Output(NamedTuple):
-    """Where a linear layer's output channels lie: how many, on which axis, of how many axes."""
+    """A linear layer's output channels: how many, on which axis of its top."""
 
     channels: int
     axis: int
-    rank: Optional[int]
 
 
 def own_param(layer: Layer) -> Any:
@@ -33,12 +31,10 @@ def own_param(layer: Layer) -> Any:
 
 
 def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
-    """The output channels of a linear layer, or why nothing can be folded into it.
+    """The output channels of a layer of LINEAR_TYPES, or why nothing can be folded into it.
 
     ``rank`` is the number of axes of its top, None if unknown.
     """
-    if layer.type not in LINEAR_TYPES:
-        return Refusal(f"layer {layer.name!r} is a {layer.type}")
     odd = unknown_fields(layer)
     if odd is not None:
         return odd
@@ -49,36 +45,34 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
         return Refusal(f"it has {len(layer.param.top)} tops, which share its weights")
     param = own_param(layer)
-    _check_shapes(layer, param.num_output)
-    if param.axis < 0 and rank is None:
-        return Refusal(f"its axis is {param.axis} and the rank of its bottom is not known")
-    if layer.type == "InnerProduct":
-        # The output axis is the last one, wherever a negative axis counts from.
-        rank = param.axis + 1 if param.axis >= 0 else rank
-        return Output(param.num_output, (rank or 0) - 1, rank)
+    misfit = _misfit(layer, param)
+    if misfit is not None:
+        return misfit
     if param.axis >= 0:
-        # Weights have an axis for each spatial axis, and two more.
-        rank = len(layer.blobs[0].shape) - 1 + param.axis
-        return Output(param.num_output, param.axis, rank)
-    return Output(param.num_output, param.axis + (rank or 0), rank)
+        return Output(param.num_output, param.axis)
+    if rank is None:
+        return Refusal(f"its axis is {param.axis} and the rank of its bottom is not known")
+    # InnerProduct's outputs take the place of all axes from its own on, so theirs is the last.
+    return Output(param.num_output, rank + (-1 if layer.type == "InnerProduct" else param.axis))
 
 
-def _check_shapes(layer: Layer, channels: int) -> None:
-    """Raise WeightsError unless weights and bias have ``channels`` outputs."""
+def _misfit(layer: Layer, param: Any) -> Optional[Refusal]:
+    """What is wrong with the blobs of a layer that a fork's fields kept from being checked."""
+    channels = param.num_output
     shape = layer.blobs[0].shape
-    if layer.type == "Convolution":
-        found = shape[0] if len(shape) >= 2 else -1
-    elif layer.type == "Deconvolution":
-        group = layer.param.convolution_param.group
-        found = shape[1] * group if len(shape) >= 2 and group and shape[0] % group == 0 else -1
-    else:
-        found = shape[int(layer.param.inner_product_param.transpose)] if len(shape) == 2 else -1
-    if found != channels:
-        message = f"expected weights for num_output {channels}, found shape {shape}"
-        raise WeightsError(message, layer=layer.name, blob=0)
-    if len(layer.blobs) > 1 and layer.blobs[1].shape != (channels,):
-        message = f"expected shape ({channels},), found {layer.blobs[1].shape}"
-        raise WeightsError(message, layer=layer.name, blob=1)
+    outputs = 0
+    if layer.type == "InnerProduct" and len(shape) == 2:
+        outputs = shape[1 if param.transpose else 0]
+    elif layer.type == "Convolution" and len(shape) >= 2:
+        outputs = shape[0]
+    elif layer.type == "Deconvolution" and len(shape) >= 2 and shape[0] % max(param.group, 1) == 0:
+        outputs = shape[1] * param.group
+    if outputs != channels:
+        return Refusal(f"its weights of shape {shape} do not make {channels} channels")
+    biases = [blob.shape for blob in layer.blobs[1:]]
+    if biases != [(channels,)] * param.bias_term:
+        return Refusal(f"it has other blobs than its bias_term says, of shapes {biases}")
+    return None
 
 
 def folded(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:

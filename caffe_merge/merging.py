@@ -1,10 +1,10 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.affine import factor_is_zero
 from caffe_merge.errors import UsageError
-from caffe_merge.graph import Graph
+from caffe_merge.graph import Graph, Version
 from caffe_merge.layer import Layer, Note
 from caffe_merge.net import Net
 from caffe_merge.passes import PASSES
@@ -110,16 +110,45 @@ class _Editor:
         return self.graph.bottoms[rewrite.path[0]][0].rank
 
     def _apply(self, one: Pass, rewrite: Rewrite) -> None:
+        self.report.add(one.name, rewrite)
+        source = self.graph.bottoms[rewrite.path[0]][0]
+        passed = [self.graph.tops[layer][0].name for layer in rewrite.path]
         names = [layer.name for layer in rewrite.path]
         for layer, (param, blobs) in rewrite.changes.items():
+            # Its bottoms and tops may have been renamed since the rewrite was found.
+            for field in ("bottom", "top"):
+                param.ClearField(field)
+                getattr(param, field).extend(getattr(layer.param, field))
             layer.param = param
             layer.blobs = blobs
+            layer.extra = _still_there(layer.extra, param)
             layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
         for layer in rewrite.removed:
-            self.graph.bypass(layer)
+            self.graph.bypass(layer, rename=not rewrite.changes)
             self.net.all_layers.remove(layer)
-        self.report.add(one.name, rewrite)
+        for layer in rewrite.changes:
+            self._name(self.graph.tops[layer][0], source, passed)
+
+    def _name(self, end: Version, source: Version, passed: Sequence[str]) -> None:
+        """Name what a rewritten path gives out, so that no name comes to mean another value.
+
+        ``passed`` are the names along the old path, the last of them that of what it gave out. If
+        it wrote a step between over its input, nobody may find the input under that name now.
+        """
+        if end.name != passed[-1]:
+            self.graph.rename(end, passed[-1])
+        if source.name in passed[:-1] and source.name != passed[-1]:
+            self.graph.rename_all(source, passed[-1])
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)
         self.refusals.setdefault(layer, []).append(refusal)
+
+
+def _still_there(extra: Dict[str, str], param: Any) -> Dict[str, str]:
+    """The fork's fields that are left: those of messages that ``param`` has no more are gone."""
+    return {
+        name: value
+        for name, value in extra.items()
+        if "." not in name or param.HasField(name.split(".")[0])
+    }

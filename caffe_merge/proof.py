@@ -6,7 +6,8 @@ layer, all with the weights as they will be written. The patch is as small as th
 crosses the border where the layer pads.
 """
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+import math
+from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,8 @@ from caffe_merge.affine import Refusal
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.forks import standard
 from caffe_merge.layer import Layer
-from caffe_merge.linear import LINEAR_TYPES
-from caffe_merge.weights.blobs import Blob
+from caffe_merge.linear import LINEAR_TYPES, own_param
+from caffe_merge.weights.blobs import BLOCK, Blob, count
 
 LIMIT = 1e-6  # of the largest output; float32 rounding of the new weights is about 1e-7
 SAMPLE = 8  # output channels that are run where there are more
@@ -25,6 +26,7 @@ GROUPS = 4  # groups of a grouped layer that are run where there are more
 
 Index = npt.NDArray[np.intp]
 Values = npt.NDArray[np.float64]
+Changes = Mapping[Layer, Tuple[Any, Tuple[Blob, ...]]]  # layer -> its new param and blobs
 
 
 class Step(NamedTuple):
@@ -34,13 +36,13 @@ class Step(NamedTuple):
     blobs: List[Values]
 
 
-def prove(path: Sequence[Layer], changes: Any, rank: Optional[int]) -> Optional[str]:
+def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optional[str]:
     """Run ``path`` as it is and as ``changes`` make it; what disagrees, or None if they agree.
 
-    ``changes``: layer -> (new param, new blobs); layers of the path without are gone. ``rank`` is
-    the number of axes of the path's input, None if it is not known.
+    Layers of the path without changes are gone. ``rank`` is the number of axes of the path's
+    input, None if it is not known.
     """
-    plan = _Linear(path[0]) if path[0].type in LINEAR_TYPES else _PerChannel(path, rank)
+    plan = _Linear(path, rank) if path[0].type in LINEAR_TYPES else _PerChannel(path, rank)
     old = []
     for layer in path:
         known = standard(layer)
@@ -54,21 +56,34 @@ def prove(path: Sequence[Layer], changes: Any, rank: Optional[int]) -> Optional[
         terms = _run([_absolute(step) for step in new], np.abs(patch))
     except CaffeMergeError as reason:
         return f"it cannot be run: {reason}"
+    return _difference(before, after, terms)
+
+
+def _difference(before: Values, after: Values, terms: Values) -> Optional[str]:
+    """What is wrong with ``after``; ``terms`` is what its sums add up to without their signs."""
     if before.shape != after.shape:
         return f"its output has shape {after.shape}, not {before.shape}"
-    difference = np.abs(after - before)
     if not np.isfinite(before).all() or not np.isfinite(after).all():
         return "its output is not finite"
+    difference = np.abs(after - before)
+    worst = float(np.max(difference, initial=0.0))
     largest = float(np.max(np.abs(before), initial=0.0))
-    if float(np.max(difference, initial=0.0)) > LIMIT * largest + _TINY:
-        return f"its output is off by {np.max(difference) / largest:.1e} of the largest value"
-    # Channel by channel: rounding cannot cost more than this share of the terms that are added.
+    if worst > LIMIT * largest + _TINY:
+        return f"its output is off by {worst:.1e} where the largest value is {largest:.1e}"
+    # Value by value: rounding cannot cost more than this share of the terms that are added.
     if (difference > LIMIT * np.maximum(terms, np.abs(before)) + _TINY).any():
         return "a channel's output is off by more than rounding can explain"
     return None
 
 
 _TINY = 1e-37  # below the smallest normal float32, weights round coarsely
+
+
+def _noise(shape: Tuple[int, ...]) -> Values:
+    """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run."""
+    numbers = np.arange(math.prod(shape), dtype=np.float64)
+    fraction: Values = np.modf(np.sin(12.9898 * numbers + 78.233) * 43758.5453)[0]
+    return fraction.reshape(shape)
 
 
 def _run(steps: Sequence[Step], patch: Values) -> Values:
@@ -85,7 +100,7 @@ def _spread(count: int, most: int) -> Index:
     """At most ``most`` indices below ``count``, evenly spread, both ends among them."""
     if count <= most:
         return np.arange(count)
-    return np.unique(np.linspace(0, count - 1, most).astype(np.intp))
+    return np.array([number * (count - 1) // (most - 1) for number in range(most)])
 
 
 def _values(blob: Blob, rows: Optional[Index] = None) -> Values:
@@ -95,48 +110,12 @@ def _values(blob: Blob, rows: Optional[Index] = None) -> Values:
     return np.asarray(blob.rounded(rows), np.float64)
 
 
-class _PerChannel:
-    """A path of per-channel layers: sampled channels, any input of the right rank."""
-
-    def __init__(self, path: Sequence[Layer], rank: Optional[int]) -> None:
-        sizes = [max(blob.shape) for layer in path for blob in layer.blobs if blob.shape]
-        self.channels = max(sizes) if sizes else 3
-        self.sample = _spread(self.channels, SAMPLE)
-        self.axis = 1
-        for layer in path:
-            for blob in layer.blobs[:1]:
-                first = _blob_axis(layer, rank)
-                wide = [n for n, dim in enumerate(blob.shape) if dim == self.channels]
-                if first is not None and wide:
-                    self.axis = first + wide[0]
-        self.rank = rank if rank is not None else max(_least_rank(path), self.axis + 1)
-        dims = [2] * self.axis + [len(self.sample)] + [3] * (self.rank - self.axis - 1)
-        self.shape = tuple(dims[: self.rank])
-
-    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob]) -> Step:
-        return Step(param, [_thin_channels(_values(b), self.channels, self.sample) for b in blobs])
-
-
-def _blob_axis(layer: Layer, rank: Optional[int]) -> Optional[int]:
-    """The axis of the bottom on which the first axis of the layer's blob lies."""
-    axis = 1
-    if layer.type == "Scale":
-        axis = layer.param.scale_param.axis
-    elif layer.type == "Bias":
-        axis = layer.param.bias_param.axis
-    if axis >= 0:
-        return axis
-    return None if rank is None else axis + rank
-
-
-def _least_rank(path: Sequence[Layer]) -> int:
-    """A rank on which all of the layers can run, where the net does not tell it."""
-    least = 4
-    for layer in path:
-        for own in (layer.param.scale_param, layer.param.bias_param):
-            if layer.type in ("Scale", "Bias") and own.num_axes == -1 and layer.blobs:
-                return int(own.axis) + len(layer.blobs[0].shape)
-    return least
+def _columns(blob: Blob, rows: Index, columns: Index) -> Values:
+    """Some columns of some rows, a block of rows at a time: the whole may be most of the model."""
+    step = max(BLOCK // max(count(blob.shape[1:]), 1), 1)
+    starts = range(0, len(rows), step)
+    parts = [blob.rounded(rows[start : start + step])[:, columns] for start in starts]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _thin_channels(values: Values, channels: int, sample: Index) -> Values:
@@ -147,32 +126,85 @@ def _thin_channels(values: Values, channels: int, sample: Index) -> Values:
     return values
 
 
+def _blob_axes(path: Iterable[Layer], rank: Optional[int]) -> Iterator[Tuple[int, int]]:
+    """Where the first blobs of per-channel layers lie on their bottom: (axis, size), for each axis.
+
+    ``rank`` may be None only where no layer counts its axis from the end.
+    """
+    for layer in path:
+        start = 1
+        if layer.type == "Scale":
+            start = layer.param.scale_param.axis
+        elif layer.type == "Bias":
+            start = layer.param.bias_param.axis
+        if start < 0:
+            start += rank or 0
+        for number, dim in enumerate(layer.blobs[0].shape if layer.blobs else ()):
+            yield start + number, dim
+
+
+class _PerChannel:
+    """A path of per-channel layers: sampled channels, any input of the right rank."""
+
+    def __init__(self, path: Sequence[Layer], rank: Optional[int]) -> None:
+        places = list(_blob_axes(path, rank))
+        self.channels = max((dim for _, dim in places), default=3)
+        self.sample = _spread(self.channels, SAMPLE)
+        channel_axis = next((axis for axis, dim in places if dim == self.channels), 1)
+        if rank is None:
+            rank = _least_rank(path)
+        other = 3 if len(self.sample) == 2 else 2  # a blob on the wrong axis does not fit
+        shape = [other] * rank
+        for axis, dim in places:
+            shape[axis] = len(self.sample) if axis == channel_axis else dim
+        if not places and rank > channel_axis:
+            shape[channel_axis] = len(self.sample)
+        self.shape = tuple(shape)
+
+    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob]) -> Step:
+        return Step(param, [_thin_channels(_values(b), self.channels, self.sample) for b in blobs])
+
+
+def _least_rank(path: Sequence[Layer]) -> int:
+    """A rank on which all of the layers can run, where the net does not tell it."""
+    ends = [axis + 1 for axis, _ in _blob_axes(path, None)]
+    for layer in path:
+        own = layer.param.bias_param if layer.type == "Bias" else layer.param.scale_param
+        if layer.type in ("Scale", "Bias") and own.num_axes == -1:
+            return max(ends)  # its blob ends where the bottom does
+    return max([4, *ends])
+
+
 class _Linear:
     """A path that starts with a linear layer: sampled output channels of sampled groups."""
 
-    def __init__(self, head: Layer) -> None:
-        weights = head.blobs[0].shape
-        self.head = head
-        self.transposed = head.type == "Deconvolution"
-        if head.type == "InnerProduct":
-            own = head.param.inner_product_param
+    def __init__(self, path: Sequence[Layer], rank: Optional[int]) -> None:
+        self.head = path[0]
+        self.type = self.head.type
+        own = own_param(self.head)
+        weights = self.head.blobs[0].shape
+        self.channels = int(own.num_output)
+        self.axis = int(own.axis) + (0 if own.axis >= 0 else rank or 0)
+        kernel = () if self.type == "InnerProduct" else weights[2:]
+        top_rank = self.axis + 1 + len(kernel)
+        # Where a blob of the path says that an axis has one place, it has one here.
+        single = {axis for axis, dim in _blob_axes(path[1:], top_rank) if dim == 1}
+        leading = [1 if axis in single else 2 for axis in range(self.axis)]
+        if self.type == "InnerProduct":
             self.groups = np.arange(1)
-            self.channels = int(own.num_output)
-            self.local = _spread(self.channels, SAMPLE)
-            self.sample = self.local
-            inputs = weights[0 if own.transpose else 1]
-            self.shape: Tuple[int, ...] = (2,) * max(int(own.axis), 1) + (inputs,)
+            self.local = self.sample = _spread(self.channels, SAMPLE)
+            self.shape = (*leading, weights[0 if own.transpose else 1])
             return
-        param = head.param.convolution_param
-        group = int(param.group)
-        self.channels = int(param.num_output)
-        self.per_group = self.channels // group
-        self.inputs = (weights[0] // group) if self.transposed else weights[1]
+        group = int(own.group)
+        per_group = self.channels // group
+        self.inputs = weights[0] // group if self.type == "Deconvolution" else weights[1]
         self.groups = _spread(group, GROUPS)
-        self.local = _spread(self.per_group, SAMPLE // len(self.groups))
-        self.sample = (self.groups[:, np.newaxis] * self.per_group + self.local).ravel()
-        leading = (2,) * (int(param.axis) if param.axis > 0 else 1)
-        window = _window(param, weights[2:], self.transposed)
+        self.local = _spread(per_group, SAMPLE // len(self.groups))
+        self.sample = (self.groups[:, np.newaxis] * per_group + self.local).ravel()
+        window = [
+            _window(own, axis, extent, self.type, self.axis + 1 + axis in single)
+            for axis, extent in enumerate(kernel)
+        ]
         self.shape = (*leading, len(self.groups) * self.inputs, *window)
 
     def step(self, layer: Layer, param: Any, blobs: Sequence[Blob]) -> Step:
@@ -181,38 +213,35 @@ class _Linear:
             return Step(param, thin)
         thinned = type(param)()
         thinned.CopyFrom(param)
-        bias = [_values(blob, self.sample) for blob in blobs[1:]]
-        if layer.type == "InnerProduct":
+        weights, *biases = blobs
+        bias = [_values(blob, self.sample) for blob in biases]
+        if self.type == "InnerProduct":
             own = thinned.inner_product_param
             own.num_output = len(self.sample)
-            own.axis = len(self.shape) - 1
+            own.axis = self.axis  # the axes behind it are one here
             if own.transpose:
-                return Step(thinned, [_values(blobs[0])[:, self.local], *bias])
-            return Step(thinned, [_values(blobs[0], self.local), *bias])
-        own = thinned.convolution_param
-        own.num_output = len(self.sample)
-        own.group = len(self.groups)
-        own.axis = 1 if own.axis < 0 else own.axis
-        if not self.transposed:
-            return Step(thinned, [_values(blobs[0], self.sample), *bias])
+                rows = np.arange(weights.shape[0])
+                return Step(thinned, [_columns(weights, rows, self.local), *bias])
+            return Step(thinned, [_values(weights, self.local), *bias])
+        thinned.convolution_param.num_output = len(self.sample)
+        thinned.convolution_param.group = len(self.groups)
+        if self.type == "Convolution":
+            return Step(thinned, [_values(weights, self.sample), *bias])
         rows = (self.groups[:, np.newaxis] * self.inputs + np.arange(self.inputs)).ravel()
-        return Step(thinned, [_values(blobs[0], rows)[:, self.local], *bias])
+        return Step(thinned, [_columns(weights, rows, self.local), *bias])
 
 
-def _window(param: Any, kernel: Tuple[int, ...], transposed: bool) -> Tuple[int, ...]:
-    """Input sizes, per spatial axis, for which the output has two or three places."""
-    sizes = []
-    for axis, extent in enumerate(kernel):
-        dilation = _along(param.dilation, None, axis, 1)
-        stride = _along(param.stride, (param.stride_h, param.stride_w), axis, 1)
-        pad = _along(param.pad, (param.pad_h, param.pad_w), axis, 0)
-        reach = dilation * (extent - 1) + 1
-        if transposed:
-            # stride * (in - 1) + reach - 2 pad must leave something.
-            sizes.append(2 + max(2 * pad - reach, 0) // stride)
-        else:
-            sizes.append(max(reach - 2 * pad, 1) + stride)
-    return tuple(sizes)
+def _window(param: Any, axis: int, extent: int, kind: str, single: bool) -> int:
+    """The input size on a spatial axis for which the output has one place, or else a few."""
+    dilation = _along(param.dilation, None, axis, 1)
+    stride = _along(param.stride, (param.stride_h, param.stride_w), axis, 1)
+    pad = _along(param.pad, (param.pad_h, param.pad_w), axis, 0)
+    reach = dilation * (extent - 1) + 1
+    if kind == "Deconvolution":
+        # The output has stride * (input - 1) + reach - 2 pad places, and must have some.
+        least = 1 - min((reach - 2 * pad - 1) // stride, 0)
+        return least + (0 if single else 1)
+    return max(reach - 2 * pad, 1) + (0 if single else stride)
 
 
 def _along(values: Sequence[int], pair: Optional[Tuple[int, int]], axis: int, default: int) -> int:

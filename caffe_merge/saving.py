@@ -4,7 +4,7 @@ from typing import BinaryIO, Dict, List, Optional, Tuple
 
 from caffe_merge.files import Replacement, check_outputs
 from caffe_merge.net import Net
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema import Message, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
@@ -42,8 +42,13 @@ def _check(net: Net, written: str) -> None:
     message = NetParameter()
     View(document).read(document.fields, message)
     meant = [layer.param for layer in net.all_layers if not layer.implicit]
-    if list(message.layer) != meant:
+    if list(map(_bytes, message.layer)) != list(map(_bytes, meant)):
         raise AssertionError(f"{net.document.path}: the text written differs from the net")
+
+
+def _bytes(message: Message) -> bytes:
+    """The message's wire form: unlike the message it equals itself where a value is NaN."""
+    return message.SerializePartialToString(deterministic=True)
 
 
 def weights(net: Net, handle: BinaryIO) -> None:

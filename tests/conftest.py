@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from caffe_merge.errors import ValidationError
 from caffe_merge.validation.workers import Worker, caffe_command, find_caffe_python
 from tests.builders import write_pair
+
+if TYPE_CHECKING:
+    from tests.passes.support import Merger
 
 
 class RealCaffe:
@@ -99,3 +102,12 @@ def real_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]:
     caffe = RealCaffe(python, tmp_path_factory.mktemp("caffe"))
     yield caffe
     caffe.close()
+
+
+@pytest.fixture
+def merged(tmp_path: Path, request: pytest.FixtureRequest) -> "Merger":
+    """Merge a net and check all that holds for any merge, in real Caffe too where there is one."""
+    from tests.passes.support import Merger
+
+    wanted = find_caffe_python() or os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") == "1"
+    return Merger(tmp_path, request.getfixturevalue("real_caffe") if wanted else None)

@@ -6,18 +6,23 @@ from caffe_merge.affine import Refusal, affine
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph, Version
 from caffe_merge.layer import Layer
-from caffe_merge.linear import output
+from caffe_merge.linear import LINEAR_TYPES, output
 
 KEPT = Refusal("kept as asked with --keep")
 
+Sharers = Dict[Layer, List[Layer]]
+
 
 class Run(NamedTuple):
-    """Affine layers in a row, nothing else reading between them, and the map they are."""
+    """Affine layers in a row, nothing else reading between them, and the map they are.
+
+    ``why_not`` is None where the layer that feeds the run is linear and can take it in.
+    """
 
     layers: Tuple[Layer, ...]
     affine: Affine
     source: Version
-    why_not: Optional[Refusal]
+    why_not: Optional[Refusal] = None
 
     @property
     def producer(self) -> Layer:
@@ -26,63 +31,58 @@ class Run(NamedTuple):
 
 
 def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Layer, Refusal]]]:
-    """The longest runs of ``graph``, and the layers of affine types that are in none, with why.
-
-    A run's ``why_not`` is None where its producer is linear and can take the run in.
-    """
-    found: List[Run] = []
+    """The longest runs of ``graph``, and the layers of affine types that are in none, with why."""
+    ending: Dict[Version, Run] = {}  # by the version that a run ends in
     refused: List[Tuple[Layer, Refusal]] = []
-    open_run: Optional[Run] = None
-    sharers = graph.sharers()
-    order = {layer: number for number, layer in enumerate(graph.layers)}
-    seen = set()
     for layer in graph.layers:
-        if layer in seen:
+        if not graph.bottoms[layer]:
             continue
-        chain: Optional[Layer] = layer
-        open_run = None
-        while chain is not None:
-            source = graph.bottoms[chain][0] if graph.bottoms[chain] else None
-            answer = affine(chain, source.rank if source else None)
-            if answer is not None and chain.name in keep:
-                answer = KEPT
-            if isinstance(answer, Refusal):
-                refused.append((chain, answer))
-                seen.add(chain)
-            if not isinstance(answer, Affine) or source is None:
-                break
-            if open_run is None:
-                open_run = Run((chain,), answer, source, None)
-            elif _composable(open_run.affine, answer):
-                joined = open_run.affine.then(answer)
-                open_run = open_run._replace(layers=(*open_run.layers, chain), affine=joined)
-            else:
-                break
-            seen.add(chain)
-            chain = graph.tops[chain][0].reader
-            if chain is not None and order[chain] <= order[open_run.layers[-1]]:
-                break
-        if open_run is not None:
-            found.append(open_run._replace(why_not=why_not(graph, open_run, sharers, keep)))
+        source = graph.bottoms[layer][0]
+        answer = affine(layer, source.rank)
+        if answer is None:
+            continue
+        if layer.name in keep:
+            answer = KEPT
+        if isinstance(answer, Refusal):
+            refused.append((layer, answer))
+            continue
+        top = graph.tops[layer][0]
+        run = ending.get(source)
+        if run is None or not _joins(graph, run, top, answer):
+            ending[top] = Run((layer,), answer, source)
+            continue
+        del ending[source]
+        joined = run.affine.then(answer)
+        ending[top] = run._replace(layers=(*run.layers, layer), affine=joined)
+    sharers = graph.sharers()
+    found = [run._replace(why_not=_why_not(run, sharers, keep)) for run in ending.values()]
     return found, refused
 
 
-def _composable(one: Affine, other: Affine) -> bool:
+def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
+    """Whether ``run`` goes on with a layer that does ``other`` to its end and writes ``top``."""
+    end = graph.tops[run.layers[-1]][0]
+    if len(end.readers) > 1:
+        return False
+    if end.name == run.source.name != top.name and graph.lowest(run.source).is_input:
+        # A net input keeps its name, and so that name must keep what it holds in the end.
+        return False
+    one = run.affine
     if one.axis is None or other.axis is None:
         return True
-    return one.axis == other.axis and one.channels == other.channels
+    return (one.axis, one.channels) == (other.axis, other.channels)
 
 
-def why_not(
-    graph: Graph, run: Run, sharers: Dict[Layer, List[Layer]], keep: FrozenSet[str]
-) -> Optional[Refusal]:
+def _why_not(run: Run, sharers: Sharers, keep: FrozenSet[str]) -> Optional[Refusal]:
     """Why a run cannot be folded into the layer that feeds it; None if it can."""
     producer = run.producer
     if run.source.is_input:
         return Refusal(f"its bottom {run.source.name!r} is a net input")
+    if producer.type not in LINEAR_TYPES:
+        return Refusal(f"it is fed by {producer.name!r}, a {producer.type}")
     target = output(producer, run.source.rank)
     if isinstance(target, Refusal):
-        return _about(producer, target)
+        return Refusal(f"layer {producer.name!r}, which feeds it, cannot take it in: {target}")
     if producer.name in keep:
         return Refusal(f"layer {producer.name!r}, which feeds it, is kept as asked with --keep")
     if len(run.source.readers) > 1:
@@ -101,12 +101,6 @@ def why_not(
             f"it has {run.affine.channels} channels, layer {producer.name!r} has {target.channels}"
         )
     return None
-
-
-def _about(producer: Layer, refusal: Refusal) -> Refusal:
-    if refusal.startswith("layer "):  # not linear at all
-        return Refusal(f"it is fed by {refusal[len('layer ') :].replace(' is a ', ', a ', 1)}")
-    return Refusal(f"layer {producer.name!r}, which feeds it, cannot take it in: {refusal}")
 
 
 def quoted(names: List[str]) -> str:

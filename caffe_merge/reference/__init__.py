@@ -7,7 +7,7 @@ caffe_merge.shapes, which has been asked before a layer's function runs: the fun
 shapes and may rely on bottoms and blobs that fit.
 """
 
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, cast
 
 import numpy as np
 
@@ -51,15 +51,14 @@ def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
 
 def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[shapes.Shape]) -> Arrays:
     """``blobs`` in the shapes that ``layer`` wants; 4-D blobs of old files lose leading ones."""
-    wanted = shapes.blobs(layer, bottoms) or []
+    wanted = cast("List[shapes.Shape]", shapes.blobs(layer, bottoms) or [])
     if [blob.shape for blob in blobs] == wanted:
         return blobs
     if len(blobs) != len(wanted):
         raise WeightsError(f"expected {len(wanted)} blobs, found {len(blobs)}", layer=layer.name)
     fitted = []
     for index, (blob, shape) in enumerate(zip(blobs, wanted)):
-        padded = (1,) * (4 - len(shape)) + shape if shape is not None else None
-        if blob.shape not in (shape, padded):
+        if blob.shape not in (shape, (1,) * (4 - len(shape)) + shape):
             raise WeightsError(
                 f"expected shape {shape}, found {blob.shape}", layer=layer.name, blob=index
             )

@@ -84,7 +84,7 @@ def maximum_and_mask(x: np.ndarray, window: Window, size: Shape) -> List[np.ndar
         )
         values = x[:, :, of_rows, of_columns]
         so_far = best[:, :, rows, columns]
-        larger = values >= so_far
+        larger = values > so_far
         np.copyto(so_far, values, where=larger)
         np.copyto(mask[:, :, rows, columns], places[of_rows, of_columns], where=larger)
     return [best, mask]

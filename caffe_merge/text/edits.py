@@ -6,18 +6,19 @@ or on the same line where the file is written so.
 """
 
 import re
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_merge.schema import changed_fields, is_repeated
-from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.syntax import BOM, Document, Field, Value
 from caffe_merge.text.values import format_float, format_string
 
-_BLANK_OR_COMMENT = re.compile(r"[ \t\f\v]*(?:#[^\n]*)?(?=\r?\n|\Z)")
+_BLANK_OR_COMMENT = re.compile(r"[ \t\f\v]*(?:#[^\n]*?)?(?=\r?\n|\Z)")
 _COMMENT_LINE = re.compile(r"[ \t]*#")
 _INDENT = re.compile(r"[ \t]*")
+_APART = " \t\r\n\f\v}>#"  # one of these may follow any value without a gap
 
 
 class Edits:
@@ -26,12 +27,16 @@ class Edits:
     def __init__(self, document: Document) -> None:
         self.document = document
         self._splices: List[Tuple[int, int, str]] = []
+        self._removed: Dict[Field, Set[int]] = {}
+        self._gone: Dict[int, int] = {}  # lines removed: where they end -> where they start
         text = document.text
         self._quote = "'" if text.count("'") > text.count('"') else '"'
         self._unit = self._detect_unit()
 
     def text(self) -> str:
         """The document with every edit made."""
+        for field in sorted(self._removed, key=lambda field: field.start):
+            self._remove(field, self._removed.pop(field))
         parts = []
         at = 0
         for start, end, replacement in sorted(self._splices, key=lambda splice: splice[:2]):
@@ -67,37 +72,32 @@ class Edits:
         for field in removed:
             self._delete(field)
         kept = [field for field in fields if field not in removed]
-        for descriptor, values in missing:
-            for value in values:
-                self._insert(block, kept, new, descriptor, value)
+        pairs = [(descriptor, value) for descriptor, values in missing for value in values]
+        if kept:
+            for descriptor, value in pairs:
+                self._insert(kept, new, descriptor, value)
+        elif pairs:
+            inline = " ".join(self._render(*pair, "", True) for pair in pairs)
+            blank = "" if self.document.text[block.start + 1].isspace() else " "
+            self._splice(block.start + 1, None, f" {inline}{blank}")
 
     def remove(self, field: Field, element: int = 0) -> None:
-        """Remove a top-level field with the comment lines that stand directly above it."""
-        if len(field.values) > 1:
-            value = field.values[element]
-            end = self.document.text.find(",", value.end) + 1
-            self._splice(value.start, end if element + 1 < len(field.values) else value.end, "")
-            return
-        lines = self._lines(field.start, field.end)
-        if lines is None:
-            self._delete(field)
-            return
-        start, end = lines
-        start = self._comments_above(start)
-        if self._blank_above(start) and self._blank_at(end):
-            end = self._line_end(end)
-        self._splice(start, end, "")
+        """Remove a top-level field, or one element of its list, with the comments that are its own.
+
+        Its own are those inside it and the comment lines directly above it.
+        """
+        self._removed.setdefault(field, set()).add(element)
 
     def insert_after(self, field: Optional[Field], name: str, message: Message) -> None:
         """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front)."""
         newline = self.document.newline
         rendered = self._render_block(name, message, "", False)
         if field is None:
-            self._splice(0, 0, rendered + newline)
+            start = len(BOM) if self.document.text.startswith(BOM) else 0
+            self._splice(start, None, rendered + newline)
             return
-        at = field.end
-        match = _BLANK_OR_COMMENT.match(self.document.text, at)
-        self._splice(match.end() if match else at, None, newline + rendered)
+        match = _BLANK_OR_COMMENT.match(self.document.text, field.end)
+        self._splice(match.end() if match else field.end, None, newline + rendered)
 
     # -- replacing, deleting, inserting inside one block ----------------------------------
 
@@ -108,48 +108,70 @@ class Edits:
             quote = self.document.text[value.start]
             self._splice(value.start, value.end, self._render_scalar(field, new, quote))
 
+    def _remove(self, field: Field, elements: Set[int]) -> None:
+        """Make the removals of one top-level field."""
+        if len(elements) < len(field.values):
+            kept = False
+            for number, value in enumerate(field.values):
+                if number not in elements:
+                    kept = True
+                elif kept:  # with the comma in front
+                    self._splice(field.values[number - 1].end, value.end, "")
+                else:
+                    self._splice(value.start, field.values[number + 1].start, "")
+            return
+        lines = self._lines(field.start, field.end)
+        if lines is None:
+            self._delete(field)
+            return
+        start, end = lines
+        start = self._comments_above(start)
+        # Of the blank lines above and below it one goes; others may have gone directly above.
+        above = self._gone.get(start, start)
+        if self._blank_above(above) and self._blank_at(end):
+            end = self._line_end(end)
+        self._gone[end] = above
+        self._splice(start, end, "")
+
     def _delete(self, field: Field) -> None:
         lines = self._lines(field.start, field.end)
         if lines is not None:
             self._splice(*lines, "")
             return
         start = field.start
-        while self.document.text[start - 1] in " \t":
-            start -= 1
+        if not self._gap(field.end):  # what follows stays apart without the blanks in front
+            while start > 0 and self.document.text[start - 1] in " \t":
+                start -= 1
         self._splice(start, field.end, "")
 
     def _insert(
-        self,
-        block: Value,
-        fields: Sequence[Field],
-        new: Message,
-        field: FieldDescriptor,
-        value: Any,
+        self, fields: Sequence[Field], new: Message, field: FieldDescriptor, value: Any
     ) -> None:
-        text = self.document.text
+        """Write one value of ``field`` behind those of ``fields`` that have lower numbers."""
         numbers = {f.name: f.number for f in new.DESCRIPTOR.fields}
-        before = [f for f in fields if numbers.get(f.name, 0) <= field.number]
-        anchor = before[-1] if before else fields[0] if fields else None
-        if anchor is None:
-            inline = self._render(field, value, "", True)
-            self._splice(block.start + 1, None, f" {inline} ")
-            return
+        before = [f for f in fields if f.name in numbers and numbers[f.name] <= field.number]
+        anchor = before[-1] if before else fields[0]
         lines = self._lines(anchor.start, anchor.end)
         if lines is None:
             inline = self._render(field, value, "", True)
             if before:
-                self._splice(anchor.end, None, " " + inline)
+                self._splice(anchor.end, None, f" {inline}{self._gap(anchor.end)}")
             else:
                 self._splice(anchor.start, None, inline + " ")
             return
-        match = _INDENT.match(text, lines[0])
+        match = _INDENT.match(self.document.text, lines[0])
         rendered = self._render(field, value, match.group() if match else "", False)
         if before:
             # Behind the anchor's line, a comment at its end included.
-            end = lines[1] - len(self.document.newline) if self._ends_line(lines[1]) else lines[1]
+            match = _BLANK_OR_COMMENT.match(self.document.text, anchor.end)
+            end = match.end() if match else anchor.end
             self._splice(end, None, self.document.newline + rendered)
         else:
             self._splice(lines[0], None, rendered + self.document.newline)
+
+    def _gap(self, at: int) -> str:
+        """The blank that a value needs if it comes to stand in front of ``at``."""
+        return "" if self.document.text[at : at + 1] in _APART else " "
 
     # -- rendering --------------------------------------------------------------------------
 
@@ -165,7 +187,7 @@ class Edits:
             for element in _elements(message, field)
         ]
         if inline:
-            return f"{name} {{ {' '.join(parts)} }}"
+            return " ".join([name, "{", *parts, "}"])
         return self.document.newline.join([f"{indent}{name} {{", *parts, f"{indent}}}"])
 
     def _render_scalar(self, field: FieldDescriptor, value: Any, quote: str) -> str:
@@ -197,17 +219,14 @@ class Edits:
         text = self.document.text
         first = text.rfind("\n", 0, start) + 1
         match = _BLANK_OR_COMMENT.match(text, end)
-        if match is None or text[first:start].strip(" \t\ufeff"):
+        if match is None or text[first:start].strip(" \t" + BOM):
             return None
-        return first + text.startswith("\ufeff", first), self._line_end(end)
+        return first + text.startswith(BOM, first), self._line_end(end)
 
     def _line_end(self, at: int) -> int:
         """The offset behind the line that holds ``at``."""
         end = self.document.text.find("\n", at)
         return len(self.document.text) if end < 0 else end + 1
-
-    def _ends_line(self, at: int) -> bool:
-        return self.document.text.endswith(self.document.newline, 0, at)
 
     def _comments_above(self, start: int) -> int:
         """The start of the comment lines directly above; those at the top of the file stay."""

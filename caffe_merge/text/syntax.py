@@ -13,6 +13,7 @@ Grammar (what protobuf's own TextFormat reads)::
 """
 
 import re
+from bisect import bisect_right
 from typing import List, NoReturn, Optional, Tuple
 
 from caffe_merge.errors import TextError
@@ -67,13 +68,16 @@ class Document:
         self.path = path
         # surrogateescape: bytes that are not UTF-8 (old comments) come back as they were.
         self.text = data.decode("utf-8", "surrogateescape")
-        self.newline = "\r\n" if "\r\n" in self.text else "\n"
+        self.newline = "\r\n" if 2 * self.text.count("\r\n") > self.text.count("\n") else "\n"
+        self._lines: Optional[List[int]] = None  # where each line starts, once somebody asks
         self.fields = _Parser(self).parse()
 
     def place(self, offset: int) -> Tuple[int, int]:
         """Line and column of ``offset``, both from 1, the column in characters."""
-        line = self.text.count("\n", 0, offset) + 1
-        start = self.text.rfind("\n", 0, offset) + 1
+        if self._lines is None:  # a fork's file may need a place for each of its many fields
+            self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        line = bisect_right(self._lines, offset)
+        start = self._lines[line - 1]
         if start == 0 and self.text.startswith(BOM):
             start = min(1, offset)
         return line, offset - start + 1

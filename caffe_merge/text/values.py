@@ -25,7 +25,7 @@ _FALSE = frozenset(("false", "False", "f", "0"))
 
 def parse_string(source: str) -> Optional[str]:
     """The text of one or more adjacent quoted strings; None if it is not UTF-8 once unescaped."""
-    if "\\" not in source and source.count(source[0]) == 2:
+    if "\\" not in source and source.index(source[0], 1) == len(source) - 1:
         text = source[1:-1]
         return text if text.isascii() else _checked(text)
     parts = []

@@ -28,8 +28,7 @@ _INTEGERS: Dict[int, Tuple[int, int, str]] = {
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1, "a 64-bit integer"),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1, "a 64-bit integer of at least 0"),
 }
-_FLOATS = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
-_FLOAT_MAX = 3.4028234663852886e38
+_FLOAT_LIMIT = 3.4028235677973366e38  # what is nearer to 0 rounds to a finite float32
 
 Convert = Callable[[str], Optional[Any]]
 
@@ -46,9 +45,15 @@ def _integer(kind: int) -> Convert:
 
 def _float32(source: str) -> Optional[float]:
     value = parse_float(source)
-    if value is not None and abs(value) > _FLOAT_MAX and abs(value) != float("inf"):
-        return float("inf") if value > 0 else float("-inf")  # as strtof does
+    if value is not None and abs(value) >= _FLOAT_LIMIT:
+        return float("inf") if value > 0 else float("-inf")  # as Caffe's own cast does
     return value
+
+
+_FLOATS: Dict[int, Convert] = {
+    FieldDescriptor.TYPE_FLOAT: _float32,
+    FieldDescriptor.TYPE_DOUBLE: parse_float,
+}
 
 
 def _bytes(source: str) -> Optional[bytes]:
@@ -73,7 +78,7 @@ class _Known:
         if kind in _INTEGERS:
             self.convert, self.expected = _integer(kind), _INTEGERS[kind][2]
         elif kind in _FLOATS:
-            self.convert, self.expected = _float32, "a number"
+            self.convert, self.expected = _FLOATS[kind], "a number"
         elif kind == FieldDescriptor.TYPE_BOOL:
             self.convert, self.expected = parse_bool, "true or false"
         elif kind == FieldDescriptor.TYPE_STRING:
@@ -118,9 +123,7 @@ class View:
                 self.note(field, path)
                 continue
             if not known.repeated:
-                first = seen.setdefault(field.name, field.start)
-                if first != field.start or len(field.values) != 1:
-                    self.fail_repeated(field, first)
+                self.check_single(field, seen.setdefault(field.name, field.start))
             for value in field.values:
                 self.set(message, known, field, value, path)
 
@@ -163,8 +166,14 @@ class View:
     def fail(self, value: Value, message: str) -> NoReturn:
         self.document.fail(value.start, message[:300])
 
-    def fail_repeated(self, field: Field, first: int) -> None:
-        line, _ = self.document.place(first)
-        self.document.fail(
-            field.start, f"expected {field.name!r} once in its block, it is there at line {line}"
-        )
+    def check_single(self, field: Field, first: int) -> None:
+        if first != field.start:
+            line, _ = self.document.place(first)
+            self.document.fail(
+                field.start,
+                f"expected {field.name!r} once in its block, it is there at line {line}",
+            )
+        if len(field.values) != 1:
+            self.document.fail(
+                field.start, f"expected one value for {field.name!r}, found {len(field.values)}"
+            )

@@ -112,7 +112,7 @@ class CaffeNet:
                 raise ValueError("the net has no input {!r}".format(name))
             if self.net.blobs[name].data.shape != array.shape:
                 self.net.blobs[name].reshape(*array.shape)
-        self.net.reshape()
+        self.net.reshape()  # Caffe of before 2015 does not while it runs
         times = []  # type: List[float]
         for _ in range(job.get("repeat", 1)):
             for name, array in inputs:  # a layer in place on an input overwrote it

@@ -71,7 +71,6 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={"GLOG_minloglevel": "2", **os.environ},
             )
         except OSError as error:
             self._stderr.close()
@@ -180,9 +179,9 @@ class Worker:
 def _reason(stderr: str) -> str:
     """What a dying worker's stderr says: Caffe's FATAL line, else its last line."""
     parse = re.search(r"Error parsing text-format \S+: (.+)", stderr)
-    fatal: List[str] = re.findall(r"^F\d{4,8} .*?\] (.+)", stderr, re.MULTILINE)
+    fatal = re.search(r"^F\d{4,8} .*?\] (.+)", stderr, re.MULTILINE)
     if fatal:
-        return fatal[-1].strip() + (f" ({parse.group(1)})" if parse else "")
+        return fatal.group(1).strip() + (f" ({parse.group(1)})" if parse else "")
     lines = [line for line in stderr.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"
 

@@ -1,8 +1,10 @@
 """The worker under real Caffe, and the promise that it runs on Python 2.7."""
 
 import ast
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,30 @@ def test_it_imports_numpy_and_the_standard_library_only():
     assert froms == {"typing"}  # for mypy, never run
 
 
+FAKE_CAFFE = """
+import os, resource, sys
+TEST = 1
+class Net:
+    def __init__(self, *arguments):
+        # What the worker has set up for Caffe, as an error that the test can read.
+        raise ValueError("core {} glog {} path {} {}".format(
+            resource.getrlimit(resource.RLIMIT_CORE), os.environ["GLOG_minloglevel"],
+            [path for path in sys.path if path.endswith("validation")], arguments))
+"""
+
+
+def test_caffe_finds_no_core_files_no_chatter_and_none_of_our_modules(tmp_path, monkeypatch):
+    (tmp_path / "caffe.py").write_text(FAKE_CAFFE)
+    # numpy may come from anywhere, and so may caffe.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    monkeypatch.delenv("GLOG_minloglevel", raising=False)
+    with Worker(caffe_command(sys.executable), 60) as worker:
+        for weights, given in (("w", "('n', 'w', 1)"), (None, "('n', 1)")):
+            with pytest.raises(ValidationError) as caught:
+                worker.call({"do": "open", "prototxt": "n", "weights": weights})
+            assert str(caught.value) == f"core (0, 0) glog 2 path [] {given}"
+
+
 def test_forward_gives_every_blob_but_caffes_own_copies(real_caffe):
     data = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
     blobs = real_caffe.forward(TWO_READERS, {"conv": [KERNEL]}, {"data": data})
@@ -74,8 +100,20 @@ def test_forward_gives_every_blob_but_caffes_own_copies(real_caffe):
 
 
 def test_a_split_that_the_user_wrote_is_no_copy_of_caffes(real_caffe):
-    text = INPUT + 'layer { name: "s" type: "Split" bottom: "data" top: "s_0" top: "s_1" }'
-    assert list(real_caffe.top_shapes(text)) == ["data", "s_0", "s_1"]
+    tops = ["x_0_split_0", "x_0_split_1"]
+    split = 'layer { name: "x_0_split" type: "Split" bottom: "data" top: "%s" top: "%s" }'
+    assert list(real_caffe.top_shapes(INPUT + split % tuple(tops))) == ["data", *tops]
+
+
+def test_a_blob_that_is_called_like_a_copy_is_none(real_caffe):
+    text = (
+        INPUT
+        + """
+layer { name: "x_0_split" type: "AbsVal" bottom: "data" top: "x_0_split_0" }
+layer { name: "y" type: "AbsVal" bottom: "x_0_split_0" top: "y" }
+"""
+    )
+    assert list(real_caffe.top_shapes(text)) == ["data", "x_0_split_0", "y"]
 
 
 def test_an_input_of_another_shape_reshapes_the_net(real_caffe):

@@ -1,0 +1,47 @@
+# make demo   merge a real trained pair, validate it by forward passes, show what changed
+# make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
+# make lint   ruff and mypy
+# make bench  the measurements of docs/benchmarks.md
+
+PYTHON ?= python3
+VENV ?= .venv
+CAFFE_VENV ?= .venv-caffe
+BIN := $(VENV)/bin
+DIGITS := examples/digits
+OUT := out
+
+.PHONY: demo test lint bench clean
+
+$(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/ready
+	@mkdir -p $(OUT)
+	$(BIN)/merge_bn.py --model $(DIGITS)/deploy.prototxt --weights $(DIGITS)/digits.caffemodel \
+	  --output-model $(OUT)/digits.prototxt --output-weights $(OUT)/digits.caffemodel --force -v
+	@echo
+	@echo "What changed in the text (- before, + after):"
+	@diff -U0 $(DIGITS)/deploy.prototxt $(OUT)/digits.prototxt | grep -E '^[-+] *(name|type|top|bias_term)' || true
+	@echo
+	@echo "Accuracy on held-out digits, before and after:"
+	$(BIN)/python $(DIGITS)/accuracy.py $(DIGITS)/deploy.prototxt $(DIGITS)/digits.caffemodel \
+	  $(OUT)/digits.prototxt $(OUT)/digits.caffemodel
+
+test: $(VENV)/ready
+	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
+	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready
+	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
+	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(CAFFE_VENV) $(OUT) build *.egg-info caffe_merge/caffe.desc

@@ -1,0 +1,106 @@
+"""All measurements, as ratios within one run: ``python -m benchmarks [--folder F] [--times N]``.
+
+Pairs are made in the folder (about 3.6 GB with --large) and kept there for the next run. What needs
+real Caffe (CAFFE_MERGE_CAFFE_PYTHON, or ``make bench``) or a downloaded open_nsfw is left out, and
+that is said, where it is not at hand.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from benchmarks import open_nsfw
+from benchmarks.measure import Run, alternate, run, tool
+from benchmarks.synthetic import write_pair
+
+RESAVE = str(Path(__file__).with_name("caffe_resave.py"))
+FORWARD = str(Path(__file__).with_name("caffe_forward.py"))
+
+Pair = Tuple[Path, Path]
+
+
+def merge_command(pair: Pair, folder: Path) -> List[str]:
+    """Merge ``pair`` without validation into ``folder``."""
+    return [
+        tool("merge_bn.py"), "--validate", "none", "--force", "-q",
+        "--model", str(pair[0]), "--weights", str(pair[1]),
+        "--output-model", str(folder / "merged.prototxt"),
+        "--output-weights", str(folder / "merged.caffemodel"),
+    ]  # fmt: skip
+
+
+def against_cp(pair: Pair, folder: Path, times: int) -> None:
+    """Merging against copying the same two files."""
+    to = [str(folder / "copy.prototxt"), str(folder / "copy.caffemodel")]
+    copy = ["sh", "-c", 'cp "$0" "$2" && cp "$1" "$3"', *map(str, pair), *to]
+    merge, cp = alternate([merge_command(pair, folder), copy], times)
+    bound = 3 * cp.seconds + 0.5
+    print(f"{pair[1].name}, {_megabytes(pair)} MB")
+    print(f"  cp            {cp.seconds:6.2f} s")
+    print(f"  merge         {merge.seconds:6.2f} s   bound cp x 3 + 0.5 s = {bound:.2f} s")
+    print(f"  anonymous     {merge.anonymous:6.0f} MB  bound 150 MB")
+
+
+def against_caffe(pair: Pair, folder: Path, times: int, caffe: str) -> None:
+    """Merging against what every script on pycaffe does at least: load, and save."""
+    resave = [caffe, RESAVE, *map(str, pair), str(folder / "resaved.caffemodel")]
+    merge, old = alternate([merge_command(pair, folder), resave], times)
+    print(f"{pair[1].name}, {_megabytes(pair)} MB, start-up included")
+    print(f"  pycaffe load + save  {_row(old)}")
+    print(f"  merge                {_row(merge)}")
+    ratio, memory = old.seconds / merge.seconds, old.anonymous / merge.anonymous
+    print(f"  ratio                {ratio:6.2f} x faster, a {memory:.1f}th of the anonymous memory")
+
+
+def forward_time(pair: Pair, folder: Path, caffe: str) -> None:
+    """One forward pass in pycaffe, before and after, alternating in one process."""
+    run(merge_command(pair, folder))
+    merged = [str(folder / "merged.prototxt"), str(folder / "merged.caffemodel")]
+    os.environ["GLOG_minloglevel"] = "3"
+    print(f"{pair[1].name}: forward pass in pycaffe", flush=True)
+    status = os.spawnv(os.P_WAIT, caffe, [caffe, FORWARD, *map(str, pair), *merged])
+    if status:
+        raise SystemExit(f"{FORWARD} failed with status {status}")
+
+
+def _row(one: Run) -> str:
+    return f"{one.seconds:6.2f} s  {one.anonymous:6.0f} MB anonymous  {one.resident:6.0f} MB resident"
+
+
+def _megabytes(pair: Pair) -> int:
+    return os.path.getsize(pair[1]) // 1_000_000
+
+
+def main() -> None:
+    """Everything that can be measured here."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("out/bench"), help="for the pairs")
+    parser.add_argument("--times", type=int, default=5, help="counted runs of each command")
+    parser.add_argument("--large", action="store_true", help="pairs of 1 GB and over 2 GB too")
+    options = parser.parse_args()
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    caffe: Optional[str] = os.environ.get("CAFFE_MERGE_CAFFE_PYTHON") or None
+    if caffe is None:
+        print("no real Caffe (CAFFE_MERGE_CAFFE_PYTHON): what needs it is left out")
+    nsfw = open_nsfw.fetch(folder)
+    if nsfw is None:
+        print("open_nsfw could not be downloaded: what needs it is left out")
+
+    pairs = [write_pair(folder, "resnet152")]
+    if options.large:
+        pairs.append(write_pair(folder, "resnet152x5", repeat=5))
+        pairs.append(write_pair(folder, "resnet152x10", repeat=10))
+    for pair in pairs:
+        against_cp(pair, folder, options.times)
+    if caffe is not None:
+        for one in filter(None, [nsfw, pairs[0]]):
+            against_caffe(one, folder, options.times, caffe)
+        if nsfw is not None:
+            forward_time(nsfw, folder, caffe)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

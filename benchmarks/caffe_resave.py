@@ -1,0 +1,8 @@
+"""What every script on pycaffe does at least: load a pair, save its weights. Any Python with Caffe."""
+
+import sys
+
+import caffe
+
+net = caffe.Net(sys.argv[1], caffe.TEST, weights=sys.argv[2])
+net.save(sys.argv[3])

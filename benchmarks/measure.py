@@ -1,0 +1,68 @@
+"""Runs a command and measures it from outside: wall time, peak anonymous memory, peak resident."""
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from typing import List, NamedTuple, Sequence
+
+
+class Run(NamedTuple):
+    """One run: seconds of wall time, and megabytes of private and of all resident memory.
+
+    Mapped file pages count as resident, not as anonymous: the kernel drops them when it likes.
+    """
+
+    seconds: float
+    anonymous: float
+    resident: float
+
+
+def run(command: Sequence[str]) -> Run:
+    """Run ``command`` to its end; raises where it fails."""
+    # Caffe logs more than a pipe holds, so what it says goes to a file.
+    log = tempfile.TemporaryFile()
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+    anonymous = resident = 0
+    while process.poll() is None:
+        status = _status(process.pid)
+        anonymous = max(anonymous, status.get("RssAnon", 0))
+        resident = max(resident, status.get("VmHWM", 0))
+        time.sleep(0.002)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        log.seek(0)
+        raise SystemExit(f"{command} failed: {log.read().decode(errors='replace')[-2000:]}")
+    return Run(seconds, anonymous / 1024, resident / 1024)
+
+
+def _status(pid: int) -> "dict[str, int]":
+    try:
+        with open(f"/proc/{pid}/status") as handle:
+            lines = handle.read().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in lines)
+    return {key: int(value.split()[0]) for key, value in pairs if value.strip().endswith("kB")}
+
+
+def alternate(commands: Sequence[Sequence[str]], times: int) -> List[Run]:
+    """The median run of each command: one run of each to warm up, then A B A B ..."""
+    runs: List[List[Run]] = [[] for _ in commands]
+    for number in range(times + 1):
+        for command, results in zip(commands, runs):
+            result = run(command)
+            if number:
+                results.append(result)
+    return [
+        Run(*(statistics.median(column) for column in zip(*results))) for results in runs
+    ]
+
+
+def tool(name: str) -> str:
+    """The path of an installed command, beside the interpreter that runs this."""
+    import sys
+
+    return os.path.join(os.path.dirname(sys.executable), name)

@@ -1,0 +1,279 @@
+"""What every test of a rewrite needs: nets from a few words, and one check that all go through."""
+
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+import caffe_merge
+from caffe_merge import reference, shapes
+from caffe_merge.forks import standard
+from caffe_merge.graph import Graph
+from caffe_merge.layer import Layer
+from caffe_merge.net import Net
+from caffe_merge.report import Fate, Report
+from tests.builders import write_pair
+from tests.conftest import RealCaffe
+
+Arrays = Dict[str, np.ndarray]
+Weights = Dict[str, List[np.ndarray]]
+
+FATES = ("BatchNorm", "Scale", "Bias", "Power", "Dropout")
+_INPUT = re.compile(r"(\S+)((?: \d+)+)$")
+_LAYER = re.compile(r"(\S+): (\w+)(.*?) -> (.*?)(?: \{(.*)\})?$", re.DOTALL)
+
+
+def prototxt(*lines: str) -> str:
+    """The text of a net: ``data 2 3 8 7`` is an input, ``conv: Convolution data -> top {...}`` a layer.
+
+    What is in braces is the rest of the layer's own text, as it is.
+    """
+    return "".join(_block(line) for line in lines)
+
+
+def _block(line: str) -> str:
+    entry = _INPUT.match(line)
+    if entry:
+        dims = " ".join(f"dim: {dim}" for dim in entry.group(2).split())
+        return _layer(
+            entry.group(1), "Input", "", entry.group(1), f"input_param {{ shape {{ {dims} }} }}"
+        )
+    layer = _LAYER.match(line)
+    assert layer, line
+    return _layer(*layer.groups(default=""))
+
+
+def _layer(name: str, kind: str, bottoms: str, tops: str, body: str) -> str:
+    lines = [f'  name: "{name}"', f'  type: "{kind}"']
+    lines += [f'  bottom: "{bottom}"' for bottom in bottoms.split()]
+    lines += [f'  top: "{top}"' for top in tops.split()]
+    lines += [f"  {body.strip()}"] if body.strip() else []
+    return "layer {\n" + "\n".join(lines) + "\n}\n"
+
+
+def seeded(folder: Path, text: str, seed: int = 0) -> Weights:
+    """Weights of the right shapes for the net ``text``, the statistics of BatchNorm realistic."""
+    path = folder / "seeded.prototxt"
+    path.write_text(text, encoding="utf-8")
+    net = caffe_merge.load(str(path), None)
+    graph = Graph(net.layers, {})
+    out: Weights = {}
+    for number, layer in enumerate(net.layers):
+        wanted = shapes.blobs(layer.param, [bottom.shape for bottom in graph.bottoms[layer]])
+        random = np.random.default_rng([seed, number])
+        values = [_values(layer.type, at, shape, random) for at, shape in enumerate(wanted or [])]
+        if layer.type == "BatchNorm":
+            factor = np.float32(random.choice([1.0, 999.98, 0.37]))
+            values = [values[0] * factor, values[1] * factor, np.array([factor])]
+        if values:
+            out[layer.name] = values
+    return out
+
+
+def _values(kind: str, number: int, shape: Any, random: np.random.Generator) -> np.ndarray:
+    if kind == "BatchNorm" and number == 1:
+        return random.uniform(0.2, 2, shape)
+    if kind == "Scale" and number == 0:
+        return random.uniform(0.4, 1.6, shape) * random.choice([-1.0, 1.0], shape)
+    if number == 0 and kind in ("Convolution", "Deconvolution", "InnerProduct"):
+        return random.standard_normal(shape) / max(1.0, np.prod(shape[1:])) ** 0.5
+    return random.standard_normal(shape) * 0.5
+
+
+class Merged(NamedTuple):
+    """A net before and after a merge, both as read from disk, and the report."""
+
+    before: Net
+    after: Net
+    report: Report
+    text: str
+
+    @property
+    def names(self) -> List[str]:
+        """The layers left, inputs apart."""
+        return [layer.name for layer in self.after.layers if layer.type != "Input"]
+
+    def layer(self, name: str) -> Layer:
+        """The layer of this name, after."""
+        return next(layer for layer in self.after.layers if layer.name == name)
+
+    def fate(self, name: str) -> Fate:
+        """What the report says became of a layer."""
+        return next(fate for fate in self.report.fates if fate.layer == name)
+
+    def blobs(self, name: str) -> List[np.ndarray]:
+        """A layer's blobs, after."""
+        return [np.array(blob.float64()) for blob in self.layer(name).blobs]
+
+    def refused(self, name: str, pattern: str) -> None:
+        """Assert that nothing changed for a layer, and that the reason says ``pattern``."""
+        old = next(layer for layer in self.before.layers if layer.name == name)
+        assert name in self.names, f"{name} is gone: {self.fate(name)}"
+        new = self.layer(name)
+        for side in (old.param, new.param):  # what is around it may be renamed
+            side.ClearField("bottom")
+            side.ClearField("top")
+        assert new.param == old.param
+        assert _bits(new) == _bits(old)
+        reasons = [one.reason for one in self.report.refusals if one.layer == name]
+        assert any(re.search(pattern, reason) for reason in reasons), reasons
+        if old.type in FATES:
+            assert self.fate(name).fate == "kept"
+            assert re.search(pattern, self.fate(name).detail), self.fate(name)
+
+
+class Merger:
+    """Merges nets through files on disk, and checks what holds for every merge."""
+
+    def __init__(self, folder: Path, caffe: Optional[RealCaffe]) -> None:
+        self.folder = folder
+        self.caffe = caffe
+        self._count = 0
+
+    def __call__(
+        self,
+        *lines: str,
+        weights: Optional[Mapping[str, Optional[Sequence[np.ndarray]]]] = None,
+        seed: int = 0,
+        limit: float = 1e-6,
+        **options: Any,
+    ) -> Merged:
+        """Merge the net of ``lines`` (see `prototxt`), or of the text that is their only one.
+
+        ``weights`` replaces those of a layer, None takes them out of the file; ``options`` are
+        those of caffe_merge.merge.
+        """
+        text = (
+            lines[0] if lines[0].lstrip().startswith(("layer", "name", "#")) else prototxt(*lines)
+        )
+        values: Dict[str, Any] = dict(seeded(self.folder, text, seed))
+        values.update(weights or {})
+        self._count += 1
+        stem = f"net{self._count}"
+        blobs = {name: arrays for name, arrays in values.items() if arrays is not None}
+        pair = write_pair(self.folder, text, blobs, stem)
+        original = [path.read_bytes() for path in pair]
+        new = self._merge(pair, stem + "_merged", options)
+        assert [path.read_bytes() for path in pair] == original, "an input was touched"
+        again = self._merge(new.pair, stem + "_again", options)
+        assert [change.note for change in again.report.changes] == [], "not idempotent"
+        for once, twice in zip(new.pair, again.pair):
+            assert once.read_bytes() == twice.read_bytes(), "a second merge gives other bytes"
+        before, after = (_load(one) for one in (pair, new.pair))
+        _check_interface(before, after)
+        _check_report(before, after, new.report)
+        self._check_numbers(pair, new.pair, limit)
+        return Merged(before, after, new.report, new.pair[0].read_text(encoding="utf-8"))
+
+    def _merge(self, pair: Tuple[Path, Path], stem: str, options: Mapping[str, Any]) -> "_Step":
+        net = _load(pair)
+        report = caffe_merge.merge(net, **options)
+        out = self.folder / f"{stem}.prototxt", self.folder / f"{stem}.caffemodel"
+        caffe_merge.save(net, str(out[0]), str(out[1]))
+        return _Step(out, report)
+
+    def _check_numbers(self, old: Tuple[Path, Path], new: Tuple[Path, Path], limit: float) -> None:
+        """Every blob that both nets have must be equal: in float64, and in real Caffe."""
+        net = _load(old)
+        inputs = random_inputs(net)
+        before, after = run(net, inputs), run(_load(new), inputs)
+        assert_equal(before, after, limit)
+        outputs = [version.name for version in Graph(net.layers).outputs]
+        if self.caffe is None or net.notes or set(before) < set(outputs):
+            return  # a net of a fork, or one of random weights: Caffe cannot run it
+        assert_equal(
+            self.caffe.forward_pair(*old, inputs), self.caffe.forward_pair(*new, inputs), 1e-5
+        )
+
+
+class _Step(NamedTuple):
+    pair: Tuple[Path, Path]
+    report: Report
+
+
+def _load(pair: Tuple[Path, Path]) -> Net:
+    return caffe_merge.load(str(pair[0]), str(pair[1]))
+
+
+def random_inputs(net: Net) -> Arrays:
+    """Float32 noise for every Input of ``net``."""
+    random = np.random.default_rng(7)
+    graph = Graph(net.layers, {})
+    out = {}
+    for layer in net.layers:
+        for version in graph.tops[layer]:
+            if layer.type == "Input":
+                out[version.name] = random.standard_normal(version.shape).astype(np.float32)
+    return out
+
+
+def run(net: Net, inputs: Arrays) -> Arrays:
+    """What each blob name of ``net`` holds in the end, in float64; unknown ones are left out."""
+    held: Dict[str, Optional[np.ndarray]] = {}
+    for layer in net.layers:
+        if layer.type == "Input":
+            held.update({top: inputs[top].astype(np.float64) for top in layer.param.top})
+            continue
+        bottoms = [held[name] for name in layer.param.bottom]
+        known = standard(layer)
+        tops: Sequence[Optional[np.ndarray]] = [None] * len(layer.param.top)
+        if not isinstance(known, str) and not any(bottom is None for bottom in bottoms):
+            blobs = [np.asarray(blob.array(), np.float64) for blob in known[1]]
+            if layer.type in reference.SUPPORTED:
+                tops = reference.forward(known[0], blobs, bottoms)
+        held.update(zip(layer.param.top, tops))
+    return {name: array for name, array in held.items() if array is not None}
+
+
+def assert_equal(before: Arrays, after: Arrays, limit: float) -> None:
+    """Every blob that both have is equal, but for ``limit`` of its largest value."""
+    common = set(before) & set(after)
+    assert common
+    for name in sorted(common):
+        old, new = before[name].astype(np.float64), after[name].astype(np.float64)
+        assert old.shape == new.shape, name
+        assert np.isfinite(old).all(), name
+        error = float(np.max(np.abs(new - old), initial=0.0))
+        largest = float(np.max(np.abs(old), initial=0.0))
+        assert error <= limit * largest + 1e-30, f"{name}: {error:.2e} of {largest:.2e}"
+
+
+def _check_interface(before: Net, after: Net) -> None:
+    """Net inputs and outputs keep their names and shapes; nothing else becomes one."""
+    old, new = Graph(before.layers, {}), Graph(after.layers, {})
+    assert {one.name: one.shape for one in old.outputs} == {
+        one.name: one.shape for one in new.outputs
+    }
+    for graph in (old, new):
+        graph.check()
+    inputs = [
+        [list(one.param.top) for one in net.layers if one.type == "Input"]
+        for net in (before, after)
+    ]
+    assert inputs[0] == inputs[1]
+
+
+def _check_report(before: Net, after: Net, report: Report) -> None:
+    """Every layer of the followed types has a fate, and the fate is true."""
+    followed = [(layer.name, layer.type) for layer in before.layers if layer.type in FATES]
+    assert [(fate.layer, fate.type) for fate in report.fates] == followed
+    left = {layer.name: layer for layer in after.layers}
+    old = {layer.name: layer for layer in before.layers}
+    changed = {name for change in report.changes for name in (*change.changed, *change.removed)}
+    for fate in report.fates:
+        assert fate.detail
+        assert (fate.fate == "gone") == (fate.layer not in left), fate
+        assert (fate.fate == "kept") == (fate.layer not in changed), fate
+    for name, layer in left.items():
+        if name not in changed:
+            assert _bits(layer) == _bits(old[name]), f"the blobs of {name} changed unreported"
+            assert layer.type == old[name].type
+    assert report.before.layers - report.after.layers == len(old) - len(left)
+    for layer in after.layers:
+        if layer.type == "BatchNorm":
+            assert next(fate for fate in report.fates if fate.layer == layer.name).fate == "kept"
+
+
+def _bits(layer: Layer) -> List[Tuple[Tuple[int, ...], bytes]]:
+    return [(blob.shape, np.ascontiguousarray(blob.array()).tobytes()) for blob in layer.blobs]

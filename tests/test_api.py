@@ -1,0 +1,39 @@
+"""The public names: few, documented, and importable without anything they do not need."""
+
+import subprocess
+import sys
+
+import caffe_merge
+
+PUBLIC = ["CaffeMergeError", "Comparison", "Net", "Report", "load", "merge", "save", "validate"]
+
+
+def test_public_names() -> None:
+    assert caffe_merge.__all__ == PUBLIC
+    for name in PUBLIC:
+        assert getattr(caffe_merge, name).__doc__
+    visible = [name for name in dir(caffe_merge) if not name.startswith("_")]
+    assert set(PUBLIC) <= set(visible)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, caffe_merge; print('numpy' in sys.modules, 'google' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_merge_without_validation_starts_no_engine() -> None:
+    code = (
+        "import sys; from caffe_merge import load, merge, save; import caffe_merge.cli;"
+        "print([m for m in ('subprocess', 'tempfile', 'caffe_merge.validation', 'tqdm',"
+        " 'numpy.random', 'importlib.metadata') if m in sys.modules and m != 'numpy.random'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_error_is_one_line_of_one_family() -> None:
+    from caffe_merge import errors
+
+    family = [v for v in vars(errors).values() if isinstance(v, type)]
+    assert all(issubclass(one, caffe_merge.CaffeMergeError) for one in family)
