@@ -8,8 +8,9 @@ from typing import Callable, Dict, Optional, Tuple, Union
 
 import numpy as np
 
+from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import WeightsError
-from caffe_merge.fold import Affine, Vector, batch_norm
+from caffe_merge.fold import Affine, batch_norm
 from caffe_merge.layer import Layer
 from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob, count

@@ -10,9 +10,8 @@ of W that counts output channels::
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
+from caffe_merge.arrays import Float64 as Vector
 
 
 class Affine(NamedTuple):
@@ -28,7 +27,7 @@ class Affine(NamedTuple):
         return None if self.axis is None else len(self.scale)
 
     def then(self, other: "Affine") -> "Affine":
-        """Both maps, ``other`` last; it has the same axis and channels, or one of them is scalar."""
+        """Both maps, ``other`` last; axis and channels are the same, or one is scalar."""
         scale = other.scale * self.scale
         shift = other.scale * self.shift + other.shift
         shape = np.broadcast(scale, shift).shape

@@ -60,6 +60,9 @@ class Net:
         view = View(self.document)
         rest = [field for field in self.document.fields if field.name != "layer"]
         view.read(rest, self.message)
+        # Of the net's own state Caffe keeps the stages; phase and level are the caller's.
+        stages = (*self.state.stages, *self.message.state.stage)
+        self.state = State(self.state.phase, self.state.level, stages)
         if self.message.layers:
             field = next(field for field in rest if field.name == "layers")
             self.document.fail(field.start, "the V1 format (`layers`) is not read yet")
@@ -97,14 +100,14 @@ class Net:
         param = LayerParameter(name="input", type="Input", top=message.input)
         count = len(message.input)
         if message.input_shape:
-            if len(message.input_shape) != count:
+            if len(message.input_shape) < count:  # more are ignored, as in Caffe
                 raise NetError(
                     f"{self.document.path}: expected {count} input_shape, one for each input, "
                     f"found {len(message.input_shape)}"
                 )
-            param.input_param.shape.MergeFrom(message.input_shape)
+            param.input_param.shape.MergeFrom(message.input_shape[:count])
         elif message.input_dim:
-            if len(message.input_dim) != 4 * count:
+            if len(message.input_dim) < 4 * count:
                 raise NetError(
                     f"{self.document.path}: expected {4 * count} input_dim, four for each input, "
                     f"found {len(message.input_dim)}"

@@ -10,12 +10,13 @@ import math
 from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-import numpy.typing as npt
 
 from caffe_merge import reference
 from caffe_merge.affine import Refusal
+from caffe_merge.arrays import Float64 as Values
+from caffe_merge.arrays import Indices as Index
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.forks import standard
+from caffe_merge.forks import Standard, standard
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, own_param
 from caffe_merge.weights.blobs import BLOCK, Blob, count
@@ -24,9 +25,7 @@ LIMIT = 1e-6  # of the largest output; float32 rounding of the new weights is ab
 SAMPLE = 8  # output channels that are run where there are more
 GROUPS = 4  # groups of a grouped layer that are run where there are more
 
-Index = npt.NDArray[np.intp]
-Values = npt.NDArray[np.float64]
-Changes = Mapping[Layer, Tuple[Any, Tuple[Blob, ...]]]  # layer -> its new param and blobs
+Changes = Mapping[Layer, Standard]  # layer -> its new param and blobs
 
 
 class Step(NamedTuple):
@@ -42,7 +41,8 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     Layers of the path without changes are gone. ``rank`` is the number of axes of the path's
     input, None if it is not known.
     """
-    plan = _Linear(path, rank) if path[0].type in LINEAR_TYPES else _PerChannel(path, rank)
+    linear = path[0].type in LINEAR_TYPES
+    plan = _Linear(path, rank) if linear else _PerChannel(path, changes, rank)
     old = []
     for layer in path:
         known = standard(layer)
@@ -126,51 +126,50 @@ def _thin_channels(values: Values, channels: int, sample: Index) -> Values:
     return values
 
 
-def _blob_axes(path: Iterable[Layer], rank: Optional[int]) -> Iterator[Tuple[int, int]]:
+def _blob_axes(layers: Iterable[Standard], rank: Optional[int]) -> Iterator[Tuple[int, int]]:
     """Where the first blobs of per-channel layers lie on their bottom: (axis, size), for each axis.
 
     ``rank`` may be None only where no layer counts its axis from the end.
     """
-    for layer in path:
+    for param, blobs in layers:
         start = 1
-        if layer.type == "Scale":
-            start = layer.param.scale_param.axis
-        elif layer.type == "Bias":
-            start = layer.param.bias_param.axis
+        if param.type == "Scale":
+            start = param.scale_param.axis
+        elif param.type == "Bias":
+            start = param.bias_param.axis
         if start < 0:
             start += rank or 0
-        for number, dim in enumerate(layer.blobs[0].shape if layer.blobs else ()):
+        for number, dim in enumerate(blobs[0].shape if blobs else ()):
             yield start + number, dim
 
 
 class _PerChannel:
     """A path of per-channel layers: sampled channels, any input of the right rank."""
 
-    def __init__(self, path: Sequence[Layer], rank: Optional[int]) -> None:
-        places = list(_blob_axes(path, rank))
-        self.channels = max((dim for _, dim in places), default=3)
+    def __init__(self, path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> None:
+        layers = [(layer.param, layer.blobs) for layer in path] + list(changes.values())
+        places = list(_blob_axes(layers, rank))
+        self.channels = max((dim for _, dim in places), default=1)
         self.sample = _spread(self.channels, SAMPLE)
         channel_axis = next((axis for axis, dim in places if dim == self.channels), 1)
         if rank is None:
-            rank = _least_rank(path)
+            rank = _least_rank(layers, places)
         other = 3 if len(self.sample) == 2 else 2  # a blob on the wrong axis does not fit
         shape = [other] * rank
         for axis, dim in places:
             shape[axis] = len(self.sample) if axis == channel_axis else dim
-        if not places and rank > channel_axis:
-            shape[channel_axis] = len(self.sample)
         self.shape = tuple(shape)
 
     def step(self, layer: Layer, param: Any, blobs: Sequence[Blob]) -> Step:
         return Step(param, [_thin_channels(_values(b), self.channels, self.sample) for b in blobs])
 
 
-def _least_rank(path: Sequence[Layer]) -> int:
+def _least_rank(layers: Iterable[Standard], places: Iterable[Tuple[int, int]]) -> int:
     """A rank on which all of the layers can run, where the net does not tell it."""
-    ends = [axis + 1 for axis, _ in _blob_axes(path, None)]
-    for layer in path:
-        own = layer.param.bias_param if layer.type == "Bias" else layer.param.scale_param
-        if layer.type in ("Scale", "Bias") and own.num_axes == -1:
+    ends = [axis + 1 for axis, _ in places]
+    for param, _ in layers:
+        own = param.bias_param if param.type == "Bias" else param.scale_param
+        if param.type in ("Scale", "Bias") and own.num_axes == -1:
             return max(ends)  # its blob ends where the bottom does
     return max([4, *ends])
 
@@ -188,7 +187,8 @@ class _Linear:
         kernel = () if self.type == "InnerProduct" else weights[2:]
         top_rank = self.axis + 1 + len(kernel)
         # Where a blob of the path says that an axis has one place, it has one here.
-        single = {axis for axis, dim in _blob_axes(path[1:], top_rank) if dim == 1}
+        behind = [(layer.param, layer.blobs) for layer in path[1:]]
+        single = {axis for axis, dim in _blob_axes(behind, top_rank) if dim == 1}
         leading = [1 if axis in single else 2 for axis in range(self.axis)]
         if self.type == "InnerProduct":
             self.groups = np.arange(1)

@@ -62,13 +62,16 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
 
 
 def _survivor(run: Run, sharers: Sharers) -> Optional[Layer]:
-    """The layer that becomes the one Scale: the last Scale, or a layer that has no other use.
+    """The layer that becomes the one Scale; None if none can.
 
     A Scale that shares its weights keeps them, for the layers that it shares them with.
     """
-    own = [layer for layer in run.layers if layer.type != "Scale" or layer not in sharers]
-    scales = [layer for layer in own if layer.type == "Scale"]
-    return scales[-1] if scales else own[0] if own else None
+    free = [layer for layer in run.layers if layer.type != "Scale" or layer not in sharers]
+    for kind in ("Scale", "BatchNorm"):
+        fitting = [layer for layer in free if layer.type == kind]
+        if fitting:
+            return fitting[-1]
+    return free[0] if free else None
 
 
 def _as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:

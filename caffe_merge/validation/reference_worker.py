@@ -9,8 +9,9 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 import numpy as np
 
+from caffe_merge import forks, reference
 from caffe_merge import net as net_module
-from caffe_merge import reference
+from caffe_merge.affine import Refusal
 from caffe_merge.errors import CaffeMergeError, ValidationError
 from caffe_merge.validation.caffe_worker import serve
 
@@ -132,10 +133,12 @@ def _execute(
             return [], reasons[bottom]
         if bottom not in arrays:
             raise ValidationError(f"layer {param.name!r} reads {bottom!r}, which nothing produces")
-    if layer.missing:
-        return [], f"{name}: its weights are not in the file, and their filler is random"
+    known = forks.standard(layer)
+    if isinstance(known, Refusal):
+        return [], f"{name}: {known}"
+    param, stored = known
     try:
-        blobs = [np.asarray(blob.array(), np.float64) for blob in layer.blobs]
+        blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
         with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
             tops = forward(param, blobs, [arrays[bottom] for bottom in param.bottom])
     except reference.Unsupported as error:

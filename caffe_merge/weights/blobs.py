@@ -8,11 +8,11 @@ memory stays near one block whatever the model's size.
 from typing import Callable, Iterator, Optional, Tuple, Union
 
 import numpy as np
-import numpy.typing as npt
+
+from caffe_merge.arrays import Array, ArrayLike, Float64, Indices
 
 Shape = Tuple[int, ...]
-Array = npt.NDArray[np.floating]
-Rows = Union[slice, npt.NDArray[np.intp]]
+Rows = Union[slice, Indices]
 
 FLOAT = np.dtype("<f4")
 DOUBLE = np.dtype("<f8")
@@ -49,15 +49,16 @@ class Blob:
         """All values, as they will be read back from a file. Do not write to it."""
         return self.rounded().reshape(self.shape)
 
-    def float64(self) -> npt.NDArray[np.float64]:
+    def float64(self) -> Float64:
         """All values in double precision, unrounded. Do not write to it."""
         return np.asarray(self.rows().reshape(self.shape), np.float64)
 
     def blocks(self) -> Iterator[Array]:
         """The rounded values, contiguous, in row blocks of bounded size."""
+        if not count(self.shape):
+            return
         length = self.shape[0] if self.shape else 1
-        row = max(count(self.shape[1:]), 1)
-        step = max(BLOCK // row, 1)
+        step = max(BLOCK // count(self.shape[1:]), 1)
         for start in range(0, length, step):
             yield np.ascontiguousarray(self.rounded(slice(start, start + step)))
 
@@ -78,6 +79,10 @@ class Stored(Blob):
         view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
         return view
 
+    def blocks(self) -> Iterator[Array]:
+        for start in range(0, len(self.values), BLOCK):
+            yield np.ascontiguousarray(self.values[start : start + BLOCK])
+
     def reshaped(self, shape: Shape) -> "Stored":
         """The same values under another shape of the same count."""
         return Stored(shape, self.values)
@@ -86,8 +91,8 @@ class Stored(Blob):
 class Dense(Blob):
     """A small blob held in memory in float64: a bias, the multipliers of a Scale."""
 
-    def __init__(self, values: npt.ArrayLike, dtype: np.dtype = FLOAT) -> None:
-        self.values: npt.NDArray[np.float64] = np.asarray(values, np.float64)
+    def __init__(self, values: ArrayLike, dtype: np.dtype = FLOAT) -> None:
+        self.values: Float64 = np.asarray(values, np.float64)
         super().__init__(self.values.shape, dtype)
 
     def rows(self, selection: Rows = ALL) -> Array:
@@ -101,14 +106,14 @@ class Scaled(Blob):
     Scaling a scaled blob multiplies the multipliers: there is one rounding, at the end.
     """
 
-    def __init__(self, source: Blob, multiplier: npt.NDArray[np.float64]) -> None:
+    def __init__(self, source: Blob, multiplier: Float64) -> None:
         super().__init__(source.shape, source.dtype)
         if isinstance(source, Scaled):
             multiplier, source = multiplier * source.multiplier, source.source
         self.source: Blob = source
-        self.multiplier: npt.NDArray[np.float64] = multiplier
+        self.multiplier: Float64 = multiplier
 
-    def _factor(self, selection: Rows) -> npt.NDArray[np.float64]:
+    def _factor(self, selection: Rows) -> Float64:
         return self.multiplier[selection] if self.multiplier.shape[0] > 1 else self.multiplier
 
     def rows(self, selection: Rows = ALL) -> Array:
@@ -130,7 +135,7 @@ class Computed(Blob):
     def __init__(
         self,
         shape: Shape,
-        function: Callable[[], npt.NDArray[np.float64]],
+        function: Callable[[], Float64],
         dtype: Optional[np.dtype] = None,
     ) -> None:
         super().__init__(shape, FLOAT if dtype is None else dtype)

@@ -6,12 +6,13 @@ legacy num/channels/height/width before ``shape``, packed or not; the counts mus
 
 import mmap
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from caffe_merge.arrays import Array
 from caffe_merge.errors import FileError, WeightsError
-from caffe_merge.weights.blobs import DOUBLE, FLOAT, Array, Stored, count
+from caffe_merge.weights.blobs import DOUBLE, FLOAT, Stored, count
 from caffe_merge.weights.wire import (
     BYTES,
     FIXED32,
@@ -26,10 +27,12 @@ from caffe_merge.weights.wire import (
 
 NET_LAYER, NET_V1_LAYER = 100, 2
 LAYER_NAME, LAYER_TYPE, LAYER_BLOBS = 1, 2, 7
-_SHAPE, _SHAPE_DIM, _DATA, _DOUBLE_DATA = 7, 1, 5, 8
+_SHAPE, _SHAPE_DIM, _DATA, _DIFF, _DOUBLE_DATA, _DOUBLE_DIFF = 7, 1, 5, 6, 8, 9
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
 
+MAX_FIELDS = 500_000  # of the net and its layers; with MAX_PARTS a bound on time and memory
 MAX_AXES = 32
+MAX_COUNT = 2**31 - 1  # of values in a blob of Caffe's; larger ones are held where they have values
 MAX_PARTS = 64  # pieces that one blob's values may come in; writers use one
 
 
@@ -51,9 +54,10 @@ class Index:
         self.buffer = buffer
         self.layers: List[LayerRecord] = []
         self.others: List[Record] = []
+        self._fields = 0
         old = False
         try:
-            for record in records(buffer, 0, len(buffer)):
+            for record in self._records(0, len(buffer)):
                 if record.number == NET_LAYER and record.wire_type == BYTES:
                     self.layers.append(self._layer(record))
                 elif record.number == NET_V1_LAYER and record.wire_type == BYTES:
@@ -64,7 +68,7 @@ class Index:
             if error.path is not None:
                 raise
             raise WeightsError(f"not a whole caffemodel: {error}", path=path) from None
-        if old and not self.layers:
+        if old:
             raise WeightsError("weights in the V1 format (`layers`) are not read yet", path=path)
         if not self.layers:
             raise WeightsError("no layers in it: not a caffemodel", path=path)
@@ -78,10 +82,17 @@ class Index:
         """The record of each layer name; of several the last, which is the one Caffe ends with."""
         return {layer.name: layer for layer in self.layers}
 
+    def _records(self, at: int, end: int) -> Iterator[Record]:
+        for record in records(self.buffer, at, end):
+            self._fields += 1
+            if self._fields > MAX_FIELDS:
+                raise WeightsError(f"expected at most {MAX_FIELDS} fields")
+            yield record
+
     def _layer(self, record: Record) -> LayerRecord:
         name = ""
         blobs: List[Record] = []
-        for inner in records(self.buffer, record.start, record.end):
+        for inner in self._records(record.start, record.end):
             if inner.wire_type != BYTES:
                 continue
             if inner.number == LAYER_NAME:
@@ -113,7 +124,8 @@ def _blob(buffer: Buffer, record: Record) -> Stored:
         run = _unpacked_run(buffer, at, record.end)
         if run is not None:
             number, values, at = run
-            parts[number].append(values)
+            if number in parts:
+                parts[number].append(values)
             continue
         inner = next(records(buffer, at, record.end))
         at = inner.end
@@ -124,19 +136,21 @@ def _blob(buffer: Buffer, record: Record) -> Stored:
             for dim in records(buffer, inner.start, inner.end):
                 if dim.number == _SHAPE_DIM:
                     shape += integers(buffer, dim)
+                if len(shape) > MAX_AXES:
+                    raise WeightsError(f"expected at most {MAX_AXES} axes, found more")
         elif inner.number in _LEGACY and inner.wire_type == VARINT:
             legacy[inner.number - 1] = read_int64(buffer, inner.start, inner.end)[0]
             has_legacy = True
-    chosen = parts[_DOUBLE_DATA] or parts[_DATA]
+    chosen = [part for part in parts[_DOUBLE_DATA] if len(part)] or parts[_DATA]
     values = chosen[0] if len(chosen) == 1 else _joined(chosen)
     dims = legacy if has_legacy else shape or []
-    if len(dims) > MAX_AXES:
-        raise WeightsError(f"expected at most {MAX_AXES} axes, found {len(dims)}")
     if any(dim < 0 for dim in dims):
         raise WeightsError(f"expected dimensions of at least 0, found {tuple(dims)}")
     wanted = count(tuple(dims))
     if wanted != len(values):
         raise WeightsError(f"shape {tuple(dims)} wants {wanted} values, found {len(values)}")
+    if not wanted and count(tuple(filter(None, dims))) > MAX_COUNT:
+        raise WeightsError(f"expected a shape that Caffe can hold, found {tuple(dims)}")
     return Stored(tuple(dims), values, legacy=has_legacy)
 
 
@@ -150,7 +164,8 @@ def _packed(buffer: Buffer, record: Record) -> Array:
 
 def _unpacked_run(buffer: Buffer, at: int, end: int) -> Optional[Tuple[int, Array, int]]:
     """A run of unpacked values from ``at``: field number, values (a strided view), and its end."""
-    for number, wire_type, dtype in ((_DATA, FIXED32, FLOAT), (_DOUBLE_DATA, FIXED64, DOUBLE)):
+    for number in (_DATA, _DIFF, _DOUBLE_DATA, _DOUBLE_DIFF):
+        wire_type, dtype = (FIXED32, FLOAT) if number in (_DATA, _DIFF) else (FIXED64, DOUBLE)
         tag = number << 3 | wire_type
         if buffer[at] != tag:
             continue

@@ -11,9 +11,10 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe_merge.arrays import Array
 from caffe_merge.errors import WeightsError
 from caffe_merge.schema import changed_fields, is_repeated
-from caffe_merge.weights.blobs import DOUBLE, Array, Blob, count
+from caffe_merge.weights.blobs import DOUBLE, Blob, count
 from caffe_merge.weights.index import LAYER_BLOBS, NET_LAYER, Index, LayerRecord
 from caffe_merge.weights.wire import BYTES, Buffer, field, header, records, varint
 

@@ -5,7 +5,7 @@ from typing import Sequence
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger, prototxt
+from tests.passes.support import Merger
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"
 BN = "bn: BatchNorm conv -> bn"
@@ -33,7 +33,11 @@ LINEAR = {
     ),
     "pointwise": ("2 5 4 3", "Convolution", "num_output: 6 kernel_size: 1"),
     "one_d": ("2 5 9", "Convolution", "num_output: 6 kernel_size: 3 pad: 1"),
-    "three_d": ("2 3 6 5 7", "Convolution", "num_output: 4 kernel_size: 2 kernel_size: 3 kernel_size: 1"),
+    "three_d": (
+        "2 3 6 5 7",
+        "Convolution",
+        "num_output: 4 kernel_size: 2 kernel_size: 3 kernel_size: 1",
+    ),
     "axis_from_end": ("2 5 8 7", "Convolution", "num_output: 6 kernel_size: 3 axis: -3"),
     "no_bias": ("2 5 8 7", "Convolution", "num_output: 6 kernel_size: 3 bias_term: false"),
     "one_output": ("2 5 8 7", "Convolution", "num_output: 1 kernel_size: 3"),
@@ -121,8 +125,8 @@ def test_affine_layers(merged: Merger, producer: str, name: str) -> None:
 def test_the_fold_is_the_formula(merged: Merger) -> None:
     """W' = scale W, b' = scale b + shift, each rounded to float32 once."""
     weights = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3) / 7
-    bias, mean, variance = np.float32([1, -2]), np.float32([30, -60]), np.float32([40, 10])
-    gamma, beta = np.float32([-0.5, 3]), np.float32([0.25, 7])
+    bias, mean, variance = np.array([1, -2.0]), np.array([30, -60.0]), np.array([40, 10.0])
+    gamma, beta = np.array([-0.5, 3]), np.array([0.25, 7])
     result = merged(
         "data 1 3 4 5",
         "conv: Convolution data -> conv { convolution_param { num_output: 2 kernel_size: 3 } }",
@@ -130,8 +134,8 @@ def test_the_fold_is_the_formula(merged: Merger) -> None:
         SCALE,
         weights={"conv": [weights, bias], "bn": [mean, variance, [10]], "scale": [gamma, beta]},
     )
-    scale = gamma.astype(float) / np.sqrt(variance / 10.0 + float(np.float32(0.001)))
-    expected = (scale * (bias - mean / 10.0) + beta).astype(np.float32)
+    scale = gamma / np.sqrt(variance / 10 + float(np.float32(0.001)))
+    expected = (scale * (bias - mean / 10) + beta).astype(np.float32)
     np.testing.assert_array_equal(
         result.blobs("conv")[0], (weights * scale[:, None, None, None]).astype(np.float32)
     )
@@ -146,7 +150,8 @@ def test_the_last_name_stays(merged: Merger) -> None:
 
 def test_bias_is_added_sensibly(merged: Merger) -> None:
     """bias_term is set; where the weights have a param spec, the bias gets one."""
-    body = "param { lr_mult: 3 decay_mult: 2 } convolution_param { num_output: 6 kernel_size: 3 bias_term: false }"
+    own = "convolution_param { num_output: 6 kernel_size: 3 bias_term: false }"
+    body = f"param {{ lr_mult: 3 decay_mult: 2 }} {own}"
     result = merged("data 2 5 8 7", f"conv: Convolution data -> conv {{ {body} }}", BN)
     param = result.layer("conv").param
     assert param.convolution_param.bias_term
@@ -196,7 +201,10 @@ def test_many_readers_of_the_end(merged: Merger) -> None:
         ({"only": ["drop-identity"]}, ["conv", "bn", "scale", "relu"]),
         ({"skip": ["fold-affine"]}, ["conv", "scale", "relu"]),
         ({"skip": ["fold-affine", "one-scale"]}, ["conv", "bn", "scale", "relu"]),
-        ({"skip": ["drop-identity"], "only": ["drop-identity"]}, ["conv", "bn", "scale", "drop", "relu"]),
+        (
+            {"skip": ["drop-identity"], "only": ["drop-identity"]},
+            ["conv", "bn", "scale", "drop", "relu"],
+        ),
         ({"keep": ["scale"]}, ["conv", "scale", "relu"]),
         ({"keep": ["drop"]}, ["conv", "drop", "relu"]),
         ({"keep": ["bn"]}, ["conv", "bn", "scale", "relu"]),
@@ -240,7 +248,8 @@ NOT_FOLDED = {
     "pooling": (["pool: Pooling data -> p { pooling_param { kernel_size: 2 } }",
                  "scale: Scale p -> out"], "fed by 'pool', a Pooling"),
     "two_bottoms": ([CONV, "w: Convolution data -> w { convolution_param { num_output: 6 "
-                     "kernel_size: 3 } }", "scale: Scale conv w -> out { scale_param { axis: 0 } }"],
+                     "kernel_size: 3 } }",
+                     "scale: Scale conv w -> out { scale_param { axis: 0 } }"],
                     "its factor is another blob, 'w'"),
     "height": ([CONV, "scale: Scale conv -> out { scale_param { axis: 2 } }"],
                "acts along axis 2, the channels .* on axis 1"),
@@ -300,30 +309,35 @@ def test_blobs_with_axes_of_one(merged: Merger, shape: str, body: str) -> None:
     assert merged(f"data {shape}", CONV, scale).names == ["conv"]
 
 
-@pytest.mark.parametrize("kind", ["Convolution", "InnerProduct"])
-def test_affine_along_the_axis_of_the_layer(merged: Merger, kind: str) -> None:
-    """The channels of a layer of axis 2 are on axis 2: a Scale of axis 2 folds, from either end."""
-    own = "convolution_param" if kind == "Convolution" else "inner_product_param"
-    kernel = "kernel_size: 3" if kind == "Convolution" else ""
-    for axis in (2, -2 if kind == "Convolution" else -1):
-        body = f"{own} {{ num_output: 6 {kernel} axis: {axis} }}"
-        shape = "2 3 5 7" if kind == "Convolution" or axis > 0 else "2 3 5"
-        end = "2" if shape == "2 3 5 7" or kind == "InnerProduct" else str(axis)
-        result = merged(
-            f"data {shape}",
-            f"conv: {kind} data -> conv {{ {body} }}",
-            f"scale: Scale conv -> out {{ scale_param {{ axis: {end} bias_term: true }} }}",
-        )
-        assert result.names == ["conv"]
-
-
-def test_axis_zero(merged: Merger) -> None:
-    """An InnerProduct over everything has its outputs on axis 0."""
-    result = merged(
-        "data 2 5 3",
-        "conv: InnerProduct data -> conv { inner_product_param { num_output: 6 axis: 0 } }",
-        "scale: Scale conv -> out { scale_param { axis: 0 } }",
-    )
+@pytest.mark.parametrize(
+    ("shape", "kind", "body", "axis"),
+    [
+        ("2 3 5 7", "Convolution", "convolution_param { num_output: 6 kernel_size: 3 axis: 2 }", 2),
+        (
+            "2 3 5 7",
+            "Convolution",
+            "convolution_param { num_output: 6 kernel_size: 3 axis: 2 }",
+            -2,
+        ),
+        (
+            "2 3 5 7",
+            "Convolution",
+            "convolution_param { num_output: 6 kernel_size: 3 axis: -2 }",
+            2,
+        ),
+        ("2 3 5 7", "InnerProduct", "inner_product_param { num_output: 6 axis: 2 }", 2),
+        ("2 3 5 7", "InnerProduct", "inner_product_param { num_output: 6 axis: 2 }", -1),
+        ("2 3 5 7", "InnerProduct", "inner_product_param { num_output: 6 axis: -2 }", 2),
+        ("2 3 5 7", "InnerProduct", "inner_product_param { num_output: 6 axis: -1 }", -1),
+        ("2 5 3", "InnerProduct", "inner_product_param { num_output: 6 axis: 0 }", 0),
+    ],
+)
+def test_channels_on_another_axis(
+    merged: Merger, shape: str, kind: str, body: str, axis: int
+) -> None:
+    """The channels lie on the layer's own axis; a Scale along it folds, from whichever end."""
+    scale = f"scale: Scale conv -> out {{ scale_param {{ axis: {axis} bias_term: true }} }}"
+    result = merged(f"data {shape}", f"conv: {kind} data -> conv {{ {body} }}", scale)
     assert result.names == ["conv"]
 
 

@@ -49,6 +49,9 @@ def messages(draw: Any, kind: Callable[[], Message] = LayerParameter, depth: int
                 getattr(message, field.name).add().CopyFrom(value)
             else:
                 getattr(message, field.name).append(value)
+    for name in message.FindInitializationErrors():  # the schema has two required fields
+        if "." not in name:
+            setattr(message, name, 0)
     return message
 
 

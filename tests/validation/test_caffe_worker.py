@@ -124,7 +124,8 @@ def test_an_input_of_another_shape_reshapes_the_net(real_caffe):
 def test_shapes_and_resave(real_caffe, tmp_path):
     assert real_caffe.blob_shapes(TWO_READERS) == {"conv": [(2, 3, 1, 1)]}
     path, out = tmp_path / "n.prototxt", tmp_path / "n.caffemodel"
-    path.write_text(TWO_READERS)
+    random = 'bias_term: false weight_filler { type: "xavier" }'
+    path.write_text(TWO_READERS.replace("bias_term: false", random))
     real_caffe.resave(path, None, out)
     data = {"data": np.ones((2, 3, 8, 8))}
     # The random filler is seeded, so a net without weights is the same net each time.

@@ -1,16 +1,17 @@
 """Executing a net by blob names, as Caffe does: the loop, with layers made for the test."""
 
 import weakref
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from caffe_merge.errors import ValidationError
+from caffe_merge.errors import NetError, ValidationError
+from caffe_merge.layer import Layer
 from caffe_merge.reference import Unsupported
 from caffe_merge.schema import NetParameter
 from caffe_merge.validation.reference_worker import input_shapes, outputs, run
+from caffe_merge.weights.blobs import Dense
 
 
 class Blob:
@@ -23,15 +24,12 @@ class Blob:
 
 
 def net(text, missing=(), **blobs):
-    """Layers as net.py gives them, of which this worker sees three attributes."""
-    return [
-        SimpleNamespace(
-            param=param,
-            blobs=[Blob(blob) for blob in blobs.get(param.name, [])],
-            missing=param.name in missing,
-        )
-        for param in text_format.Parse(text, NetParameter()).layer
-    ]
+    """Layers as net.py gives them."""
+    layers = [Layer(param) for param in text_format.Parse(text, NetParameter()).layer]
+    for layer in layers:
+        layer.load_blobs([Dense(blob) for blob in blobs.get(layer.name, [])])
+        layer.missing = layer.name in missing
+    return layers
 
 
 def layer(kind, bottoms="", tops="", name="l"):
@@ -46,6 +44,8 @@ def forward(param, blobs, bottoms):
         return [sum(bottoms) + sum(blobs)]
     if param.type == "Silence":
         return []
+    if param.type == "Misfit":
+        raise NetError(f"layer {param.name!r}: it does not fit")
     if param.type == "Broken":
         raise ValueError("operands could not be\nbroadcast")
     raise Unsupported(param, "not known here")
@@ -122,12 +122,14 @@ def test_a_data_layer_takes_what_is_given_for_its_tops():
 def test_weights_that_only_a_random_filler_has_are_unjudged():
     found = executed(layer("Add", "a", "b") + layer("Double", "a", "c"), missing="l")
     assert found[1][:2] == ("b", None)
-    assert "its weights are not in the file" in found[1][2]
+    assert "the file has no weights for it" in found[1][2]
 
 
 def test_an_error_names_its_layer_in_one_line():
     with pytest.raises(ValidationError, match=r"layer 'odd' \(Broken\): operands"):
         executed(layer("Broken", "a", "b", "odd"))
+    with pytest.raises(NetError, match=r"^layer 'odd': it does not fit$"):  # named already
+        executed(layer("Misfit", "a", "b", "odd"))
     with pytest.raises(ValidationError, match="'l' reads 'nix', which nothing produces"):
         executed(layer("Double", ["nix"], "b"))
 

@@ -1,0 +1,212 @@
+"""The commands as users run them: flags, files, exit status, what is printed."""
+
+import json
+import re
+from pathlib import Path
+from typing import List, Tuple
+
+import numpy as np
+import pytest
+
+from caffe_merge.cli import main, merge_bn
+from tests.builders import write_pair
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TEXT = """name: "tiny"
+layer {
+  name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 6 dim: 5 } }
+}
+# The stem.
+layer {
+  name: "conv"
+  type: "Convolution"
+  bottom: "data"
+  top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 bias_term: false }
+}
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "drop" type: "Dropout" bottom: "conv" top: "out" }
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Tuple[Path, Path]:
+    random = np.random.default_rng(3)
+    blobs = {
+        "conv": [random.standard_normal((4, 3, 3, 3))],
+        "bn": [random.standard_normal(4), 1 + random.random(4), np.array([2.0])],
+        "scale": [random.standard_normal(4), random.standard_normal(4)],
+    }
+    return write_pair(tmp_path, TEXT, blobs)
+
+
+def flags(pair: Tuple[Path, Path], *more: str) -> List[str]:
+    return ["--model", str(pair[0]), "--weights", str(pair[1]), *more]
+
+
+def test_merge_bn_writes_the_pair_beside_the_input(pair, tmp_path, capsys):
+    before = [path.read_bytes() for path in pair]
+    assert merge_bn(flags(pair)) == 0
+    assert [path.read_bytes() for path in pair] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "net.caffemodel", "net.prototxt", "net_merged.caffemodel", "net_merged.prototxt",
+    ]  # fmt: skip
+    merged = (tmp_path / "net_merged.prototxt").read_text()
+    stem = TEXT.split('layer { name: "bn"')[0]
+    stem = stem.replace("bias_term: false", "bias_term: true").replace('top: "conv"', 'top: "out"')
+    relu = 'layer { name: "relu" type: "ReLU" bottom: "out" top: "out" }\n'
+    assert merged == stem + relu
+    out = capsys.readouterr()
+    assert out.err == ""
+    for expected in ("layers", "parameters", "multiply-adds", "bytes", "worst error", "time:"):
+        assert expected in out.out
+
+
+def test_the_same_input_gives_the_same_bytes(pair, tmp_path):
+    outputs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        out = [str(tmp_path / name / part) for part in ("m.prototxt", "m.caffemodel")]
+        more = ["--output-model", out[0], "--output-weights", out[1], "--validate", "none"]
+        assert merge_bn(flags(pair, *more)) == 0
+        outputs.append([Path(path).read_bytes() for path in out])
+    assert outputs[0] == outputs[1]
+
+
+def test_plan_writes_nothing_and_tells_what_merge_does(pair, tmp_path, capsys):
+    assert main(["plan", *flags(pair)]) == 0
+    planned = capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
+    assert "fold-affine: removes 'bn', 'scale'; changes 'conv'" in planned
+    assert "drop-identity: removes 'drop'" in planned
+    report = tmp_path / "r.json"
+    assert main(["merge", *flags(pair, "--report", str(report))]) == 0
+    changes = json.loads(report.read_text())["changes"]
+    assert [f"{one['rewrite']}: removes" in planned for one in changes] == [True] * len(changes)
+
+
+def test_the_report_has_what_its_documentation_says(pair, tmp_path):
+    report = tmp_path / "r.json"
+    assert merge_bn(flags(pair, "--report", str(report), "-q")) == 0
+    data = json.loads(report.read_text())
+    documented = (ROOT / "docs" / "report.md").read_text().split("## Kinds of notes")[0]
+    entries = {name for row in re.findall(r"^\| (`.*?) \|", documented, re.MULTILINE)
+               for name in re.findall(r"`([a-z_]+)`", row)}  # fmt: skip
+    assert entries == set(data)
+    assert data["schema"] == "caffe_merge.report/1"
+    assert data["before"] == {
+        "layers": 6, "parameters": 125, "multiply_adds": 2784, "uncounted": 0,
+    }  # fmt: skip
+    assert data["after"]["layers"] == 3
+    assert {fate["layer"]: fate["fate"] for fate in data["fates"]} == {
+        "bn": "gone", "scale": "gone", "drop": "gone",
+    }  # fmt: skip
+    assert data["validation"]["ok"]
+    assert (
+        data["files"]["output_weights_bytes"] == (tmp_path / "net_merged.caffemodel").stat().st_size
+    )
+
+
+def test_only_skip_and_keep(pair, tmp_path, capsys):
+    def merged(*more: str) -> str:
+        assert merge_bn(flags(pair, "--force", "--validate", "none", *more)) == 0
+        return (tmp_path / "net_merged.prototxt").read_text()
+
+    assert "BatchNorm" in merged("--only", "drop-identity")
+    assert "Dropout" not in merged("--only", "drop-identity")
+    text = merged("--skip", "fold-affine")
+    assert "BatchNorm" not in text
+    assert 'name: "scale"' in text
+    capsys.readouterr()
+    text = merged("--keep", "conv", "--keep", "drop")
+    assert "BatchNorm" not in text
+    assert "Dropout" in text
+    told = capsys.readouterr().out
+    assert "layer 'conv', which feeds it, is kept as asked with --keep" in told
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--only", "nonsense"],
+            "no pass is called 'nonsense'; there are drop-identity, fold",
+        ),
+        (["--keep", "nobody"], "--keep nobody: the net has no layer of this name"),
+        (["--validate", "guess"], "invalid choice: 'guess'"),
+        (["--input-shape", "data"], "data"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(pair, tmp_path, capsys, more, message):
+    assert merge_bn(flags(pair, *more)) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert len(out.err.splitlines()) == 1
+    assert out.err.startswith("merge_bn.py: error: ")
+    assert message in out.err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_validate_finds_a_wrong_pair(pair, tmp_path, capsys):
+    assert merge_bn(flags(pair, "-q")) == 0
+    assert main(["validate", *flags(pair)]) == 0
+    assert "passed" in capsys.readouterr().out
+    merged = tmp_path / "net_merged.caffemodel"
+    data = bytearray(merged.read_bytes())
+    data[-2] ^= 0x40  # the last value of conv's bias
+    merged.write_bytes(bytes(data))
+    assert main(["validate", *flags(pair)]) == 1
+    out = capsys.readouterr()
+    assert "'out'" in out.err
+    assert len(out.err.splitlines()) == 1
+
+
+def test_a_merge_that_fails_validation_leaves_nothing(pair, tmp_path, capsys):
+    report = tmp_path / "r.json"
+    more = ["--limit", "1e-12", "--report", str(report)]
+    assert merge_bn(flags(pair, *more)) == 1
+    out = capsys.readouterr()
+    assert "was not put in place" in out.err
+    assert not json.loads(report.read_text())["validation"]["ok"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["net.caffemodel", "net.prototxt", "r.json"]
+
+
+def test_inspect_prints_a_table_with_totals(pair, capsys):
+    assert main(["inspect", *flags(pair)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["layer", "type", "output", "parameters", "multiply-adds"]
+    assert lines[3].split() == ["conv", "Convolution", "2x4x4x3", "108", "2,592"]
+    assert lines[-2].split() == ["125", "2,784"]
+    assert lines[-1] == "6 layers"
+    assert main(["inspect", "--model", str(pair[0])]) == 0
+    assert capsys.readouterr().out.splitlines()[3:-3] == lines[3:-3]
+
+
+def test_quiet_prints_nothing(pair, capsys):
+    assert merge_bn(flags(pair, "-q")) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["merge", "--help"]])
+def test_help_and_version(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert "caffe-merge" in capsys.readouterr().out
+
+
+def test_every_flag_is_told_in_the_readme_or_help(capsys):
+    with pytest.raises(SystemExit):
+        merge_bn(["--help"])
+    shown = capsys.readouterr().out
+    readme = (ROOT / "README.md").read_text()
+    for flag in re.findall(
+        r"(--[a-z][a-z-]+)", readme.split("## Commands")[1].split("`--help`")[0]
+    ):
+        assert flag in shown
