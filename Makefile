@@ -1,6 +1,7 @@
 # make demo   merge a real trained pair, validate it by forward passes, show what changed
 # make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
 # make lint   ruff and mypy
+# make test-versions   install and test on the oldest and newest Python, numpy and protobuf
 # make bench  the measurements of docs/benchmarks.md
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 DIGITS := examples/digits
 OUT := out
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-versions lint bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -39,9 +40,12 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+test-versions:
+	$(PYTHON) tools/test_versions.py .venv-versions
+
 bench: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) $(OUT) build *.egg-info caffe_merge/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info caffe_merge/caffe.desc

@@ -56,20 +56,24 @@ def affine(layer: Layer, rank: Optional[int]) -> Answer:
             what = "factor" if layer.type == "Scale" else "summand"
             return Refusal(f"its {what} is another blob, {layer.param.bottom[1]!r}")
         return Refusal("it has not one bottom and one top")
-    odd = unknown_fields(layer) or _odd_blobs(layer)
+    odd = unknown_fields(layer) or odd_blobs(layer)
     return odd if odd is not None else rule(layer, rank)
 
 
-def _odd_blobs(layer: Layer) -> Optional[Refusal]:
-    """Why its blobs are not those of BVLC's layer; a fork's fields may have kept them unchecked."""
-    wanted = {"BatchNorm": 3, "Scale": 1 + layer.param.scale_param.bias_term, "Bias": 1}
+def odd_blobs(layer: Layer) -> Optional[Refusal]:
+    """Why the blobs of an affine layer are not BVLC's.
+
+    A layer with fields of a fork is loaded with whatever blobs it has.
+    """
+    own = int(len(layer.param.bottom) == 1)  # else the factor or summand is a bottom
+    wanted = {"BatchNorm": 3, "Scale": own + layer.param.scale_param.bias_term, "Bias": own}
     number = wanted.get(layer.type, 0)
     shapes = [blob.shape for blob in layer.blobs]
     if number and not shapes:
         return Refusal("the file has no weights for it")
-    if len(shapes) != number:
+    if layer.type in wanted and len(shapes) != number:
         return Refusal(f"it has {len(shapes)} blobs, not {number}")
-    if len(shapes) > 1 and count(shapes[0]) != count(shapes[1]):
+    if number > 1 and count(shapes[0]) != count(shapes[1]):
         return Refusal(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
     return None
 

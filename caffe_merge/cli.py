@@ -233,7 +233,8 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
         "shapes": _shapes(options),
         "files": load_files(options.input),
         "caffe_python": options.caffe_python,
-        "progress": _bar("validating", getattr(options, "quiet", False)),
+        "state": _state(options),
+        "progress": _bar("validating", "blob", getattr(options, "quiet", False)),
     }
 
 
@@ -243,7 +244,8 @@ def _merge(options: argparse.Namespace) -> int:
 
     judging = {} if options.validate == NONE else _judging(options)
     conversion = _conversion(options)
-    result = convert(conversion, options.validate, engine_options=judging)
+    writing = _bar("writing", "layer", options.quiet)
+    result = convert(conversion, options.validate, engine_options=judging, progress=writing)
     if conversion.report is not None:
         write_report(result.report, conversion.report)
     if not options.quiet:
@@ -304,7 +306,7 @@ def _inspect(options: argparse.Namespace) -> int:
     return OK
 
 
-def _bar(title: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
+def _bar(title: str, unit: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
     """A progress bar on stderr; None where that is no terminal."""
     if quiet or not sys.stderr.isatty():
         return None
@@ -314,7 +316,7 @@ def _bar(title: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
 
     def progress(done: int, total: int, name: str) -> None:
         if not bar:
-            bar.append(tqdm(total=total, desc=title, unit="blob", leave=False, delay=1.0))
+            bar.append(tqdm(total=total, desc=title, unit=unit, leave=False, delay=1.0))
         bar[0].update(done - bar[0].n)
         if done >= total:
             bar[0].close()

@@ -6,10 +6,10 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
 from caffe_merge.errors import UsageError
-from caffe_merge.merging import Progress, merge
+from caffe_merge.merging import merge
 from caffe_merge.net import Net, load
 from caffe_merge.report import Report
-from caffe_merge.saving import write
+from caffe_merge.saving import Progress, write
 from caffe_merge.shapes import Shape
 from caffe_merge.state import State
 
@@ -44,7 +44,7 @@ class Result(NamedTuple):
         return self.comparison is None or bool(self.comparison.ok)
 
 
-def plan(options: Options, progress: Optional[Progress] = None) -> "Tuple[Net, Report]":
+def plan(options: Options) -> Tuple[Net, Report]:
     """All that ``convert`` does up to writing: the merged net in memory, and its report."""
     start = time.perf_counter()
     net = load(options.model, options.weights, options.state, options.input_shapes)
@@ -54,7 +54,6 @@ def plan(options: Options, progress: Optional[Progress] = None) -> "Tuple[Net, R
         skip=options.skip,
         keep=options.keep,
         input_shapes=options.input_shapes,
-        progress=progress,
     )
     report.extra["files"] = {
         "model": options.model,
@@ -76,19 +75,19 @@ def convert(
     """Merge a pair into a new one. Nothing is put in place unless ``engine`` finds it equivalent.
 
     ``engine`` is that of caffe_merge.validation, or "none"; ``engine_options`` go to its
-    ``validate``. Raises UsageError before anything is read where an output would overwrite
-    something.
+    ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
+    Raises UsageError, before anything is read, where an output would overwrite something.
     """
     outputs: Sequence[str] = [options.output_model, options.output_weights]
     if options.report is not None:
         outputs = [*outputs, options.report]
     files.check_outputs((options.model, options.weights), tuple(outputs), options.force)
-    net, report = plan(options, progress)
+    net, report = plan(options)
     comparison = None
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
     with files.Replacement(options.output_weights, options.output_model) as pair:
-        write(net, pair)
+        write(net, pair, progress)
         sizes = [os.path.getsize(part) for part in pair.parts]
         report.extra["files"].update(
             output_model=options.output_model,

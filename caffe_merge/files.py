@@ -84,7 +84,11 @@ def default_output(path: str) -> str:
 
 
 def check_outputs(inputs: Tuple[str, ...], outputs: Tuple[str, ...], force: bool) -> None:
-    """Refuse an output that is an input, is another output, or exists (without ``force``)."""
+    """Refuse an output that is an input, is another output, or exists (without ``force``).
+
+    ``outputs`` are the prototxt, the caffemodel, and what else is written. A caffemodel that a run
+    left when it was killed before its prototxt came may be replaced without ``force``.
+    """
     for number, output in enumerate(outputs):
         for other in inputs:
             if _same_file(output, other):
@@ -93,8 +97,14 @@ def check_outputs(inputs: Tuple[str, ...], outputs: Tuple[str, ...], force: bool
             raise UsageError(f"{output}: both outputs have this name")
         if os.path.isdir(output):
             raise UsageError(f"{output}: the output is a folder")
-        if os.path.lexists(output) and not force:
+        left_over = number == 1 and _interrupted(outputs[0])
+        if os.path.lexists(output) and not (force or left_over):
             raise UsageError(f"{output}: exists already; --force replaces it")
+
+
+def _interrupted(prototxt: str) -> bool:
+    """Whether a run was killed before it put ``prototxt``, which comes last, in place."""
+    return os.path.lexists(_hidden(prototxt, "part")) and not os.path.lexists(prototxt)
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -126,8 +136,13 @@ class Replacement:
 
     def __enter__(self) -> "Replacement":
         try:
-            for part in self.parts:
-                self.handles.append(_open_locked(part))
+            for target, part in zip(self.targets, self.parts):
+                try:
+                    self.handles.append(_open_locked(part))
+                except BlockingIOError:
+                    raise FileError(f"{target}: another run is writing this output") from None
+                except OSError as error:
+                    raise FileError(f"{target}: {error.strerror or error}") from None
         except BaseException:
             self._discard()
             raise
@@ -141,7 +156,8 @@ class Replacement:
     ) -> None:
         self._discard()
         if isinstance(error, OSError) and not isinstance(error, FileError):
-            raise FileError(f"{error.filename or self.targets[0]}: {error.strerror}") from None
+            where = error.filename or self.targets[0]
+            raise FileError(f"{where}: {error.strerror or error}") from None
 
     def flush(self) -> None:
         """Make what was written visible to other processes."""
@@ -153,6 +169,8 @@ class Replacement:
         for handle in self.handles:
             handle.flush()
             os.fsync(handle.fileno())
+            if fcntl is None:  # Windows does not rename open files
+                handle.close()
         saved: List[str] = []
         placed: List[str] = []
         try:
@@ -171,13 +189,14 @@ class Replacement:
             raise
         for folder in {os.path.dirname(os.path.abspath(target)) for target in self.targets}:
             _sync_folder(folder)
-        for target in saved:
-            os.unlink(_hidden(target, "old"))
+        for target in self.targets:  # also what an interrupted run left
+            with contextlib.suppress(OSError):
+                os.unlink(_hidden(target, "old"))
 
     def _discard(self) -> None:
         for handle, part in zip(self.handles, self.parts):
             with contextlib.suppress(OSError):
-                if os.path.lexists(part) and _is_ours(handle, part):
+                if os.path.lexists(part) and (handle.closed or _is_ours(handle, part)):
                     os.unlink(part)
             # On a full disk what is buffered cannot be written, nor need it be.
             with contextlib.suppress(OSError):
@@ -196,7 +215,7 @@ def _is_ours(handle: BinaryIO, path: str) -> bool:
 
 
 def _open_locked(path: str) -> BinaryIO:
-    """Open ``path`` for writing, empty, unless another live run has it open."""
+    """Open ``path`` for writing, empty; BlockingIOError where another live run has it open."""
     while True:
         handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
@@ -205,11 +224,11 @@ def _open_locked(path: str) -> BinaryIO:
             if _is_ours(handle, path):  # not renamed by its owner since it was opened
                 handle.truncate(0)
                 return handle
-        except BlockingIOError:
-            handle.close()
-            raise FileError(f"{path}: another run is writing this output") from None
         except FileNotFoundError:
             pass
+        except OSError:
+            handle.close()
+            raise
         handle.close()
 
 

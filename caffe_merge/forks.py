@@ -6,9 +6,11 @@ fields of a fork is put in those terms first, or refused.
 
 from typing import Any, Tuple, Union
 
-from caffe_merge.affine import Refusal, affine, unknown_fields
+from caffe_merge import affine, linear
+from caffe_merge.affine import Refusal, unknown_fields
 from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
+from caffe_merge.linear import LINEAR_TYPES
 from caffe_merge.weights.blobs import Blob
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
@@ -23,11 +25,13 @@ def standard(layer: Layer) -> Union[Standard, Refusal]:
         return _dropout(layer)
     if layer.missing:
         return Refusal("the file has no weights for it, and its fillers are random")
-    return layer.param, layer.blobs
+    if layer.extra:
+        odd = linear.odd_blobs(layer) if layer.type in LINEAR_TYPES else affine.odd_blobs(layer)
+    return odd if odd is not None else (layer.param, layer.blobs)
 
 
 def _dropout(layer: Layer) -> Union[Standard, Refusal]:
-    answer = affine(layer, None)
+    answer = affine.affine(layer, None)
     if isinstance(answer, Refusal):
         return answer
     if not isinstance(answer, Affine):

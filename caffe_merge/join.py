@@ -4,6 +4,7 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 (weights that no layer takes, layers that the file has no weights for), a Note says so.
 """
 
+from operator import itemgetter
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge import shapes
@@ -35,7 +36,7 @@ def weights(
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
         wanted = None if layer.extra else shapes.blobs(layer.param, bottoms)
-        if record is not None and (record.blobs or not wanted):
+        if record is not None:
             layer.record = record
             layer.load_blobs(_fit(layer, record, wanted, path))
         elif wanted:
@@ -211,17 +212,17 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
 
 
 def _share(layers: Sequence[Layer]) -> None:
-    """Layers that share a blob run on one copy: the one that the file gives last."""
+    """Layers that share a blob run on one copy: what the file gives last, else the first filler."""
     for group in shared_blobs(layers).values():
-        owners = [(layer, n) for layer, n in group if layer.record and n < len(layer.blobs)]
+        owners = [(layer, n) for layer, n in group if n < len(layer.blobs)]
+        stored = [(layer.record.at, layer.blobs[n]) for layer, n in owners if layer.record]
         if len(owners) < 2:
             continue
-        last, number = max(owners, key=lambda owner: owner[0].record.at)  # type: ignore[union-attr]
-        winner = last.blobs[number]
+        first, number = owners[0]
+        winner = max(stored, key=itemgetter(0))[1] if stored else first.blobs[number]
         for layer, n in owners:
-            blob = layer.blobs[n]
-            if blob is not winner and isinstance(winner, Stored) and blob.shape == winner.shape:
-                blobs = list(layer.blobs)
+            blobs = list(layer.blobs)
+            if blobs[n] is not winner and blobs[n].shape == winner.shape:
                 blobs[n] = winner
                 layer.load_blobs(blobs)
 

@@ -3,7 +3,7 @@
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.schema import LayerParameter
-from caffe_merge.state import TRAIN
+from caffe_merge.state import TEST, TRAIN
 from caffe_merge.weights.blobs import Blob, count
 
 
@@ -23,6 +23,7 @@ class Layer:
     blobs     the values the layer runs on, in Caffe's order; empty where they are not known
     loaded    ``blobs`` as loaded, to tell whether they changed
     extra     the fields of its text that the schema does not know: dotted name -> scalar's text
+    phase     the phase of its net, which counts unless its own text names one
     filled    its blobs are made by its fillers, the file has none
     missing   it wants blobs that the file has not, and its fillers are random (or not known)
     implicit  it stands for net-level ``input`` fields and has no text of its own
@@ -31,15 +32,18 @@ class Layer:
 
     __slots__ = (
         "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
-        "param", "record", "sources",
+        "param", "phase", "record", "sources",
     )  # fmt: skip
 
-    def __init__(self, param: Any, active: bool = True, implicit: bool = False) -> None:
+    def __init__(
+        self, param: Any, active: bool = True, implicit: bool = False, phase: int = TEST
+    ) -> None:
         self.param = param
         self.original: Optional[Any] = LayerParameter()
         self.original.CopyFrom(param)
         self.active = active
         self.implicit = implicit
+        self.phase = phase
         self.blobs: Tuple[Blob, ...] = ()
         self.loaded: Tuple[Blob, ...] = ()
         self.record: Optional[Any] = None
@@ -63,8 +67,8 @@ class Layer:
 
     @property
     def trains(self) -> bool:
-        """Whether the layer's own ``phase`` makes it behave as in training."""
-        return bool(self.param.HasField("phase") and self.param.phase == TRAIN)
+        """Whether its phase makes it behave as in training (net.cpp: its own, else the net's)."""
+        return bool((self.param.phase if self.param.HasField("phase") else self.phase) == TRAIN)
 
     @property
     def parameters(self) -> int:

@@ -40,14 +40,12 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
         return odd
     if layer.missing:
         return Refusal("the file has no weights for it, and its fillers are random")
-    if not layer.blobs:
-        return Refusal("the file has no weights for it")
+    misfit = odd_blobs(layer)
+    if misfit is not None:
+        return misfit
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
         return Refusal(f"it has {len(layer.param.top)} tops, which share its weights")
     param = own_param(layer)
-    misfit = _misfit(layer, param)
-    if misfit is not None:
-        return misfit
     if param.axis >= 0:
         return Output(param.num_output, param.axis)
     if rank is None:
@@ -56,8 +54,11 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
     return Output(param.num_output, rank + (-1 if layer.type == "InnerProduct" else param.axis))
 
 
-def _misfit(layer: Layer, param: Any) -> Optional[Refusal]:
-    """What is wrong with the blobs of a layer that a fork's fields kept from being checked."""
+def odd_blobs(layer: Layer) -> Optional[Refusal]:
+    """Why the blobs of a layer of LINEAR_TYPES are not BVLC's; see affine.odd_blobs."""
+    if not layer.blobs:
+        return Refusal("the file has no weights for it")
+    param = own_param(layer)
     channels = param.num_output
     shape = layer.blobs[0].shape
     outputs = 0

@@ -1,6 +1,6 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.affine import factor_is_zero
 from caffe_merge.errors import UsageError
@@ -13,8 +13,6 @@ from caffe_merge.proof import prove
 from caffe_merge.report import Refusal, Report
 from caffe_merge.shapes import Shape
 
-Progress = Callable[[str, int, int], None]  # pass name, rewrites done, rewrites found
-
 
 def merge(
     net: Net,
@@ -23,7 +21,6 @@ def merge(
     skip: Sequence[str] = (),
     keep: Sequence[str] = (),
     input_shapes: Optional[Mapping[str, Shape]] = None,
-    progress: Optional[Progress] = None,
 ) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
 
@@ -38,7 +35,7 @@ def merge(
         if layer.type == "BatchNorm" and factor_is_zero(layer):
             text = "its scale factor is 0: Caffe takes its mean and variance as 0, and so do we"
             report.notes.append(Note("zero-factor", layer.name, text))
-    editor = _Editor(net, graph, report, progress)
+    editor = _Editor(net, graph, report)
     while True:
         done = len(report.changes)
         editor.refusals.clear()
@@ -64,13 +61,10 @@ def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], keep: FrozenSet[
 class _Editor:
     """Applies rewrites and writes them down; the only place that changes a net."""
 
-    def __init__(
-        self, net: Net, graph: Graph, report: Report, progress: Optional[Progress]
-    ) -> None:
+    def __init__(self, net: Net, graph: Graph, report: Report) -> None:
         self.net = net
         self.graph = graph
         self.report = report
-        self.progress = progress
         self.refusals: Dict[Layer, List[Refusal]] = {}
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], str] = {}
 
@@ -82,9 +76,7 @@ class _Editor:
             if isinstance(item, Refused):
                 self._refuse(one, item.layer, item.reason)
         touched: Set[Layer] = set()
-        for number, rewrite in enumerate(rewrites):
-            if self.progress is not None:
-                self.progress(one.name, number, len(rewrites))
+        for rewrite in rewrites:
             self._try(one, rewrite)
             touched.update(rewrite.path)
         if touched:

@@ -78,7 +78,7 @@ class Net:
                 view.unknown = []
                 param = LayerParameter()
                 view.read(value.fields, param)
-                layer = Layer(param, self.state.includes(param))
+                layer = Layer(param, self.state.includes(param), phase=self.state.phase)
                 self.places[layer] = Place(field, element)
                 for unknown in view.unknown:
                     layer.extra[unknown.name] = unknown.source

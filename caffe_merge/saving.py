@@ -1,6 +1,6 @@
 """Writes a Net back: the changes replayed on its text, its weights streamed."""
 
-from typing import BinaryIO, Dict, List, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
 
 from caffe_merge.files import Replacement, check_outputs
 from caffe_merge.net import Net
@@ -10,6 +10,8 @@ from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
 from caffe_merge.weights import writer
 from caffe_merge.weights.index import LayerRecord
+
+Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
 
 
 def text(net: Net) -> bytes:
@@ -51,9 +53,16 @@ def _bytes(message: Message) -> bytes:
     return message.SerializePartialToString(deterministic=True)
 
 
-def weights(net: Net, handle: BinaryIO) -> None:
+def weights(net: Net, handle: BinaryIO, progress: Optional[Progress] = None) -> None:
     """Stream the caffemodel of ``net`` to ``handle``."""
-    writer.write(handle, net.index, entries(net))
+    layers = entries(net)
+    writer.write(handle, net.index, _told(layers, progress) if progress else layers)
+
+
+def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
+    for number, entry in enumerate(layers):
+        yield entry
+        progress(number + 1, len(layers), entry.name)
 
 
 def entries(net: Net) -> List[writer.Entry]:
@@ -66,8 +75,6 @@ def entries(net: Net) -> List[writer.Entry]:
         record = layer.record
         if not layer.active and layer.name not in active:
             record = by_name.get(layer.name)  # of another phase: kept for it
-        elif record is None and not layer.filled and layer.name not in taken:
-            record = by_name.get(layer.name)  # without blobs: ReLU and the like
         if record is not None and record.name in taken:
             continue
         changed = layer.blobs is not layer.loaded
@@ -97,9 +104,9 @@ def save(
         pair.commit()
 
 
-def write(net: Net, pair: Replacement) -> None:
+def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
     """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
     written = text(net)
-    weights(net, pair.handles[0])
+    weights(net, pair.handles[0], progress)
     pair.handles[1].write(written)
     pair.flush()

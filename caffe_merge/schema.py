@@ -54,6 +54,6 @@ def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
     return [
         field
         for field in fields
-        if before.get(field.number) != after.get(field.number)
-        or (field.number in before) != (field.number in after)
+        if (field.number in before) != (field.number in after)
+        or (field.number in before and before[field.number] != after[field.number])
     ]

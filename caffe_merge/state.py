@@ -1,6 +1,6 @@
 """Which layers of a prototxt are in the net: phase, level and stages (net.cpp, StateMeetsRule)."""
 
-from typing import Any, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from caffe_merge.errors import NetError
 
@@ -16,6 +16,10 @@ class State:
         self.phase = phase
         self.level = level
         self.stages: Tuple[str, ...] = tuple(stages)
+
+    def to_json(self) -> Dict[str, Any]:
+        """As keyword arguments of State, for a worker process."""
+        return {"phase": self.phase, "level": self.level, "stages": list(self.stages)}
 
     def includes(self, layer: Message) -> bool:
         """Whether the layer is in the net. Raises NetError where it has both kinds of rule."""

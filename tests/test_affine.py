@@ -86,7 +86,7 @@ def test_bad_statistics(blobs: Sequence[Sequence[float]], message: str) -> None:
 
 def test_division_by_zero() -> None:
     """A variance of 0 with an eps of 0."""
-    with pytest.raises(WeightsError, match="blob 1: expected finite multipliers.* eps 0"):
+    with pytest.raises(WeightsError, match=r"blob 1: expected finite multipliers.* eps 0"):
         affine(layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
 
 

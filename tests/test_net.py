@@ -121,8 +121,8 @@ def test_what_a_fork_added_is_noted_with_its_place_and_kept(tmp_path: Path) -> N
             "s",
             "2:68: softmax_param.engine is not a field of BVLC Caffe; kept as it is",
         ),
-        ("unknown-field", "s", "2:79: spread is not a field of BVLC Caffe; kept as it is"),
-        ("unknown-field", "a", "3:66: axpy_param is not a field of BVLC Caffe; kept as it is"),
+        ("unknown-field", "s", "2:82: spread is not a field of BVLC Caffe; kept as it is"),
+        ("unknown-field", "a", "3:60: axpy_param is not a field of BVLC Caffe; kept as it is"),
     ]
     assert [layer.type for layer in found.layers] == ["Input", "Softmax", "AxpyOfAFork"]
     assert found.layers[1].extra == {"softmax_param.engine": "MKL", "spread": "2"}

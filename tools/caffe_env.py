@@ -12,29 +12,37 @@ import glob
 import os
 import subprocess
 import sys
-from typing import Iterator, NoReturn, Optional
+from typing import Iterator, NoReturn, Optional, Sequence
 
 VERSIONS = ("3.9", "3.8", "3.7", "3.6")
 PACKAGES = ("kendryte-caffe", "numpy<1.24", "protobuf<3.21")
 
 
-def candidates() -> Iterator[str]:
-    """Commands that may be a Python of each version, the best first."""
-    roots = [os.environ.get("PYENV_ROOT", ""), os.path.expanduser("~/.pyenv")]
-    for version in VERSIONS:
-        for root in filter(None, roots):
+def candidates(version: str) -> Iterator[str]:
+    """Commands that may be a Python of ``version``, such as "3.9"."""
+    for root in (os.environ.get("PYENV_ROOT", ""), os.path.expanduser("~/.pyenv")):
+        if root:
             yield from sorted(glob.glob(os.path.join(root, "versions", f"{version}.*/bin/python")))
-        yield f"python{version}"
+    yield f"python{version}"
 
 
-def works(command: str) -> bool:
-    """Whether ``command`` starts, is one of VERSIONS, and can make environments."""
+def find(versions: Sequence[str]) -> Optional[str]:
+    """A command that is a Python of one of ``versions``, the first if it can be had."""
+    for version in versions:
+        for command in candidates(version):
+            if works(command, version):
+                return command
+    return None
+
+
+def works(command: str, version: str) -> bool:
+    """Whether ``command`` starts, is Python ``version``, and can make environments."""
     check = "import ensurepip, sys, venv; print('%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([command, "-c", check], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return done.returncode == 0 and done.stdout.strip() in VERSIONS
+    return done.returncode == 0 and done.stdout.strip() == version
 
 
 def has_caffe(python: str) -> bool:
@@ -68,7 +76,7 @@ def main() -> None:
     folder = os.path.abspath(sys.argv[1])
     python = os.path.join(folder, "bin", "python")
     if not has_caffe(python):
-        base = next((command for command in candidates() if works(command)), None)
+        base = find(VERSIONS)
         if base is None:
             give_up("no Python 3.6 to 3.9 was found on PATH or under pyenv")
         if make(folder, base) is None:

@@ -19,7 +19,7 @@ from typing import List, NoReturn, Optional, Tuple
 from caffe_merge.errors import TextError
 
 MAX_BYTES = 32 << 20  # the largest published prototxt is about 2 MB
-MAX_FIELDS = 1_000_000
+MAX_FIELDS = 300_000  # values of lists included; a bound on time and memory
 MAX_DEPTH = 100  # protobuf's own limit
 
 BOM = "\ufeff"
@@ -129,9 +129,7 @@ class _Parser:
                 self.fail(
                     at, f"expected a field name or {closer!r} for the block of {line}:{column}"
                 )
-            self.count += 1
-            if self.count > MAX_FIELDS:
-                self.fail(at, f"expected at most {MAX_FIELDS} fields")
+            self.tally(at)
             field = Field(match.group(), at)
             fields.append(field)
             at = self.field(field, self.skip(match.end()), depth)
@@ -140,6 +138,11 @@ class _Parser:
             if text[at : at + 1] in (";", ","):
                 field.end = at + 1
                 at = self.skip(at + 1)
+
+    def tally(self, at: int) -> None:
+        self.count += 1
+        if self.count > MAX_FIELDS:
+            self.fail(at, f"expected at most {MAX_FIELDS} fields")
 
     def field(self, field: Field, at: int, depth: int) -> int:
         """Read what follows a field's name; the offset behind it."""
@@ -172,6 +175,7 @@ class _Parser:
         if text[at : at + 1] == "]":
             return at + 1
         while True:
+            self.tally(at)
             is_block = text[at : at + 1] in _CLOSER
             at = self.skip(self.block(field, at, depth) if is_block else self.scalar(field, at))
             char = text[at : at + 1]

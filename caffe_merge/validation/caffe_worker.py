@@ -93,8 +93,21 @@ class CaffeNet:
         self.net = None  # the old net's memory goes before the new one's comes
         if hasattr(self.caffe, "set_random_seed"):  # a random filler: the same in every process
             self.caffe.set_random_seed(0)
-        files = [job["prototxt"]] + ([job["weights"]] if job.get("weights") else [])
-        self.net = self.caffe.Net(*([_native(path) for path in files] + [self.caffe.TEST]))
+        prototxt = _native(job["prototxt"])
+        weights = _native(job["weights"]) if job.get("weights") else None
+        state = job.get("state") or {"phase": 1, "level": 0, "stages": []}
+        if state["level"] or state["stages"]:  # an old pycaffe knows neither
+            self.net = self.caffe.Net(
+                prototxt,
+                state["phase"],
+                level=state["level"],
+                stages=[_native(stage) for stage in state["stages"]],
+                weights=weights,
+            )
+        elif weights:
+            self.net = self.caffe.Net(prototxt, weights, state["phase"])
+        else:
+            self.net = self.caffe.Net(prototxt, state["phase"])
         blobs = self.net.blobs
         header = {
             "done": True,

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.state import State
 from caffe_merge.validation import compare, inputs, sizes
 from caffe_merge.validation.workers import (
     Frame,
@@ -39,7 +40,13 @@ class Session:
     The process starts at once, so that two of them start side by side; `opened` waits for it.
     """
 
-    def __init__(self, pair: Pair, command: List[str], time_limit: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        command: List[str],
+        time_limit: Optional[float] = None,
+        state: Optional[State] = None,
+    ) -> None:
         self._paths = os.fspath(pair[0]), os.fspath(pair[1])
         self._worker = Worker(command, time_limit)
         self.inputs: Dict[str, Tuple[int, ...]] = {}
@@ -47,7 +54,12 @@ class Session:
         self.outputs: List[str] = []
         self.blobs: List[str] = []
         self.seconds = 0.0
-        job = {"do": "open", "prototxt": self._paths[0], "weights": self._paths[1]}
+        job = {
+            "do": "open",
+            "prototxt": self._paths[0],
+            "weights": self._paths[1],
+            "state": (state or State()).to_json(),
+        }
         self._opening = self._worker.ask(job)
 
     def __enter__(self) -> "Session":
@@ -128,19 +140,26 @@ def validate(
     files: Optional[Mapping[str, np.ndarray]] = None,
     caffe_python: Optional[str] = None,
     time_limit: Optional[float] = None,
+    state: Optional[State] = None,
     progress: Optional[Progress] = None,
 ) -> compare.Comparison:
     """Run both pairs, as they are on disk, on the same inputs and compare every blob they share.
 
     ``limit`` is the largest error that passes, relative to a blob's largest value (the engine's own
     when None); ``shapes`` and ``files`` replace declared input shapes and seeded noise of standard
-    deviation ``scale``; ``time_limit`` is in seconds for each net; ``progress(done, total, name)``
-    is called after each blob. Raises ValidationError where a net cannot be run at all, UsageError
-    for bad arguments; a net that differs is no exception but a Comparison that is not ``ok``.
+    deviation ``scale``; ``time_limit`` is in seconds for each net; ``state`` is the NetState that
+    both are built for (phase TEST); ``progress(done, total, name)`` is called after each blob.
+
+    Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
+    that differs is no exception but a Comparison that is not ``ok``.
     """
     command = _command(engine, caffe_python)
     limit = ENGINES[engine].limit if limit is None else limit
-    with Session(before, command, time_limit) as old, Session(after, command, time_limit) as new:
+    with contextlib.ExitStack() as stack:
+        old, new = (
+            stack.enter_context(Session(pair, command, time_limit, state))
+            for pair in (before, after)
+        )
         old.opened()
         new.opened()
         if set(old.inputs) != set(new.inputs):
@@ -154,7 +173,7 @@ def validate(
             scale=scale,
             shapes=shapes,
             files=files,
-            cost=_cost(os.fspath(before[0]), old.inputs),
+            cost=_cost(os.fspath(before[0]), old.inputs, state),
             most=ENGINES[engine].most,
         )
         used = [compare.InputUsed(i.name, i.array.shape, i.seed, i.note) for i in made]
@@ -233,12 +252,14 @@ def _input_files(arrays: Mapping[str, np.ndarray]) -> Iterator[Dict[str, str]]:
         yield paths
 
 
-def _cost(prototxt: str, declared: Dict[str, Tuple[int, ...]]) -> Optional[inputs.Cost]:
+def _cost(
+    prototxt: str, declared: Dict[str, Tuple[int, ...]], state: Optional[State]
+) -> Optional[inputs.Cost]:
     """The net's cost by input shape; None where only the engine can read it."""
     from caffe_merge import net  # not for those who need the workers alone
 
     try:
-        layers = net.load(prototxt, None).layers
+        layers = net.load(prototxt, None, state).layers
     except CaffeMergeError:
         return None
     return sizes.Cost([layer.param for layer in layers], declared)

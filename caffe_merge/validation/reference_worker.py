@@ -13,6 +13,7 @@ from caffe_merge import forks, reference
 from caffe_merge import net as net_module
 from caffe_merge.affine import Refusal
 from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.state import State
 from caffe_merge.validation.caffe_worker import serve
 
 Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
@@ -31,7 +32,8 @@ class ReferenceNet:
         return jobs[job["do"]](job)
 
     def _open(self, job: Dict[str, Any]) -> Answer:
-        self.layers = net_module.load(job["prototxt"], job["weights"]).layers
+        state = State(**job["state"]) if job.get("state") else None
+        self.layers = net_module.load(job["prototxt"], job["weights"], state).layers
         params = [layer.param for layer in self.layers]
         names = dict.fromkeys(top for param in params for top in param.top)
         header = {

@@ -150,6 +150,8 @@ def test_error_says_where_and_what_was_expected(text: str) -> None:
 def test_depth_is_bounded() -> None:
     deep = "a{" * 100 + "}" * 100
     assert Document(deep.encode()).fields
+    with pytest.raises(TextError, match="1:202: expected blocks nested at most 100 deep"):
+        Document(("a{" * 101 + "}" * 101).encode())
     for open_ in ("a{", "a<", "a:[{"):
         with pytest.raises(TextError, match="expected blocks nested at most 100 deep"):
             Document((open_ * 5000).encode())
@@ -160,6 +162,8 @@ def test_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(Document(b"a:1 " * 10).fields) == 10
     with pytest.raises(TextError, match="1:41: expected at most 10 fields"):
         Document(b"a:1 " * 11)
+    with pytest.raises(TextError, match="1:23: expected at most 10 fields"):
+        Document(b"a: [" + b"1," * 11)
     monkeypatch.setattr(syntax, "MAX_BYTES", 10)
     with pytest.raises(TextError, match="expected a prototxt, found 11 bytes"):
         Document(b"#" * 11)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import UsageError, ValidationError
+from caffe_merge.state import State
 from caffe_merge.validation import ENGINES, compare, forward, validate
 from caffe_merge.validation.engines import Engine
 from tests.builders import write_pair
@@ -261,3 +262,19 @@ def test_the_temporary_inputs_are_gone_afterwards(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert validate(*pairs(tmp_path)).ok
     assert not [name for name in os.listdir(tmp_path) if name.startswith("caffe_merge_")]
+
+
+STAGED = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }
+layer { name: "one" type: "Power" bottom: "data" top: "y" power_param { scale: 2 }
+        include { stage: "fast" } }
+layer { name: "two" type: "Power" bottom: "data" top: "y" power_param { scale: 3 }
+        include { not_stage: "fast" } }
+"""
+
+
+def test_the_net_of_a_stage_is_the_one_that_is_run(engine, tmp_path):
+    staged = write_pair(tmp_path, STAGED, NO_WEIGHTS, "staged")
+    plain = write_pair(tmp_path, STAGED.replace("scale: 3", "scale: 2"), NO_WEIGHTS, "plain")
+    assert not validate(staged, plain, engine).ok
+    assert validate(staged, plain, engine, state=State(stages=["fast"])).ok

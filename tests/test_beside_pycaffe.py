@@ -1,0 +1,25 @@
+"""caffe_merge and pycaffe in one process, in either order: two caffe.proto, and no crash."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("caffe") is None, reason="this interpreter has no pycaffe"
+)
+
+
+@pytest.mark.parametrize("order", [("caffe", "caffe_merge"), ("caffe_merge", "caffe")])
+def test_both_are_imported_and_work(order):
+    code = f"""
+import {order[0]}, {order[1]}
+from caffe_merge.schema import NetParameter
+from caffe.proto import caffe_pb2
+ours, theirs = NetParameter(name="a"), caffe_pb2.NetParameter(name="a")
+assert ours.SerializeToString() == theirs.SerializeToString()
+assert caffe.layer_type_list and caffe_merge.load
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

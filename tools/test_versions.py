@@ -1,0 +1,81 @@
+"""Installs the package as users do and runs the tests on old and new interpreters.
+
+Usage: python tools/test_versions.py FOLDER [NAME ...]
+
+Each row of ROWS gets a virtual environment in FOLDER, the package from this checkout with the
+pinned dependencies, and the tests, copied out of the checkout so that what they import is the
+installed package. An interpreter that is not found is said and passed over, unless
+CAFFE_MERGE_REQUIRE_CAFFE is set.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, NamedTuple, Tuple
+
+from caffe_env import PACKAGES, find
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("tests", "docs", "examples", "benchmarks", "README.md", "pyproject.toml")
+
+
+class Row(NamedTuple):
+    """Python versions, the first that is found; what is installed beside the package."""
+
+    versions: Tuple[str, ...]
+    pins: Tuple[str, ...]
+
+
+ROWS: Dict[str, Row] = {
+    "oldest": Row(("3.8",), ("numpy==1.20.*", "protobuf==3.20.0")),
+    "beside-caffe": Row(("3.9", "3.8"), PACKAGES),
+    "newest": Row(("3.13", "3.12", "3.11"), ("numpy", "protobuf")),
+}
+
+
+def main() -> int:
+    """Every row, or the named ones; 0 if all that could run passed."""
+    folder = Path(sys.argv[1]).resolve()
+    failed = []
+    for name in sys.argv[2:] or list(ROWS):
+        base = find(ROWS[name].versions)
+        if base is None:
+            print(f"{name}: no Python {' or '.join(ROWS[name].versions)} found", flush=True)
+            failed += [name] if os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") else []
+            continue
+        if not run(folder / name, base, ROWS[name]):
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else "all versions passed")
+    return 1 if failed else 0
+
+
+def run(folder: Path, base: str, row: Row) -> bool:
+    """Install and test in ``folder``; whether all went well."""
+    shutil.rmtree(str(folder), ignore_errors=True)
+    python = str(folder / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet"]
+    for command in (
+        [base, "-m", "venv", str(folder)],
+        [*install, "--upgrade", "pip"],
+        [*install, str(ROOT), *row.pins, "pytest", "hypothesis"],
+    ):
+        if subprocess.run(command).returncode:
+            return False
+    work = folder / "work"
+    work.mkdir()
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(str(ROOT / name), str(work / name))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if row.pins is PACKAGES:
+        environment["CAFFE_MERGE_CAFFE_PYTHON"] = ""  # the interpreter itself has Caffe
+    versions = "import sys, numpy, google.protobuf as p; print(sys.version.split()[0], 'numpy',"
+    subprocess.run([python, "-c", versions + " numpy.__version__, 'protobuf', p.__version__)"])
+    tests = [python, "-m", "pytest", "--ignore", "tests/test_architecture.py"]
+    return subprocess.run(tests, cwd=str(work), env=environment).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
