@@ -45,15 +45,19 @@ class Version:
         return not self.producer.param.bottom
 
     @property
-    def reader(self) -> Optional[Layer]:
-        """Its only reader; None if it has none or several."""
-        return self.readers[0][0] if len(self.readers) == 1 else None
+    def overwritten(self) -> bool:
+        """Whether a reader writes it in place."""
+        return any(
+            number < len(reader.param.top) and reader.param.top[number] == self.name
+            for reader, number in self.readers
+        )
 
 
-def _writes(reader: Layer, number: int, version: Version) -> bool:
-    """Whether ``reader`` writes the version, its bottom ``number``, in place."""
-    tops = reader.param.top
-    return number < len(tops) and tops[number] == version.name
+def shares_memory(layer: Layer) -> bool:
+    """Whether the top of a layer is its bottom's memory in Caffe (Blob::ShareData), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.param.bottom) == len(layer.param.top) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")
 
 
 class Graph:
@@ -105,13 +109,10 @@ class Graph:
         """Caffe copies a blob of several readers (InsertSplits); none of them can write it then."""
         for layer in self.layers:
             for version in self.tops[layer]:
-                writers = [reader for reader, n in version.readers if _writes(reader, n, version)]
-                if writers and len(version.readers) > 1:
-                    others = [reader for reader, _ in version.readers if reader is not writers[0]]
-                    other = f", layer {others[0].name!r}," if others else ""
+                if len(version.readers) > 1 and version.overwritten:
+                    names = ", ".join(repr(reader.name) for reader, _ in version.readers)
                     raise NetError(
-                        f"layer {writers[0].name!r}: writes {version.name!r} in place, and another"
-                        f" reader{other} needs it as it was"
+                        f"layers {names} read {version.name!r}, and one of them writes it in place"
                     )
 
     @property
@@ -140,18 +141,45 @@ class Graph:
         if len(outputs) > 1:
             return f"its {len(outputs)} net outputs could not all keep their names"
         if not outputs or outputs[0].name == bottom.name:
-            return None
+            return self._why_not_alias(layer)
         if self.lowest(bottom).is_input:
             return "it joins a net input to a net output, and both keep their names"
         if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
             return f"its net output {outputs[0].name!r} would have readers, and be none any more"
         return None
 
+    def _why_not_alias(self, layer: Layer) -> Optional[str]:
+        """Why memory that ``layer`` shares, or keeps apart, must stay so; None if it need not.
+
+        In Caffe a Split's tops are the memory of its bottom, and so are those of Reshape and their
+        like: who writes one of them in place writes all. Without the layer that would change.
+        """
+        bottom, tops = self.bottoms[layer][0], self.tops[layer]
+        alone = len(bottom.readers) == len(tops) == 1 and not self.lowest(bottom).is_input
+        sharing = shares_memory(layer)
+        if alone or not any(self._written(top, sharing) for top in tops):
+            return None
+        return "what is behind it writes in place to memory that others would see, or see no more"
+
+    def _written(self, version: Version, under_its_name: bool) -> bool:
+        """Whether a reader writes to the version's memory, under its own name or another one."""
+        if under_its_name and version.overwritten:
+            return True
+        todo = [version]
+        while todo:
+            for reader, _ in todo.pop().readers:
+                if not shares_memory(reader):
+                    continue
+                if any(top.overwritten for top in self.tops[reader]):
+                    return True
+                todo += self.tops[reader]
+        return False
+
     def bypass(self, layer: Layer, rename: bool = True) -> None:
         """Take ``layer`` out: readers of its tops read its bottom instead.
 
         The two versions become one, under one of their names: that of the top if it is a net
-        output, or if the layer was the bottom's only reader and the name the bottom's alone.
+        output, or if the layer was the bottom's only reader and that is no net input.
         Without ``rename`` it is the bottom's in any case.
         """
         bottom = self.bottoms[layer][0]
@@ -161,7 +189,7 @@ class Graph:
         name = bottom.name
         if rename and outputs:
             name = outputs[0].name
-        elif rename and len(tops) == 1 and self._is_its_own(bottom):
+        elif rename and not bottom.readers and len(tops) == 1 and not self.lowest(bottom).is_input:
             name = tops[0].name
         for top in tops:
             for reader, number in top.readers:
@@ -170,10 +198,6 @@ class Graph:
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
         self.rename_all(bottom, name)
-
-    def _is_its_own(self, version: Version) -> bool:
-        """Whether nobody else needs the version's name: no reader, no net input, no other write."""
-        return not (version.readers or version.is_input) and self.below(version) is None
 
     def below(self, version: Version) -> Optional[Version]:
         """The version that ``version`` is written in place of."""

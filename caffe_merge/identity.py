@@ -46,11 +46,6 @@ def _unit(graph: Graph, layer: Layer) -> Answer:
     )
 
 
-def _eltwise(graph: Graph, layer: Layer) -> Answer:
-    param = layer.param.eltwise_param
-    return param.operation != 1 or all(factor == 1 for factor in param.coeff)
-
-
 def _pooling(graph: Graph, layer: Layer) -> Answer:
     param = layer.param.pooling_param
     kernel = (param.kernel_h, param.kernel_w) if param.HasField("kernel_h") else param.kernel_size
@@ -84,7 +79,6 @@ _RULES: Dict[str, Callable[[Graph, Layer], Answer]] = {
     "Bias": _unit,
     "Concat": _always,
     "Dropout": _dropout,
-    "Eltwise": _eltwise,
     "Flatten": _flatten,
     "PReLU": _prelu,
     "Pooling": _pooling,

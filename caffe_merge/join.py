@@ -231,6 +231,11 @@ def _note_surplus(
     index: Index, taken: "set[str]", all_layers: Sequence[Layer], notes: List[Note]
 ) -> None:
     known = taken | {layer.name for layer in all_layers}
+    starved = any(layer.missing or layer.filled for layer in all_layers)
+    if starved and not any(record.name in known for record in index.layers):
+        found = repr(index.layers[0].name)
+        message = f"no layer of it is in the text (found {found} ...): the weights of another net?"
+        raise WeightsError(message, path=index.path)
     seen: Dict[str, LayerRecord] = {}
     for record in index.layers:
         if record.name in seen and record.name in taken:

@@ -86,7 +86,8 @@ def entries(net: Net) -> List[writer.Entry]:
             out.append(writer.Entry(layer.name, record, blobs, layer.original, layer.param))
         else:
             out.append(writer.Entry(layer.name, record, layer.loaded))
-    return out
+    # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
+    return out or [writer.Entry(one.name, None, (), None, one.param) for one in net.layers]
 
 
 def save(

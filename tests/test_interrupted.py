@@ -120,7 +120,7 @@ def test_killed_at_random_moments(tmp_path: Path, merged: Dict[int, Pair]) -> No
     start = time.perf_counter()
     assert subprocess.run(run).returncode == 0
     lasts = time.perf_counter() - start
-    for moment in np.random.default_rng(0).uniform(0.4, 1.05, 8):
+    for moment in np.random.default_rng(0).uniform(0.4, 1.05, 6):
         clear(tmp_path)
         assert cli.main(inputs(tmp_path, 0)) == 0
         child = subprocess.Popen(run)
@@ -131,7 +131,7 @@ def test_killed_at_random_moments(tmp_path: Path, merged: Dict[int, Pair]) -> No
 
 
 def test_two_runs_at_once(tmp_path: Path, merged: Dict[int, Pair]) -> None:
-    for _ in range(4):
+    for _ in range(3):
         children = [
             subprocess.Popen(
                 [sys.executable, "-m", "caffe_merge", *inputs(tmp_path, which), "--force"],

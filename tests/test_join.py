@@ -315,6 +315,26 @@ def test_shared_blobs(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     assert (values(net, "a"), values(net, "b")) == (made["y"], made["z"])
 
 
+def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
+    weights = model([("conv1", [Blob((4,))]), ("conv2", [Blob((4,))])])
+    with pytest.raises(WeightsError) as caught:
+        joined(tmp_path, INPUT + one("Bias"), weights)
+    assert str(caught.value) == (
+        f"{tmp_path / 'n.caffemodel'}: no layer of it is in the text (found 'conv1' ...): "
+        "the weights of another net?"
+    )
+
+
+def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) -> None:
+    text = INPUT + one("Dropout", "d") + one("ReLU", "r", bottom="y", top="z")
+    net = joined(tmp_path, text, model([("d", [])]))
+    net.all_layers.remove(net.layers[1])
+    net.layers[1].param.bottom[0] = "x"
+    saving.save(net, str(tmp_path / "p"), str(tmp_path / "w"))
+    again = load(str(tmp_path / "p"), str(tmp_path / "w"))
+    assert [layer.record.name for layer in again.layers] == ["x", "r"]
+
+
 def test_a_text_without_weights(tmp_path: Path) -> None:
     prototxt, _ = pair(tmp_path, INPUT + one("Bias") + one("InnerProduct", "f", top="z"), b"")
     net = load(str(prototxt), None)

@@ -226,14 +226,6 @@ def test_factor_zero_is_told_loudly(tmp_path: Path) -> None:
     assert "its scale factor is 0" in note.text
 
 
-def test_progress(tmp_path: Path) -> None:
-    """The callback hears of every rewrite."""
-    heard: List[Tuple[str, int, int]] = []
-    net = net_of(tmp_path, *LINES)
-    caffe_merge.merge(net, progress=lambda *now: heard.append(now))
-    assert heard == [("drop-identity", 0, 1), ("fold-affine", 0, 1), ("one-scale", 0, 1)]
-
-
 def test_report(tmp_path: Path) -> None:
     """Sizes, changes, fates: as data that JSON can hold."""
     net = net_of(tmp_path, *LINES)

@@ -145,7 +145,7 @@ def test_a_layer_of_a_list_is_edited_in_it() -> None:
 
 
 def test_a_value_that_is_nan_does_not_stop_a_change() -> None:
-    text = 'layer { name: "x" top: "a" loss_weight: nan }\nlayer { name: "y" loss_weight: NaN }\n'
+    text = 'layer { name: "x" top: "a" loss_weight: nan }\nlayer { name: "y" loss_weight: nan }\n'
     found = net(text)
     found.layers[0].param.top[0] = "b"
     assert saving.text(found) == text.replace('"a"', '"b"').encode()

@@ -168,7 +168,7 @@ TALLY = Tally({}, [0])
 
 
 @settings(
-    max_examples=400,
+    max_examples=300,
     derandomize=True,
     database=None,
     deadline=None,

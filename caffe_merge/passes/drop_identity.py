@@ -2,7 +2,7 @@
 
     x -> Dropout -> y        x = y
 
-Dropout, Split, a Concat, Slice or Eltwise of one blob, a Scale of 1 and 0, a Power of 1, 1, 0, a
+Dropout, Split, a Concat or Slice of one blob, a Scale of 1 and 0, a Power of 1, 1, 0, a
 Pooling of 1x1 and what else caffe_merge.identity knows. It stays where a net output would lose its
 name, or where it still drops.
 """

@@ -106,9 +106,12 @@ PLACES = {
     "in_place_beside": (["d: Dropout conv -> d", "u: TanH d -> d", "t: ELU conv -> t",
                          "s: Eltwise d t -> out"], ["u", "t", "s"]),
     "many_readers": (["d: Dropout conv -> d", "t: TanH d -> t", "e: ELU d -> e"], ["t", "e"]),
-    "split_in_three": (["d: Split conv -> a b c", "t: TanH a -> a", "e: ELU b -> b",
-                        "s: Eltwise a b c -> out"], ["t", "e", "s"]),
-    "split_unused": (["d: Split conv -> a b", "x: Silence b -> ", "t: TanH a -> a"], ["x", "t"]),
+    "split_in_three": (["d: Split conv -> a b c", "t: TanH a -> t", "e: ELU b -> e",
+                        "s: Eltwise t e c -> out"], ["t", "e", "s"]),
+    "split_unused": (["d: Split conv -> a b", "x: Silence b -> ", "t: TanH a -> out"], ["x", "t"]),
+    "split_in_one": (["d: Split conv -> a", "t: TanH a -> a"], ["t"]),
+    "shared_memory_alone": (["d: Concat conv -> a", "f: Flatten a -> f", "t: TanH f -> f"],
+                            ["f", "t"]),
 }  # fmt: skip
 
 
@@ -131,6 +134,14 @@ STAYS = {
     "split_to_outputs": ([CONV, "d: Split conv -> a b"], "d", "2 net outputs could not all keep"),
     "split_to_an_output": ([CONV, "d: Split conv -> a b", "t: TanH b -> t"], "d",
                            "net output 'a' would have readers"),
+    "written_in_place": ([CONV, "d: Split conv -> a b", "t: TanH a -> a", "e: ELU b -> e"], "d",
+                         "writes in place to memory that others would see"),
+    "input_written_in_place": (["d: Concat data -> a", "t: TanH a -> a"], "d",
+                               "writes in place to memory"),
+    "copied_before_written": ([CONV, "d: Dropout conv -> a", "f: Flatten a -> f", "t: TanH f -> f",
+                               "e: ELU conv -> e"], "d", "writes in place to memory"),
+    "input_copied_before": (["d: Dropout data -> a", "f: Reshape a -> f { reshape_param { shape { "
+                             "dim: 0 dim: -1 } } }", "t: TanH f -> f"], "d", "writes in place to"),
     "train": ([CONV, "d: Dropout conv -> d { phase: TRAIN dropout_param { dropout_ratio: 0 } }",
                "t: TanH d -> t"], "d", "phase is TRAIN"),
 }  # fmt: skip

@@ -110,6 +110,16 @@ def test_names(merged: Merger, names: str, feeding: str, after: str) -> None:
     assert sum(kind in ("Scale", "Bias") for kind in kinds) == (2 if held else 1)
 
 
+def test_memory_that_others_see(merged: Merger) -> None:
+    """What is written in place behind a Flatten is seen by other readers of what it flattens."""
+    result = merged(
+        "data 2 6 5 4", "cat: Concat data data -> c", "flat: Flatten c -> x",
+        "bn: BatchNorm x -> x", "scale: Scale x -> s", "other: TanH c -> other",
+    )  # fmt: skip
+    assert result.names == ["cat", "flat", "bn", "scale", "other"]
+    assert result.layer("bn").type == "Scale"
+
+
 def test_a_run_behind_a_run_that_was_renamed(merged: Merger) -> None:
     """A rewrite made earlier in the same pass renames the bottom of one found before that."""
     result = merged(

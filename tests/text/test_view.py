@@ -56,7 +56,7 @@ ODD = [
     "force_backward: t debug_info: False",
     "input_dim: [1, 0x10, 010]; input_dim: 7, input_dim:[]",
     "input_dim: -0x10 input_dim: -2147483648 input_dim: 2147483647",
-    "layer { loss_weight: [1., .5, 1e-5, 1.f, 2F, 1.5e+3f, -3, 0] }",
+    "layer { loss_weight: [1., .5, 1e-5, 1.f, 2f, 1.5e+3f, -3, 0] }",
     "layer { loss_weight: [inf, -inf, infinity, -Infinity, INF] }",
     "layer { loss_weight: 3.4028235e38 loss_weight: 1e39 loss_weight: -1e300 }",
     "layer { loss_weight: 1e-45 loss_weight: 1e-60 loss_weight: 0.1 loss_weight: 16777217 }",
@@ -75,7 +75,7 @@ def test_as_protobuf_reads_it(text: str) -> None:
 def test_forms_that_only_the_c_parser_reads() -> None:
     """Caffe's own parser takes a gap behind a minus, a byte order mark, and escapes by number."""
     message, _ = view(
-        '\ufeffinput_dim: - 3 layer { loss_weight: -\t.5 } name: "\\u00e9\\U0001f600\\?"'
+        '\ufeffinput_dim: - 3 layer { loss_weight: -\t.5F } name: "\\u00e9\\U0001f600\\?"'
     )
     assert message == NetParameter(input_dim=[-3], layer=[{"loss_weight": [-0.5]}], name="é😀?")
 
