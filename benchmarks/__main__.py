@@ -51,14 +51,14 @@ def against_caffe(pair: Pair, folder: Path, times: int, caffe: str) -> None:
     print(f"  pycaffe load + save  {_row(old)}")
     print(f"  merge                {_row(merge)}")
     ratio, memory = old.seconds / merge.seconds, old.anonymous / merge.anonymous
-    print(f"  ratio                {ratio:6.2f} x faster, a {memory:.1f}th of the anonymous memory")
+    print(f"  ratio                {ratio:6.2f} x faster, 1/{memory:.0f} of the anonymous memory")
 
 
 def forward_time(pair: Pair, folder: Path, caffe: str) -> None:
     """One forward pass in pycaffe, before and after, alternating in one process."""
     run(merge_command(pair, folder))
     merged = [str(folder / "merged.prototxt"), str(folder / "merged.caffemodel")]
-    os.environ["GLOG_minloglevel"] = "3"
+    os.environ["GLOG_minloglevel"] = "3"  # noqa: SIM112 (glog reads no other case)
     print(f"{pair[1].name}: forward pass in pycaffe", flush=True)
     status = os.spawnv(os.P_WAIT, caffe, [caffe, FORWARD, *map(str, pair), *merged])
     if status:
@@ -66,7 +66,9 @@ def forward_time(pair: Pair, folder: Path, caffe: str) -> None:
 
 
 def _row(one: Run) -> str:
-    return f"{one.seconds:6.2f} s  {one.anonymous:6.0f} MB anonymous  {one.resident:6.0f} MB resident"
+    return (
+        f"{one.seconds:6.2f} s  {one.anonymous:6.0f} MB anonymous  {one.resident:6.0f} MB resident"
+    )
 
 
 def _megabytes(pair: Pair) -> int:

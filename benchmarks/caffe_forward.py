@@ -16,6 +16,7 @@ for turn in range(TIMES + 2):
         if turn >= 2:
             taken.append(time.time() - start)
 before, after = (sorted(taken)[TIMES // 2] for taken in seconds)
-print("  before  %4d layers  %7.1f ms" % (len(nets[0].layers), 1000 * before))
-print("  after   %4d layers  %7.1f ms" % (len(nets[1].layers), 1000 * after))
-print("  ratio   %.2f x faster" % (before / after))
+row = "  {}  {:4d} layers  {:7.1f} ms"
+print(row.format("before", len(nets[0].layers), 1000 * before))
+print(row.format("after ", len(nets[1].layers), 1000 * after))
+print(f"  ratio   {before / after:.2f} x faster")

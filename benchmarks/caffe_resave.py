@@ -1,4 +1,4 @@
-"""What every script on pycaffe does at least: load a pair, save its weights. Any Python with Caffe."""
+"""What a script on pycaffe does at least: load a pair, save it. Any Python with Caffe."""
 
 import sys
 

@@ -22,19 +22,19 @@ class Run(NamedTuple):
 def run(command: Sequence[str]) -> Run:
     """Run ``command`` to its end; raises where it fails."""
     # Caffe logs more than a pipe holds, so what it says goes to a file.
-    log = tempfile.TemporaryFile()
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
-    anonymous = resident = 0
-    while process.poll() is None:
-        status = _status(process.pid)
-        anonymous = max(anonymous, status.get("RssAnon", 0))
-        resident = max(resident, status.get("VmHWM", 0))
-        time.sleep(0.002)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        log.seek(0)
-        raise SystemExit(f"{command} failed: {log.read().decode(errors='replace')[-2000:]}")
+    with tempfile.TemporaryFile() as log:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        anonymous = resident = 0
+        while process.poll() is None:
+            status = _status(process.pid)
+            anonymous = max(anonymous, status.get("RssAnon", 0))
+            resident = max(resident, status.get("VmHWM", 0))
+            time.sleep(0.002)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            log.seek(0)
+            raise SystemExit(f"{command} failed: {log.read().decode(errors='replace')[-2000:]}")
     return Run(seconds, anonymous / 1024, resident / 1024)
 
 
@@ -56,9 +56,7 @@ def alternate(commands: Sequence[Sequence[str]], times: int) -> List[Run]:
             result = run(command)
             if number:
                 results.append(result)
-    return [
-        Run(*(statistics.median(column) for column in zip(*results))) for results in runs
-    ]
+    return [Run(*(statistics.median(column) for column in zip(*results))) for results in runs]
 
 
 def tool(name: str) -> str:

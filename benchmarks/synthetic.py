@@ -1,4 +1,4 @@
-"""Synthetic pairs of any size: the layers of a ResNet-152, conv + BatchNorm + Scale, seeded values."""
+"""Synthetic pairs of any size: a ResNet-152 of conv + BatchNorm + Scale, seeded values."""
 
 from pathlib import Path
 from typing import Iterator, List, Tuple

@@ -4,7 +4,9 @@
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Sequence
 
@@ -57,6 +59,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) -> int:
     verbose = False
+    with contextlib.suppress(ValueError):  # not in a main thread
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         options = parser.parse_args(arguments)
         verbose = getattr(options, "verbose", False)
@@ -78,6 +82,11 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) ->
             _traceback()
         kind = type(error).__name__
         return _fail(parser.prog, f"internal error, please report it: {kind}: {error}", BAD)
+
+
+def _terminated(*_: object) -> NoReturn:
+    """End as on Ctrl-C, so that half-written files go."""
+    raise KeyboardInterrupt
 
 
 def _fail(program: str, message: str, status: int) -> int:

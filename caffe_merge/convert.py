@@ -1,11 +1,12 @@
 """One whole conversion: load, merge, write beside the targets, validate, put in place."""
 
+import errno
 import os
 import time
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import FileError, UsageError
 from caffe_merge.merging import merge
 from caffe_merge.net import Net, load
 from caffe_merge.report import Report
@@ -81,6 +82,9 @@ def convert(
     outputs: Sequence[str] = [options.output_model, options.output_weights]
     if options.report is not None:
         outputs = [*outputs, options.report]
+        if not os.path.isdir(os.path.dirname(options.report) or "."):
+            # It is written last: that must not fail when the pair is in place.
+            raise FileError(f"{options.report}: {os.strerror(errno.ENOENT)}")
     files.check_outputs((options.model, options.weights), tuple(outputs), options.force)
     net, report = plan(options)
     comparison = None

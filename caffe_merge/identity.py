@@ -47,11 +47,11 @@ def _unit(graph: Graph, layer: Layer) -> Answer:
 
 
 def _pooling(graph: Graph, layer: Layer) -> Answer:
+    """Windows of one value, one for each; Caffe lets such a window have no padding."""
     param = layer.param.pooling_param
     kernel = (param.kernel_h, param.kernel_w) if param.HasField("kernel_h") else param.kernel_size
     stride = (param.stride_h, param.stride_w) if param.HasField("stride_h") else param.stride
-    plain = not (param.global_pooling or param.pad or param.pad_h or param.pad_w)
-    return plain and kernel in (1, (1, 1)) and stride in (1, (1, 1))
+    return kernel in (1, (1, 1)) and stride in (1, (1, 1))
 
 
 def _relu(graph: Graph, layer: Layer) -> Answer:

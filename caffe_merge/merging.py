@@ -1,6 +1,6 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.affine import factor_is_zero
 from caffe_merge.errors import UsageError
@@ -75,28 +75,33 @@ class _Editor:
         for item in found:
             if isinstance(item, Refused):
                 self._refuse(one, item.layer, item.reason)
-        touched: Set[Layer] = set()
         for rewrite in rewrites:
             self._try(one, rewrite)
-            touched.update(rewrite.path)
-        if touched:
+        if rewrites:
             self.graph.check()
 
     def _try(self, one: Pass, rewrite: Rewrite) -> None:
-        reason = self.disproved.get((one.name, rewrite.path))
+        reason = self._disproof(one, rewrite)
+        if reason is None and not rewrite.changes:
+            # Rewrites made since this one was found may have brought a net input nearer.
+            reasons = [self.graph.why_not_bypass(layer) for layer in rewrite.removed]
+            reason = next(filter(None, reasons), None)
         if reason is None:
-            reason = prove(rewrite.path, rewrite.changes, self._rank(rewrite))
-            if reason is not None:
-                reason = f"the proof failed: {reason}"
-                self.disproved[one.name, rewrite.path] = reason
-        if reason is None:
-            for layer in rewrite.removed:  # an earlier rewrite may have brought an input nearer
-                reason = reason or self.graph.why_not_bypass(layer)
-        if reason is not None:
-            for layer in rewrite.path:
-                self._refuse(one, layer, reason)
+            self._apply(one, rewrite)
             return
-        self._apply(one, rewrite)
+        for layer in rewrite.path:
+            self._refuse(one, layer, reason)
+
+    def _disproof(self, one: Pass, rewrite: Rewrite) -> Optional[str]:
+        """Why the proof of ``rewrite`` fails, if it does; a failure is remembered."""
+        known = self.disproved.get((one.name, rewrite.path))
+        if known is not None:
+            return known
+        failure = prove(rewrite.path, rewrite.changes, self._rank(rewrite))
+        if failure is None:
+            return None
+        reason = self.disproved[one.name, rewrite.path] = f"the proof failed: {failure}"
+        return reason
 
     def _rank(self, rewrite: Rewrite) -> Optional[int]:
         return self.graph.bottoms[rewrite.path[0]][0].rank
@@ -107,7 +112,7 @@ class _Editor:
         passed = [self.graph.tops[layer][0].name for layer in rewrite.path]
         names = [layer.name for layer in rewrite.path]
         for layer, (param, blobs) in rewrite.changes.items():
-            # Its bottoms and tops may have been renamed since the rewrite was found.
+            # Names are the graph's; those of the rewrite are of when it was found.
             for field in ("bottom", "top"):
                 param.ClearField(field)
                 getattr(param, field).extend(getattr(layer.param, field))

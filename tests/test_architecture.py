@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "caffe_merge"
 
-MAP = re.findall(r"^    ([a-z_./]+)  ", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+MAP = re.findall(
+    r"^    ([a-z_./]+)  ", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
+)
 
 
 def unit(module: str) -> str:

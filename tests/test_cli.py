@@ -177,6 +177,13 @@ def test_a_merge_that_fails_validation_leaves_nothing(pair, tmp_path, capsys):
     assert left == ["net.caffemodel", "net.prototxt", "r.json"]
 
 
+def test_a_report_that_cannot_be_written_is_told_before_the_merge(pair, tmp_path, capsys):
+    missing = tmp_path / "missing" / "r.json"
+    assert merge_bn(flags(pair, "--report", str(missing))) == 2
+    assert f"{missing}: No such file or directory" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_inspect_prints_a_table_with_totals(pair, capsys):
     assert main(["inspect", *flags(pair)]) == 0
     lines = capsys.readouterr().out.splitlines()

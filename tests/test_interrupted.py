@@ -242,3 +242,14 @@ def test_without_locks_files_are_closed_before_they_are_renamed(
         except FileError:
             assert fail
         assert contents(tmp_path) == {"a": b"1", "b": b""}
+
+
+def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = "import os, signal, sys\nfrom caffe_merge import cli\n"
+    script += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(cli.main())"
+    flags = inputs(tmp_path, 1)
+    before = sorted(tmp_path.iterdir())
+    command = [sys.executable, "-c", script, *flags]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "caffe-merge: error: interrupted\n")
+    assert sorted(tmp_path.iterdir()) == before

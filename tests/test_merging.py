@@ -152,6 +152,24 @@ def test_a_pass_that_breaks_the_graph(tmp_path: Path, monkeypatch: pytest.Monkey
         caffe_merge.merge(net_of(tmp_path, *LINES))
 
 
+def test_a_rewrite_does_not_name_blobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are the graph's to give, whatever the new parameters say of bottoms and tops."""
+
+    class Renames(FoldAffine):
+        def find(self, graph: Graph) -> List[Found]:
+            found = super().find(graph)
+            for item in found:
+                for param, _ in item.changes.values() if isinstance(item, Rewrite) else ():
+                    param.bottom[0], param.top[0] = "stale", "old"
+            return found
+
+    use(monkeypatch, Renames)
+    net = net_of(tmp_path, *LINES)
+    caffe_merge.merge(net)
+    conv = net.layers[1].param
+    assert (conv.bottom[0], conv.top[0]) == ("data", "scale")
+
+
 def test_refusals_are_those_of_the_last_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +264,16 @@ def test_report(tmp_path: Path) -> None:
         ("bn", "gone"), ("scale", "gone"), ("bn2", "changed"), ("drop", "gone"),
     ]  # fmt: skip
     assert net.layers[1].sources == ("conv", "bn", "scale")
+
+
+def test_a_layer_of_another_type_has_no_old_fields(tmp_path: Path) -> None:
+    """A fork's Dropout that becomes a Scale is a Scale like any other, at once."""
+    fork = "d: Dropout r -> d { dropout_param { scale_train: false } forward_type: FLOAT16 }"
+    power = "p: Power d -> out { power_param { shift: 1 } }"
+    net = net_of(tmp_path, "data 2 6 5", "r: ReLU data -> r", fork, power)
+    caffe_merge.merge(net)
+    (scale,) = [layer for layer in net.layers if layer.type == "Scale"]
+    assert scale.extra == {"forward_type": "FLOAT16"}
 
 
 def test_input_shapes_from_outside(tmp_path: Path) -> None:

@@ -153,6 +153,18 @@ def test_a_wrong_fold_is_rejected(name: str, damage: str) -> None:
     assert "is off by" in reason
 
 
+def test_wrong_by_less_than_the_terms_could_hide() -> None:
+    """Sums of many terms that cancel: what counts is the share of the largest output."""
+    head = inner_product(4, 40000)
+    path = [head, scale(4)]
+    assert prove(path, fold(path), 4) is None
+
+    def whole(values: np.ndarray) -> None:
+        values *= 1.000005
+
+    assert prove(path, wrong(fold(path), 0, whole), 4) is not None
+
+
 @pytest.mark.parametrize("group", [2, 4])
 def test_swapped_channels_of_one_group(group: int) -> None:
     """Deconvolution: the multipliers of two channels of one group, exchanged."""

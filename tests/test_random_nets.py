@@ -190,4 +190,4 @@ def test_random_nets(merged: Merger) -> None:
     """Everything that tests.passes.support checks holds for hundreds of random nets."""
     _random_net(merged)
     assert TALLY.layers[0] > 1500
-    assert min(TALLY.rewrites[name] for name in ("drop-identity", "fold-affine", "one-scale")) > 100
+    assert min(TALLY.rewrites[name] for name in ("drop-identity", "fold-affine", "one-scale")) > 50

@@ -167,15 +167,18 @@ def validate(
                 f"the inputs differ: {_names(old.inputs)} before, {_names(new.inputs)} after"
             )
         extra = {n: () for n in old.feedable if n in (shapes or {}) or n in (files or {})}
+        cost = _cost(os.fspath(before[0]), old.inputs, state)
         made = inputs.make(
             {**old.inputs, **extra},
             seed=seed,
             scale=scale,
             shapes=shapes,
             files=files,
-            cost=_cost(os.fspath(before[0]), old.inputs, state),
+            cost=cost,
             most=ENGINES[engine].most,
         )
+        if cost is not None:
+            inputs.check_size(cost.largest({i.name: i.array.shape for i in made}))
         used = [compare.InputUsed(i.name, i.array.shape, i.seed, i.note) for i in made]
         results, unjudged = _run(old, new, {i.name: i.array for i in made}, progress)
         status, reason = compare.judge(results, limit, old.outputs, set(new.blobs), unjudged)
@@ -254,7 +257,7 @@ def _input_files(arrays: Mapping[str, np.ndarray]) -> Iterator[Dict[str, str]]:
 
 def _cost(
     prototxt: str, declared: Dict[str, Tuple[int, ...]], state: Optional[State]
-) -> Optional[inputs.Cost]:
+) -> Optional[sizes.Cost]:
     """The net's cost by input shape; None where only the engine can read it."""
     from caffe_merge import net  # not for those who need the workers alone
 

@@ -1,5 +1,6 @@
 """What a net is fed when it is validated: seeded noise, or the user's own arrays and shapes."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
@@ -13,6 +14,7 @@ Shapes = Dict[str, Shape]
 Cost = Callable[[Shapes], Optional[float]]
 
 _SMALLEST_SIDE = 32
+LARGEST = 1 << 27  # values in one blob: 1 GB in float64
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,19 @@ def make(
             continue
         if not shape or min(shape) < 1:
             raise UsageError(f"input {name!r} has no usable shape {shape}: give {name}=1,3,224,224")
+        check_size(math.prod(shape))
         changed = note and shape != declared[name]
         made.append(NetInput(name, noise(name, shape, seed, scale), seed, note if changed else ""))
     return tuple(made)
+
+
+def check_size(largest: int) -> None:
+    """Raise UsageError where a net's largest blob, of ``largest`` values, is too large to run."""
+    if largest > LARGEST:
+        raise UsageError(
+            f"a blob of {largest} values is too large to run here; "
+            "give a smaller --input-shape, or use --validate none"
+        )
 
 
 def noise(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> np.ndarray:

@@ -1,12 +1,21 @@
 """What a forward pass costs at other input shapes, and whether a net's layers allow them."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import shapes
 from caffe_merge.errors import NetError
 
 Shape = Tuple[int, ...]
-Walk = Tuple[int, List[Optional[List[shapes.BlobShape]]]]
+Weights = List[Optional[List[shapes.BlobShape]]]
+
+
+class Walk(NamedTuple):
+    """What one way through the layers finds: their cost, their largest blob, their weights."""
+
+    multiply_adds: int
+    largest: int
+    weights: Weights
 
 
 class Cost:
@@ -18,22 +27,30 @@ class Cost:
     def __init__(self, params: Sequence[Any], declared: Dict[str, Shape]) -> None:
         self._params = params
         try:
-            _, self._weights = self._walk(declared)
+            self._weights = self._walk(declared).weights
         except NetError:  # the shapes module is stricter than the engine: leave the net alone
             self._weights = []
 
     def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
         """The cost at ``inputs``; None where a layer forbids them or its weights would not fit."""
         try:
-            cost, weights = self._walk(inputs)
+            walk = self._walk(inputs)
         except NetError:
             return None
-        return cost if weights == self._weights else None
+        return walk.multiply_adds if walk.weights == self._weights else None
+
+    def largest(self, inputs: Dict[str, Shape]) -> int:
+        """The number of values in the largest blob at ``inputs``, as far as it can be told."""
+        try:
+            return self._walk(inputs).largest
+        except NetError:  # the engine will say what is wrong
+            return 0
 
     def _walk(self, inputs: Dict[str, Shape]) -> Walk:
         known: Dict[str, Optional[Shape]] = {}
-        weights: List[Optional[List[shapes.BlobShape]]] = []
+        weights: Weights = []
         total = 0
+        largest = max((math.prod(shape) for shape in inputs.values()), default=0)
         for param in self._params:
             if param.type == "Input":
                 known.update({top: inputs.get(top) for top in param.top})
@@ -43,8 +60,9 @@ class Cost:
             weights.append(shapes.blobs(param, bottoms))
             unknown: List[Optional[Shape]] = [None] * len(param.top)
             known.update(zip(param.top, unknown if tops is None else tops))
+            largest = max([largest, *(math.prod(top) for top in tops or [])])
             if tops:  # so every bottom is known
                 total += (
                     shapes.multiply_adds(param, [b for b in bottoms if b is not None], tops) or 0
                 )
-        return total, weights
+        return Walk(total, largest, weights)

@@ -140,6 +140,9 @@ STAYS = {
                                "writes in place to memory"),
     "copied_before_written": ([CONV, "d: Dropout conv -> a", "f: Flatten a -> f", "t: TanH f -> f",
                                "e: ELU conv -> e"], "d", "writes in place to memory"),
+    "copied_long_before": ([CONV, "d: Dropout conv -> a", "f: Flatten a -> f", "c: Concat f -> g",
+                            "s: Split g -> p", "t: TanH p -> p", "e: ELU conv -> e"], "d",
+                            "writes in place to memory"),
     "input_copied_before": (["d: Dropout data -> a", "f: Reshape a -> f { reshape_param { shape { "
                              "dim: 0 dim: -1 } } }", "t: TanH f -> f"], "d", "writes in place to"),
     "train": ([CONV, "d: Dropout conv -> d { phase: TRAIN dropout_param { dropout_ratio: 0 } }",

@@ -163,10 +163,10 @@ def test_an_error_is_short_however_long_the_value() -> None:
 
 def test_many_unknown_fields_take_linear_time() -> None:
     text = "layer {\n" + "  x: 1\n" * 200_000 + "}\n"
-    start = time.perf_counter()
+    start = time.process_time()
     document = Document(text.encode())
     reader = View(document)
     reader.read(document.fields, NetParameter())
     places = [document.place(unknown.at) for unknown in reader.unknown]
     assert places == [(line, 3) for line in range(2, 200_002)]
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 8

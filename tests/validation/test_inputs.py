@@ -126,3 +126,8 @@ def test_sizes_that_the_layers_forbid_are_not_tried():
 def test_a_size_that_the_user_gave_is_never_made_smaller():
     made = inputs.make({"a": (1, 3, 64, 64)}, shapes={"a": (2, 3, 300, 200)}, cost=area, most=1)
     assert made[0].array.shape == (2, 3, 300, 200)
+
+
+def test_an_input_too_large_to_run_is_refused_before_it_is_made():
+    with pytest.raises(UsageError, match="a blob of 700000000 values is too large to run here"):
+        inputs.make({"data": (1, 700_000_000)})

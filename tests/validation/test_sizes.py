@@ -50,3 +50,9 @@ def test_unknown_layers_count_nothing():
 def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone():
     model = Cost(text_format.Parse(CONV, NetParameter()).layer, {"data": (0, 3)})
     assert model({"data": (1, 3, 32, 32)}) is None
+
+
+def test_the_largest_blob_is_told():
+    model = Cost(text_format.Parse(CONV, NetParameter()).layer, FULL)
+    assert model.largest(FULL) == 2 * 4 * 64 * 64  # the convolution's, not the input's
+    assert model.largest({"data": (1, 3, 20_000, 20_000)}) == 4 * 20_000**2

@@ -278,3 +278,15 @@ def test_the_net_of_a_stage_is_the_one_that_is_run(engine, tmp_path):
     plain = write_pair(tmp_path, STAGED.replace("scale: 3", "scale: 2"), NO_WEIGHTS, "plain")
     assert not validate(staged, plain, engine).ok
     assert validate(staged, plain, engine, state=State(stages=["fast"])).ok
+
+
+def test_a_blob_too_large_to_run_is_refused(tmp_path):
+    text = INPUT_OF_ONE + 'layer { name: "t" type: "Tile" bottom: "data" top: "y" tile_param { '
+    pair = write_pair(tmp_path, text + "tiles: 1000000000 } }", NO_WEIGHTS)
+    with pytest.raises(UsageError, match="a blob of 1000000000 values is too large"):
+        validate(pair, pair)
+
+
+INPUT_OF_ONE = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 1 } } }\n'
+)

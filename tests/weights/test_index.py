@@ -194,12 +194,12 @@ def test_the_number_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("unit", [b"\x0a\x00", layer(b""), layer(field(7, b""))])
 def test_many_tiny_fields_take_bounded_time(unit: bytes) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(WeightsError):
         Index(unit * (4 << 20) if len(unit) == 2 else unit * 600_000)
     with pytest.raises(WeightsError):
         Index(field(100, unit * 2_000_000))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 8
 
 
 WHOLE = (

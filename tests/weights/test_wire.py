@@ -104,10 +104,10 @@ def test_the_number_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_number_of_dimensions_is_bounded() -> None:
     data = field(1, b"\x01" * 10_000_000)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(WeightsError, match="byte 0: expected at most 1024 dimensions"):
         integers(data, next(records(data, 0, len(data))))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     with pytest.raises(WeightsError, match="byte 0: expected integers, found type 5"):
         integers(b"\x0d1234", next(records(b"\x0d1234", 0, 5)))
 
