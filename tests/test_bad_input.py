@@ -343,11 +343,11 @@ sys.exit(status)
 def test_memory_is_bounded(text: bytes, model: bytes, tmp_path: Path) -> None:
     pair = pair_of(tmp_path, text, model)
     before = snapshot(tmp_path)
-    start = time.process_time()
+    start = time.perf_counter()
     child = subprocess.run(
         [sys.executable, "-c", SCRIPT, *flags_of(pair)], capture_output=True, text=True
     )
     assert child.returncode == 2
     check_line(child.stderr, before, tmp_path)
     assert int(child.stdout) < 300 << 10
-    assert time.process_time() - start < 8
+    assert time.perf_counter() - start < 30
