@@ -69,8 +69,9 @@ def run(folder: Path, base: str, row: Row) -> bool:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(str(ROOT / name), str(work / name))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    if row.pins is PACKAGES:
-        environment["CAFFE_MERGE_CAFFE_PYTHON"] = ""  # the interpreter itself has Caffe
+    environment["CAFFE_MERGE_CAFFE_PYTHON"] = ""  # only an interpreter that has Caffe itself
+    if row.pins is not PACKAGES:
+        environment.pop("CAFFE_MERGE_REQUIRE_CAFFE", None)
     versions = "import sys, numpy, google.protobuf as p; print(sys.version.split()[0], 'numpy',"
     subprocess.run([python, "-c", versions + " numpy.__version__, 'protobuf', p.__version__)"])
     tests = [python, "-m", "pytest", "--ignore", "tests/test_architecture.py"]
