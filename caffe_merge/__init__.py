@@ -10,7 +10,7 @@
 Every error is a CaffeMergeError. What a name needs is imported when the name is first used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 __all__ = [
     "CaffeMergeError",
@@ -53,5 +53,5 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> "list[str]":
-    return sorted({*globals(), *__all__})
+def __dir__() -> List[str]:
+    return list(__all__)

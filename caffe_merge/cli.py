@@ -111,6 +111,20 @@ def _print(lines: Iterable[str]) -> None:
             sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text}")
+    return value
+
+
 # -- flags ------------------------------------------------------------------------------------
 
 
@@ -150,9 +164,14 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
 
 def _engine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--limit", type=float, metavar="E", help="the largest error, relative to a blob's largest")
-    add("--seed", type=int, default=0, metavar="N", help="seed of the inputs (0)")
-    add("--input-scale", type=float, metavar="S", help="standard deviation of the inputs")
+    add(
+        "--limit",
+        type=_positive,
+        metavar="E",
+        help="the largest error, relative to a blob's largest",
+    )
+    add("--seed", type=_natural, default=0, metavar="N", help="seed of the inputs (0)")
+    add("--input-scale", type=_positive, metavar="S", help="standard deviation of the inputs")
     add(
         "--input",
         action="append",

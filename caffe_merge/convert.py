@@ -7,9 +7,9 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
 from caffe_merge.errors import FileError, UsageError
-from caffe_merge.merging import merge
+from caffe_merge.merging import check_names, merge
 from caffe_merge.net import Net, load
-from caffe_merge.report import Report
+from caffe_merge.report import SCHEMA, Report
 from caffe_merge.saving import Progress, write
 from caffe_merge.shapes import Shape
 from caffe_merge.state import State
@@ -79,9 +79,12 @@ def convert(
     ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
     Raises UsageError, before anything is read, where an output would overwrite something.
     """
+    files.check_inputs(options.model, options.weights)
+    check_names(options.only, options.skip)
     outputs: Sequence[str] = [options.output_model, options.output_weights]
     if options.report is not None:
-        outputs = [*outputs, options.report]
+        # A report of an earlier run is no work of the user's: it may go.
+        outputs = [*outputs, *([] if _is_report(options.report) else [options.report])]
         if not os.path.isdir(os.path.dirname(options.report) or "."):
             # It is written last: that must not fail when the pair is in place.
             raise FileError(f"{options.report}: {os.strerror(errno.ENOENT)}")
@@ -111,6 +114,15 @@ def convert(
             pair.commit()
             report.extra["seconds"]["put in place"] = time.perf_counter() - start
     return result
+
+
+def _is_report(path: str) -> bool:
+    """Whether a file is there and is a report of ours, of any version."""
+    try:
+        with open(path, "rb") as handle:
+            return SCHEMA.split("/")[0].encode() in handle.read(64)
+    except OSError:
+        return False
 
 
 def _validate(

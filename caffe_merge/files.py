@@ -30,6 +30,16 @@ def read_text(path: str) -> bytes:
     return data
 
 
+def check_inputs(prototxt: str, caffemodel: str) -> None:
+    """Raise where an input is missing or plainly something else, by its first bytes."""
+    try:
+        with open(prototxt, "rb") as handle:
+            _reject_text(prototxt, handle.read(_SNIFFED))
+    except OSError as error:
+        raise FileError(f"{prototxt}: {error.strerror or error}") from None
+    reject_weights(caffemodel)
+
+
 def _reject_text(path: str, head: bytes) -> None:
     kind = _foreign(head)
     if kind is None and (b"\0" in head or _control_share(head) > 0.05):

@@ -6,11 +6,11 @@ that nobody reads is a net output, and a net input is what a layer without botto
 keep their names for ever.
 """
 
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.errors import NetError
 from caffe_merge.join import shared_blobs, top_shapes
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, shares_memory
 from caffe_merge.shapes import Shape
 
 
@@ -51,13 +51,6 @@ class Version:
             number < len(reader.param.top) and reader.param.top[number] == self.name
             for reader, number in self.readers
         )
-
-
-def shares_memory(layer: Layer) -> bool:
-    """Whether the top of a layer is its bottom's memory in Caffe (Blob::ShareData), not a copy."""
-    if layer.type in ("Concat", "Slice"):
-        return len(layer.param.bottom) == len(layer.param.top) == 1
-    return layer.type in ("Flatten", "Reshape", "Split")
 
 
 class Graph:
@@ -140,13 +133,12 @@ class Graph:
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
             return f"its {len(outputs)} net outputs could not all keep their names"
-        if not outputs or outputs[0].name == bottom.name:
-            return self._why_not_alias(layer)
-        if self.lowest(bottom).is_input:
-            return "it joins a net input to a net output, and both keep their names"
-        if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
-            return f"its net output {outputs[0].name!r} would have readers, and be none any more"
-        return None
+        if outputs and outputs[0].name != bottom.name:
+            if self.lowest(bottom).is_input:
+                return "it joins a net input to a net output, and both keep their names"
+            if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
+                return f"its net output {outputs[0].name!r} would have readers, and be none then"
+        return self._why_not_alias(layer)
 
     def _why_not_alias(self, layer: Layer) -> Optional[str]:
         """Why memory that ``layer`` shares, or keeps apart, must stay so; None if it need not.
@@ -154,32 +146,45 @@ class Graph:
         In Caffe a Split's tops are the memory of its bottom, and so are those of Reshape and their
         like: who writes one of them in place writes all. Without the layer that would change.
         """
-        bottom, tops = self.bottoms[layer][0], self.tops[layer]
-        alone = len(bottom.readers) == len(tops) == 1 and not self.lowest(bottom).is_input
-        sharing = shares_memory(layer)
-        if alone or not any(self._written(top, sharing) for top in tops):
-            return None
-        return "what is behind it writes in place to memory that others would see, or see no more"
+        bottom = self.bottoms[layer][0]
+        memory = self._memory(bottom, layer)
+        seen = not self.is_private(bottom) or any(
+            len(version.readers) > 1 or self._is_one_of_many(version) for version in memory
+        )
+        if seen and any(
+            version.overwritten and shares_memory(self.lowest(version).producer)
+            for version in memory
+        ):
+            return "behind or beside it memory is written in place that others see as it is now"
+        return None
 
-    def _written(self, version: Version, under_its_name: bool) -> bool:
-        """Whether a reader writes to the version's memory, under its own name or another one."""
-        if under_its_name and version.overwritten:
-            return True
+    def _memory(self, version: Version, layer: Layer) -> Set[Version]:
+        """The versions that would have the memory of ``version`` in Caffe without ``layer``."""
+        found = {version}
         todo = [version]
         while todo:
-            for reader, _ in todo.pop().readers:
-                if not shares_memory(reader):
-                    continue
-                if any(top.overwritten for top in self.tops[reader]):
-                    return True
-                todo += self.tops[reader]
-        return False
+            one = todo.pop()
+            near = [self.below(one)]
+            if one.producer is layer or shares_memory(one.producer):
+                near.append(self.bottoms[one.producer][0])
+            for reader, _ in one.readers:
+                if reader is layer or shares_memory(reader):
+                    near += self.tops[reader]
+                near += [top for top in self.tops[reader] if self.below(top) is one]
+            fresh = {other for other in near if other is not None and other not in found}
+            found |= fresh
+            todo += fresh
+        return found
+
+    def _is_one_of_many(self, version: Version) -> bool:
+        """Whether its memory is that of the other tops of its layer too."""
+        return shares_memory(version.producer) and len(self.tops[version.producer]) > 1
 
     def bypass(self, layer: Layer, rename: bool = True) -> None:
         """Take ``layer`` out: readers of its tops read its bottom instead.
 
         The two versions become one, under one of their names: that of the top if it is a net
-        output, or if the layer was the bottom's only reader and that is no net input.
+        output, or if the layer was the bottom's only reader and nobody else sees its memory.
         Without ``rename`` it is the bottom's in any case.
         """
         bottom = self.bottoms[layer][0]
@@ -189,7 +194,7 @@ class Graph:
         name = bottom.name
         if rename and outputs:
             name = outputs[0].name
-        elif rename and not bottom.readers and len(tops) == 1 and not self.lowest(bottom).is_input:
+        elif rename and not bottom.readers and len(tops) == 1 and self.is_private(bottom):
             name = tops[0].name
         for top in tops:
             for reader, number in top.readers:
@@ -212,6 +217,21 @@ class Graph:
         while below is not None:
             version, below = below, self.below(below)
         return version
+
+    def is_private(self, version: Version) -> bool:
+        """Whether its memory is no net input's, nor another version's under another name."""
+        first = self.lowest(version)
+        return not (first.is_input or shares_memory(first.producer))
+
+    def is_watched(self, version: Version) -> bool:
+        """Whether others read its memory: when they do so, before or after a write, counts."""
+        first = self.lowest(version)
+        while shares_memory(first.producer):
+            bottom = self.bottoms[first.producer][0]
+            if len(bottom.readers) > 1 or len(self.tops[first.producer]) > 1:
+                return True
+            first = self.lowest(bottom)
+        return False
 
     def rename(self, version: Version, name: str) -> None:
         """Call ``version`` by a name that no other version has, or one that it is in place of."""

@@ -4,17 +4,19 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 (weights that no layer takes, layers that the file has no weights for), a Note says so.
 """
 
+from math import prod
 from operator import itemgetter
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge import shapes
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import NetError, WeightsError
 from caffe_merge.fillers import fill
 from caffe_merge.layer import Layer, Note
 from caffe_merge.shapes import BlobShape, Shape
 from caffe_merge.weights.blobs import Blob, Dense, Stored
 from caffe_merge.weights.index import Index, LayerRecord
 
+PERMISSIVE = 1  # ParamSpec.DimCheckMode
 MAX_FILLED = 1 << 26  # values made from fillers; more is not a net but an attack
 
 
@@ -67,7 +69,7 @@ def parameter_counts(
         elif wanted is None or len(dims) != len(wanted):
             counts.append(None)
         else:
-            counts.append(sum(_product(tuple(d for d in dim if d is not None)) for dim in dims))
+            counts.append(sum(prod(tuple(d for d in dim if d is not None)) for dim in dims))
     return counts
 
 
@@ -161,20 +163,13 @@ def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> Optional[List[Blob]]:
         if shape is None or filler is None:
             return None
         dims = tuple(dim for dim in shape if dim is not None)
-        if len(dims) != len(shape) or _product(dims) > MAX_FILLED:
+        if len(dims) != len(shape) or prod(dims) > MAX_FILLED:
             return None
         values = fill(filler, dims)
         if values is None:
             return None
         blobs.append(Dense(values))
     return blobs if len(blobs) == len(wanted) else None
-
-
-def _product(dims: Tuple[int, ...]) -> int:
-    total = 1
-    for dim in dims:
-        total *= dim
-    return total
 
 
 def _fillers(layer: Layer) -> Sequence[object]:
@@ -212,18 +207,30 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
 
 
 def _share(layers: Sequence[Layer]) -> None:
-    """Layers that share a blob run on one copy: what the file gives last, else the first filler."""
-    for group in shared_blobs(layers).values():
+    """Layers that share a blob run on one copy: what the file gives last, else the first filler.
+
+    Raises NetError where Caffe would not share (net.cpp, AppendParam): STRICT wants equal shapes,
+    PERMISSIVE equal counts.
+    """
+    for name, group in shared_blobs(layers).items():
         owners = [(layer, n) for layer, n in group if n < len(layer.blobs)]
         stored = [(layer.record.at, layer.blobs[n]) for layer, n in owners if layer.record]
         if len(owners) < 2:
             continue
         first, number = owners[0]
-        winner = max(stored, key=itemgetter(0))[1] if stored else first.blobs[number]
+        owner = first.blobs[number]
+        winner = max(stored, key=itemgetter(0))[1] if stored else owner
         for layer, n in owners:
             blobs = list(layer.blobs)
-            if blobs[n] is not winner and blobs[n].shape == winner.shape:
-                blobs[n] = winner
+            shape = blobs[n].shape
+            permissive = layer.param.param[n].share_mode == PERMISSIVE
+            if shape != owner.shape and not (permissive and prod(shape) == prod(owner.shape)):
+                raise NetError(
+                    f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
+                    f"layer {first.name!r}, where it has shape {owner.shape}"
+                )
+            if blobs[n] is not winner:
+                blobs[n] = winner if winner.shape == shape else winner.reshaped(shape)
                 layer.load_blobs(blobs)
 
 

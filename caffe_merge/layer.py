@@ -78,3 +78,10 @@ class Layer:
     def load_blobs(self, blobs: Sequence[Blob]) -> None:
         """Set the blobs that the files give it."""
         self.blobs = self.loaded = tuple(blobs)
+
+
+def shares_memory(layer: Layer) -> bool:
+    """Whether the top of a layer is its bottom's memory in Caffe (Blob::ShareData), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.param.bottom) == len(layer.param.top) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")

@@ -43,15 +43,29 @@ def merge(
             editor.run(one)
         if len(report.changes) == done:
             break
+    left_out = sum(not layer.active for layer in net.all_layers)
+    if left_out and report.changes:
+        text = (
+            f"{left_out} layers are for other states and stay as they were; blobs that they read "
+        )
+        text += "may be gone: the merged text is for this phase, level and stage alone"
+        report.notes.append(Note("other-states", "", text))
     report.finish(graph, editor.refusals)
     return report
 
 
-def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], keep: FrozenSet[str]) -> List[Pass]:
+def check_names(only: Sequence[str], skip: Sequence[str]) -> None:
+    """Raise UsageError for a name that is no pass's."""
     known = [one.name for one in PASSES]
     for name in (*only, *skip):
         if name not in known:
             raise UsageError(f"no pass is called {name!r}; there are {', '.join(known)}")
+
+
+def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], keep: FrozenSet[str]) -> List[Pass]:
+    check_names(only, skip)
+    if net.index is None:
+        raise UsageError(f"{net.document.path}: loaded without weights, so nothing can be merged")
     names = {layer.name for layer in net.layers}
     for name in sorted(keep - names):
         raise UsageError(f"--keep {name}: the net has no layer of this name")

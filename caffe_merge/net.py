@@ -6,7 +6,7 @@
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from caffe_merge import join
-from caffe_merge.errors import NetError
+from caffe_merge.errors import NetError, UsageError
 from caffe_merge.files import read_text, reject_weights
 from caffe_merge.layer import Layer, Note
 from caffe_merge.schema import LayerParameter, NetParameter
@@ -136,5 +136,10 @@ def load(
     net = Net(document, index, state or State())
     if not net.layers:
         raise NetError(f"{prototxt}: no layers in it: not the text of a net")
+    sources = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
+    for name in input_shapes or ():
+        if name not in sources:
+            known = ", ".join(map(repr, sources)) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
     join.weights(net.layers, net.all_layers, index, net.notes, input_shapes or {})
     return net

@@ -7,7 +7,18 @@ crosses the border where the layer pads.
 """
 
 import math
-from typing import Any, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -27,6 +38,9 @@ SAMPLE = 8  # output channels that are run where there are more
 GROUPS = 4  # groups of a grouped layer that are run where there are more
 
 Changes = Mapping[Layer, Standard]  # layer -> its new param and blobs
+
+
+Reading = Callable[..., Values]  # of a blob, or of some of its rows
 
 
 class Step(NamedTuple):
@@ -49,9 +63,9 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
         known = standard(layer)
         if isinstance(known, Refusal):
             return f"layer {layer.name!r} cannot be run: {known}"
-        old.append(plan.step(layer, *known))
-    new = [plan.step(layer, *changes[layer]) for layer in path if layer in changes]
-    patch = np.random.Generator(np.random.PCG64(len(path))).standard_normal(plan.shape)
+        old.append(plan.step(layer, *known, _exact))
+    new = [plan.step(layer, *changes[layer], _rounded) for layer in path if layer in changes]
+    patch = _noise(plan.shape)
     try:
         before, after = _run(old, patch), _run(new, patch)
         terms = _run([_absolute(step) for step in new], np.abs(patch))
@@ -103,19 +117,21 @@ def _spread(count: int, most: int) -> Index:
     return np.array([number * (count - 1) // (most - 1) for number in range(most)])
 
 
-def _values(blob: Blob, rows: Optional[Index] = None) -> Values:
+def _exact(blob: Blob, rows: Optional[Index] = None) -> Values:
+    """A blob, or some of its rows, unrounded: an earlier rewrite's is not in a file yet."""
+    return np.asarray(blob.float64() if rows is None else blob.rows(rows), np.float64)
+
+
+def _rounded(blob: Blob, rows: Optional[Index] = None) -> Values:
     """A blob, or some of its rows, as it will be read back from the file."""
-    if rows is None:
-        return np.asarray(blob.array(), np.float64)
-    return np.asarray(blob.rounded(rows), np.float64)
+    return np.asarray(blob.array() if rows is None else blob.rounded(rows), np.float64)
 
 
-def _columns(blob: Blob, rows: Index, columns: Index) -> Values:
+def _columns(blob: Blob, rows: Index, columns: Index, values: Reading) -> Values:
     """Some columns of some rows, a block of rows at a time: the whole may be most of the model."""
     step = max(BLOCK // max(count(blob.shape[1:]), 1), 1)
     starts = range(0, len(rows), step)
-    parts = [blob.rounded(rows[start : start + step])[:, columns] for start in starts]
-    return np.concatenate(parts).astype(np.float64)
+    return np.concatenate([values(blob, rows[at : at + step])[:, columns] for at in starts])
 
 
 def _thin_channels(values: Values, channels: int, sample: Index) -> Values:
@@ -160,8 +176,8 @@ class _PerChannel:
             shape[axis] = len(self.sample) if axis == channel_axis else dim
         self.shape = tuple(shape)
 
-    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob]) -> Step:
-        return Step(param, [_thin_channels(_values(b), self.channels, self.sample) for b in blobs])
+    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], values: Reading) -> Step:
+        return Step(param, [_thin_channels(values(b), self.channels, self.sample) for b in blobs])
 
 
 def _least_rank(layers: Iterable[Standard], places: Iterable[Tuple[int, int]]) -> int:
@@ -207,28 +223,28 @@ class _Linear:
         ]
         self.shape = (*leading, len(self.groups) * self.inputs, *window)
 
-    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob]) -> Step:
+    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], values: Reading) -> Step:
         if layer is not self.head:
-            thin = [_thin_channels(_values(b), self.channels, self.sample) for b in blobs]
+            thin = [_thin_channels(values(b), self.channels, self.sample) for b in blobs]
             return Step(param, thin)
         thinned = type(param)()
         thinned.CopyFrom(param)
         weights, *biases = blobs
-        bias = [_values(blob, self.sample) for blob in biases]
+        bias = [values(blob, self.sample) for blob in biases]
         if self.type == "InnerProduct":
             own = thinned.inner_product_param
             own.num_output = len(self.sample)
             own.axis = self.axis  # the axes behind it are one here
             if own.transpose:
                 rows = np.arange(weights.shape[0])
-                return Step(thinned, [_columns(weights, rows, self.local), *bias])
-            return Step(thinned, [_values(weights, self.local), *bias])
+                return Step(thinned, [_columns(weights, rows, self.local, values), *bias])
+            return Step(thinned, [values(weights, self.local), *bias])
         thinned.convolution_param.num_output = len(self.sample)
         thinned.convolution_param.group = len(self.groups)
         if self.type == "Convolution":
-            return Step(thinned, [_values(weights, self.sample), *bias])
+            return Step(thinned, [values(weights, self.sample), *bias])
         rows = (self.groups[:, np.newaxis] * self.inputs + np.arange(self.inputs)).ravel()
-        return Step(thinned, [_columns(weights, rows, self.local), *bias])
+        return Step(thinned, [_columns(weights, rows, self.local, values), *bias])
 
 
 def _window(param: Any, axis: int, extent: int, kind: str, single: bool) -> int:

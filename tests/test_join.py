@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from caffe_merge import load, saving
-from caffe_merge.errors import ValidationError, WeightsError
+from caffe_merge.errors import NetError, ValidationError, WeightsError
 from caffe_merge.fillers import fill
 from caffe_merge.net import Net
 from caffe_merge.schema import NetParameter
+from tests.builders import write_pair
 from tests.conftest import RealCaffe
 
 RANDOM = np.random.default_rng(0)
@@ -340,3 +341,22 @@ def test_a_text_without_weights(tmp_path: Path) -> None:
     net = load(str(prototxt), None)
     assert notes(net) == []
     assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]
+
+
+def test_permissive_sharing_wants_equal_counts_and_shares(tmp_path: Path) -> None:
+    """share_mode PERMISSIVE: the last values in the file serve both shapes; STRICT refuses."""
+    spec = 'param { name: "w" share_mode: PERMISSIVE }'
+    text = (
+        'layer { name: "d" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 1 '
+        'dim: 1 } } }\nlayer { name: "s" type: "Scale" bottom: "x" top: "s" SPEC }\n'
+        'layer { name: "b" type: "Bias" bottom: "s" top: "b" SPEC bias_param { num_axes: 3 } }\n'
+    )
+    one, two = np.arange(4.0), np.arange(4.0).reshape(4, 1, 1) + 7
+    pair = write_pair(tmp_path, text.replace("SPEC", spec), {"s": [one], "b": [two]})
+    layers = {layer.name: layer for layer in load(*map(str, pair)).layers}
+    assert layers["s"].blobs[0].array().tolist() == two.ravel().tolist()
+    assert layers["b"].blobs[0].array().tolist() == two.tolist()
+    strict = text.replace("SPEC", 'param { name: "w" }')
+    pair = write_pair(tmp_path, strict, {"s": [one], "b": [two]})
+    with pytest.raises(NetError, match=r"blob 0 has shape \(4, 1, 1\) and shares 'w'"):
+        load(*map(str, pair))

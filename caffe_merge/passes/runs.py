@@ -4,7 +4,7 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.affine import Refusal, affine
 from caffe_merge.fold import Affine
-from caffe_merge.graph import Graph, Version, shares_memory
+from caffe_merge.graph import Graph, Version
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, output
 
@@ -64,12 +64,10 @@ def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
     end = graph.tops[run.layers[-1]][0]
     if len(end.readers) > 1:
         return False
-    first = graph.lowest(run.source)
-    if end.name == run.source.name != top.name and (
-        first.is_input or shares_memory(first.producer)
-    ):
-        # A net input keeps its name, so that name must keep what it holds in the end; and others
-        # may see the memory that is written in place here.
+    in_place = end.name == run.source.name
+    if in_place and end.name != top.name and not graph.is_private(run.source):
+        return False  # the name that stays, of a net input or its like, would hold another value
+    if in_place and graph.is_watched(run.source):
         return False
     one = run.affine
     if one.axis is None or other.axis is None:

@@ -43,6 +43,8 @@ def serve(handle):
     # Caffe and its Python layers print; what they print must not land between our frames.
     frames = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    _send(frames, {"ready": True}, None)
+    frames.flush()
     jobs = getattr(sys.stdin, "buffer", sys.stdin)
     for line in iter(jobs.readline, b""):
         try:

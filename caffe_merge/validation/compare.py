@@ -10,6 +10,7 @@ from caffe_merge.validation.workers import Frame
 
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
+NOT_FINITE_BEFORE = "it was not finite before the merge"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
     if before.shape != after.shape:
         return broken(f"its shape was {shape} and is {tuple(after.shape)}")
     if not np.isfinite(before).all():
-        return broken("it was not finite before the merge")
+        return broken(NOT_FINITE_BEFORE)
     if not np.isfinite(after).all():
         return broken("it is not finite after the merge")
     if not before.size:
@@ -142,6 +143,8 @@ def judge(
     if missing:
         return "failed", f"the merged net has no output {missing[0]!r}"
     for result in results:
+        if result.problem == NOT_FINITE_BEFORE:
+            return "inconclusive", f"blob {result.name!r}: {result.problem}; try --input-scale"
         if result.problem:
             return "failed", f"blob {result.name!r}: {result.problem}"
         if beyond(result, limit):

@@ -1,9 +1,11 @@
 """Runs a net in caffe_merge's own float64 layers: ``python -m``, protocol of caffe_worker.py.
 
-Blobs are executed by name, in layer order, as Caffe does it: an in-place layer overwrites. What a
-layer unknown to the reference makes, and all that depends on it, is "unjudged"; the rest goes on.
+Blobs are executed by name, in layer order, as Caffe does it: an in-place layer overwrites, and what
+it writes is seen under every name that shares the memory (Flatten, Reshape, Split). What a layer
+unknown to the reference makes, and all that depends on it, is "unjudged"; the rest goes on.
 """
 
+import itertools
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -13,6 +15,7 @@ from caffe_merge import forks, reference
 from caffe_merge import net as net_module
 from caffe_merge.affine import Refusal
 from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.layer import shares_memory
 from caffe_merge.state import State
 from caffe_merge.validation.caffe_worker import serve
 
@@ -88,33 +91,66 @@ def run(
 ) -> Iterator[Tuple[str, Optional[np.ndarray], str]]:
     """Execute ``layers``; yield (name, array, "") or (name, None, why not) for every blob.
 
-    Each name comes once, in its final version, as soon as that is known. An array is dropped
-    after its last reader, a layer's float64 weights after the layer.
+    Each name comes once, with what it holds in the end, as soon as that is known. An array is
+    dropped after its last reader, a layer's float64 weights after the layer.
     """
-    last_write: Dict[str, int] = {}
-    last_touch: Dict[str, int] = {}
-    for index, layer in enumerate(layers):
-        last_write.update(dict.fromkeys(layer.param.top, index))
-        last_touch.update(dict.fromkeys([*layer.param.bottom, *layer.param.top], index))
+    memory, ready, needed = _plan(layers)
     arrays: Dict[str, np.ndarray] = {}
     reasons: Dict[str, str] = {}
     for index, layer in enumerate(layers):
         tops, reason = _execute(layer, inputs, arrays, reasons, forward or reference.forward)
         for position, top in enumerate(layer.param.top):
-            arrays.pop(top, None)
-            reasons.pop(top, None)
             value = tops[position] if position < len(tops) else None
-            if value is None:
-                reasons[top] = reason
-            else:
-                arrays[top] = value
-            if last_write[top] == index:
-                yield top, value, reasons.get(top, "")
+            names = {top, *(memory[index].get(top, ()))}
+            for name in names:
+                shape = arrays[name].shape if name in arrays and name != top else None
+                arrays.pop(name, None)
+                reasons.pop(name, None)
+                if value is None:
+                    reasons[name] = reason
+                else:
+                    arrays[name] = value if shape is None else value.reshape(shape)
             del value
         del tops
-        for name in {*layer.param.bottom, *layer.param.top}:
-            if last_touch[name] == index:
-                arrays.pop(name, None)
+        for name in ready.get(index, ()):
+            yield name, arrays.get(name), reasons.get(name, "")
+        for name in [name for name in arrays if needed[name] <= index]:
+            del arrays[name]
+
+
+def _plan(
+    layers: Sequence[Any],
+) -> Tuple[List[Dict[str, List[str]]], Dict[int, List[str]], Dict[str, int]]:
+    """What Caffe's shared memory means for names: an in-place write shows under all that share it.
+
+    For each layer, the other names that each of its in-place tops is seen under; for each layer,
+    the names whose value is final after it; for each name, the layer after which nobody needs it.
+    """
+    memory = itertools.count()
+    root: Dict[str, int] = {}  # the memory that a name has now
+    seen: List[Dict[str, List[str]]] = []
+    written: Dict[int, int] = {}  # memory -> the layer that writes it last
+    defined: Dict[str, int] = {}
+    needed: Dict[str, int] = {}
+    for index, layer in enumerate(layers):
+        bottoms, tops = list(layer.param.bottom), list(layer.param.top)
+        also: Dict[str, List[str]] = {}
+        for position, top in enumerate(tops):
+            if position < len(bottoms) and bottoms[position] == top and top in root:
+                also[top] = [name for name in root if root[name] == root[top] and name != top]
+            elif shares_memory(layer) and bottoms[0] in root:
+                root[top] = root[bottoms[0]]
+            else:
+                root[top] = next(memory)
+            written[root[top]] = defined[top] = index
+        needed.update(dict.fromkeys([*bottoms, *tops], index))
+        seen.append(also)
+    ready: Dict[int, List[str]] = {}
+    for name, index in defined.items():
+        last = max(index, written[root[name]])
+        ready.setdefault(last, []).append(name)
+        needed[name] = max(needed[name], last)
+    return seen, ready, needed
 
 
 def _execute(
@@ -144,7 +180,10 @@ def _execute(
         with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
             tops = forward(param, blobs, [arrays[bottom] for bottom in param.bottom])
     except reference.Unsupported as error:
-        own = "" if param.bottom else ": its data are not here, give the shapes of its tops"
+        own = ""
+        if not param.bottom:
+            flags = " ".join(f"--input-shape {top}=..." for top in param.top)
+            own = f"; its data are not here: give {flags}, or use --validate none"
         return [], f"{error}{own}"
     except CaffeMergeError:
         raise

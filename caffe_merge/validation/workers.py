@@ -19,7 +19,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Ty
 
 import numpy as np
 
-from caffe_merge.errors import ValidationError
+from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 
 _LONGEST_MESSAGE = 400
 _STDERR_READ = 1 << 16
@@ -63,6 +63,7 @@ class Worker:
         self._limit = limit
         self._watchdog: Optional[threading.Timer] = None
         self._timed_out = False
+        self._started = False  # whether it ever answered
         # A file, not a pipe: nobody has to drain it for the worker to go on.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
         try:
@@ -75,7 +76,7 @@ class Worker:
         except OSError as error:
             self._stderr.close()
             reason = error.strerror or error
-            raise ValidationError(f"cannot run the interpreter {command[0]}: {reason}") from error
+            raise UsageError(f"cannot run the interpreter {command[0]}: {reason}") from error
 
     def __enter__(self) -> "Worker":
         return self
@@ -147,7 +148,13 @@ class Worker:
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
             raise self._death()
+        if not line.startswith(b"{"):  # some other program
+            self._process.kill()
+            raise self._death()
         header: Dict[str, Any] = json.loads(line.decode("ascii"))
+        self._started = True
+        if "ready" in header:
+            return self._read()
         if "dtype" not in header:
             return Frame(header, None)
         array = np.empty(header["shape"], header["dtype"])
@@ -165,7 +172,7 @@ class Worker:
         self._timed_out = True
         self._process.kill()
 
-    def _death(self) -> ValidationError:
+    def _death(self) -> CaffeMergeError:
         status = self._process.wait()
         if self._timed_out:
             return ValidationError(f"{self._name} did not finish within {self._limit:g} s")
@@ -173,6 +180,8 @@ class Worker:
         self._stderr.seek(max(0, size - _STDERR_READ))
         said = _reason(self._stderr.read().decode("utf-8", "replace"))
         how = f"status {status}" if status >= 0 else _signal_name(-status)
+        if not self._started:
+            return UsageError(_clip(f"{self._name} cannot run the engine ({how}): {said}"))
         return ValidationError(_clip(f"{self._name} died ({how}): {said}"))
 
 

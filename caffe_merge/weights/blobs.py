@@ -5,7 +5,7 @@ to do with it, in float64, and is rounded once, row block by row block, while it
 memory stays near one block whatever the model's size.
 """
 
-from typing import Callable, Iterator, Optional, Tuple, Union
+from typing import Iterator, Tuple, Union
 
 import numpy as np
 
@@ -44,6 +44,10 @@ class Blob:
         """The same values as they will be read back from a file."""
         with np.errstate(over="ignore"):
             return self.rows(selection).astype(self.dtype, copy=False)
+
+    def reshaped(self, shape: Shape) -> "Blob":
+        """The same values under another shape of the same count."""
+        raise NotImplementedError
 
     def array(self) -> Array:
         """All values, as they will be read back from a file. Do not write to it."""
@@ -99,6 +103,9 @@ class Dense(Blob):
         view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
         return view
 
+    def reshaped(self, shape: Shape) -> "Dense":
+        return Dense(self.values.reshape(shape), self.dtype)
+
 
 class Scaled(Blob):
     """``source * multiplier``, the multiplier float64 and broadcast over the source's shape.
@@ -127,20 +134,3 @@ class Scaled(Blob):
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(source, self._factor(selection), out=out, casting="same_kind")
         return out
-
-
-class Computed(Blob):
-    """Values that ``function`` makes in float64 each time they are asked for."""
-
-    def __init__(
-        self,
-        shape: Shape,
-        function: Callable[[], Float64],
-        dtype: Optional[np.dtype] = None,
-    ) -> None:
-        super().__init__(shape, FLOAT if dtype is None else dtype)
-        self.function = function
-
-    def rows(self, selection: Rows = ALL) -> Array:
-        view: Array = self.function().reshape(self.shape if self.shape else (1,))[selection]
-        return view

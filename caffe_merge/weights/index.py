@@ -26,7 +26,7 @@ from caffe_merge.weights.wire import (
 )
 
 NET_LAYER, NET_V1_LAYER = 100, 2
-LAYER_NAME, LAYER_TYPE, LAYER_BLOBS = 1, 2, 7
+LAYER_NAME, LAYER_BLOBS = 1, 7
 _SHAPE, _SHAPE_DIM, _DATA, _DIFF, _DOUBLE_DATA, _DOUBLE_DIFF = 7, 1, 5, 6, 8, 9
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
 

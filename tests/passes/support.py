@@ -260,6 +260,8 @@ def _check_report(before: Net, after: Net, report: Report) -> None:
     """Every layer of the followed types has a fate, and the fate is true."""
     followed = [(layer.name, layer.type) for layer in before.layers if layer.type in FATES]
     assert [(fate.layer, fate.type) for fate in report.fates] == followed
+    # The proof is the last resort: what a pass proposes should be right.
+    assert not [one for one in report.refusals if "proof failed" in one.reason]
     left = {layer.name: layer for layer in after.layers}
     old = {layer.name: layer for layer in before.layers}
     changed = {name for change in report.changes for name in (*change.changed, *change.removed)}

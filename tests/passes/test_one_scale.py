@@ -120,6 +120,14 @@ def test_memory_that_others_see(merged: Merger) -> None:
     assert result.layer("bn").type == "Scale"
 
 
+def test_memory_that_others_read_meanwhile(merged: Merger) -> None:
+    """Between two writes in place somebody reads the same memory: the two stay two."""
+    lines = ["bn: BatchNorm x -> x", "between: TanH c -> between", "scale: Scale x -> x"]
+    flat = ["data 2 6 5 4", "cat: Concat data data -> c", "flat: Flatten c -> x"]
+    assert len(merged(*flat, *lines).names) == 5
+    assert merged(*flat, lines[0], lines[2]).names == ["cat", "flat", "scale"]
+
+
 def test_a_run_behind_a_run_that_was_renamed(merged: Merger) -> None:
     """A rewrite made earlier in the same pass renames the bottom of one found before that."""
     result = merged(

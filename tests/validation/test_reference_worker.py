@@ -116,7 +116,8 @@ def test_a_data_layer_takes_what_is_given_for_its_tops():
     assert values(text, given) == {"a": 1, "image": 5, "y": 10}
     reason = executed(text, given)[2]
     assert reason == ("label", None, "layer 'l' (Data): no input is given for it")
-    assert "give the shapes of its tops" in executed(text)[1][2]
+    told = "give --input-shape image=... --input-shape label=..., or use --validate none"
+    assert told in executed(text)[1][2]
 
 
 def test_weights_that_only_a_random_filler_has_are_unjudged():

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from caffe_merge.errors import ValidationError
+from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.validation import workers
 from caffe_merge.validation.workers import Worker, find_caffe_python
 
@@ -150,15 +150,21 @@ def test_a_consumer_that_stops_early_leaves_no_process(tmp_path):
 
 
 def test_an_interpreter_that_is_not_there_is_one_line():
-    with pytest.raises(ValidationError, match="cannot run the interpreter /no/such/python: No"):
+    with pytest.raises(UsageError, match=r"cannot run the interpreter /no/such/python: No"):
         Worker(["/no/such/python"])
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/echo"])
+def test_an_interpreter_that_is_none_is_bad_usage(program):
+    with Worker([program]) as process, pytest.raises(UsageError, match=r"cannot run the engine"):
+        process.call({})
 
 
 def test_a_worker_that_cannot_start_says_why(tmp_path):
     script = tmp_path / "start.py"
     script.write_text("import no_such_module")
     with Worker([sys.executable, str(script)]) as process, pytest.raises(
-        ValidationError, match="No module named 'no_such_module'"
+        UsageError, match=r"cannot run the engine .*No module named 'no_such_module'"
     ):
         process.call({})
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from caffe_merge.errors import WeightsError
 from caffe_merge.schema import LayerParameter, NetParameter
 from caffe_merge.weights import writer
-from caffe_merge.weights.blobs import Blob, Computed, Dense, Scaled, Stored
+from caffe_merge.weights.blobs import Blob, Dense, Scaled, Stored
 from caffe_merge.weights.index import Index, open_index
 from caffe_merge.weights.wire import field, header
 from caffe_merge.weights.writer import Entry
@@ -148,7 +148,7 @@ def test_blobs_are_written_as_protobuf_reads_them() -> None:
     arrays = [np.arange(6.0).reshape(2, 3), np.array(7.5), np.empty((0, 4)), np.arange(3.0)]
     blobs: List[Blob] = [Dense(array) for array in arrays]
     wide = Stored((2, 3), np.frombuffer(F64, "<f8"))
-    blobs += [wide, Scaled(wide, np.array([[2.0], [4.0]])), Computed((3,), lambda: arrays[3] + 0.1)]
+    blobs += [wide, Scaled(wide, np.array([[2.0], [4.0]])), Dense(arrays[3] + 0.1)]
     new = LayerParameter(name="s", type="Scale")
     out = written(b"", [Entry("s", None, blobs, None, new)])
     (layer_,) = parsed(out).layer
