@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.fields import described
 from caffe_merge.validation import compare, inputs, sizes
 from caffe_merge.validation.workers import (
     Frame,
@@ -39,15 +40,27 @@ class Session:
     The process starts at once, so that two of them start side by side; `opened` waits for it.
     """
 
-    def __init__(self, pair: Pair, command: List[str], time_limit: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        command: List[str],
+        time_limit: Optional[float] = None,
+        bn_style: Optional[str] = None,
+    ) -> None:
         self._paths = os.fspath(pair[0]), os.fspath(pair[1])
         self._worker = Worker(command, time_limit)
         self.inputs: Dict[str, Tuple[int, ...]] = {}
         self.feedable: List[str] = []
+        self.told: Dict[str, Tuple[int, ...]] = {}
         self.outputs: List[str] = []
         self.blobs: List[str] = []
         self.seconds = 0.0
-        job = {"do": "open", "prototxt": self._paths[0], "weights": self._paths[1]}
+        job = {
+            "do": "open",
+            "prototxt": self._paths[0],
+            "weights": self._paths[1],
+            "bn_style": bn_style,
+        }
         self._opening = self._worker.ask(job)
 
     def __enter__(self) -> "Session":
@@ -59,12 +72,14 @@ class Session:
     def opened(self) -> None:
         """Wait until the pair is loaded: until then nothing is known of the net.
 
-        ``feedable`` are blobs of data layers, which take an input only where the user gives one.
+        ``feedable`` are blobs of data layers: they take an input where the user gives one or its
+        shape, or where text and weights tell the shape (``told``).
         """
         with self._named():
             (header, _), *_ = self._opening
         self.inputs = {name: tuple(shape) for name, shape in header["inputs"]}
         self.feedable = header.get("feedable", [])
+        self.told = {name: tuple(shape) for name, shape in header.get("told", [])}
         self.outputs = header["outputs"]
         self.blobs = [name for name, _ in header["blobs"]]
 
@@ -126,6 +141,7 @@ def validate(
     scale: Optional[float] = None,
     shapes: Optional[Mapping[str, Tuple[int, ...]]] = None,
     files: Optional[Mapping[str, np.ndarray]] = None,
+    bn_style: Optional[str] = None,
     caffe_python: Optional[str] = None,
     time_limit: Optional[float] = None,
     progress: Optional[Progress] = None,
@@ -134,27 +150,30 @@ def validate(
 
     ``limit`` is the largest error that passes, relative to a blob's largest value (the engine's own
     when None); ``shapes`` and ``files`` replace declared input shapes and seeded noise of standard
-    deviation ``scale``; ``time_limit`` is in seconds for each net; ``progress(done, total, name)``
-    is called after each blob. Raises ValidationError where a net cannot be run at all, UsageError
-    for bad arguments; a net that differs is no exception but a Comparison that is not ``ok``.
+    deviation ``scale``; ``bn_style`` is that of caffe_merge.merge; ``time_limit`` is in seconds for
+    each net; ``progress(done, total, name)`` is called after each blob. Raises ValidationError
+    where a net cannot be run at all, UsageError for bad arguments; a net that differs is no
+    exception but a Comparison that is not ``ok``.
     """
     command = _command(engine, caffe_python)
     limit = ENGINES[engine].limit if limit is None else limit
-    with Session(before, command, time_limit) as old, Session(after, command, time_limit) as new:
+    options = command, time_limit, bn_style
+    with Session(before, *options) as old, Session(after, *options) as new:
         old.opened()
         new.opened()
         if set(old.inputs) != set(new.inputs):
             raise ValidationError(
                 f"the inputs differ: {_names(old.inputs)} before, {_names(new.inputs)} after"
             )
+        cost = _cost(os.fspath(before[0]), {**old.inputs, **old.told})
         extra = {n: () for n in old.feedable if n in (shapes or {}) or n in (files or {})}
         made = inputs.make(
-            {**old.inputs, **extra},
+            {**old.inputs, **extra, **_singly(old, cost)},
             seed=seed,
             scale=scale,
             shapes=shapes,
             files=files,
-            cost=_cost(os.fspath(before[0]), old.inputs),
+            cost=cost,
             most=ENGINES[engine].most,
         )
         used = [compare.InputUsed(i.name, i.array.shape, i.seed, i.note) for i in made]
@@ -241,7 +260,14 @@ def _cost(prototxt: str, declared: Dict[str, Tuple[int, ...]]) -> Optional[input
         layers = net.load(prototxt, None).layers
     except CaffeMergeError:
         return None
-    return sizes.Cost([layer.param for layer in layers], declared)
+    return sizes.Cost([described(layer) for layer in layers], declared)
+
+
+def _singly(session: Session, cost: Optional[inputs.Cost]) -> Dict[str, Tuple[int, ...]]:
+    """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
+    single = {name: (1, *shape[1:]) for name, shape in session.told.items()}
+    allowed = cost is not None and cost({**session.inputs, **single}) is not None
+    return single if allowed else session.told
 
 
 def _names(names: Mapping[str, Any]) -> str:

@@ -35,7 +35,8 @@ class Cost:
         weights: List[Optional[List[shapes.BlobShape]]] = []
         total = 0
         for param in self._params:
-            if param.type == "Input":
+            fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
+            if param.type == "Input" or fed:
                 known.update({top: inputs.get(top) for top in param.top})
                 continue
             bottoms = [known.get(bottom) for bottom in param.bottom]
