@@ -4,43 +4,21 @@
 None means that the type is none of these. What a layer of unknown parameters does is not guessed.
 """
 
-from typing import Callable, Dict, Optional, Tuple, Union
+from typing import Callable, Dict, Optional, Union
 
 import numpy as np
 
+from caffe_merge import norms, python_layer
 from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import WeightsError
-from caffe_merge.fold import Affine, batch_norm
+from caffe_merge.fields import unknown_fields as unknown_fields
+from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
+from caffe_merge.layer import Refusal as Refusal
 from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob, count
 
-
-class Refusal(str):
-    """Why a rewrite does not apply: a sentence without a subject, about the layer at hand."""
-
-
 Answer = Union[Affine, Refusal, None]
-
-# Fields of forks that change nothing at inference, by layer type.
-HARMLESS: Dict[str, Tuple[str, ...]] = {
-    "Dropout": (
-        "dropout_param.scale_train",
-        "dropout_param.sample_weights_test",
-        "dropout_param.engine",
-        "dropout_param.random_seed",
-        "dropout_param.sqrt_scale",
-    ),
-}
-
-
-def unknown_fields(layer: Layer) -> Optional[Refusal]:
-    """Why the layer's effect is not known, if its own parameters have fields of a fork."""
-    harmless = HARMLESS.get(layer.type, ())
-    odd = [name for name in layer.extra if "." in name and name not in harmless]
-    if odd:
-        return Refusal(f"{odd[0]} is a fork's field, whose effect is not known")
-    return None
 
 
 def affine(layer: Layer, rank: Optional[int]) -> Answer:
@@ -49,7 +27,7 @@ def affine(layer: Layer, rank: Optional[int]) -> Answer:
     Raises WeightsError where its values are not finite or a variance is negative.
     """
     rule = _RULES.get(layer.type)
-    if rule is None:
+    if rule is None or (layer.type == "Python" and python_layer.dropout(layer) is None):
         return None
     if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
         if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
@@ -61,55 +39,26 @@ def affine(layer: Layer, rank: Optional[int]) -> Answer:
 
 
 def odd_blobs(layer: Layer) -> Optional[Refusal]:
-    """Why the blobs of an affine layer are not BVLC's.
+    """Why the blobs of an affine layer are not BVLC's, or a fork's.
 
     A layer with fields of a fork is loaded with whatever blobs it has.
     """
     own = int(len(layer.param.bottom) == 1)  # else the factor or summand is a bottom
-    wanted = {"BatchNorm": 3, "Scale": own + layer.param.scale_param.bias_term, "Bias": own}
+    wanted = {"Scale": own + layer.param.scale_param.bias_term, "Bias": own}
     number = wanted.get(layer.type, 0)
     shapes = [blob.shape for blob in layer.blobs]
     if number and not shapes:
         return Refusal("the file has no weights for it")
     if layer.type in wanted and len(shapes) != number:
         return Refusal(f"it has {len(shapes)} blobs, not {number}")
-    if number > 1 and count(shapes[0]) != count(shapes[1]):
+    pair = number > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
+    if pair and count(shapes[0]) != count(shapes[1]):
         return Refusal(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
     return None
 
 
-def _batch_norm(layer: Layer, rank: Optional[int]) -> Answer:
-    param = layer.param.batch_norm_param
-    if param.HasField("use_global_stats"):
-        if not param.use_global_stats:
-            return Refusal("use_global_stats is false: it normalises by each batch's statistics")
-    elif layer.trains:
-        return Refusal("its phase is TRAIN: it normalises by each batch's statistics")
-    mean, variance, factor = (_values(layer, number).reshape(-1) for number in range(3))
-    if len(factor) != 1:
-        return Refusal(f"its scale factor has {len(factor)} values, not one")
-    scale = float(factor[0])
-    negative = variance[variance * scale < 0]
-    if len(negative):
-        raise WeightsError(
-            f"expected variances of the factor's sign, {scale:g}, found {negative[0]:g}",
-            layer=layer.name,
-            blob=1,
-        )
-    with np.errstate(all="ignore"):
-        result = batch_norm(mean, variance, scale, float(param.eps))
-    if not (np.isfinite(result.scale).all() and np.isfinite(result.shift).all()):
-        raise WeightsError(
-            f"expected finite multipliers, found a variance of 0 with eps {param.eps:g}",
-            layer=layer.name,
-            blob=1,
-        )
-    return result
-
-
-def factor_is_zero(layer: Layer) -> bool:
-    """Whether a BatchNorm's stored factor is 0: Caffe then takes mean and variance as 0."""
-    return bool(len(layer.blobs) == 3 and not layer.blobs[2].float64().any())
+def _norm(layer: Layer, rank: Optional[int]) -> Answer:
+    return norms.affine(layer)
 
 
 def _scale(layer: Layer, rank: Optional[int]) -> Answer:
@@ -148,6 +97,11 @@ def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
     return Affine(np.array(1.0 - ratio), np.array(0.0))
 
 
+def _python(layer: Layer, rank: Optional[int]) -> Answer:
+    answer = python_layer.dropout(layer)
+    return Affine(np.array(answer), np.array(0.0)) if isinstance(answer, float) else answer
+
+
 def random_dropout(layer: Layer) -> Optional[Refusal]:
     """Why a Dropout still drops at inference, if it does."""
     if layer.trains:
@@ -158,10 +112,11 @@ def random_dropout(layer: Layer) -> Optional[Refusal]:
 
 
 _RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
-    "BatchNorm": _batch_norm,
+    **dict.fromkeys(norms.TYPES, _norm),
     "Scale": _scale,
     "Bias": _bias,
     "Power": _power,
+    "Python": _python,
     "Dropout": _dropout,
 }
 

@@ -142,6 +142,11 @@ def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True
         metavar="BLOB=1,3,224,224",
         help="shape of a blob that the text gives no shape for, or another one to validate at",
     )
+    add(
+        "--deploy",
+        action="store_true",
+        help="make a training file one to deploy: Input for data, no labels, losses or Accuracy",
+    )
     add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
 
 
@@ -158,18 +163,23 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--keep", action="append", default=[], metavar="LAYER", help="leave it as it is; repeatable"
     )
+    _style_option(parser)
+    add("--keep-dtype", action="store_true", help="weights in half precision stay so")
     add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
 
 
+def _style_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bn-style",
+        metavar="STYLE",
+        help="read the BatchNorm-like layers that it fits as those of this fork: docs/forks.md",
+    )
+
+
 def _engine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--limit",
-        type=_positive,
-        metavar="E",
-        help="the largest error, relative to a blob's largest",
-    )
+    add("--limit", type=_positive, metavar="E", help="largest error, relative to a blob's largest")
     add("--seed", type=_natural, default=0, metavar="N", help="seed of the inputs (0)")
     add("--input-scale", type=_positive, metavar="S", help="standard deviation of the inputs")
     add(
@@ -207,6 +217,7 @@ def _validate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("reference", "pycaffe"), default="reference", help="(reference)"
     )
+    _style_option(parser)
     _engine_options(parser)
 
 
@@ -244,9 +255,12 @@ def _conversion(options: argparse.Namespace) -> Any:
         only=tuple(options.only),
         skip=tuple(options.skip),
         keep=tuple(options.keep),
+        bn_style=options.bn_style,
         state=_state(options),
         input_shapes=_shapes(options),
         report=options.report,
+        deploy=options.deploy,
+        keep_dtype=options.keep_dtype,
     )
 
 
@@ -306,14 +320,22 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import validation
+    from caffe_merge.convert import original
     from caffe_merge.files import default_output
+    from caffe_merge.net import load
 
     after = (
         options.output_model or default_output(options.model),
         options.output_weights or default_output(options.weights),
     )
-    before = (options.model, options.weights)
-    comparison = validation.validate(before, after, options.engine, **_judging(options))
+    before, judging = (options.model, options.weights), _judging(options)
+    with contextlib.ExitStack() as stack:
+        if options.deploy:
+            net = load(*before, _state(options), _shapes(options), deploy=True)
+            before = stack.enter_context(original(net, True))
+        comparison = validation.validate(
+            before, after, options.engine, bn_style=options.bn_style, **judging
+        )
     _print(comparison.summary().splitlines())
     if options.verbose:
         _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)
@@ -328,9 +350,9 @@ def _inspect(options: argparse.Namespace) -> int:
     from caffe_merge.net import load
 
     shapes = _shapes(options)
-    net = load(options.model, options.weights, _state(options), shapes)
-    graph = Graph(net.layers, shapes)
-    _print(console.inspect(graph, join.parameter_counts(net.layers, shapes)))
+    net = load(options.model, options.weights, _state(options), shapes, deploy=options.deploy)
+    graph = Graph(net.layers, net.input_shapes)
+    _print(console.inspect(graph, join.parameter_counts(net.layers, net.input_shapes)))
     return OK
 
 

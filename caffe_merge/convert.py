@@ -1,9 +1,11 @@
 """One whole conversion: load, merge, write beside the targets, validate, put in place."""
 
+import contextlib
 import errno
 import os
+import tempfile
 import time
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
 from caffe_merge.errors import FileError, UsageError
@@ -13,8 +15,11 @@ from caffe_merge.report import SCHEMA, Report
 from caffe_merge.saving import Progress, write
 from caffe_merge.shapes import Shape
 from caffe_merge.state import State
+from caffe_merge.text.syntax import encode
+from caffe_merge.weights.blobs import HALF
 
 NONE = "none"  # the engine that validates nothing
+HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to half precision
 
 
 class Options(NamedTuple):
@@ -28,9 +33,12 @@ class Options(NamedTuple):
     only: Tuple[str, ...] = ()
     skip: Tuple[str, ...] = ()
     keep: Tuple[str, ...] = ()
+    bn_style: Optional[str] = None
     state: Optional[State] = None
     input_shapes: Optional[Mapping[str, Shape]] = None
     report: Optional[str] = None
+    deploy: bool = False
+    keep_dtype: bool = False
 
 
 class Result(NamedTuple):
@@ -48,12 +56,20 @@ class Result(NamedTuple):
 def plan(options: Options) -> Tuple[Net, Report]:
     """All that ``convert`` does up to writing: the merged net in memory, and its report."""
     start = time.perf_counter()
-    net = load(options.model, options.weights, options.state, options.input_shapes)
+    net = load(
+        options.model,
+        options.weights,
+        options.state,
+        options.input_shapes,
+        deploy=options.deploy,
+        keep_dtype=options.keep_dtype,
+    )
     report = merge(
         net,
         only=options.only,
         skip=options.skip,
         keep=options.keep,
+        bn_style=options.bn_style,
         input_shapes=options.input_shapes,
     )
     report.extra["files"] = {
@@ -105,7 +121,11 @@ def convert(
         report.extra["seconds"]["write"] = time.perf_counter() - start
         if engine != NONE:
             start = time.perf_counter()
-            comparison = _validate(options, pair.parts, engine, engine_options or {})
+            judging = dict(engine_options or {})
+            if judging.get("limit") is None and _keeps_half(net):
+                judging["limit"] = HALF_LIMIT
+            with original(net, options.deploy) as before:
+                comparison = _validate(options, before, pair.parts, engine, judging)
             report.extra["seconds"]["validate"] = time.perf_counter() - start
         report.extra["validation"] = comparison.to_json() if comparison is not None else None
         result = Result(report, comparison)
@@ -125,17 +145,43 @@ def _is_report(path: str) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def original(net: Net, deploy: bool) -> Iterator[Tuple[str, str]]:
+    """The pair that ``net`` was loaded from, to compare with; with ``deploy`` as it was made one.
+
+    That text is no file of the user's: it is there as long as the context is.
+    """
+    path = net.document.path
+    weights = net.index.path if net.index else ""
+    if not deploy:
+        yield path, weights
+        return
+    with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
+        text = os.path.join(folder, os.path.basename(path))
+        with open(text, "wb") as handle:
+            handle.write(encode(net.document.text))
+        yield text, weights
+
+
+def _keeps_half(net: Net) -> bool:
+    records = net.index.layers if net.index else ()
+    return any(blob.dtype == HALF for record in records for blob in record.blobs)
+
+
 def _validate(
-    options: Options, parts: Tuple[str, ...], engine: str, engine_options: Dict[str, Any]
+    options: Options,
+    before: Tuple[str, str],
+    parts: Tuple[str, ...],
+    engine: str,
+    engine_options: Dict[str, Any],
 ) -> Any:
     from caffe_merge import validation  # with its processes: only for those who validate
 
     if engine not in validation.ENGINES:
         known = ", ".join([*validation.ENGINES, NONE])
         raise UsageError(f"no engine is called {engine!r}; there are {known}")
-    before = (options.model, options.weights)
     after = (parts[1], parts[0])
-    return validation.validate(before, after, engine, **engine_options)
+    return validation.validate(before, after, engine, bn_style=options.bn_style, **engine_options)
 
 
 def write_report(report: Report, path: str) -> None:

@@ -58,8 +58,6 @@ def reject_weights(path: str) -> None:
     kind = _foreign(head)
     if not head:
         kind = "an empty file"
-    elif head.startswith(b"\x89HDF\r\n\x1a\n"):
-        kind = "an HDF5 file"
     elif head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf")):
         kind = "an archive: unpack it first"
     elif kind is None and _control_share(head) == 0 and b"\n" in head:

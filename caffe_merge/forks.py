@@ -4,40 +4,126 @@ The proof and the reference engine run layers by BVLC's rules; this is where a l
 fields of a fork is put in those terms first, or refused.
 """
 
-from typing import Any, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
-from caffe_merge import affine, linear
+from caffe_merge import affine, linear, norms, shapes
 from caffe_merge.affine import Refusal, unknown_fields
+from caffe_merge.fields import Values, described
 from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES
+from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
 
 def standard(layer: Layer) -> Union[Standard, Refusal]:
-    """Parameters and blobs under which BVLC's layer computes what ``layer`` does."""
+    """Parameters and blobs under which the reference layer computes what ``layer`` does."""
     odd = unknown_fields(layer)
     if odd is not None:
         return odd
-    if layer.type == "Dropout":
-        return _dropout(layer)
+    rule = _RULES.get(layer.type)
+    if rule is not None:
+        return rule(layer)
     if layer.missing:
         return Refusal("the file has no weights for it, and its fillers are random")
     if layer.extra:
-        odd = linear.odd_blobs(layer) if layer.type in LINEAR_TYPES else affine.odd_blobs(layer)
-    return odd if odd is not None else (layer.param, layer.blobs)
+        odd = _odd_blobs(layer)
+    return odd if odd is not None else (described(layer), layer.blobs)
+
+
+def _odd_blobs(layer: Layer) -> Optional[Refusal]:
+    """Why its blobs are not those that it wants; a fork's fields may have kept them unchecked."""
+    if layer.type in LINEAR_TYPES:
+        return linear.odd_blobs(layer)
+    if layer.type in ("Scale", "Bias"):
+        return affine.odd_blobs(layer)
+    wanted = shapes.blobs(described(layer), None)
+    found = [blob.shape for blob in layer.blobs]
+    if wanted is None:
+        return None
+    if len(wanted) != len(found):
+        return Refusal(f"it has {len(found)} blobs, not {len(wanted)}")
+    for shape, dims in zip(found, wanted):
+        if dims is not None and not _matches(shape, dims):
+            return Refusal(f"it has a blob of shape {shape}, which does not fit its parameters")
+    return None
+
+
+def _matches(shape: shapes.Shape, wanted: Sequence[Optional[int]]) -> bool:
+    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted))
+
+
+def _as(layer: Layer, kind: str) -> Any:
+    """A LayerParameter of the type ``kind`` in the place of ``layer``."""
+    param = type(layer.param)(name=layer.name, type=kind)
+    param.bottom.extend(layer.param.bottom)
+    param.top.extend(layer.param.top)
+    return param
+
+
+def _norm(layer: Layer) -> Union[Standard, Refusal]:
+    found = norms.style_of(layer)
+    if isinstance(found, norms.Style) and found.name == "bvlc":
+        return layer.param, layer.blobs  # the reference knows it, batch statistics too
+    return norms.terms(layer)
 
 
 def _dropout(layer: Layer) -> Union[Standard, Refusal]:
     answer = affine.affine(layer, None)
-    if isinstance(answer, Refusal):
-        return answer
-    if not isinstance(answer, Affine):
-        return layer.param, ()
-    param = type(layer.param)(name=layer.name, type="Power")
-    param.bottom.extend(layer.param.bottom)
-    param.top.extend(layer.param.top)
-    param.power_param.scale = float(answer.scale)
+    if isinstance(answer, Affine):
+        param = _as(layer, "Power")
+        param.power_param.scale = float(answer.scale)
+        return param, ()
+    return (layer.param, ()) if answer is None else answer
+
+
+def _spatial_dropout(layer: Layer) -> Union[Standard, Refusal]:
+    if layer.trains:
+        return Refusal("its phase is TRAIN: it drops at inference too")
+    return _as(layer, "Power"), ()
+
+
+def _relu6(layer: Layer) -> Union[Standard, Refusal]:
+    """The forks differ in where a negative slope goes; 0 is the same in all of them."""
+    slope = Values(layer.extra).number("relu6_param.negative_slope", 0.0)
+    if slope or layer.param.relu_param.negative_slope:
+        return Refusal("what its negative_slope does differs from fork to fork")
+    param = _as(layer, "Clip")
+    param.clip_param.min, param.clip_param.max = 0, 6
     return param, ()
+
+
+def _depthwise(layer: Layer) -> Union[Standard, Refusal]:
+    """A Convolution of as many groups as channels; num_output and group are not read."""
+    if layer.missing or not layer.blobs:
+        return Refusal("the file has no weights for it")
+    if depthwise_window(layer.param) is None:
+        return Refusal("of a pair such as stride_h and stride_w it has one only")
+    param = _as(layer, "Convolution")
+    own = param.convolution_param
+    own.CopyFrom(layer.param.convolution_param)
+    own.ClearField("axis")
+    own.num_output = own.group = layer.blobs[0].shape[0] if layer.blobs[0].shape else 0
+    return param, layer.blobs
+
+
+def _convolution(layer: Layer) -> Union[Standard, Refusal]:
+    if layer.missing or not layer.blobs:
+        return Refusal("the file has no weights for it")
+    param = _as(layer, "Convolution")
+    param.convolution_param.CopyFrom(layer.param.convolution_param)
+    return param, layer.blobs
+
+
+_RULES: Dict[str, Callable[[Layer], Union[Standard, Refusal]]] = {
+    **dict.fromkeys(norms.TYPES, _norm),
+    DEPTHWISE: _depthwise,
+    "DepthwiseConv": _convolution,
+    "DepthwiseConvolution": _convolution,
+    "Dropout": _dropout,
+    "Python": _dropout,
+    "ReLU6": _relu6,
+    "SpatialDropout": _spatial_dropout,
+}

@@ -38,6 +38,11 @@ def _dropout(graph: Graph, layer: Layer) -> Answer:
     return affine(layer, None) is None or _unit(graph, layer)
 
 
+def _spatial_dropout(graph: Graph, layer: Layer) -> Answer:
+    """Intel's: whole channels are dropped in training, nothing at test time."""
+    return Refusal("its phase is TRAIN: it drops at inference too") if layer.trains else True
+
+
 def _unit(graph: Graph, layer: Layer) -> Answer:
     """Scale, Bias and Power that multiply by 1 and add 0."""
     answer = affine(layer, graph.bottoms[layer][0].rank)
@@ -87,5 +92,6 @@ _RULES: Dict[str, Callable[[Graph, Layer], Answer]] = {
     "Reshape": _reshape,
     "Scale": _unit,
     "Slice": _always,
+    "SpatialDropout": _spatial_dropout,
     "Split": _always,
 }

@@ -8,12 +8,13 @@ from math import prod
 from operator import itemgetter
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from caffe_merge import shapes
+from caffe_merge import norms, shapes
 from caffe_merge.errors import NetError, WeightsError
+from caffe_merge.fields import described, fills, has_unknown
 from caffe_merge.fillers import fill
 from caffe_merge.layer import Layer, Note
 from caffe_merge.shapes import BlobShape, Shape
-from caffe_merge.weights.blobs import Blob, Dense, Stored
+from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, count
 from caffe_merge.weights.index import Index, LayerRecord
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
@@ -34,18 +35,23 @@ def weights(
     by_name = index.by_name() if index else {}
     path = index.path if index else None
     taken = set()
+    owned: Dict[str, Stored] = {}
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
-        wanted = None if layer.extra else shapes.blobs(layer.param, bottoms)
+        wanted = _wanted(layer, bottoms)
+        if record is not None:
+            record = _whole(layer, record, wanted, owned, path)
         if record is not None:
             layer.record = record
             layer.load_blobs(_fit(layer, record, wanted, path))
         elif wanted:
             _fill(layer, wanted, notes, index is not None)
+    norms.absorbed(layers, notes)
     _share(layers)
     if index is not None:
         _note_surplus(index, taken, all_layers, notes)
+        _note_storage(index, notes)
 
 
 def top_shapes(
@@ -62,7 +68,7 @@ def parameter_counts(
     """The number of values in each layer's blobs, loaded or not; None where it cannot be told."""
     counts: List[Optional[int]] = []
     for layer, bottoms, _ in _propagate(layers, input_shapes):
-        wanted = None if layer.extra else shapes.blobs(layer.param, bottoms)
+        wanted = _wanted(layer, bottoms)
         dims = [shape for shape in wanted or [] if shape is not None and None not in shape]
         if layer.blobs or not layer.missing:
             counts.append(layer.parameters)
@@ -85,8 +91,8 @@ def _propagate(
     for layer in layers:
         bottoms = [known.get(name) for name in layer.param.bottom]
         tops: Sequence[Optional[Shape]] = ()
-        if not layer.extra:
-            tops = shapes.tops(layer.param, bottoms) or ()
+        if not has_unknown(layer):
+            tops = shapes.tops(described(layer), bottoms) or ()
         if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
             tops = [input_shapes.get(name) for name in layer.param.top]
         yield layer, bottoms, tops
@@ -94,10 +100,52 @@ def _propagate(
             known[name] = tops[number] if number < len(tops) else None
 
 
+def _whole(
+    layer: Layer,
+    record: LayerRecord,
+    wanted: Optional[List[BlobShape]],
+    owned: Dict[str, Stored],
+    path: Optional[str],
+) -> Optional[LayerRecord]:
+    """The record with the blobs that HDF5 leaves out: those that an earlier layer owns.
+
+    None if that owner is not in the file either: both run on their fillers. ``owned`` are the
+    blobs that were met under each ``param { name }``.
+    """
+    blobs = list(record.blobs)
+    names = [spec.name for spec in layer.param.param]
+    if record.numbers is not None:
+        held = dict(zip(record.numbers, blobs))
+        number = max([len(wanted or ()), *(one + 1 for one in held)])
+        shared = {n: owned[name] for n, name in enumerate(names[:number]) if name in owned}
+        blobs = [held.get(n, shared.get(n)) for n in range(number)]  # type: ignore[misc]
+        if all(blob is None for blob in blobs):
+            is_shared = number > 0 and len(names) >= number and all(names[:number])
+            return None if is_shared else record._replace(blobs=())
+        if None in blobs:
+            message = "it is not in the file, and no layer before shares it"
+            raise WeightsError(message, path=path, layer=layer.name, blob=blobs.index(None))  # type: ignore[arg-type]
+        for n in set(shared) - set(held):
+            dims = tuple(wanted[n] or ()) if wanted else ()
+            if None not in dims and count(dims) == count(blobs[n].shape):  # type: ignore[arg-type]
+                blobs[n] = blobs[n].reshaped(dims)  # type: ignore[arg-type]
+    for name, blob in zip(names, blobs):
+        if name:
+            owned.setdefault(name, blob)
+    return record._replace(blobs=tuple(blobs))
+
+
+def _wanted(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
+    """The blobs that the layer must have; None if a fork may have it want others."""
+    if has_unknown(layer) or norms.foreign(layer):
+        return None
+    return shapes.blobs(described(layer), bottoms)
+
+
 def _fit(
     layer: Layer, record: LayerRecord, wanted: Optional[List[BlobShape]], path: Optional[str]
 ) -> List[Blob]:
-    if wanted is None:
+    if wanted is None or norms.fitting(layer, record.blobs, wanted):
         return list(record.blobs)
     if len(wanted) != len(record.blobs):
         raise WeightsError(
@@ -158,6 +206,8 @@ def _fill(layer: Layer, wanted: Sequence[BlobShape], notes: List[Note], loud: bo
 
 def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> Optional[List[Blob]]:
     """The blobs that Caffe's deterministic fillers would make; None if one is random or unknown."""
+    if fills(layer) or (layer.extra and layer.type in norms.TYPES):
+        return None
     blobs: List[Blob] = []
     for filler, shape in zip(_fillers(layer), wanted):
         if shape is None or filler is None:
@@ -252,3 +302,30 @@ def _note_surplus(
         if record.blobs and record.name not in known:
             text = "the file has weights for it, the text has no such layer; left out"
             notes.append(Note("surplus-weights", record.name, text))
+
+
+def _note_storage(index: Index, notes: List[Note]) -> None:
+    """How the file stores its values, where that is not how they are written."""
+    if index.format:
+        text = f"the weights are of the {index.format} format; written in the current one"
+        notes.append(Note("upgraded", "", text))
+    blobs = [[blob for blob in layer.blobs if not blob.as_is] for layer in index.layers]
+    diffs = [sum(blob.diff for blob in held) for held in blobs]
+    if any(diffs):
+        text = f"{_layers(diffs)} with gradients (diff): {sum(diffs):,} bytes, left out"
+        notes.append(Note("diff-dropped", "", text))
+    raw = [any(blob.encoding and not blob.half for blob in held) for held in blobs]
+    if any(raw):
+        text = f"{_layers(raw)} in a fork's encoding (raw_data or packed_data)"
+        notes.append(Note("raw-blobs", "", f"{text}; written as plain data, for every Caffe"))
+    half = [any(blob.half for blob in layer.blobs) for layer in index.layers]
+    if any(half):
+        how = "written as float32; --keep-dtype keeps them so"
+        if any(blob.dtype == HALF for layer in index.layers for blob in layer.blobs):
+            how = "kept so; what a merge changes is rounded to it once"
+        notes.append(Note("half-precision", "", f"{_layers(half)} in half precision: {how}"))
+
+
+def _layers(which: Sequence[object]) -> str:
+    number = sum(map(bool, which))
+    return f"the weights of {number} layer{'s' if number > 1 else ''} are stored"

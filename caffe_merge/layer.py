@@ -15,6 +15,10 @@ class Note(NamedTuple):
     text: str
 
 
+class Refusal(str):
+    """Why a rewrite does not apply: a sentence without a subject, about the layer at hand."""
+
+
 class Layer:
     """A layer. ``param`` and ``blobs`` are what passes edit; the rest says where they came from.
 
@@ -22,17 +26,19 @@ class Layer:
     original  the LayerParameter as read; None for a layer that a pass made
     blobs     the values the layer runs on, in Caffe's order; empty where they are not known
     loaded    ``blobs`` as loaded, to tell whether they changed
-    extra     the fields of its text that the schema does not know: dotted name -> scalar's text
+    extra     the fields of its text that the schema does not know: dotted name -> its text, "" for
+              a block, several values with blanks between
     phase     the phase of its net, which counts unless its own text names one
     filled    its blobs are made by its fillers, the file has none
     missing   it wants blobs that the file has not, and its fillers are random (or not known)
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
+    style     the name of the normalisation style that the user says it is of, "" if he says none
     """
 
     __slots__ = (
         "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
-        "param", "phase", "record", "sources",
+        "param", "phase", "record", "sources", "style",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +57,7 @@ class Layer:
         self.filled = False
         self.missing = False
         self.sources: Tuple[str, ...] = ()
+        self.style = ""
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.name!r}>"

@@ -1,4 +1,4 @@
-"""Convolution, Deconvolution and InnerProduct: their output channels, and an affine folded in."""
+"""Convolution, Deconvolution, InnerProduct: their output channels, and an affine folded in."""
 
 from typing import Any, NamedTuple, Optional, Tuple, Union
 
@@ -11,9 +11,11 @@ from caffe_merge.fold import (
     inner_product_multiplier,
 )
 from caffe_merge.layer import Layer
+from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
 
-LINEAR_TYPES = ("Convolution", "Deconvolution", "InnerProduct")
+CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConv", "DepthwiseConvolution")
+LINEAR_TYPES = (*CONVOLUTIONS, "Deconvolution", "InnerProduct")
 
 
 class Output(NamedTuple):
@@ -23,11 +25,9 @@ class Output(NamedTuple):
     axis: int
 
 
-def own_param(layer: Layer) -> Any:
-    """The sub-message with the layer's num_output and bias_term."""
-    if layer.type == "InnerProduct":
-        return layer.param.inner_product_param
-    return layer.param.convolution_param
+def own_param(param: Any) -> Any:
+    """The sub-message with num_output and bias_term of a linear layer's LayerParameter."""
+    return param.inner_product_param if param.type == "InnerProduct" else param.convolution_param
 
 
 def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
@@ -45,7 +45,9 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
         return misfit
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
         return Refusal(f"it has {len(layer.param.top)} tops, which share its weights")
-    param = own_param(layer)
+    if layer.type == DEPTHWISE:
+        return Output(layer.blobs[0].shape[0], 1)
+    param = own_param(layer.param)
     if param.axis >= 0:
         return Output(param.num_output, param.axis)
     if rank is None:
@@ -58,13 +60,15 @@ def odd_blobs(layer: Layer) -> Optional[Refusal]:
     """Why the blobs of a layer of LINEAR_TYPES are not BVLC's; see affine.odd_blobs."""
     if not layer.blobs:
         return Refusal("the file has no weights for it")
-    param = own_param(layer)
+    if layer.type == DEPTHWISE:
+        return _odd_depthwise(layer)
+    param = own_param(layer.param)
     channels = param.num_output
     shape = layer.blobs[0].shape
     outputs = 0
     if layer.type == "InnerProduct" and len(shape) == 2:
         outputs = shape[1 if param.transpose else 0]
-    elif layer.type == "Convolution" and len(shape) >= 2:
+    elif layer.type in CONVOLUTIONS and len(shape) >= 2:
         outputs = shape[0]
     elif layer.type == "Deconvolution" and len(shape) >= 2 and shape[0] % max(param.group, 1) == 0:
         outputs = shape[1] * param.group
@@ -76,12 +80,25 @@ def odd_blobs(layer: Layer) -> Optional[Refusal]:
     return None
 
 
+def _odd_depthwise(layer: Layer) -> Optional[Refusal]:
+    """As odd_blobs, of a ConvolutionDepthwise: its weights say how many, it reads no num_output."""
+    if depthwise_window(layer.param) is None:
+        return Refusal("of a pair such as stride_h and stride_w it has one only")
+    shape = layer.blobs[0].shape
+    if len(shape) != 4 or shape[1] != 1:
+        return Refusal(f"its weights of shape {shape} are not (C, 1, height, width)")
+    biases = [blob.shape for blob in layer.blobs[1:]]
+    if biases != [shape[:1]] * layer.param.convolution_param.bias_term:
+        return Refusal(f"it has other blobs than its bias_term says, of shapes {biases}")
+    return None
+
+
 def folded(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     """New parameters and blobs of a linear ``layer`` that does ``affine`` (a vector) as well."""
     weights = layer.blobs[0]
     param = type(layer.param)()
     param.CopyFrom(layer.param)
-    if layer.type == "Convolution":
+    if layer.type in CONVOLUTIONS:
         multiplier = convolution_multiplier(affine.scale, len(weights.shape))
     elif layer.type == "Deconvolution":
         group = param.convolution_param.group

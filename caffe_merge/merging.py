@@ -2,7 +2,8 @@
 
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from caffe_merge.affine import factor_is_zero
+from caffe_merge import norms
+from caffe_merge.deploy import check_data
 from caffe_merge.errors import UsageError
 from caffe_merge.graph import Graph, Version
 from caffe_merge.layer import Layer, Note
@@ -20,21 +21,23 @@ def merge(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     keep: Sequence[str] = (),
+    bn_style: Optional[str] = None,
     input_shapes: Optional[Mapping[str, Shape]] = None,
 ) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
 
-    ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are. Raises
-    UsageError for a name that is none, NetError for a net that Caffe would not build, WeightsError
-    where a value is not finite or a variance negative.
+    ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are, ``bn_style``
+    the fork's style of the BatchNorm-like layers that it fits (docs/forks.md). Raises UsageError
+    for a name that is none, NetError for a net that Caffe would not build, WeightsError where a
+    value is not finite or a variance negative.
     """
+    unfit = _choose_style(net, bn_style)
     passes = _chosen(net, only, skip, frozenset(keep))
-    graph = Graph(net.layers, input_shapes or {})
+    others = [layer.param for layer in net.all_layers if not layer.active]
+    check_data([layer.param for layer in net.layers], others)
+    graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
     report = Report(net, graph)
-    for layer in net.layers:
-        if layer.type == "BatchNorm" and factor_is_zero(layer):
-            text = "its scale factor is 0: Caffe takes its mean and variance as 0, and so do we"
-            report.notes.append(Note("zero-factor", layer.name, text))
+    report.notes += [*unfit, *norms.notes(net.layers)]
     editor = _Editor(net, graph, report)
     while True:
         done = len(report.changes)
@@ -70,6 +73,18 @@ def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], keep: FrozenSet[
     for name in sorted(keep - names):
         raise UsageError(f"--keep {name}: the net has no layer of this name")
     return [one(keep) for one in PASSES if (not only or one.name in only) and one.name not in skip]
+
+
+def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
+    """Have the layers that the style ``name`` fits be of it; a note if it fits none."""
+    if name is None:
+        return []
+    known = list(dict.fromkeys(style.name for style in norms.STYLES))
+    if name not in known:
+        raise UsageError(f"no style is called {name!r}; there are {', '.join(known)}")
+    if norms.choose(net.layers, name):
+        return []
+    return [Note("bn-style", "", f"--bn-style {name}: no layer has the type and blobs of it")]
 
 
 class _Editor:
@@ -130,9 +145,10 @@ class _Editor:
             for field in ("bottom", "top"):
                 param.ClearField(field)
                 getattr(param, field).extend(getattr(layer.param, field))
+            gone = norms.own_blocks(layer) if param.type != layer.type else ()
+            layer.extra = _still_there(layer.extra, param, gone)
             layer.param = param
             layer.blobs = blobs
-            layer.extra = _still_there(layer.extra, param)
             layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
         for layer in rewrite.removed:
             self.graph.bypass(layer, rename=not rewrite.changes)
@@ -156,10 +172,17 @@ class _Editor:
         self.refusals.setdefault(layer, []).append(refusal)
 
 
-def _still_there(extra: Dict[str, str], param: Any) -> Dict[str, str]:
-    """The fork's fields that are left: those of messages that ``param`` has no more are gone."""
-    return {
-        name: value
-        for name, value in extra.items()
-        if "." not in name or param.HasField(name.split(".")[0])
-    }
+def _still_there(extra: Dict[str, str], param: Any, gone: Sequence[str]) -> Dict[str, str]:
+    """The fork's fields that are left: without the blocks ``gone`` and those ``param`` has lost."""
+    known = param.DESCRIPTOR.fields_by_name
+    out = {}
+    for name, value in extra.items():
+        block, _, inner = name.partition(".")
+        if block in gone or (inner and block in known and not _has(param, known[block])):
+            continue
+        out[name] = value
+    return out
+
+
+def _has(param: Any, field: Any) -> bool:
+    return any(one is field for one, _ in param.ListFields())

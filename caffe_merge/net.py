@@ -5,7 +5,8 @@
 
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from caffe_merge import join
+from caffe_merge import deploy as deployment
+from caffe_merge import join, sources
 from caffe_merge.errors import NetError, UsageError
 from caffe_merge.files import read_text, reject_weights
 from caffe_merge.layer import Layer, Note
@@ -14,6 +15,8 @@ from caffe_merge.shapes import Shape
 from caffe_merge.state import State
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.view import View
+from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.upgrade import upgrade
 from caffe_merge.weights.index import Index, open_index
 
 
@@ -41,6 +44,7 @@ class Net:
         self.index = index
         self.state = state
         self.notes: List[Note] = []
+        self.input_shapes: Dict[str, Shape] = {}  # of what data layers bring, where it is known
         self.places: Dict[Layer, Place] = {}
         self.message = NetParameter()
         self.all_layers: List[Layer] = self._read()
@@ -63,9 +67,6 @@ class Net:
         # Of the net's own state Caffe keeps the stages; phase and level are the caller's.
         stages = (*self.state.stages, *self.message.state.stage)
         self.state = State(self.state.phase, self.state.level, stages)
-        if self.message.layers:
-            field = next(field for field in rest if field.name == "layers")
-            self.document.fail(field.start, "the V1 format (`layers`) is not read yet")
         layers = self._inputs()
         for unknown in view.unknown:
             self.note_unknown("", unknown.name, unknown.at)
@@ -80,8 +81,8 @@ class Net:
                 view.read(value.fields, param)
                 layer = Layer(param, self.state.includes(param), phase=self.state.phase)
                 self.places[layer] = Place(field, element)
+                layer.extra = extra_fields(view.unknown)
                 for unknown in view.unknown:
-                    layer.extra[unknown.name] = unknown.source
                     self.note_unknown(layer.name, unknown.name, unknown.at)
                 layers.append(layer)
         return layers
@@ -122,24 +123,36 @@ def load(
     caffemodel: Optional[str],
     state: Optional[State] = None,
     input_shapes: Optional[Mapping[str, Shape]] = None,
+    *,
+    deploy: bool = False,
+    keep_dtype: bool = False,
 ) -> Net:
     """Read a pair. ``caffemodel`` None reads the text alone, every layer without weights.
 
+    ``deploy`` makes a training file one to deploy; ``keep_dtype`` writes half precision as such.
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document = Document(read_text(prototxt), prototxt)
+    document, notes = upgrade(Document(read_text(prototxt), prototxt))
     index = None
     if caffemodel is not None:
         reject_weights(caffemodel)
-        index = open_index(caffemodel)
-    net = Net(document, index, state or State())
+        index = open_index(caffemodel, keep_half=keep_dtype)
+    state = state or State()
+    if deploy:
+        document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
+    net = Net(document, index, state)
+    net.notes[:0] = notes
     if not net.layers:
         raise NetError(f"{prototxt}: no layers in it: not the text of a net")
-    sources = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
+    tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
     for name in input_shapes or ():
-        if name not in sources:
-            known = ", ".join(map(repr, sources)) or "none"
+        if name not in tops:
+            known = ", ".join(map(repr, tops)) or "none"
             raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
-    join.weights(net.layers, net.all_layers, index, net.notes, input_shapes or {})
+    params = [layer.param for layer in net.layers]
+    deployment.note_training(params, net.notes)
+    net.input_shapes = sources.told(params, [layer.extra for layer in net.layers], index)
+    net.input_shapes.update(input_shapes or {})
+    join.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
     return net

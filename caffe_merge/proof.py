@@ -10,6 +10,7 @@ import math
 from typing import (
     Any,
     Callable,
+    Dict,
     Iterable,
     Iterator,
     List,
@@ -18,6 +19,7 @@ from typing import (
     Optional,
     Sequence,
     Tuple,
+    Union,
 )
 
 import numpy as np
@@ -30,7 +32,7 @@ from caffe_merge.errors import CaffeMergeError
 from caffe_merge.forks import Standard, standard
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, own_param
-from caffe_merge.weights.blobs import BLOCK, Blob, count
+from caffe_merge.weights.blobs import BLOCK, HALF, Blob, count
 
 LIMIT = 1e-6  # of the largest output
 ROUNDING = 2e-7  # of the terms of a sum; one float32 rounding of each new weight is 6e-8
@@ -56,15 +58,18 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     Layers of the path without changes are gone. ``rank`` is the number of axes of the path's
     input, None if it is not known.
     """
-    linear = path[0].type in LINEAR_TYPES
-    plan = _Linear(path, rank) if linear else _PerChannel(path, changes, rank)
-    old = []
+    was: Dict[Layer, Standard] = {}
+    now: Dict[Layer, Standard] = {}
     for layer in path:
-        known = standard(layer)
-        if isinstance(known, Refusal):
-            return f"layer {layer.name!r} cannot be run: {known}"
-        old.append(plan.step(layer, *known, _exact))
-    new = [plan.step(layer, *changes[layer], _rounded) for layer in path if layer in changes]
+        for side, known in ((was, standard(layer)), (now, _changed(layer, changes))):
+            if isinstance(known, Refusal):
+                return f"layer {layer.name!r} cannot be run: {known}"
+            if known is not None:
+                side[layer] = known
+    linear = path[0].type in LINEAR_TYPES
+    plan = _Linear(path, was, rank) if linear else _PerChannel(was, now, rank)
+    old = [plan.step(layer, *was[layer], _exact) for layer in path]
+    new = [plan.step(layer, *now[layer], _rounded) for layer in path if layer in now]
     patch = _noise(plan.shape)
     try:
         before, after = _run(old, patch), _run(new, patch)
@@ -72,6 +77,17 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     except CaffeMergeError as reason:
         return f"it cannot be run: {reason}"
     return _difference(before, after, terms)
+
+
+def _changed(layer: Layer, changes: Changes) -> Union[Standard, Refusal, None]:
+    """What ``changes`` make of ``layer``, in the reference layers' terms; None if it goes."""
+    if layer not in changes:
+        return None
+    new = Layer(changes[layer][0])
+    new.blobs = changes[layer][1]
+    if new.type == layer.type:
+        new.extra, new.style = layer.extra, layer.style
+    return standard(new)
 
 
 def _difference(before: Values, after: Values, terms: Values) -> Optional[str]:
@@ -124,6 +140,8 @@ def _exact(blob: Blob, rows: Optional[Index] = None) -> Values:
 
 def _rounded(blob: Blob, rows: Optional[Index] = None) -> Values:
     """A blob, or some of its rows, as it will be read back from the file."""
+    if blob.dtype == HALF:  # that loses far more than LIMIT; what is proved is the algebra
+        return _exact(blob, rows)
     return np.asarray(blob.array() if rows is None else blob.rounded(rows), np.float64)
 
 
@@ -162,8 +180,8 @@ def _blob_axes(layers: Iterable[Standard], rank: Optional[int]) -> Iterator[Tupl
 class _PerChannel:
     """A path of per-channel layers: sampled channels, any input of the right rank."""
 
-    def __init__(self, path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> None:
-        layers = [(layer.param, layer.blobs) for layer in path] + list(changes.values())
+    def __init__(self, was: Changes, now: Changes, rank: Optional[int]) -> None:
+        layers = [*was.values(), *now.values()]
         places = list(_blob_axes(layers, rank))
         self.channels = max((dim for _, dim in places), default=1)
         self.sample = _spread(self.channels, SAMPLE)
@@ -193,17 +211,18 @@ def _least_rank(layers: Iterable[Standard], places: Iterable[Tuple[int, int]]) -
 class _Linear:
     """A path that starts with a linear layer: sampled output channels of sampled groups."""
 
-    def __init__(self, path: Sequence[Layer], rank: Optional[int]) -> None:
+    def __init__(self, path: Sequence[Layer], was: Changes, rank: Optional[int]) -> None:
         self.head = path[0]
-        self.type = self.head.type
-        own = own_param(self.head)
-        weights = self.head.blobs[0].shape
+        param, blobs = was[self.head]
+        self.type = param.type
+        own = own_param(param)
+        weights = blobs[0].shape
         self.channels = int(own.num_output)
         self.axis = int(own.axis) + (0 if own.axis >= 0 else rank or 0)
         kernel = () if self.type == "InnerProduct" else weights[2:]
         top_rank = self.axis + 1 + len(kernel)
         # Where a blob of the path says that an axis has one place, it has one here.
-        behind = [(layer.param, layer.blobs) for layer in path[1:]]
+        behind = [was[layer] for layer in path[1:]]
         single = {axis for axis, dim in _blob_axes(behind, top_rank) if dim == 1}
         leading = [1 if axis in single else 2 for axis in range(self.axis)]
         if self.type == "InnerProduct":

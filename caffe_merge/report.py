@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from caffe_merge import shapes
+from caffe_merge import norms, shapes
+from caffe_merge.fields import described, has_unknown
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer, Note
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from caffe_merge.passes.base import Rewrite
 
 SCHEMA = "caffe_merge.report/1"
-FOLLOWED = ("BatchNorm", "Scale", "Bias", "Power", "Dropout")  # types whose fate is told
+# The types whose fate is told.
+FOLLOWED = frozenset(("Scale", "Bias", "Power", "Dropout", "SpatialDropout", *norms.TYPES))
 
 
 class Change(NamedTuple):
@@ -39,7 +41,7 @@ class Refusal(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What became of one BatchNorm, Scale, Bias, Power or Dropout: gone, changed or kept."""
+    """What became of one BatchNorm (or its like), Scale, Bias, Power or Dropout."""
 
     layer: str
     type: str
@@ -72,9 +74,9 @@ def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
     """Multiply-adds of one forward pass of ``layer``; None if they are not known."""
     bottoms = [version.shape for version in graph.bottoms[layer]]
     tops = [version.shape for version in graph.tops[layer]]
-    if layer.extra or None in bottoms or None in tops:
+    if has_unknown(layer) or None in bottoms or None in tops:
         return None
-    return shapes.multiply_adds(layer.param, bottoms, tops)  # type: ignore[arg-type]
+    return shapes.multiply_adds(described(layer), bottoms, tops)  # type: ignore[arg-type]
 
 
 class Report:

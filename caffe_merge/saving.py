@@ -1,17 +1,20 @@
 """Writes a Net back: the changes replayed on its text, its weights streamed."""
 
-from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from caffe_merge.files import Replacement, check_outputs
+from caffe_merge.layer import Layer
 from caffe_merge.net import Net
-from caffe_merge.schema import Message, NetParameter
+from caffe_merge.schema import LayerParameter, Message, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
-from caffe_merge.weights import writer
+from caffe_merge.weights import hdf5, writer
 from caffe_merge.weights.index import LayerRecord
 
 Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
+
+_KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 
 def text(net: Net) -> bytes:
@@ -26,6 +29,9 @@ def text(net: Net) -> bytes:
             edits.remove(place.field, place.element)
         elif layer.original is not None and layer.param != layer.original:
             edits.update(place.block, layer.original, layer.param)
+            for field in place.block.fields or ():
+                if field.name not in _KNOWN and field.name not in layer.extra:
+                    edits.delete(field)  # a fork's, of the type that the layer was
     anchor: Optional[Field] = None
     for layer in net.all_layers:
         place = net.places.get(layer)
@@ -53,10 +59,14 @@ def _bytes(message: Message) -> bytes:
     return message.SerializePartialToString(deterministic=True)
 
 
-def weights(net: Net, handle: BinaryIO, progress: Optional[Progress] = None) -> None:
-    """Stream the caffemodel of ``net`` to ``handle``."""
+def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
+    """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
     layers = entries(net)
-    writer.write(handle, net.index, _told(layers, progress) if progress else layers)
+    told = _told(layers, progress) if progress else layers
+    if hdf5.wanted(path, net.index):
+        hdf5.write(handle, path, told)
+    else:
+        writer.write(handle, net.index, told)
 
 
 def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
@@ -67,6 +77,8 @@ def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Ent
 
 def entries(net: Net) -> List[writer.Entry]:
     """What the caffemodel holds: a record for each layer that has one or has got blobs."""
+    is_hdf5 = net.index is not None and net.index.is_hdf5
+    owners: Dict[str, Layer] = {}  # of blobs under each param { name }
     by_name: Dict[str, LayerRecord] = net.index.by_name() if net.index else {}
     active = {layer.name for layer in net.layers}
     taken = set()
@@ -81,13 +93,28 @@ def entries(net: Net) -> List[writer.Entry]:
         if record is None and not (changed and layer.blobs):
             continue
         taken.add(layer.name)
-        if changed or (layer.original is not None and layer.param != layer.original):
-            blobs = layer.blobs
-            out.append(writer.Entry(layer.name, record, blobs, layer.original, layer.param))
+        shared = _shared(layer, owners)
+        if is_hdf5 or (record is not None and record.old):  # no bytes of it can be copied
+            blobs = layer.blobs or (record.blobs if record is not None and not changed else ())
+            entry = writer.Entry(layer.name, record, blobs, None, layer.param, shared)
+        elif changed or (layer.original is not None and layer.param != layer.original):
+            old, new = layer.original, layer.param
+            entry = writer.Entry(layer.name, record, layer.blobs, old, new, shared)
         else:
-            out.append(writer.Entry(layer.name, record, layer.loaded))
+            entry = writer.Entry(layer.name, record, layer.loaded, shared=shared)
+        out.append(entry)
     # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
     return out or [writer.Entry(one.name, None, (), None, one.param) for one in net.layers]
+
+
+def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:
+    """The blobs of ``layer`` that are those of an earlier one; its own go into ``owners``."""
+    found = set()
+    if layer.active:
+        for number, spec in enumerate(layer.param.param[: len(layer.blobs)]):
+            if spec.name and owners.setdefault(spec.name, layer) is not layer:
+                found.add(number)
+    return frozenset(found)
 
 
 def save(
@@ -108,6 +135,6 @@ def save(
 def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
     """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
     written = text(net)
-    weights(net, pair.handles[0], progress)
+    weights(net, pair.handles[0], pair.targets[0], progress)
     pair.handles[1].write(written)
     pair.flush()

@@ -82,7 +82,6 @@ NOT_A_NET = {
         "net.prototxt: expected 8 input_dim, four for each input, found 4",
     ),
     "layer is no block": ("layer: 5", "net.prototxt:1:8: expected a { block } for 'layer'"),
-    "V1": ("layers { }", "net.prototxt:1:1: the V1 format (`layers`) is not read yet"),
     "twice": (
         'name: "a"\nname: "b"',
         "net.prototxt:2:1: expected 'name' once in its block, it is there at line 1",

@@ -1,15 +1,14 @@
 """Whole trained models: the shipped example, open_nsfw, and the pairs of a corpus folder."""
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import open_nsfw
+from caffe_merge import load, saving
 from caffe_merge.cli import merge_bn
-from caffe_merge.text.syntax import Document
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = os.environ.get("CAFFE_MERGE_CORPUS")
@@ -97,30 +96,21 @@ def test_published_pairs_in_real_caffe(name, tmp_path, real_caffe):
 
 
 @needs_corpus
-def test_a_published_training_file_in_real_caffe(tmp_path, real_caffe):
+@pytest.mark.parametrize("flags", [(), ("--deploy",)])
+def test_a_published_training_file_in_real_caffe(flags, tmp_path, real_caffe):
     """resnet20-cifar: two layers of one name told apart by phase, Data in place of an Input."""
     pair = (
         Path(str(CORPUS), "resnet20-cifar.prototxt"),
         Path(str(CORPUS), "resnet20-cifar.caffemodel"),
     )
-    after = merged(pair, tmp_path, "--input-shape", "Data1=2,3,32,32")
-    for number, one in enumerate((pair[0], after[0])):
-        (tmp_path / f"deploy{number}.prototxt").write_text(deploy(one))
+    after = merged(pair, tmp_path, "--input-shape", "Data1=2,3,32,32", *flags)
+    for number, one in enumerate((pair, after)):
+        net = load(*map(str, one), input_shapes={"Data1": (2, 3, 32, 32)}, deploy=True)
+        (tmp_path / f"deploy{number}.prototxt").write_bytes(saving.text(net))
     image = np.random.default_rng(1).normal(0, 60, (2, 3, 32, 32)).astype(np.float32)
     old = real_caffe.forward_pair(tmp_path / "deploy0.prototxt", pair[1], {"Data1": image})
     new = real_caffe.forward_pair(tmp_path / "deploy1.prototxt", after[1], {"Data1": image})
     assert worst(old, new) < 1e-5
-
-
-def deploy(path):
-    """The text without data and loss layers, behind an Input."""
-    document = Document(path.read_bytes())
-    kept = [
-        document.text[field.start : field.end]
-        for field in document.fields
-        if not re.search(
-            'type: "(Data|SoftmaxWithLoss|Accuracy)"', document.text[field.start : field.end]
-        )
-    ]
-    data = 'layer { name: "Data1" type: "Input" top: "Data1" input_param { shape { '
-    return "\n".join([data + "dim: 2 dim: 3 dim: 32 dim: 32 } } }", *kept])
+    assert new["prob"].shape == (2, 10)
+    if flags:
+        assert after[0].read_bytes() == (tmp_path / "deploy1.prototxt").read_bytes()

@@ -26,7 +26,7 @@ class DropIdentity(Pass):
         for layer in graph.layers:
             answer = identity(graph, layer)
             if isinstance(answer, Refusal):
-                if layer.type == "Dropout":
+                if layer.type in ("Dropout", "SpatialDropout"):
                     found.append(Refused(layer, str(answer)))
                 continue
             if not answer:

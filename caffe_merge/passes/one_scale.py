@@ -10,6 +10,7 @@ no BatchNorm on stored statistics is left.
 
 from typing import Any, List, Optional, Tuple, Union
 
+from caffe_merge import norms
 from caffe_merge.affine import Refusal
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
@@ -17,6 +18,16 @@ from caffe_merge.layer import Layer
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import Run, Sharers, quoted, runs
 from caffe_merge.weights.blobs import FLOAT, Blob, Dense
+
+NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"
+_OTHERS = (
+    "batch_norm_param",
+    "bias_param",
+    "power_param",
+    "dropout_param",
+    "python_param",
+    "param",
+)
 
 
 class OneScale(Pass):
@@ -28,7 +39,7 @@ class OneScale(Pass):
         found: List[Found] = []
         sharers = graph.sharers()
         for run in runs(graph, self.keep)[0]:
-            if len(run.layers) == 1 and run.layers[0].type != "BatchNorm":
+            if len(run.layers) == 1 and run.layers[0].type not in norms.TYPES:
                 continue  # one multiply-add already
             rewrite = _rewrite(run, sharers)
             if isinstance(rewrite, Refusal):
@@ -43,6 +54,8 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
     if survivor is None:
         first = run.layers[0]
         return Refusal(f"layer {first.name!r} shares its weights with {sharers[first][0].name!r}")
+    if survivor.type != "Scale" and not all(map(norms.has_scale, run.layers)):
+        return Refusal(NO_SCALE)
     affine = run.affine
     if affine.axis is None:
         shape = run.source.shape
@@ -67,8 +80,8 @@ def _survivor(run: Run, sharers: Sharers) -> Optional[Layer]:
     A Scale that shares its weights keeps them, for the layers that it shares them with.
     """
     free = [layer for layer in run.layers if layer.type != "Scale" or layer not in sharers]
-    for kind in ("Scale", "BatchNorm"):
-        fitting = [layer for layer in free if layer.type == kind]
+    for kinds in (frozenset({"Scale"}), norms.TYPES):
+        fitting = [layer for layer in free if layer.type in kinds]
         if fitting:
             return fitting[-1]
     return free[0] if free else None
@@ -81,7 +94,7 @@ def _as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     own = param.scale_param
     if layer.type != "Scale":
         # Specs of BatchNorm's three blobs (lr_mult 0) would be wrong for a Scale's two.
-        for name in ("batch_norm_param", "bias_param", "power_param", "dropout_param", "param"):
+        for name in _OTHERS:
             param.ClearField(name)
         param.type = "Scale"
     if layer.type != "Scale" or layer.blobs[0].shape != affine.scale.shape:

@@ -13,7 +13,15 @@ import numpy as np
 
 from caffe_merge import shapes
 from caffe_merge.errors import WeightsError
-from caffe_merge.reference import activation, arrange, combine, convolution, normalise, pooling
+from caffe_merge.reference import (
+    activation,
+    arrange,
+    combine,
+    convolution,
+    forks,
+    normalise,
+    pooling,
+)
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
 
 __all__ = ["SUPPORTED", "Unsupported", "forward"]
@@ -23,6 +31,7 @@ _FUNCTIONS: Dict[str, Function] = {
     **arrange.FUNCTIONS,
     **combine.FUNCTIONS,
     **convolution.FUNCTIONS,
+    **forks.FUNCTIONS,
     **normalise.FUNCTIONS,
     **pooling.FUNCTIONS,
 }

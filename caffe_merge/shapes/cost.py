@@ -2,6 +2,7 @@
 
 from typing import Optional, Sequence
 
+from caffe_merge.shapes.forks import DEPTHWISE, NORMS
 from caffe_merge.shapes.geometry import (
     Layer,
     Shape,
@@ -17,16 +18,18 @@ def multiply_adds(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape])
     """Multiply-adds of one forward pass; None for an unknown type.
 
     Convolution, Deconvolution and InnerProduct count their products (the bias is free), BatchNorm
-    and Scale one per value, every other layer nothing.
+    and Scale and a fork's one per value, every other layer nothing.
     """
     if layer.type not in RULES:
         return None
-    if layer.type in ("BatchNorm", "Scale"):
+    if layer.type in ("BatchNorm", "Scale", *NORMS):
         return count(tops[0])
     if layer.type == "InnerProduct":
         axis = canonical(layer, layer.inner_product_param.axis, len(bottoms[0]))
         return count(tops[0]) * count(bottoms[0][axis:])
-    if layer.type not in ("Convolution", "Deconvolution"):
+    if layer.type == DEPTHWISE:
+        return count(tops[0]) * count(convolution_window(layer, 2).kernel)
+    if layer.type not in ("Convolution", "Deconvolution", "DepthwiseConv", "DepthwiseConvolution"):
         return 0
     return _window_products(layer, bottoms, tops)
 
@@ -36,6 +39,6 @@ def _window_products(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shap
     axis = canonical(layer, layer.convolution_param.axis, len(bottoms[0]))
     outputs, group = convolution_channels(layer, bottoms[0][axis])
     kernel = count(convolution_window(layer, len(bottoms[0]) - axis - 1).kernel)
-    if layer.type == "Convolution":
+    if layer.type != "Deconvolution":
         return sum(map(count, tops)) * (bottoms[0][axis] // group) * kernel
     return sum(map(count, bottoms)) * (outputs // group) * kernel

@@ -1,13 +1,24 @@
 """Axes, counts and sliding windows: the arithmetic that Caffe's layers share."""
 
 from math import prod
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.errors import NetError
 
 Shape = Tuple[int, ...]
 Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
 BlobShape = Optional[Tuple[Optional[int], ...]]  # None: that dimension, or their number, is unknown
+
+Range = Tuple[int, Optional[int]]  # least and most; None is no limit
+
+
+class Rule(NamedTuple):
+    """How to compute a type's top shapes, and how many bottoms and tops Caffe lets it have."""
+
+    function: Callable[[Layer, List[Shape]], Optional[List[Shape]]]
+    bottoms: Range = (1, 1)
+    tops: Range = (1, 1)
+
 
 MAX_AXES = 32
 MAX_COUNT = 2**31 - 1  # Caffe counts in int

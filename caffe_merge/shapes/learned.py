@@ -2,6 +2,7 @@
 
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+from caffe_merge.shapes import forks
 from caffe_merge.shapes.geometry import (
     BlobShape,
     Layer,
@@ -27,13 +28,16 @@ def blobs(layer: Layer, bottoms: Optional[Sequence[Optional[Shape]]]) -> Optiona
     """
     if layer.type not in RULES:
         return None
-    function = LEARNERS.get(layer.type)
-    if function is None:
-        return []
     known: List[Optional[Shape]] = [None] * len(layer.bottom)
     if bottoms is not None:
         known = list(bottoms)
-    shapes = function(layer, known or [None])
+    if layer.type in forks.RULES:
+        shapes = forks.blobs(layer, (known or [None])[0])
+    else:
+        function = LEARNERS.get(layer.type)
+        shapes = [] if function is None else function(layer, known or [None])
+    if shapes is None:
+        return None
     for shape in shapes:
         if shape is not None:
             checked(layer, tuple(1 if size is None else size for size in shape))
@@ -146,6 +150,8 @@ LEARNERS: Dict[str, Function] = {
     "Bias": _bias,
     "Convolution": _convolution,
     "Deconvolution": _deconvolution,
+    "DepthwiseConv": _convolution,
+    "DepthwiseConvolution": _convolution,
     "Embed": _embed,
     "InnerProduct": _inner_product,
     "PReLU": _prelu,

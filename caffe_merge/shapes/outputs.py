@@ -1,9 +1,12 @@
 """The top shapes of each layer type: one function per rule, and the table that names them."""
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
+from caffe_merge.shapes import forks
 from caffe_merge.shapes.geometry import (
     Layer,
+    Range,
+    Rule,
     Shape,
     canonical,
     checked,
@@ -20,17 +23,6 @@ from caffe_merge.shapes.geometry import (
     pooling_window,
     spp_windows,
 )
-
-Range = Tuple[int, Optional[int]]  # least and most; None is no limit
-Function = Callable[[Layer, List[Shape]], Optional[List[Shape]]]
-
-
-class Rule(NamedTuple):
-    """How to compute a type's top shapes, and how many bottoms and tops Caffe lets it have."""
-
-    function: Function
-    bottoms: Range = (1, 1)
-    tops: Range = (1, 1)
 
 
 def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shape]]:
@@ -340,6 +332,7 @@ def _tile(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 _ANY: Range = (1, None)
 
 RULES: Dict[str, Rule] = {
+    **forks.RULES,
     "AbsVal": Rule(_same),
     "ArgMax": Rule(_arg_max),
     "BNLL": Rule(_same),
@@ -350,6 +343,8 @@ RULES: Dict[str, Rule] = {
     "Convolution": Rule(_convolution, bottoms=_ANY, tops=_ANY),
     "Crop": Rule(_crop, bottoms=(2, 2)),
     "Deconvolution": Rule(_deconvolution, bottoms=_ANY, tops=_ANY),
+    "DepthwiseConv": Rule(_convolution, bottoms=_ANY, tops=_ANY),
+    "DepthwiseConvolution": Rule(_convolution, bottoms=_ANY, tops=_ANY),
     "Dropout": Rule(_same),
     "ELU": Rule(_same),
     "Eltwise": Rule(_eltwise, bottoms=(2, None)),

@@ -12,39 +12,31 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_merge.schema import changed_fields, is_repeated
+from caffe_merge.text.splices import BLANK_OR_COMMENT, Splices
 from caffe_merge.text.syntax import BOM, Document, Field, Value
 from caffe_merge.text.values import format_float, format_string
 
-_BLANK_OR_COMMENT = re.compile(r"[ \t\f\v]*(?:#[^\n]*?)?(?=\r?\n|\Z)")
 _COMMENT_LINE = re.compile(r"[ \t]*#")
 _INDENT = re.compile(r"[ \t]*")
 _APART = " \t\r\n\f\v}>#"  # one of these may follow any value without a gap
 
 
-class Edits:
-    """Gathers replacements of spans of one document; ``text()`` is the document with them made."""
+class Edits(Splices):
+    """Gathers the edits of one document; ``text()`` is the document with them made.
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self._splices: List[Tuple[int, int, str]] = []
+    ``keep_comments``: a field that ``update`` deletes leaves the comment behind it.
+    """
+
+    def __init__(self, document: Document, keep_comments: bool = False) -> None:
+        super().__init__(document)
+        self._keep_comments = keep_comments
         self._removed: Dict[Field, Set[int]] = {}
         self._gone: Dict[int, int] = {}  # lines removed: where they end -> where they start
-        text = document.text
-        self._quote = "'" if text.count("'") > text.count('"') else '"'
-        self._unit = self._detect_unit()
 
-    def text(self) -> str:
-        """The document with every edit made."""
+    def finish(self) -> None:
+        """Make the removals, which depend on one another."""
         for field in sorted(self._removed, key=lambda field: field.start):
             self._remove(field, self._removed.pop(field))
-        parts = []
-        at = 0
-        for start, end, replacement in sorted(self._splices, key=lambda splice: splice[:2]):
-            if start < at:
-                raise AssertionError("two edits overlap")
-            parts += [self.document.text[at:start], replacement]
-            at = end
-        return "".join([*parts, self.document.text[at:]])
 
     # -- what the writer asks for ---------------------------------------------------------
 
@@ -79,7 +71,7 @@ class Edits:
         elif pairs:
             inline = " ".join(self._render(*pair, "", True) for pair in pairs)
             blank = "" if self.document.text[block.start + 1].isspace() else " "
-            self._splice(block.start + 1, None, f" {inline}{blank}")
+            self.insert(block.start + 1, f" {inline}{blank}")
 
     def remove(self, field: Field, element: int = 0) -> None:
         """Remove a top-level field, or one element of its list, with the comments that are its own.
@@ -88,16 +80,20 @@ class Edits:
         """
         self._removed.setdefault(field, set()).add(element)
 
+    def delete(self, field: Field) -> None:
+        """Remove a field inside a block that ``update`` does not touch: one of a fork's."""
+        self._delete(field)
+
     def insert_after(self, field: Optional[Field], name: str, message: Message) -> None:
         """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front)."""
         newline = self.document.newline
         rendered = self._render_block(name, message, "", False)
         if field is None:
             start = len(BOM) if self.document.text.startswith(BOM) else 0
-            self._splice(start, None, rendered + newline)
+            self.insert(start, rendered + newline)
             return
-        match = _BLANK_OR_COMMENT.match(self.document.text, field.end)
-        self._splice(match.end() if match else field.end, None, newline + rendered)
+        match = BLANK_OR_COMMENT.match(self.document.text, field.end)
+        self.insert(match.end() if match else field.end, newline + rendered)
 
     # -- replacing, deleting, inserting inside one block ----------------------------------
 
@@ -106,7 +102,7 @@ class Edits:
             self.update(value, old, new)
         elif old != new:
             quote = self.document.text[value.start]
-            self._splice(value.start, value.end, self._render_scalar(field, new, quote))
+            self.splice(value.start, value.end, self._render_scalar(field, new, quote))
 
     def _remove(self, field: Field, elements: Set[int]) -> None:
         """Make the removals of one top-level field."""
@@ -116,11 +112,11 @@ class Edits:
                 if number not in elements:
                     kept = True
                 elif kept:  # with the comma in front
-                    self._splice(field.values[number - 1].end, value.end, "")
+                    self.splice(field.values[number - 1].end, value.end, "")
                 else:
-                    self._splice(value.start, field.values[number + 1].start, "")
+                    self.splice(value.start, field.values[number + 1].start, "")
             return
-        lines = self._lines(field.start, field.end)
+        lines = self.lines(field.start, field.end)
         if lines is None:
             self._delete(field)
             return
@@ -129,20 +125,23 @@ class Edits:
         # Of the blank lines above and below it one goes; others may have gone directly above.
         above = self._gone.get(start, start)
         if self._blank_above(above) and self._blank_at(end):
-            end = self._line_end(end)
+            end = self.line_end(end)
         self._gone[end] = above
-        self._splice(start, end, "")
+        self.splice(start, end, "")
 
     def _delete(self, field: Field) -> None:
-        lines = self._lines(field.start, field.end)
+        lines = self.lines(field.start, field.end)
         if lines is not None:
-            self._splice(*lines, "")
+            comment = self.document.text.find("#", field.end, lines[1])
+            if self._keep_comments and comment >= 0:
+                lines = field.start, comment
+            self.splice(*lines)
             return
         start = field.start
         if not self._gap(field.end):  # what follows stays apart without the blanks in front
             while start > 0 and self.document.text[start - 1] in " \t":
                 start -= 1
-        self._splice(start, field.end, "")
+        self.splice(start, field.end, "")
 
     def _insert(
         self, fields: Sequence[Field], new: Message, field: FieldDescriptor, value: Any
@@ -151,23 +150,23 @@ class Edits:
         numbers = {f.name: f.number for f in new.DESCRIPTOR.fields}
         before = [f for f in fields if f.name in numbers and numbers[f.name] <= field.number]
         anchor = before[-1] if before else fields[0]
-        lines = self._lines(anchor.start, anchor.end)
+        lines = self.lines(anchor.start, anchor.end)
         if lines is None:
             inline = self._render(field, value, "", True)
             if before:
-                self._splice(anchor.end, None, f" {inline}{self._gap(anchor.end)}")
+                self.insert(anchor.end, f" {inline}{self._gap(anchor.end)}")
             else:
-                self._splice(anchor.start, None, inline + " ")
+                self.insert(anchor.start, inline + " ")
             return
         match = _INDENT.match(self.document.text, lines[0])
         rendered = self._render(field, value, match.group() if match else "", False)
         if before:
             # Behind the anchor's line, a comment at its end included.
-            match = _BLANK_OR_COMMENT.match(self.document.text, anchor.end)
+            match = BLANK_OR_COMMENT.match(self.document.text, anchor.end)
             end = match.end() if match else anchor.end
-            self._splice(end, None, self.document.newline + rendered)
+            self.insert(end, self.document.newline + rendered)
         else:
-            self._splice(lines[0], None, rendered + self.document.newline)
+            self.insert(lines[0], rendered + self.document.newline)
 
     def _gap(self, at: int) -> str:
         """The blank that a value needs if it comes to stand in front of ``at``."""
@@ -178,11 +177,11 @@ class Edits:
     def _render(self, field: FieldDescriptor, value: Any, indent: str, inline: bool) -> str:
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             return self._render_block(field.name, value, indent, inline)
-        return f"{indent}{field.name}: {self._render_scalar(field, value, self._quote)}"
+        return f"{indent}{field.name}: {self._render_scalar(field, value, self.quote)}"
 
     def _render_block(self, name: str, message: Message, indent: str, inline: bool) -> str:
         parts = [
-            self._render(field, element, "" if inline else indent + self._unit, inline)
+            self._render(field, element, "" if inline else indent + self.unit, inline)
             for field, _ in message.ListFields()
             for element in _elements(message, field)
         ]
@@ -200,33 +199,7 @@ class Edits:
         }.get(field.type)
         return render(value) if render else repr(value)
 
-    def _detect_unit(self) -> str:
-        """The indent of the first field that stands alone on a line inside a top-level block."""
-        for field in self.document.fields:
-            for inner in field.values[0].fields or [] if field.values else []:
-                lines = self._lines(inner.start, inner.end)
-                if lines is not None and inner.start > lines[0]:
-                    return self.document.text[lines[0] : inner.start]
-        return "  "
-
     # -- lines ------------------------------------------------------------------------------
-
-    def _splice(self, start: int, end: Optional[int], replacement: str) -> None:
-        self._splices.append((start, start if end is None else end, replacement))
-
-    def _lines(self, start: int, end: int) -> Optional[Tuple[int, int]]:
-        """The whole lines from ``start`` to ``end``; None if they hold anything but comments."""
-        text = self.document.text
-        first = text.rfind("\n", 0, start) + 1
-        match = _BLANK_OR_COMMENT.match(text, end)
-        if match is None or text[first:start].strip(" \t" + BOM):
-            return None
-        return first + text.startswith(BOM, first), self._line_end(end)
-
-    def _line_end(self, at: int) -> int:
-        """The offset behind the line that holds ``at``."""
-        end = self.document.text.find("\n", at)
-        return len(self.document.text) if end < 0 else end + 1
 
     def _comments_above(self, start: int) -> int:
         """The start of the comment lines directly above; those at the top of the file stay."""
@@ -245,7 +218,7 @@ class Edits:
 
     def _blank_at(self, at: int) -> bool:
         return (
-            at < len(self.document.text) and not self.document.text[at : self._line_end(at)].strip()
+            at < len(self.document.text) and not self.document.text[at : self.line_end(at)].strip()
         )
 
 

@@ -14,7 +14,7 @@ Grammar (what protobuf's own TextFormat reads)::
 
 import re
 from bisect import bisect_right
-from typing import List, NoReturn, Optional, Tuple
+from typing import List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from caffe_merge.errors import TextError
 
@@ -59,13 +59,32 @@ class Field:
         self.values: List[Value] = []
 
 
+class Origin(NamedTuple):
+    """Where a rewritten text comes from, for errors that speak of the file that the user has.
+
+    Piece ``n`` starts at ``starts[n]`` and stands for ``document.text[at:end]`` with
+    ``at, end = spans[n]``: copied from there, or new text in its place.
+    """
+
+    document: "Document"
+    starts: Sequence[int]
+    spans: Sequence[Tuple[int, int]]
+
+    def offset(self, offset: int) -> int:
+        """The offset in ``document`` of what is at ``offset`` in the rewritten text."""
+        piece = max(bisect_right(self.starts, offset) - 1, 0)
+        at, end = self.spans[piece]
+        return min(at + offset - self.starts[piece], max(end - 1, at))
+
+
 class Document:
     """A prototxt: its text, where it came from, and its top-level fields."""
 
-    def __init__(self, data: bytes, path: str = "<text>") -> None:
+    def __init__(self, data: bytes, path: str = "<text>", origin: Optional[Origin] = None) -> None:
         if len(data) > MAX_BYTES:
             raise TextError(path, 1, 1, f"expected a prototxt, found {len(data)} bytes")
         self.path = path
+        self.origin = origin
         # surrogateescape: bytes that are not UTF-8 (old comments) come back as they were.
         self.text = data.decode("utf-8", "surrogateescape")
         self.newline = "\r\n" if 2 * self.text.count("\r\n") > self.text.count("\n") else "\n"
@@ -73,7 +92,12 @@ class Document:
         self.fields = _Parser(self).parse()
 
     def place(self, offset: int) -> Tuple[int, int]:
-        """Line and column of ``offset``, both from 1, the column in characters."""
+        """Line and column of ``offset``, both from 1, the column in characters.
+
+        Of a rewritten document they are those of its origin.
+        """
+        if self.origin is not None:
+            return self.origin.document.place(self.origin.offset(offset))
         if self._lines is None:  # a fork's file may need a place for each of its many fields
             self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
         line = bisect_right(self._lines, offset)

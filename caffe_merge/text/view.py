@@ -4,7 +4,18 @@ What the schema does not know (a fork's field, a fork's enum value) is listed an
 in the text. What it knows must be well formed, as for Caffe, or the error says where.
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Tuple,
+)
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -15,11 +26,27 @@ from caffe_merge.text.values import parse_bool, parse_float, parse_integer, pars
 
 
 class Unknown(NamedTuple):
-    """A field that the schema does not know: its dotted name, its offset, its text (if scalar)."""
+    """A field that the schema does not know: its dotted name, its offset, its text (if scalar).
+
+    ``inner`` has the same for every field inside it, if it is a block.
+    """
 
     name: str
     at: int
     source: str
+    inner: Tuple[Tuple[str, str], ...] = ()
+
+
+def sources(unknown: Iterable[Unknown]) -> Dict[str, str]:
+    """The text of all of ``unknown`` and of what is inside, by dotted name; "" for a block.
+
+    Several values of one name are joined by blanks, in the order of the text.
+    """
+    out: Dict[str, List[str]] = {}
+    for one in unknown:
+        for name, source in ((one.name, one.source), *one.inner):
+            out.setdefault(name, []).extend([source] if source else [])
+    return {name: " ".join(values) for name, values in out.items()}
 
 
 _INTEGERS: Dict[int, Tuple[int, int, str]] = {
@@ -159,9 +186,16 @@ class View:
             setattr(message, known.name, converted)
 
     def note(self, field: Field, path: str) -> None:
-        value = field.values[0] if field.values else None
-        source = self.document.source(value) if value and value.fields is None else ""
-        self.unknown.append(Unknown(path + field.name, field.start, source))
+        (name, source), *inner = self.inside(field, path)
+        self.unknown.append(Unknown(name, field.start, source, tuple(inner)))
+
+    def inside(self, field: Field, path: str) -> Iterator[Tuple[str, str]]:
+        """Dotted name and text of ``field``, then of every field in its blocks."""
+        scalars = [self.document.source(value) for value in field.values if value.fields is None]
+        yield path + field.name, " ".join(scalars)
+        for value in field.values:
+            for inner in value.fields or ():
+                yield from self.inside(inner, f"{path}{field.name}.")
 
     def fail(self, value: Value, message: str) -> NoReturn:
         self.document.fail(value.start, message[:300])

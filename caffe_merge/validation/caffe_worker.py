@@ -149,7 +149,8 @@ class CaffeNet:
 
     def do_resave(self, job):
         # type: (Dict[str, Any]) -> Answer
-        self.net.save(_native(job["path"]))
+        save = self.net.save_hdf5 if job["path"].endswith(".h5") else self.net.save
+        save(_native(job["path"]))
         yield {"done": True}, None
 
     def _names(self):

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.fields import described
 from caffe_merge.state import State
 from caffe_merge.validation import compare, inputs, sizes
 from caffe_merge.validation.workers import (
@@ -46,11 +47,13 @@ class Session:
         command: List[str],
         time_limit: Optional[float] = None,
         state: Optional[State] = None,
+        bn_style: Optional[str] = None,
     ) -> None:
         self._paths = os.fspath(pair[0]), os.fspath(pair[1])
         self._worker = Worker(command, time_limit)
         self.inputs: Dict[str, Tuple[int, ...]] = {}
         self.feedable: List[str] = []
+        self.told: Dict[str, Tuple[int, ...]] = {}
         self.outputs: List[str] = []
         self.blobs: List[str] = []
         self.seconds = 0.0
@@ -59,6 +62,7 @@ class Session:
             "prototxt": self._paths[0],
             "weights": self._paths[1],
             "state": (state or State()).to_json(),
+            "bn_style": bn_style,
         }
         self._opening = self._worker.ask(job)
 
@@ -71,12 +75,14 @@ class Session:
     def opened(self) -> None:
         """Wait until the pair is loaded: until then nothing is known of the net.
 
-        ``feedable`` are blobs of data layers, which take an input only where the user gives one.
+        ``feedable`` are blobs of data layers: they take an input where the user gives one or its
+        shape, or where text and weights tell the shape (``told``).
         """
         with self._named():
             (header, _), *_ = self._opening
         self.inputs = {name: tuple(shape) for name, shape in header["inputs"]}
         self.feedable = header.get("feedable", [])
+        self.told = {name: tuple(shape) for name, shape in header.get("told", [])}
         self.outputs = header["outputs"]
         self.blobs = [name for name, _ in header["blobs"]]
 
@@ -138,6 +144,7 @@ def validate(
     scale: Optional[float] = None,
     shapes: Optional[Mapping[str, Tuple[int, ...]]] = None,
     files: Optional[Mapping[str, np.ndarray]] = None,
+    bn_style: Optional[str] = None,
     caffe_python: Optional[str] = None,
     time_limit: Optional[float] = None,
     state: Optional[State] = None,
@@ -147,8 +154,9 @@ def validate(
 
     ``limit`` is the largest error that passes, relative to a blob's largest value (the engine's own
     when None); ``shapes`` and ``files`` replace declared input shapes and seeded noise of standard
-    deviation ``scale``; ``time_limit`` is in seconds for each net; ``state`` is the NetState that
-    both are built for (phase TEST); ``progress(done, total, name)`` is called after each blob.
+    deviation ``scale``; ``bn_style`` is that of caffe_merge.merge; ``time_limit`` is in seconds for
+    each net; ``state`` is the NetState that both are built for (phase TEST); ``progress(done,
+    total, name)`` is called after each blob.
 
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.
@@ -157,7 +165,7 @@ def validate(
     limit = ENGINES[engine].limit if limit is None else limit
     with contextlib.ExitStack() as stack:
         old, new = (
-            stack.enter_context(Session(pair, command, time_limit, state))
+            stack.enter_context(Session(pair, command, time_limit, state, bn_style))
             for pair in (before, after)
         )
         old.opened()
@@ -167,9 +175,9 @@ def validate(
                 f"the inputs differ: {_names(old.inputs)} before, {_names(new.inputs)} after"
             )
         extra = {n: () for n in old.feedable if n in (shapes or {}) or n in (files or {})}
-        cost = _cost(os.fspath(before[0]), old.inputs, state)
+        cost = _cost(os.fspath(before[0]), {**old.inputs, **old.told}, state)
         made = inputs.make(
-            {**old.inputs, **extra},
+            {**old.inputs, **extra, **_singly(old, cost)},
             seed=seed,
             scale=scale,
             shapes=shapes,
@@ -265,7 +273,14 @@ def _cost(
         layers = net.load(prototxt, None, state).layers
     except CaffeMergeError:
         return None
-    return sizes.Cost([layer.param for layer in layers], declared)
+    return sizes.Cost([described(layer) for layer in layers], declared)
+
+
+def _singly(session: Session, cost: Optional[inputs.Cost]) -> Dict[str, Tuple[int, ...]]:
+    """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
+    single = {name: (1, *shape[1:]) for name, shape in session.told.items()}
+    allowed = cost is not None and cost({**session.inputs, **single}) is not None
+    return single if allowed else session.told
 
 
 def _names(names: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 import numpy as np
 
-from caffe_merge import forks, reference
+from caffe_merge import forks, norms, reference
 from caffe_merge import net as net_module
 from caffe_merge.affine import Refusal
 from caffe_merge.errors import CaffeMergeError, ValidationError
@@ -36,7 +36,9 @@ class ReferenceNet:
 
     def _open(self, job: Dict[str, Any]) -> Answer:
         state = State(**job["state"]) if job.get("state") else None
-        self.layers = net_module.load(job["prototxt"], job["weights"], state).layers
+        net = net_module.load(job["prototxt"], job["weights"], state)
+        self.layers = net.layers
+        norms.choose(self.layers, job.get("bn_style"))
         params = [layer.param for layer in self.layers]
         names = dict.fromkeys(top for param in params for top in param.top)
         header = {
@@ -45,6 +47,7 @@ class ReferenceNet:
             "feedable": [
                 top for p in params if not p.bottom and p.type != "Input" for top in p.top
             ],
+            "told": [[name, list(shape)] for name, shape in net.input_shapes.items()],
             "outputs": outputs(params),
             "blobs": [[name, None] for name in names],
         }

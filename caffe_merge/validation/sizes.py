@@ -52,7 +52,8 @@ class Cost:
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
         for param in self._params:
-            if param.type == "Input":
+            fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
+            if param.type == "Input" or fed:
                 known.update({top: inputs.get(top) for top in param.top})
                 continue
             bottoms = [known.get(bottom) for bottom in param.bottom]

@@ -72,6 +72,8 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
+                # Weights in HDF5 that are not in place yet are locked by us, who wait for it.
+                env={**os.environ, "HDF5_USE_FILE_LOCKING": "FALSE"},
             )
         except OSError as error:
             self._stderr.close()

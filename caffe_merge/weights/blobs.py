@@ -5,6 +5,7 @@ to do with it, in float64, and is rounded once, row block by row block, while it
 memory stays near one block whatever the model's size.
 """
 
+from copy import copy
 from typing import Iterator, Tuple, Union
 
 import numpy as np
@@ -16,6 +17,7 @@ Rows = Union[slice, Indices]
 
 FLOAT = np.dtype("<f4")
 DOUBLE = np.dtype("<f8")
+HALF = np.dtype("<f2")
 BLOCK = 1 << 19  # values per block while writing: 2 MB of float32
 
 ALL = slice(None)
@@ -30,7 +32,7 @@ def count(shape: Shape) -> int:
 
 
 class Blob:
-    """Values of ``shape``, kept in a file as ``dtype`` (FLOAT or DOUBLE)."""
+    """Values of ``shape``, written to a file as ``dtype`` (FLOAT, DOUBLE, or HALF if asked for)."""
 
     def __init__(self, shape: Shape, dtype: np.dtype = FLOAT) -> None:
         self.shape = shape
@@ -71,25 +73,48 @@ class Stored(Blob):
     """A blob of the file: ``values`` is a flat view on the mapping.
 
     ``legacy``: the shape was stored as num/channels/height/width, so it has four axes and 1s in
-    front stand for axes that are not there.
+    front stand for axes that are not there. ``encoding`` names the fork's field that holds the
+    values ("" is BVLC's own), ``diff`` counts the bytes of gradients beside them. Half precision
+    is written as FLOAT unless ``keep_half``.
     """
 
-    def __init__(self, shape: Shape, values: Array, legacy: bool = False) -> None:
-        super().__init__(shape, DOUBLE if values.dtype.itemsize == 8 else FLOAT)
+    def __init__(
+        self,
+        shape: Shape,
+        values: Array,
+        legacy: bool = False,
+        *,
+        encoding: str = "",
+        diff: int = 0,
+        keep_half: bool = False,
+    ) -> None:
+        self.half = values.dtype.itemsize == 2
+        written = HALF if self.half and keep_half else FLOAT
+        super().__init__(shape, DOUBLE if values.dtype.itemsize == 8 else written)
         self.values = values
         self.legacy = legacy
+        self.encoding = encoding
+        self.diff = diff
+
+    @property
+    def as_is(self) -> bool:
+        """Whether its bytes in the file are what is written."""
+        return not self.diff and (not self.encoding or self.dtype == HALF)
 
     def rows(self, selection: Rows = ALL) -> Array:
         view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
         return view
 
     def blocks(self) -> Iterator[Array]:
-        for start in range(0, len(self.values), BLOCK):
-            yield np.ascontiguousarray(self.values[start : start + BLOCK])
+        values = self.values
+        for start in range(0, len(values), BLOCK):
+            yield np.ascontiguousarray(values[start : start + BLOCK], self.dtype)
 
     def reshaped(self, shape: Shape) -> "Stored":
         """The same values under another shape of the same count."""
-        return Stored(shape, self.values)
+        other = copy(self)
+        other.shape, other.legacy = shape, False
+        return other
 
 
 class Dense(Blob):

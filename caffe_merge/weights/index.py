@@ -1,75 +1,80 @@
 """The index of a caffemodel: each layer's name, type and blobs as ranges of the mapped file.
 
-Read as Caffe reads it (blob.cpp, FromProto and ShapeEquals): ``double_data`` before ``data``, the
-legacy num/channels/height/width before ``shape``, packed or not; the counts must agree exactly.
+weights/blobproto.py reads the blobs, weights/hdf5.py the same index from an HDF5 file.
 """
 
 import mmap
 import os
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-import numpy as np
-
-from caffe_merge.arrays import Array
 from caffe_merge.errors import FileError, WeightsError
-from caffe_merge.weights.blobs import DOUBLE, FLOAT, Stored, count
-from caffe_merge.weights.wire import (
-    BYTES,
-    FIXED32,
-    FIXED64,
-    VARINT,
-    Buffer,
-    Record,
-    integers,
-    read_int64,
-    records,
-)
+from caffe_merge.weights.blobproto import read_blob
+from caffe_merge.weights.blobs import Stored
+from caffe_merge.weights.wire import BYTES, Buffer, Record, records
 
 NET_LAYER, NET_V1_LAYER = 100, 2
 LAYER_NAME, LAYER_BLOBS = 1, 7
-_SHAPE, _SHAPE_DIM, _DATA, _DIFF, _DOUBLE_DATA, _DOUBLE_DIFF = 7, 1, 5, 6, 8, 9
-_LEGACY = (1, 2, 3, 4)  # num, channels, height, width
+_V1_V0, _V1_NAME, _V1_BLOBS = 1, 4, 6  # of V1LayerParameter, the first being its V0LayerParameter
+_V0_NAME, _V0_BLOBS = 1, 50
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 MAX_FIELDS = 500_000  # of the net and its layers; with MAX_PARTS a bound on time and memory
-MAX_AXES = 32
-MAX_COUNT = 2**31 - 1  # of values in a blob of Caffe's; larger ones are held where they have values
-MAX_PARTS = 64  # pieces that one blob's values may come in; writers use one
 
 
 class LayerRecord(NamedTuple):
-    """One layer of the file: its bytes (``at`` .. ``end`` with tag and length) and its blobs."""
+    """One layer of the file: its bytes (``at`` .. ``end`` with tag and length) and its blobs.
+
+    ``numbers`` says which of its layer's blobs they are where some may be left out (HDF5). ``old``
+    is a record of the V0 or V1 format: of its bytes only those of the blobs are of use.
+    """
 
     name: str
     at: int
     start: int
     end: int
     blobs: Tuple[Stored, ...]
+    numbers: Optional[Tuple[int, ...]] = None
+    old: bool = False
+
+    @property
+    def as_is(self) -> bool:
+        """Whether its bytes can be copied as they are."""
+        return all(blob.as_is for blob in self.blobs)
 
 
 class Index:
-    """A mapped caffemodel. ``layers`` in file order; ``others`` are the remaining net fields."""
+    """A mapped caffemodel. ``layers`` in file order; ``others`` are the remaining net fields.
 
-    def __init__(self, buffer: Buffer, path: str = "<weights>") -> None:
+    With ``keep_half`` blobs in half precision stay so, else they are written as float32.
+    """
+
+    is_hdf5 = False  # then the records have no bytes
+    format = ""  # "V0" or "V1" of an old file
+
+    def __init__(self, buffer: Buffer, path: str = "<weights>", *, keep_half: bool = False) -> None:
         self.path = path
+        self.keep_half = keep_half
         self.buffer = buffer
         self.layers: List[LayerRecord] = []
         self.others: List[Record] = []
         self._fields = 0
-        old = False
+        old: List[_Layer] = []
         try:
             for record in self._records(0, len(buffer)):
                 if record.number == NET_LAYER and record.wire_type == BYTES:
-                    self.layers.append(self._layer(record))
+                    layer = self._layer(record, LAYER_NAME, LAYER_BLOBS)
+                    self.layers.append(self._stored(layer))
                 elif record.number == NET_V1_LAYER and record.wire_type == BYTES:
-                    old = True
+                    old.append(self._layer(record, _V1_NAME, _V1_BLOBS, _V1_V0))
                 else:
                     self.others.append(record)
+            if old:
+                self._upgrade(old)
         except WeightsError as error:
             if error.path is not None:
                 raise
             raise WeightsError(f"not a whole caffemodel: {error}", path=path) from None
-        if old:
-            raise WeightsError("weights in the V1 format (`layers`) are not read yet", path=path)
         if not self.layers:
             raise WeightsError("no layers in it: not a caffemodel", path=path)
 
@@ -89,102 +94,58 @@ class Index:
                 raise WeightsError(f"expected at most {MAX_FIELDS} fields")
             yield record
 
-    def _layer(self, record: Record) -> LayerRecord:
-        name = ""
-        blobs: List[Record] = []
-        for inner in self._records(record.start, record.end):
-            if inner.wire_type != BYTES:
+    def _layer(self, record: Record, name: int, blobs: int, inner: int = 0) -> "_Layer":
+        """What ``record`` has in the fields of these numbers."""
+        layer = _Layer(record)
+        for field in self._records(record.start, record.end):
+            if field.wire_type != BYTES:
                 continue
-            if inner.number == LAYER_NAME:
-                raw = bytes(self.buffer[inner.start : inner.end])
-                name = raw.decode("utf-8", "surrogateescape")
-            elif inner.number == LAYER_BLOBS:
-                blobs.append(inner)
+            if field.number == name:
+                raw = bytes(self.buffer[field.start : field.end])
+                layer.name = raw.decode("utf-8", "surrogateescape")
+            elif field.number == blobs:
+                layer.blobs.append(field)
+            elif field.number == inner:
+                layer.inner.append(field)
+        return layer
+
+    def _upgrade(self, old: List["_Layer"]) -> None:
+        """Take in the layers of an old file; if one is of the V0 format all are, as for Caffe."""
+        if self.layers:
+            both = "expected `layer` or `layers`, found both in one file; Caffe refuses it too"
+            raise WeightsError(both, path=self.path)
+        self.format = "V0" if any(layer.inner for layer in old) else "V1"
+        for layer in old:
+            if self.format == "V0":
+                parts = [self._layer(inner, _V0_NAME, _V0_BLOBS) for inner in layer.inner]
+                layer.name = next((part.name for part in reversed(parts) if part.name), "")
+                layer.blobs = [blob for part in parts for blob in part.blobs]
+            self.layers.append(self._stored(layer)._replace(old=True))
+
+    def _stored(self, layer: "_Layer") -> LayerRecord:
         stored = []
-        for number, blob in enumerate(blobs):
+        for number, blob in enumerate(layer.blobs):
             try:
-                stored.append(_blob(self.buffer, blob))
+                stored.append(read_blob(self.buffer, blob, self.keep_half))
             except WeightsError as error:
-                message = str(error)
-                raise WeightsError(message, path=self.path, layer=name, blob=number) from None
-        return LayerRecord(name, record.at, record.start, record.end, tuple(stored))
+                path, name = self.path, layer.name
+                raise WeightsError(str(error), path=path, layer=name, blob=number) from None
+        record = layer.record
+        return LayerRecord(layer.name, record.at, record.start, record.end, tuple(stored))
 
 
-def _blob(buffer: Buffer, record: Record) -> Stored:
-    shape: Optional[List[int]] = None
-    legacy = [0, 0, 0, 0]
-    has_legacy = False
-    parts: Dict[int, List[Array]] = {_DATA: [], _DOUBLE_DATA: []}
-    at = record.start
-    fields = 0
-    while at < record.end:
-        fields += 1
-        if fields > MAX_PARTS:
-            raise WeightsError(f"expected a blob of at most {MAX_PARTS} fields")
-        run = _unpacked_run(buffer, at, record.end)
-        if run is not None:
-            number, values, at = run
-            if number in parts:
-                parts[number].append(values)
-            continue
-        inner = next(records(buffer, at, record.end))
-        at = inner.end
-        if inner.number in parts and inner.wire_type == BYTES:
-            parts[inner.number].append(_packed(buffer, inner))
-        elif inner.number == _SHAPE and inner.wire_type == BYTES:
-            shape = [] if shape is None else shape
-            for dim in records(buffer, inner.start, inner.end):
-                if dim.number == _SHAPE_DIM:
-                    shape += integers(buffer, dim)
-                if len(shape) > MAX_AXES:
-                    raise WeightsError(f"expected at most {MAX_AXES} axes, found more")
-        elif inner.number in _LEGACY and inner.wire_type == VARINT:
-            legacy[inner.number - 1] = read_int64(buffer, inner.start, inner.end)[0]
-            has_legacy = True
-    chosen = [part for part in parts[_DOUBLE_DATA] if len(part)] or parts[_DATA]
-    values = chosen[0] if len(chosen) == 1 else _joined(chosen)
-    dims = legacy if has_legacy else shape or []
-    if any(dim < 0 for dim in dims):
-        raise WeightsError(f"expected dimensions of at least 0, found {tuple(dims)}")
-    wanted = count(tuple(dims))
-    if wanted != len(values):
-        raise WeightsError(f"shape {tuple(dims)} wants {wanted} values, found {len(values)}")
-    if not wanted and count(tuple(filter(None, dims))) > MAX_COUNT:
-        raise WeightsError(f"expected a shape that Caffe can hold, found {tuple(dims)}")
-    return Stored(tuple(dims), values, legacy=has_legacy)
+class _Layer:
+    """One layer on the wire: its name, its blobs, and the records of another format in it."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.name = ""
+        self.blobs: List[Record] = []
+        self.inner: List[Record] = []
 
 
-def _packed(buffer: Buffer, record: Record) -> Array:
-    dtype = FLOAT if record.number == _DATA else DOUBLE
-    length = record.end - record.start
-    if length % dtype.itemsize:
-        raise WeightsError(f"expected whole {dtype.itemsize}-byte values, found {length} bytes")
-    return np.frombuffer(buffer, dtype, length // dtype.itemsize, record.start)
-
-
-def _unpacked_run(buffer: Buffer, at: int, end: int) -> Optional[Tuple[int, Array, int]]:
-    """A run of unpacked values from ``at``: field number, values (a strided view), and its end."""
-    for number in (_DATA, _DIFF, _DOUBLE_DATA, _DOUBLE_DIFF):
-        wire_type, dtype = (FIXED32, FLOAT) if number in (_DATA, _DIFF) else (FIXED64, DOUBLE)
-        tag = number << 3 | wire_type
-        if buffer[at] != tag:
-            continue
-        item = np.dtype([("tag", "u1"), ("value", dtype)])
-        items = np.frombuffer(buffer, item, (end - at) // item.itemsize, at)
-        other = np.flatnonzero(items["tag"] != tag)
-        length = int(other[0]) if len(other) else len(items)
-        if length == 0:
-            return None
-        return number, items["value"][:length], at + length * item.itemsize
-    return None
-
-
-def _joined(parts: List[Array]) -> Array:
-    return np.concatenate(parts) if parts else np.empty(0, FLOAT)
-
-
-def open_index(path: str) -> Index:
-    """Map the caffemodel at ``path`` and index it.
+def open_index(path: str, *, keep_half: bool = False) -> Index:
+    """Map the weights at ``path``, a caffemodel or HDF5 by its content, and index them.
 
     Raises FileError where it cannot be opened, WeightsError where it is something else.
     """
@@ -198,4 +159,18 @@ def open_index(path: str) -> Index:
         if isinstance(error, WeightsError):
             raise
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    return Index(memoryview(mapped), path)
+    if _is_hdf5(mapped):
+        from caffe_merge.weights.hdf5 import Hdf5Index  # needs h5py
+
+        return Hdf5Index(memoryview(mapped), path, keep_half=keep_half)
+    return Index(memoryview(mapped), path, keep_half=keep_half)
+
+
+def _is_hdf5(mapped: mmap.mmap) -> bool:
+    """Whether HDF5's signature stands where H5Fis_hdf5 looks for it: at 0, 512, 1024, 2048 ..."""
+    at = 0
+    while at < len(mapped):
+        if mapped[at : at + len(HDF5_SIGNATURE)] == HDF5_SIGNATURE:
+            return True
+        at = 2 * at or 512
+    return False

@@ -5,7 +5,7 @@ two typed views is replayed on the wire, field number by field number, so what a
 numbers of its own is carried through unread.
 """
 
-from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import BinaryIO, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
@@ -13,20 +13,26 @@ from google.protobuf.message import Message
 
 from caffe_merge.arrays import Array
 from caffe_merge.errors import WeightsError
-from caffe_merge.schema import changed_fields, is_repeated
-from caffe_merge.weights.blobs import DOUBLE, Blob, count
+from caffe_merge.schema import LayerParameter, changed_fields, is_repeated
+from caffe_merge.weights.blobproto import ENCODINGS, Encoding
+from caffe_merge.weights.blobs import DOUBLE, HALF, Blob, Stored, count
 from caffe_merge.weights.index import LAYER_BLOBS, NET_LAYER, Index, LayerRecord
 from caffe_merge.weights.wire import BYTES, Buffer, field, header, records, varint
 
 
 class Entry(NamedTuple):
-    """One layer to write. Without ``new`` the record is copied as it is."""
+    """One layer to write. Without ``new`` nothing of it changed: its record is copied.
+
+    What BVLC's writer would not write (gradients, a fork's encoding) is not copied: such a record
+    is encoded anew. ``shared`` are the blobs of another layer, which HDF5 leaves out.
+    """
 
     name: str
     record: Optional[LayerRecord]
     blobs: Sequence[Blob]
     old: Optional[Message] = None
     new: Optional[Message] = None
+    shared: FrozenSet[int] = frozenset()
 
 
 def write(handle: BinaryIO, index: Optional[Index], entries: Iterable[Entry]) -> None:
@@ -35,57 +41,80 @@ def write(handle: BinaryIO, index: Optional[Index], entries: Iterable[Entry]) ->
     Raises WeightsError where a value is not finite, OSError as ``handle`` does.
     """
     if index is not None:
-        for record in index.others:
-            handle.write(index.buffer[record.at : record.end])
+        for other in index.others:
+            handle.write(index.buffer[other.at : other.end])
+    half = _half(index) if index is not None else ENCODINGS["raw_data"]
     for entry in entries:
-        _check_finite(entry)
+        record = entry.record
         if entry.new is None:
-            if index is None or entry.record is None:
+            if index is None or record is None:
                 raise AssertionError(f"nothing to copy for {entry.name!r}")
-            handle.write(index.buffer[entry.record.at : entry.record.end])
-            continue
-        for piece in _encode(entry, index.buffer if index else b""):
+            if record.as_is:
+                _check_finite(entry)
+                handle.write(index.buffer[record.at : record.end])
+                continue
+        for piece in _encode(entry, index.buffer if index else b"", half):
             handle.write(piece)
 
 
 def _check_finite(entry: Entry) -> None:
-    """Stored values are checked here, computed ones as they are made."""
+    """Values that are copied are checked here, all others as they are made."""
     for number, blob in enumerate(entry.blobs):
-        if entry.new is None:
-            for block in blob.blocks():
-                _finite(block, entry.name, number)
+        for block in blob.blocks():
+            check_finite(block, entry.name, number)
 
 
-def _finite(block: Array, layer: str, blob: int) -> None:
+def check_finite(block: Array, layer: str, blob: int) -> None:
+    """Raise WeightsError where a value of ``block`` is not finite."""
     if not np.isfinite(block).all():
         bad = block[~np.isfinite(block)].flat[0]
-        raise WeightsError(f"expected finite values, found {bad}", layer=layer, blob=blob)
+        message = f"expected finite values, found {bad}"
+        if block.dtype == HALF:
+            message += " once rounded to half precision; it fits without --keep-dtype"
+        raise WeightsError(message, layer=layer, blob=blob)
 
 
-def _encode(entry: Entry, buffer: Buffer) -> Iterator[Buffer]:
+def _half(index: Index) -> Encoding:
+    """How the fork that wrote the file keeps half precision."""
+    blobs = (blob for layer in index.layers for blob in layer.blobs if blob.half)
+    return ENCODINGS[next((blob.encoding for blob in blobs), "") or "raw_data"]
+
+
+def _encode(entry: Entry, buffer: Buffer, half: Encoding) -> Iterator[Buffer]:
     record = entry.record
-    assert entry.new is not None
-    if record is not None and entry.old is not None:
+    blobs = entry.blobs
+    if record is not None and entry.new is None:
+        fields = patched(buffer, record.start, record.end, LayerParameter(), LayerParameter())
+        blobs = blobs or record.blobs
+    elif record is not None and entry.old is not None:
+        assert entry.new is not None
         fields = patched(buffer, record.start, record.end, entry.old, entry.new)
     else:
-        fields = entry.new.SerializePartialToString()
-    heads = [_blob_head(blob) for blob in entry.blobs]
-    lengths = [len(head) + count(b.shape) * b.dtype.itemsize for head, b in zip(heads, entry.blobs)]
+        assert entry.new is not None
+        fields = patched(b"", 0, 0, type(entry.new)(), entry.new)
+    heads = [_blob_head(blob, half) for blob in blobs]
+    lengths = [len(head) + count(b.shape) * b.dtype.itemsize for head, b in zip(heads, blobs)]
     total = len(fields) + sum(len(header(LAYER_BLOBS, length)) + length for length in lengths)
     yield header(NET_LAYER, total) + fields
-    for number, (blob, head, length) in enumerate(zip(entry.blobs, heads, lengths)):
+    for number, (blob, head, length) in enumerate(zip(blobs, heads, lengths)):
         yield header(LAYER_BLOBS, length) + head
         for block in blob.blocks():
-            _finite(block, entry.name, number)
+            check_finite(block, entry.name, number)
             yield block.data.cast("B")
 
 
-def _blob_head(blob: Blob) -> bytes:
+def _blob_head(blob: Blob, half: Encoding) -> bytes:
     """All of a BlobProto but its values: ``shape``, and the tag and length of the data."""
-    dims = b"".join(varint(dim) for dim in blob.shape)
-    shape = field(7, field(1, dims) if dims else b"")
+    if isinstance(blob, Stored) and blob.legacy:  # nobody knows which of its 1s are axes
+        head = b"".join(varint(n << 3) + varint(dim) for n, dim in enumerate(blob.shape, 1))
+    else:
+        dims = b"".join(varint(dim) for dim in blob.shape)
+        head = field(7, field(1, dims) if dims else b"")
     number = 8 if blob.dtype == DOUBLE else 5
-    return shape + header(number, count(blob.shape) * blob.dtype.itemsize)
+    if blob.dtype == HALF:
+        number = half.values
+        head += varint(half.kind << 3) + varint(half.half)
+    return head + header(number, count(blob.shape) * blob.dtype.itemsize)
 
 
 def patched(buffer: Buffer, start: int, end: int, old: Message, new: Message) -> bytes:
@@ -99,7 +128,7 @@ def patched(buffer: Buffer, start: int, end: int, old: Message, new: Message) ->
 def _patched(
     buffer: Buffer, start: int, end: int, old: Message, new: Message, skip: int
 ) -> List[Buffer]:
-    changed = {descriptor.number: descriptor for descriptor in changed_fields(old, new)}
+    changed = {one.number: one for one in changed_fields(old, new) if one.number != skip}
     merged = set()
     out: List[Buffer] = []
     for record in records(buffer, start, end):

@@ -25,8 +25,8 @@ VALUES = {
     [
         (CONV.replace("num_output", "relu: true num_output"), "convolution_param.relu", "conv"),
         (CONV.replace("num_output", "odd { a: 1 } num_output"), "convolution_param.odd", "conv"),
-        ("bn: BatchNorm conv -> bn { batch_norm_param { disable_mean: true } }",
-         "batch_norm_param.disable_mean", "bn"),
+        ("bn: BatchNorm conv -> bn { batch_norm_param { fixed_mean: true } }",
+         "batch_norm_param.fixed_mean", "bn"),
         ("scale: Scale bn -> scale { scale_param { bias_term: true min_value: 0.1 } }",
          "scale_param.min_value", "scale"),
     ],
@@ -61,7 +61,7 @@ def test_a_field_beside_the_parameters(merged: Merger) -> None:
 @pytest.mark.parametrize(
     ("name", "blobs", "reason"),
     [
-        ("bn", [np.ones(4)] * 5, "it has 5 blobs, not 3"),
+        ("bn", [np.ones(4)] * 5, "no BatchNorm that is known has blobs of shapes"),
         ("scale", [np.ones(4)], "it has 1 blobs, not 2"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from caffe_merge.errors import TextError
 from caffe_merge.schema import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, encode
-from caffe_merge.text.view import View
+from caffe_merge.text.view import View, sources
 from tests.text.strategies import REPEATABLE, messages, styled
 
 Read = Tuple[NetParameter, List[str]]
@@ -170,3 +170,26 @@ def test_many_unknown_fields_take_linear_time() -> None:
     places = [document.place(unknown.at) for unknown in reader.unknown]
     assert places == [(line, 3) for line in range(2, 200_002)]
     assert time.process_time() - start < 8
+
+
+def test_what_is_inside_an_unknown_block() -> None:
+    """One note for the block; its scalars by dotted name, all values of a repeated one."""
+    document = Document(
+        b'a_param { mode: LEARN inner { x: 1.5 } order: 0 order: [2, 3] } b: "s t" b: "u" '
+        b"convolution_param { engine: MKL odd < y: 1 > }"
+    )
+    view = View(document)
+    view.read(document.fields, LayerParameter())
+    names = ["a_param", "b", "b", "convolution_param.engine", "convolution_param.odd"]
+    assert [unknown.name for unknown in view.unknown] == names
+    assert sources(view.unknown) == {
+        "a_param": "",
+        "a_param.mode": "LEARN",
+        "a_param.inner": "",
+        "a_param.inner.x": "1.5",
+        "a_param.order": "0 2 3",
+        "b": '"s t" "u"',
+        "convolution_param.engine": "MKL",
+        "convolution_param.odd": "",
+        "convolution_param.odd.y": "1",
+    }

@@ -155,8 +155,8 @@ def test_a_blob_that_is_wrong_names_layer_and_blob(case: str) -> None:
 def test_files_that_are_no_caffemodel() -> None:
     assert error_of(b"\x0a\x04name") == "w: no layers in it: not a caffemodel"
     assert error_of(b"\xa2\x06\x7fshort").startswith("w: not a whole caffemodel: byte 0: field 100")
-    assert "V1 format" in error_of(field(2, field(4, b"conv")))
-    assert "V1 format" in error_of(layer() + field(2, field(4, b"conv")))  # Caffe refuses a mix
+    mixed = error_of(layer() + field(2, field(4, b"conv")))
+    assert mixed == "w: expected `layer` or `layers`, found both in one file; Caffe refuses it too"
 
 
 def test_layers_in_file_order_and_the_rest_of_the_net() -> None:

@@ -1,0 +1,81 @@
+"""Layers that only forks of Caffe have; see caffe_merge.shapes.forks for their fields."""
+
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from caffe_merge.reference.layer import Arrays, Function, TopShapes
+from caffe_merge.shapes.forks import NORMALISED, crop, order, values
+
+
+def _normalised(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Compute y = scale (x - mean) / sqrt(variance + eps) + bias per channel, axis 1.
+
+    The blobs are mean, variance, scale, bias: what every BatchNorm-like layer can be put as.
+    """
+    x = bottoms[0]
+    shape = (-1, *[1] * (x.ndim - 2))
+    mean, variance, scale, bias = (blob.reshape(shape) for blob in blobs)
+    y = x - mean
+    y /= np.sqrt(variance + layer.batch_norm_param.eps)
+    y *= scale
+    y += bias
+    return [y]
+
+
+def _axpy(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Compute factor x + y, a factor per image and channel (axpy_layer.cpp)."""
+    factor, x, y = bottoms
+    return [factor.reshape(*x.shape[:2], *[1] * (x.ndim - 2)) * x + y]
+
+
+def _permute(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    return [bottoms[0].transpose(order(layer, bottoms[0].ndim))]
+
+
+def _shuffle(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Channel i C/g + j comes to j g + i (shuffle_channel_layer.cpp)."""
+    x = bottoms[0]
+    group = values(layer).integer("shuffle_channel_param.group", 1)
+    parts = x.reshape(x.shape[0], group, x.shape[1] // group, *x.shape[2:])
+    return [parts.swapaxes(1, 2).reshape(x.shape)]
+
+
+def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """X / sqrt(sum of x^2 + eps) times a scale, by place or by image (normalize_layer.cpp)."""
+    x = bottoms[0]
+    own = values(layer)
+    over = tuple(range(1, x.ndim)) if own.flag("norm_param.across_spatial", True) else (1,)
+    eps = float(np.float32(own.number("norm_param.eps", 1e-10)))
+    y = x / np.sqrt((x * x).sum(axis=over, keepdims=True) + eps)
+    y *= blobs[0].reshape(-1, *[1] * (x.ndim - 2))
+    return [y]
+
+
+def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Bilinear, the corners kept: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
+    begin = -values(layer).integer("interp_param.pad_beg", 0)
+    height, width = crop(layer, bottoms[0].shape)
+    x = bottoms[0][:, :, begin : begin + height, begin : begin + width]
+    for axis, size in ((2, tops[0][2]), (3, tops[0][3])):
+        low, high, share = _between(x.shape[axis], size)
+        share = share.reshape(-1, 1) if axis == 2 else share
+        x = np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
+    return [x]
+
+
+def _between(length: int, size: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of ``size`` places: the places below and above it, and the share of the latter."""
+    at = np.arange(size) * ((length - 1) / (size - 1) if size > 1 else 0.0)
+    low = np.minimum(at.astype(np.intp), length - 1)
+    return low, np.minimum(low + 1, length - 1), at - low
+
+
+FUNCTIONS: Dict[str, Function] = {
+    "Axpy": _axpy,
+    NORMALISED: _normalised,
+    "Interp": _interp,
+    "Normalize": _normalize,
+    "Permute": _permute,
+    "ShuffleChannel": _shuffle,
+}

@@ -1,0 +1,294 @@
+"""Weights in HDF5: what Caffe writes and reads, in every number type, and what is none of it."""
+
+import builtins
+import sys
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import h5py
+import numpy as np
+import pytest
+
+import caffe_merge
+from caffe_merge.cli import merge_bn
+from caffe_merge.errors import CaffeMergeError, UsageError, WeightsError
+from caffe_merge.weights.index import open_index
+from tests.builders import write_pair
+from tests.weights.test_blobproto import half_pair
+
+TEXT = """
+layer { name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" param { name: "w" }
+  convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" param { name: "w" }
+  convolution_param { num_output: 2 kernel_size: 1 weight_filler { type: "xavier" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "b" top: "bn" }
+layer { name: "relu" type: "ReLU" bottom: "bn" top: "bn" }
+layer { name: "fc" type: "InnerProduct" bottom: "bn" top: "fc"
+  inner_product_param { num_output: 3 } }
+layer { name: "bn2" type: "BatchNorm" bottom: "fc" top: "out" }
+"""
+W = np.float32([[1, 2], [3, -4]]).reshape(2, 2, 1, 1)
+FC = np.arange(-48, 48, dtype="f4").reshape(3, 32) / 64
+
+
+def blobs() -> Dict[str, Any]:
+    """Weights for TEXT."""
+    return {
+        "a": [W, np.float32([5, 6])],
+        "b": [W, np.float32([7, 8])],
+        "bn": [np.float32([0.5, 1]), np.float32([2, 3]), np.float32([2])],
+        "fc": [FC, np.float32([1, 0, 2])],
+        "bn2": [np.float32([1, 1, 0]), np.float32([4, 9, 1]), np.float32([1])],
+    }
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Tuple[Path, Path]:
+    return write_pair(tmp_path, TEXT, blobs())
+
+
+def h5(path: Path, values: Dict[str, Any], shared: bool = True, **how: Any) -> Path:
+    """``values`` in HDF5 as Caffe lays them out: shared blobs only where they are owned."""
+    with h5py.File(path, "w") as file:
+        for name, arrays in values.items():
+            group = file.require_group(f"data/{name}")
+            for number, array in enumerate(arrays):
+                if not (shared and name == "b" and number == 0):
+                    group.create_dataset(str(number), data=array, **how)
+    return path
+
+
+def merged(prototxt: Path, weights: Path, out: str, *more: str) -> Path:
+    """The merged weights, called ``out``."""
+    target = weights.parent / out
+    arguments = ["--model", prototxt, "--weights", weights, "--output-weights", target, "--force"]
+    arguments += ["--output-model", weights.parent / "m.prototxt", "-q", *more]
+    assert merge_bn(list(map(str, arguments))) == 0
+    return target
+
+
+def values(prototxt: Path, weights: Path) -> Dict[str, Any]:
+    """The blobs that every layer runs on."""
+    net = caffe_merge.load(str(prototxt), str(weights))
+    return {
+        layer.name: [(blob.shape, blob.array().tobytes()) for blob in layer.blobs]
+        for layer in net.layers
+    }
+
+
+def test_every_way_through_gives_the_same_weights(pair: Tuple[Path, Path], tmp_path: Path) -> None:
+    source = h5(tmp_path / "net.caffemodel.h5", blobs())
+    assert values(pair[0], source) == values(*pair)
+    plain = merged(*pair, "plain.caffemodel")
+    there = merged(*pair, "there.caffemodel.h5")
+    kept = merged(pair[0], source, "kept")  # the input's kind
+    back = merged(pair[0], source, "back.caffemodel")
+    assert kept.read_bytes() == there.read_bytes()
+    assert kept.read_bytes()[:4] == b"\x89HDF"
+    text = tmp_path / "m.prototxt"
+    expected = values(text, plain)
+    assert len(expected["fc"]) == 2
+    assert values(text, there) == values(text, back) == expected
+    with h5py.File(kept, "r") as file:
+        assert list(file["data/b"]) == ["1"]  # its weights are those of a
+        assert file["data/fc/0"].dtype == "<f4"
+
+
+def test_default_output_and_detection_by_content(pair: Tuple[Path, Path], tmp_path: Path) -> None:
+    odd = h5(tmp_path / "weights.bin", blobs())
+    assert merge_bn(["--model", str(pair[0]), "--weights", str(odd), "-q"]) == 0
+    assert open_index(str(tmp_path / "weights_merged.bin")).is_hdf5
+    behind = tmp_path / "userblock.h5"
+    with h5py.File(behind, "w", userblock_size=1024) as file:
+        for name, arrays in blobs().items():
+            for number, array in enumerate(arrays):
+                file[f"data/{name}/{number}"] = array
+    behind.write_bytes(b"x" * 1024 + behind.read_bytes()[1024:])
+    assert values(pair[0], behind) == values(*pair)
+
+
+def test_the_same_bytes_on_every_run(pair: Tuple[Path, Path], monkeypatch: Any) -> None:
+    once = merged(*pair, "one.h5").read_bytes()
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    assert merged(*pair, "two.h5", "--validate", "none").read_bytes() == once
+
+
+def test_caffe_and_we_read_what_the_other_writes(
+    pair: Tuple[Path, Path], tmp_path: Path, real_caffe: Any
+) -> None:
+    image = np.random.default_rng(1).standard_normal((1, 2, 4, 4)).astype("f4")
+    theirs = tmp_path / "theirs.caffemodel.h5"
+    real_caffe.resave(*pair, theirs)
+    with h5py.File(theirs, "r") as file:
+        assert list(file["data/b"]) == ["1"]
+    assert values(pair[0], theirs) == values(*pair)
+    ours = merged(pair[0], theirs, "ours.h5", "--validate", "pycaffe")
+    old = real_caffe.forward_pair(*pair, {"data": image})
+    new = real_caffe.forward_pair(tmp_path / "m.prototxt", ours, {"data": image})
+    np.testing.assert_allclose(new["out"], old["out"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype"),
+    [
+        ({"chunks": True}, "<f4"),
+        ({"compression": "gzip", "shuffle": True}, "<f4"),
+        ({"dtype": ">f4"}, "<f4"),
+        ({"dtype": "<f8"}, "<f8"),
+        ({"dtype": ">f8"}, "<f8"),
+        ({"dtype": "<f2"}, "<f4"),
+        ({"dtype": "<i8"}, "<f4"),
+        ({"dtype": "u1"}, "<f4"),
+    ],
+)
+def test_every_way_to_store_numbers(tmp_path: Path, how: Dict[str, Any], dtype: str) -> None:
+    array = np.arange(24, dtype="f4").reshape(2, 3, 4)
+    (record,) = open_index(str(h5(tmp_path / "x.h5", {"l": [array]}, **how))).layers
+    (blob,) = record.blobs
+    assert blob.dtype == dtype
+    np.testing.assert_array_equal(blob.array(), array)
+    assert blob.array().dtype == dtype
+    np.testing.assert_array_equal(blob.rows(slice(1, 2)), array[1:])
+    np.testing.assert_array_equal(np.concatenate(list(blob.blocks())), array.ravel())
+    assert blob.reshaped((24,)).array().shape == (24,)
+
+
+def test_scalars_and_empty_blobs_and_empty_groups(tmp_path: Path) -> None:
+    path = h5(tmp_path / "x.h5", {"l": [np.float32(3), np.empty((0, 2), "f4")], "relu": []})
+    found = open_index(str(path)).layers
+    assert [(one.name, [blob.shape for blob in one.blobs]) for one in found] == [
+        ("l", [(), (0, 2)]),
+        ("relu", []),
+    ]
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    prototxt, weights, _ = half_pair(tmp_path)
+    for more, kind in (((), "<f4"), (("--keep-dtype",), "<f2")):
+        with h5py.File(merged(prototxt, weights, "half.h5", *more), "r") as file:
+            assert file["data/conv/0"].dtype == kind
+            assert file["data/fc/0"].dtype == "<f4"
+
+
+def test_shapes_must_be_exact(pair: Tuple[Path, Path], tmp_path: Path) -> None:
+    """A caffemodel's legacy (1, 1, 3, 32) is as good as (3, 32), here it is not."""
+    wrong = {**blobs(), "fc": [FC.reshape(1, 1, 3, 32), np.float32([1, 0, 2])]}
+    with pytest.raises(WeightsError, match=r"'fc', blob 0: expected shape \(3, 32\), found"):
+        values(pair[0], h5(tmp_path / "x.h5", wrong))
+
+
+def test_a_blob_that_is_missing_must_be_shared(pair: Tuple[Path, Path], tmp_path: Path) -> None:
+    path = h5(tmp_path / "x.h5", blobs())
+    pair[0].write_text(TEXT.replace('param { name: "w" }', "", 1))
+    with pytest.raises(WeightsError, match="'b', blob 0: it is not in the file, and no layer"):
+        values(pair[0], path)
+
+
+@pytest.mark.parametrize("name", ["x/fc", "a/fc"])
+def test_names_with_a_slash(tmp_path: Path, real_caffe: Any, name: str) -> None:
+    """Groups in groups are read, and not written: Caffe cannot write them, or read its own.
+
+    It makes no group in one that is not there; where it is, it takes it for a blob of that layer.
+    """
+    text = TEXT.replace('name: "fc"', f'name: "{name}"')
+    held = {(name if layer == "fc" else layer): arrays for layer, arrays in blobs().items()}
+    prototxt, weights = write_pair(tmp_path, text, held, "slash")
+    assert values(prototxt, h5(tmp_path / "x.h5", held)) == values(prototxt, weights)
+    net = caffe_merge.load(str(prototxt), str(weights))
+    with pytest.raises(WeightsError, match=f"'{name}': weights in HDF5 cannot have"):
+        caffe_merge.save(net, str(tmp_path / "o.prototxt"), str(tmp_path / "o.h5"))
+    assert not (tmp_path / "o.prototxt").exists()
+    theirs = tmp_path / "theirs.caffemodel.h5"
+    if name == "x/fc":
+        with pytest.raises(CaffeMergeError, match="Error saving weights to"):
+            real_caffe.resave(prototxt, weights, theirs)
+        return
+    real_caffe.resave(prototxt, weights, theirs)
+    assert values(prototxt, theirs) == values(prototxt, weights)
+    with pytest.raises(CaffeMergeError, match="Incompatible number of blobs for layer a"):
+        real_caffe.forward_pair(prototxt, theirs, {})
+
+
+def external(path: Path) -> None:
+    (path.parent / "raw").write_bytes(b"1234" * 6)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("data/l/0", (6,), "f4", external=[("raw", 0, 24)])
+
+
+def linked(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_group("data")["l"] = h5py.ExternalLink("other.h5", "/data/l")
+
+
+def text_values(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["data/l/0"] = "words"
+
+
+def no_values(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["data/l/0"] = h5py.Empty("f4")
+
+
+def cut(path: Path) -> None:
+    h5(path, {"l": [FC]})
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def cycle(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["data/l/0"] = FC
+        file["data/l/more"] = file["data"]
+
+
+BAD = {
+    "no data": (lambda path: h5py.File(path, "w").close(), "no group /data in it"),
+    "keras": (lambda path: h5py.File(path, "w").__setitem__("data", FC), "no group /data in it"),
+    "empty": (lambda path: h5(path, {}), "no group /data in it"),
+    "cut": (cut, "not a whole HDF5 file: "),
+    "garbage": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\xff" * 500), "not a whole"),
+    "in another file": (external, "layer 'l', blob 0: expected values in this file"),
+    "a link": (linked, "no layers in it"),
+    "text": (text_values, "layer 'l', blob 0: expected numbers, found object"),
+    "no values": (no_values, "layer 'l', blob 0: expected numbers, found float32"),
+    "a cycle": (cycle, "expected fewer groups"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_one_line(tmp_path: Path, case: str, capsys: Any) -> None:
+    make, message = BAD[case]
+    path = tmp_path / "bad.h5"
+    make(path)
+    with pytest.raises(WeightsError) as caught:
+        open_index(str(path))
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_values_that_are_not_finite(pair: Tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
+    bad = {**blobs(), "a": [W * np.float32(np.inf), np.float32([5, 6])]}
+    path = h5(tmp_path / "x.h5", bad)
+    assert merge_bn(["--model", str(pair[0]), "--weights", str(path), "-q"]) == 2
+    assert "layer 'a', blob 0: expected finite values, found" in capsys.readouterr().err
+
+
+def test_without_h5py(pair: Tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    path = h5(tmp_path / "x.h5", blobs())
+    net = caffe_merge.load(*map(str, pair))
+    real = builtins.__import__
+
+    def none(name: str, *more: Any) -> Any:
+        if name == "h5py":
+            raise ImportError(name)
+        return real(name, *more)
+
+    monkeypatch.delitem(sys.modules, "h5py")
+    monkeypatch.setattr(builtins, "__import__", none)
+    with pytest.raises(UsageError, match=r"need h5py: pip install caffe_merge\[hdf5\]$"):
+        open_index(str(path))
+    with pytest.raises(UsageError, match="need h5py"):
+        caffe_merge.save(net, str(tmp_path / "o.prototxt"), str(tmp_path / "o.h5"))
+    caffe_merge.save(net, str(tmp_path / "o.prototxt"), str(tmp_path / "o.caffemodel"))
