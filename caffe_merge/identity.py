@@ -51,6 +51,11 @@ def _unit(graph: Graph, layer: Layer) -> Answer:
     )
 
 
+def _eltwise(graph: Graph, layer: Layer) -> Answer:
+    """Of one bottom: BVLC's Caffe wants two, hand-cut nets have one."""
+    return all(factor == 1 for factor in layer.param.eltwise_param.coeff)
+
+
 def _pooling(graph: Graph, layer: Layer) -> Answer:
     """Windows of one value, one for each; Caffe lets such a window have no padding."""
     param = layer.param.pooling_param
@@ -84,6 +89,7 @@ _RULES: Dict[str, Callable[[Graph, Layer], Answer]] = {
     "Bias": _unit,
     "Concat": _always,
     "Dropout": _dropout,
+    "Eltwise": _eltwise,
     "Flatten": _flatten,
     "PReLU": _prelu,
     "Pooling": _pooling,

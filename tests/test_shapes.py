@@ -143,7 +143,6 @@ REFUSED_ONCE = [
     (layer("Scale", "scale", "axis: 3 num_axes: 2"), "at most 4, found 5"),
     (layer("Scale", "scale", "num_axes: -2"), "-1 or more"),
     (layer("Softmax", "softmax", "axis: 4"), "axis 4"),
-    (layer("Eltwise", "eltwise", ""), "at least 2 bottoms, found 1"),
     (layer("Eltwise", "eltwise", "coeff: 2", X, X), "no coeff or 2"),
     (layer("Eltwise", "eltwise", "coeff: 2 coeff: 1 operation: PROD", X, X), "no coeff with PROD"),
     (layer("Concat", "concat", "axis: 2", X, (2, 1, 7, 5)), "but for axis 2"),

@@ -81,7 +81,8 @@ def _why_not(run: Run, sharers: Sharers, keep: FrozenSet[str]) -> Optional[Refus
     if run.source.is_input:
         return Refusal(f"its bottom {run.source.name!r} is a net input")
     if producer.type not in LINEAR_TYPES:
-        return Refusal(f"it is fed by {producer.name!r}, a {producer.type}")
+        article = "an" if producer.type[:1] in "AEIOU" else "a"
+        return Refusal(f"it is fed by {producer.name!r}, {article} {producer.type}")
     target = output(producer, run.source.rank)
     if isinstance(target, Refusal):
         return Refusal(f"layer {producer.name!r}, which feeds it, cannot take it in: {target}")

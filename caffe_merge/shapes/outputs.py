@@ -347,7 +347,7 @@ RULES: Dict[str, Rule] = {
     "DepthwiseConvolution": Rule(_convolution, bottoms=_ANY, tops=_ANY),
     "Dropout": Rule(_same),
     "ELU": Rule(_same),
-    "Eltwise": Rule(_eltwise, bottoms=(2, None)),
+    "Eltwise": Rule(_eltwise, bottoms=(1, None)),  # BVLC wants two; one is merged away
     "Embed": Rule(_embed),
     "Exp": Rule(_same),
     "Flatten": Rule(_flatten),

@@ -14,7 +14,7 @@ import numpy as np
 from caffe_merge import forks, norms, reference
 from caffe_merge import net as net_module
 from caffe_merge.affine import Refusal
-from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.errors import CaffeMergeError, ValidationError, WeightsError
 from caffe_merge.layer import shares_memory
 from caffe_merge.state import State
 from caffe_merge.validation.caffe_worker import serve
@@ -188,6 +188,8 @@ def _execute(
             flags = " ".join(f"--input-shape {top}=..." for top in param.top)
             own = f"; its data are not here: give {flags}, or use --validate none"
         return [], f"{error}{own}"
+    except WeightsError as error:
+        return [], f"{name}: {error}"
     except CaffeMergeError:
         raise
     except (ArithmeticError, LookupError, ValueError) as error:

@@ -1,9 +1,12 @@
 """drop-identity: layers that do nothing at inference go, names and outputs stay."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from caffe_merge import CaffeMergeError
+import caffe_merge
+from tests.builders import write_pair
 from tests.passes.support import Merger, assert_equal, random_inputs, run
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"
@@ -235,7 +238,15 @@ def test_fields_of_forks(merged: Merger, field: str, names: "list[str]") -> None
         result.refused("d", "dropout_param.mystery is a fork's field, whose effect is not known")
 
 
-def test_an_eltwise_of_one_blob_is_no_net(merged: Merger) -> None:
-    """Caffe wants two bottoms at least; so a net with such a layer is an error, not a rewrite."""
-    with pytest.raises(CaffeMergeError, match="at least 2 bottoms"):
-        merged(*START, "id: Eltwise conv -> y", "tanh: TanH y -> out")
+@pytest.mark.parametrize(("coeff", "gone"), [("", True), ("coeff: 1", True), ("coeff: 2", False)])
+def test_eltwise_of_one(coeff: str, gone: bool, tmp_path: Path) -> None:
+    """Caffe itself wants two bottoms; nets that were cut by hand have one."""
+    text = (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "t" type: "TanH" bottom: "x" top: "t" }\n'
+        'layer { name: "e" type: "Eltwise" bottom: "t" top: "e" eltwise_param { COEFF } }\n'
+    ).replace("COEFF", coeff)
+    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, {"t": []})))
+    caffe_merge.merge(net)
+    assert [layer.name for layer in net.layers] == (["x", "t"] if gone else ["x", "t", "e"])
+    assert net.layers[-1].param.top == ["e"]

@@ -15,7 +15,7 @@ PAIR = ["bn: BatchNorm x -> b", f"scale: Scale b -> b {BODY}"]
 FEEDING = {
     "net_input": (["x 2 6 5 4"], "'x' is a net input"),
     "concat": (["data 2 6 5 4", "cat: Concat data data -> x"], "fed by 'cat', a Concat"),
-    "eltwise": (["data 2 6 5 4", "sum: Eltwise data data -> x"], "fed by 'sum', a Eltwise"),
+    "eltwise": (["data 2 6 5 4", "sum: Eltwise data data -> x"], "fed by 'sum', an Eltwise"),
     "pooling": (["data 2 6 5 4", "pool: Pooling data -> x { pooling_param { kernel_size: 2 } }"],
                 "fed by 'pool', a Pooling"),
     "activation": (["data 2 5 8 7", CONV, "relu: ReLU conv -> x"], "fed by 'relu', a ReLU"),
