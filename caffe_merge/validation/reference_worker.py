@@ -189,6 +189,8 @@ def _execute(
             own = f"; its data are not here: give {flags}, or use --validate none"
         return [], f"{error}{own}"
     except WeightsError as error:
+        if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
+            raise
         return [], f"{name}: {error}"
     except CaffeMergeError:
         raise
