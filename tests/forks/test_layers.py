@@ -55,7 +55,8 @@ def test_it_passes_through(merged: Merger, kind: str, in_place: bool) -> None:
         else {"s1": [np.linspace(1, 2, 5), np.ones(5)]},
     )
     assert result.names == ["c1", "odd", "s1", "c2", "t"]
-    assert f"it is fed by 'odd', a {kind}" in result.fate("s1").detail
+    article = "an" if kind[0] in "AEIOU" else "a"
+    assert f"it is fed by 'odd', {article} {kind}" in result.fate("s1").detail
     old = next(layer for layer in result.before.layers if layer.name == "odd")
     assert result.layer("odd").extra == old.extra
     assert (body in result.text) == bool(body) or not body
@@ -73,7 +74,7 @@ def test_axpy(merged: Merger) -> None:
         f"s1: Scale axpy -> s1 {SCALE}",
     )
     assert result.names == ["c1", "pool", "sig", "axpy", "s1"]
-    assert "it is fed by 'axpy', a Axpy" in result.fate("s1").detail
+    assert "it is fed by 'axpy', an Axpy" in result.fate("s1").detail
 
 
 # -- the ones that are computed --------------------------------------------------------------
