@@ -48,10 +48,8 @@ def merge(
             break
     left_out = sum(not layer.active for layer in net.all_layers)
     if left_out and report.changes:
-        text = (
-            f"{left_out} layers are for other states and stay as they were; blobs that they read "
-        )
-        text += "may be gone: the merged text is for this phase, level and stage alone"
+        text = f"layers of other states ({left_out}) stay as they were, what they read may be gone"
+        text += ": the merged text is for this phase, level and stage alone"
         report.notes.append(Note("other-states", "", text))
     report.finish(graph, editor.refusals)
     return report

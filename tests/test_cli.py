@@ -184,6 +184,15 @@ def test_a_report_that_cannot_be_written_is_told_before_the_merge(pair, tmp_path
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_layers_of_other_states_are_told(pair, capsys):
+    text = pair[0].read_text()
+    train = 'layer { name: "t" type: "Silence" bottom: "conv" include { phase: TRAIN } }\n'
+    pair[0].write_text(text + train)
+    assert merge_bn(flags(pair)) == 0
+    assert "note: layers of other states (1) stay as they were" in capsys.readouterr().out
+    assert pair[0].with_name("net_merged.prototxt").read_text().endswith(train)
+
+
 def test_inspect_prints_a_table_with_totals(pair, capsys):
     assert main(["inspect", *flags(pair)]) == 0
     lines = capsys.readouterr().out.splitlines()
