@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
-import h5py
 import numpy as np
 import pytest
 
@@ -15,6 +14,8 @@ from caffe_merge.errors import CaffeMergeError, UsageError, WeightsError
 from caffe_merge.weights.index import open_index
 from tests.builders import write_pair
 from tests.weights.test_blobproto import half_pair
+
+h5py = pytest.importorskip("h5py")
 
 TEXT = """
 layer { name: "data" type: "Input" top: "data"
