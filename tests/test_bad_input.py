@@ -117,7 +117,7 @@ WEIGHTS = {
     "text with CRLF": (TEXT.replace("\n", "\r\n").encode(), "found text; is this the prototxt?"),
     "HTML": (HTML, "found a web page"),
     "LFS pointer": (LFS, "found a Git LFS pointer: fetch the file itself with `git lfs pull`"),
-    "HDF5": (HDF5, "not a whole HDF5 file"),
+    "HDF5": (HDF5, "HDF5"),
     "zip": (zipped(), "found an archive: unpack it first"),
     "gzip": (gzip.compress(MODEL), "found an archive: unpack it first"),
     "UTF-16": (UTF16, "found UTF-16 text"),
