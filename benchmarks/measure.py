@@ -21,6 +21,7 @@ class Run(NamedTuple):
 
 def run(command: Sequence[str]) -> Run:
     """Run ``command`` to its end; raises where it fails."""
+    os.sync()  # what the run before left to be written must not be this one's to wait for
     # Caffe logs more than a pipe holds, so what it says goes to a file.
     with tempfile.TemporaryFile() as log:
         start = time.perf_counter()
