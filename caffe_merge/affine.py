@@ -15,8 +15,9 @@ from caffe_merge.fields import unknown_fields as unknown_fields
 from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
 from caffe_merge.layer import Refusal as Refusal
+from caffe_merge.shapes import count
 from caffe_merge.text.values import parse_bool
-from caffe_merge.weights.blobs import Blob, count
+from caffe_merge.weights.blobs import Blob
 
 Answer = Union[Affine, Refusal, None]
 

@@ -4,7 +4,6 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 (weights that no layer takes, layers that the file has no weights for), a Note says so.
 """
 
-from math import prod
 from operator import itemgetter
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -13,8 +12,8 @@ from caffe_merge.errors import NetError, WeightsError
 from caffe_merge.fields import described, fills, has_unknown
 from caffe_merge.fillers import fill
 from caffe_merge.layer import Layer, Note
-from caffe_merge.shapes import BlobShape, Shape
-from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, count
+from caffe_merge.shapes import BlobShape, Shape, count
+from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored
 from caffe_merge.weights.index import Index, LayerRecord
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
@@ -75,7 +74,7 @@ def parameter_counts(
         elif wanted is None or len(dims) != len(wanted):
             counts.append(None)
         else:
-            counts.append(sum(prod(tuple(d for d in dim if d is not None)) for dim in dims))
+            counts.append(sum(count(tuple(d for d in dim if d is not None)) for dim in dims))
     return counts
 
 
@@ -213,7 +212,7 @@ def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> Optional[List[Blob]]:
         if shape is None or filler is None:
             return None
         dims = tuple(dim for dim in shape if dim is not None)
-        if len(dims) != len(shape) or prod(dims) > MAX_FILLED:
+        if len(dims) != len(shape) or count(dims) > MAX_FILLED:
             return None
         values = fill(filler, dims)
         if values is None:
@@ -274,7 +273,7 @@ def _share(layers: Sequence[Layer]) -> None:
             blobs = list(layer.blobs)
             shape = blobs[n].shape
             permissive = layer.param.param[n].share_mode == PERMISSIVE
-            if shape != owner.shape and not (permissive and prod(shape) == prod(owner.shape)):
+            if shape != owner.shape and not (permissive and count(shape) == count(owner.shape)):
                 raise NetError(
                     f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
                     f"layer {first.name!r}, where it has shape {owner.shape}"

@@ -3,8 +3,9 @@
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.schema import LayerParameter
+from caffe_merge.shapes import count
 from caffe_merge.state import TEST, TRAIN
-from caffe_merge.weights.blobs import Blob, count
+from caffe_merge.weights.blobs import Blob
 
 
 class Note(NamedTuple):

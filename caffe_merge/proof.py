@@ -6,7 +6,6 @@ layer, all with the weights as they will be written. The patch is as small as th
 crosses the border where the layer pads.
 """
 
-import math
 from typing import (
     Any,
     Callable,
@@ -32,7 +31,8 @@ from caffe_merge.errors import CaffeMergeError
 from caffe_merge.forks import Standard, standard
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, own_param
-from caffe_merge.weights.blobs import BLOCK, HALF, Blob, count
+from caffe_merge.shapes import count
+from caffe_merge.weights.blobs import BLOCK, HALF, Blob
 
 LIMIT = 1e-6  # of the largest output
 ROUNDING = 2e-7  # of the terms of a sum; one float32 rounding of each new weight is 6e-8
@@ -111,7 +111,7 @@ _TINY = 1e-37  # below the smallest normal float32, weights round coarsely
 
 def _noise(shape: Tuple[int, ...]) -> Values:
     """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run."""
-    numbers = np.arange(math.prod(shape), dtype=np.float64)
+    numbers = np.arange(count(shape), dtype=np.float64)
     fraction: Values = np.modf(np.sin(12.9898 * numbers + 78.233) * 43758.5453)[0]
     return fraction.reshape(shape)
 

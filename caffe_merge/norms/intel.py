@@ -9,7 +9,8 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from caffe_merge.layer import Layer, Note
-from caffe_merge.weights.blobs import Blob, Dense, count
+from caffe_merge.shapes import count
+from caffe_merge.weights.blobs import Blob, Dense
 
 _FILLED = ("filler-weights", "missing-weights")
 

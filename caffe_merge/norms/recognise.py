@@ -13,9 +13,9 @@ from caffe_merge.norms import formulas
 from caffe_merge.norms.formulas import SINGLES
 from caffe_merge.norms.rules import Given
 from caffe_merge.norms.styles import STYLES, TYPES, Style, blocks, given
-from caffe_merge.shapes import BlobShape
+from caffe_merge.shapes import BlobShape, count
 from caffe_merge.shapes.forks import NORMALISED
-from caffe_merge.weights.blobs import DOUBLE, Blob, Dense, count
+from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
 
 Shape = Tuple[int, ...]
 Terms = Tuple[Any, Tuple[Blob, ...]]

@@ -8,8 +8,8 @@
 """
 
 from caffe_merge.shapes.cost import multiply_adds
-from caffe_merge.shapes.geometry import BlobShape, Shape
+from caffe_merge.shapes.geometry import BlobShape, Shape, count
 from caffe_merge.shapes.learned import blobs
 from caffe_merge.shapes.outputs import tops
 
-__all__ = ["BlobShape", "Shape", "blobs", "multiply_adds", "tops"]
+__all__ = ["BlobShape", "Shape", "blobs", "count", "multiply_adds", "tops"]

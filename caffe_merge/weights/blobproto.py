@@ -12,7 +12,8 @@ import numpy as np
 
 from caffe_merge.arrays import Array
 from caffe_merge.errors import WeightsError
-from caffe_merge.weights.blobs import DOUBLE, FLOAT, HALF, Stored, count
+from caffe_merge.shapes import count
+from caffe_merge.weights.blobs import DOUBLE, FLOAT, HALF, Stored
 from caffe_merge.weights.wire import (
     BYTES,
     FIXED32,

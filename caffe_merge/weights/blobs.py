@@ -11,6 +11,7 @@ from typing import Iterator, Tuple, Union
 import numpy as np
 
 from caffe_merge.arrays import Array, ArrayLike, Float64, Indices
+from caffe_merge.shapes import count
 
 Shape = Tuple[int, ...]
 Rows = Union[slice, Indices]
@@ -21,14 +22,6 @@ HALF = np.dtype("<f2")
 BLOCK = 1 << 19  # values per block while writing: 2 MB of float32
 
 ALL = slice(None)
-
-
-def count(shape: Shape) -> int:
-    """The number of values in ``shape``, as a Python integer that cannot overflow."""
-    total = 1
-    for dim in shape:
-        total *= dim
-    return total
 
 
 class Blob:

@@ -13,8 +13,9 @@ import numpy as np
 
 from caffe_merge.arrays import Array
 from caffe_merge.errors import UsageError, WeightsError
+from caffe_merge.shapes import count
 from caffe_merge.weights.blobproto import MAX_AXES
-from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored, count
+from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored
 from caffe_merge.weights.index import Index, LayerRecord
 from caffe_merge.weights.wire import Buffer
 from caffe_merge.weights.writer import Entry, check_finite
