@@ -6,7 +6,7 @@ that nobody reads is a net output, and a net input is what a layer without botto
 keep their names for ever.
 """
 
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.errors import NetError
 from caffe_merge.join import shared_blobs, top_shapes
@@ -65,6 +65,7 @@ class Graph:
         """
         self.layers: List[Layer] = list(layers)
         self._resolve()
+        self._taken = {top.name for tops in self.tops.values() for top in tops}
         if input_shapes is not None:
             for layer, shapes in zip(self.layers, top_shapes(self.layers, input_shapes)):
                 for version, shape in zip(self.tops[layer], shapes):
@@ -114,6 +115,32 @@ class Graph:
         return [
             version for layer in self.layers for version in self.tops[layer] if version.is_output
         ]
+
+    def ends(self, layers: Collection[Layer]) -> List[Version]:
+        """What ``layers`` give out: versions that others read, and net outputs; in net order."""
+        return [
+            version
+            for layer in layers
+            for version in self.tops[layer]
+            if version.is_output or any(reader not in layers for reader, _ in version.readers)
+        ]
+
+    def sources(self, layers: Collection[Layer]) -> List[Version]:
+        """What ``layers`` read of others, each once."""
+        bottoms = [version for layer in layers for version in self.bottoms[layer]]
+        return [one for one in dict.fromkeys(bottoms) if one.producer not in layers]
+
+    def stand_in(
+        self,
+        version: Version,
+        removed: Collection[Layer],
+        reads: Mapping[Layer, Tuple[int, ...]],
+    ) -> Version:
+        """What takes the place of ``version`` without the layers ``removed`` (see Rewrite)."""
+        while version.producer in removed:
+            number = reads.get(version.producer, (0,))[0]
+            version = self.bottoms[version.producer][number]
+        return version
 
     def sharers(self) -> Dict[Layer, List[Layer]]:
         """For each layer that shares a blob by ``param { name }``, the layers it shares with."""
@@ -203,6 +230,32 @@ class Graph:
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
         self.rename_all(bottom, name)
+
+    def keep_bottoms(self, layer: Layer, numbers: Sequence[int]) -> None:
+        """Let ``layer`` read only those of its bottoms, given by number."""
+        kept = [self.bottoms[layer][number] for number in numbers]
+        for bottom in self.bottoms[layer]:
+            bottom.readers = [one for one in bottom.readers if one[0] is not layer]
+        for number, bottom in enumerate(kept):
+            bottom.readers.append((layer, number))
+        self.bottoms[layer] = kept
+        layer.param.bottom[:] = [bottom.name for bottom in kept]
+
+    def remove(self, layer: Layer) -> None:
+        """Take out ``layer``, whose tops nobody reads."""
+        self.keep_bottoms(layer, ())
+        self.layers.remove(layer)
+        del self.bottoms[layer], self.tops[layer]
+
+    def fresh(self, version: Version) -> str:
+        """A name for ``version`` that the net never had."""
+        base = name = f"{version.producer.name}_merged"
+        number = 1
+        while name in self._taken:
+            number += 1
+            name = f"{base}{number}"
+        self._taken.add(name)
+        return name
 
     def below(self, version: Version) -> Optional[Version]:
         """The version that ``version`` is written in place of."""

@@ -5,13 +5,14 @@ from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tupl
 from caffe_merge import norms
 from caffe_merge.deploy import check_data
 from caffe_merge.errors import UsageError
-from caffe_merge.graph import Graph, Version
+from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer, Note
 from caffe_merge.net import Net
 from caffe_merge.passes import PASSES
 from caffe_merge.passes.base import Pass, Refused, Rewrite
 from caffe_merge.proof import prove
 from caffe_merge.report import Refusal, Report
+from caffe_merge.rewiring import rewire
 from caffe_merge.shapes import Shape
 
 
@@ -116,28 +117,28 @@ class _Editor:
         if reason is None:
             self._apply(one, rewrite)
             return
-        for layer in rewrite.path:
+        for layer in rewrite.layers:
             self._refuse(one, layer, reason)
 
     def _disproof(self, one: Pass, rewrite: Rewrite) -> Optional[str]:
         """Why the proof of ``rewrite`` fails, if it does; a failure is remembered."""
-        known = self.disproved.get((one.name, rewrite.path))
+        known = self.disproved.get((one.name, rewrite.layers))
         if known is not None:
             return known
-        failure = prove(rewrite.path, rewrite.changes, self._rank(rewrite))
+        failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads)
         if failure is None:
             return None
-        reason = self.disproved[one.name, rewrite.path] = f"the proof failed: {failure}"
+        reason = self.disproved[one.name, rewrite.layers] = f"the proof failed: {failure}"
         return reason
-
-    def _rank(self, rewrite: Rewrite) -> Optional[int]:
-        return self.graph.bottoms[rewrite.path[0]][0].rank
 
     def _apply(self, one: Pass, rewrite: Rewrite) -> None:
         self.report.add(one.name, rewrite)
-        source = self.graph.bottoms[rewrite.path[0]][0]
-        passed = [self.graph.tops[layer][0].name for layer in rewrite.path]
-        names = [layer.name for layer in rewrite.path]
+        if rewrite.changes:
+            rewire(self.graph, rewrite)
+        else:
+            for layer in rewrite.removed:
+                self.graph.bypass(layer)
+        names = [layer.name for layer in rewrite.layers]
         for layer, (param, blobs) in rewrite.changes.items():
             # Names are the graph's; those of the rewrite are of when it was found.
             for field in ("bottom", "top"):
@@ -149,21 +150,7 @@ class _Editor:
             layer.blobs = blobs
             layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
         for layer in rewrite.removed:
-            self.graph.bypass(layer, rename=not rewrite.changes)
             self.net.all_layers.remove(layer)
-        for layer in rewrite.changes:
-            self._name(self.graph.tops[layer][0], source, passed)
-
-    def _name(self, end: Version, source: Version, passed: Sequence[str]) -> None:
-        """Name what a rewritten path gives out, so that no name comes to mean another value.
-
-        ``passed`` are the names along the old path, the last of them that of what it gave out. If
-        it wrote a step between over its input, nobody may find the input under that name now.
-        """
-        if end.name != passed[-1]:
-            self.graph.rename(end, passed[-1])
-        if source.name in passed[:-1] and source.name != passed[-1]:
-            self.graph.rename_all(source, passed[-1])
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)

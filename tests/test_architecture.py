@@ -70,7 +70,7 @@ def test_passes_see_neither_files_nor_wire_nor_text() -> None:
 
 
 def test_validation_sees_neither_graph_nor_passes() -> None:
-    assert not ARROWS["validation/"] & {"graph.py", "passes/", "merging.py", "proof.py"}
+    assert not ARROWS["validation/"] & {"graph.py", "passes/", "merging.py", "proof/"}
 
 
 def test_no_module_has_outgrown_one_idea() -> None:

@@ -87,9 +87,9 @@ def test_the_next_pass_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     proofs = []
     right = merging.prove
 
-    def counted(path: Any, changes: Any, rank: Any) -> Any:
-        proofs.append([layer.name for layer in path])
-        return right(path, changes, rank)
+    def counted(graph: Any, layers: Any, changes: Any, reads: Any) -> Any:
+        proofs.append([layer.name for layer in layers])
+        return right(graph, layers, changes, reads)
 
     monkeypatch.setattr(merging, "prove", counted)
     monkeypatch.setattr(WrongFold, "seen", 0)

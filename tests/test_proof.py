@@ -10,7 +10,7 @@ from caffe_merge.affine import affine
 from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
 from caffe_merge.linear import folded, output
-from caffe_merge.proof import prove
+from caffe_merge.proof.paths import prove
 from caffe_merge.schema import LayerParameter
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
 

@@ -4,7 +4,8 @@ A Rewrite says all that would change; the driver proves it, hands it to the edit
 into the report. A Refusal is a result like any other: a layer and a sentence.
 """
 
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple, Union
 
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
@@ -13,22 +14,28 @@ from caffe_merge.weights.blobs import Blob
 Changes = Dict[Layer, Tuple[Any, Tuple[Blob, ...]]]  # layer -> its new param and blobs
 
 
-class Rewrite(NamedTuple):
-    """A path of layers, each feeding the next, of which some change and the others go.
+Reads = Mapping[Layer, Tuple[int, ...]]
 
-    What the path computed before, the layers that stay compute after. The report says ``note`` of
-    the layers that go and ``kept_note`` of those that change.
+
+class Rewrite(NamedTuple):
+    """Layers of which some change and the others go; what leaves them stays the same.
+
+    ``changes`` are those that stay. ``reads`` says, of a layer of several bottoms, which of them
+    (by number) it reads from now on; of one that goes, the one that stands in for its top. Without
+    an entry that is all of them, or the first. What then feeds nobody goes as well. The report
+    says ``note`` of the layers that go and ``kept_note`` of those that change.
     """
 
-    path: Tuple[Layer, ...]
+    layers: Tuple[Layer, ...]
     changes: Changes
     note: str
     kept_note: str = ""
+    reads: Reads = MappingProxyType({})
 
     @property
     def removed(self) -> List[Layer]:
         """The layers that go."""
-        return [layer for layer in self.path if layer not in self.changes]
+        return [layer for layer in self.layers if layer not in self.changes]
 
 
 class Refused(NamedTuple):

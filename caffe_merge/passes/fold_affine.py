@@ -39,7 +39,7 @@ class FoldAffine(Pass):
         assert not isinstance(target, str)
         param, blobs = folded(producer, run.affine.over(target.channels, target.axis))
         return Rewrite(
-            path=(producer, *run.layers),
+            layers=(producer, *run.layers),
             changes={producer: (param, blobs)},
             note=f"folded into {producer.type} {producer.name!r}",
             kept_note="took in " + quoted([layer.name for layer in run.layers]),

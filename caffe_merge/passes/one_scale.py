@@ -67,7 +67,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
     kept = ["became a Scale"] if survivor.type != "Scale" else []
     kept += ["took in " + quoted(others)] if others else []
     return Rewrite(
-        path=run.layers,
+        layers=run.layers,
         changes={survivor: _as_scale(survivor, affine)},
         note=f"merged into Scale {survivor.name!r}{why}",
         kept_note=" and ".join(kept) + why,

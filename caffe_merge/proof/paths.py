@@ -1,55 +1,38 @@
-"""The proof of one rewrite: the old and the new path, run in float64 on a small random patch.
+"""The proof of a path: layers that follow one another, the first of them perhaps linear.
 
-The reference layers do the running; they know nothing of how a fold is computed. Where a path has
-many channels a sample of them is run: the first, the last, some between, whole groups of a grouped
-layer, all with the weights as they will be written. The patch is as small as the kernel allows and
-crosses the border where the layer pads.
+Where a path has many channels a sample of them is run: the first, the last, some between, whole
+groups of a grouped layer, all with the weights as they will be written. The patch is as small as
+the kernel allows and crosses the border where the layer pads.
 """
 
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.affine import Refusal
 from caffe_merge.arrays import Float64 as Values
-from caffe_merge.arrays import Indices as Index
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.forks import Standard, standard
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, own_param
-from caffe_merge.shapes import count
-from caffe_merge.weights.blobs import BLOCK, HALF, Blob
-
-LIMIT = 1e-6  # of the largest output
-ROUNDING = 2e-7  # of the terms of a sum; one float32 rounding of each new weight is 6e-8
-SAMPLE = 8  # output channels that are run where there are more
-GROUPS = 4  # groups of a grouped layer that are run where there are more
-
-Changes = Mapping[Layer, Standard]  # layer -> its new param and blobs
-
-
-Reading = Callable[..., Values]  # of a blob, or of some of its rows
-
-
-class Step(NamedTuple):
-    """A layer to run: its parameters and its blobs, thinned out to the sample."""
-
-    param: Any
-    blobs: List[Values]
+from caffe_merge.proof.sampling import (
+    GROUPS,
+    SAMPLE,
+    Changes,
+    Reading,
+    Step,
+    absolute,
+    changed,
+    columns,
+    difference,
+    exact,
+    noise,
+    rounded,
+    spread,
+    thin_channels,
+)
+from caffe_merge.weights.blobs import Blob
 
 
 def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optional[str]:
@@ -61,103 +44,28 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     was: Dict[Layer, Standard] = {}
     now: Dict[Layer, Standard] = {}
     for layer in path:
-        for side, known in ((was, standard(layer)), (now, _changed(layer, changes))):
+        for side, known in ((was, standard(layer)), (now, changed(layer, changes))):
             if isinstance(known, Refusal):
                 return f"layer {layer.name!r} cannot be run: {known}"
             if known is not None:
                 side[layer] = known
     linear = path[0].type in LINEAR_TYPES
     plan = _Linear(path, was, rank) if linear else _PerChannel(was, now, rank)
-    old = [plan.step(layer, *was[layer], _exact) for layer in path]
-    new = [plan.step(layer, *now[layer], _rounded) for layer in path if layer in now]
-    patch = _noise(plan.shape)
+    old = [plan.step(layer, *was[layer], exact) for layer in path]
+    new = [plan.step(layer, *now[layer], rounded) for layer in path if layer in now]
+    patch = noise(plan.shape)
     try:
         before, after = _run(old, patch), _run(new, patch)
-        terms = _run([_absolute(step) for step in new], np.abs(patch))
+        terms = _run([absolute(step) for step in new], np.abs(patch))
     except CaffeMergeError as reason:
         return f"it cannot be run: {reason}"
-    return _difference(before, after, terms)
-
-
-def _changed(layer: Layer, changes: Changes) -> Union[Standard, Refusal, None]:
-    """What ``changes`` make of ``layer``, in the reference layers' terms; None if it goes."""
-    if layer not in changes:
-        return None
-    new = Layer(changes[layer][0])
-    new.blobs = changes[layer][1]
-    if new.type == layer.type:
-        new.extra, new.style = layer.extra, layer.style
-    return standard(new)
-
-
-def _difference(before: Values, after: Values, terms: Values) -> Optional[str]:
-    """What is wrong with ``after``; ``terms`` is what its sums add up to without their signs."""
-    if before.shape != after.shape:
-        return f"its output has shape {after.shape}, not {before.shape}"
-    if not np.isfinite(before).all() or not np.isfinite(after).all():
-        return "its output is not finite"
-    difference = np.abs(after - before)
-    worst = float(np.max(difference, initial=0.0))
-    largest = float(np.max(np.abs(before), initial=0.0))
-    if worst > LIMIT * largest + _TINY:
-        return f"its output is off by {worst:.1e} where the largest value is {largest:.1e}"
-    if (difference > ROUNDING * terms + _TINY).any():
-        return "a channel's output is off by more than rounding can explain"
-    return None
-
-
-_TINY = 1e-37  # below the smallest normal float32, weights round coarsely
-
-
-def _noise(shape: Tuple[int, ...]) -> Values:
-    """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run."""
-    numbers = np.arange(count(shape), dtype=np.float64)
-    fraction: Values = np.modf(np.sin(12.9898 * numbers + 78.233) * 43758.5453)[0]
-    return fraction.reshape(shape)
+    return difference(before, after, terms)
 
 
 def _run(steps: Sequence[Step], patch: Values) -> Values:
     for step in steps:
         patch = reference.forward(step.param, step.blobs, [patch])[0]
     return patch
-
-
-def _absolute(step: Step) -> Step:
-    return Step(step.param, [np.abs(blob) for blob in step.blobs])
-
-
-def _spread(count: int, most: int) -> Index:
-    """At most ``most`` indices below ``count``, evenly spread, both ends among them."""
-    if count <= most:
-        return np.arange(count)
-    return np.array([number * (count - 1) // (most - 1) for number in range(most)])
-
-
-def _exact(blob: Blob, rows: Optional[Index] = None) -> Values:
-    """A blob, or some of its rows, unrounded: an earlier rewrite's is not in a file yet."""
-    return np.asarray(blob.float64() if rows is None else blob.rows(rows), np.float64)
-
-
-def _rounded(blob: Blob, rows: Optional[Index] = None) -> Values:
-    """A blob, or some of its rows, as it will be read back from the file."""
-    if blob.dtype == HALF:  # that loses far more than LIMIT; what is proved is the algebra
-        return _exact(blob, rows)
-    return np.asarray(blob.array() if rows is None else blob.rounded(rows), np.float64)
-
-
-def _columns(blob: Blob, rows: Index, columns: Index, values: Reading) -> Values:
-    """Some columns of some rows, a block of rows at a time: the whole may be most of the model."""
-    step = max(BLOCK // max(count(blob.shape[1:]), 1), 1)
-    starts = range(0, len(rows), step)
-    return np.concatenate([values(blob, rows[at : at + step])[:, columns] for at in starts])
-
-
-def _thin_channels(values: Values, channels: int, sample: Index) -> Values:
-    """The sample of a blob that has ``channels`` values along one axis; others stay whole."""
-    for axis, dim in enumerate(values.shape):
-        if dim == channels and values.size == channels:
-            return np.take(values, sample, axis)
-    return values
 
 
 def _blob_axes(layers: Iterable[Standard], rank: Optional[int]) -> Iterator[Tuple[int, int]]:
@@ -184,7 +92,7 @@ class _PerChannel:
         layers = [*was.values(), *now.values()]
         places = list(_blob_axes(layers, rank))
         self.channels = max((dim for _, dim in places), default=1)
-        self.sample = _spread(self.channels, SAMPLE)
+        self.sample = spread(self.channels, SAMPLE)
         channel_axis = next((axis for axis, dim in places if dim == self.channels), 1)
         if rank is None:
             rank = _least_rank(layers, places)
@@ -195,7 +103,7 @@ class _PerChannel:
         self.shape = tuple(shape)
 
     def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], values: Reading) -> Step:
-        return Step(param, [_thin_channels(values(b), self.channels, self.sample) for b in blobs])
+        return Step(param, [thin_channels(values(b), self.channels, self.sample) for b in blobs])
 
 
 def _least_rank(layers: Iterable[Standard], places: Iterable[Tuple[int, int]]) -> int:
@@ -227,14 +135,14 @@ class _Linear:
         leading = [1 if axis in single else 2 for axis in range(self.axis)]
         if self.type == "InnerProduct":
             self.groups = np.arange(1)
-            self.local = self.sample = _spread(self.channels, SAMPLE)
+            self.local = self.sample = spread(self.channels, SAMPLE)
             self.shape = (*leading, weights[0 if own.transpose else 1])
             return
         group = int(own.group)
         per_group = self.channels // group
         self.inputs = weights[0] // group if self.type == "Deconvolution" else weights[1]
-        self.groups = _spread(group, GROUPS)
-        self.local = _spread(per_group, SAMPLE // len(self.groups))
+        self.groups = spread(group, GROUPS)
+        self.local = spread(per_group, SAMPLE // len(self.groups))
         self.sample = (self.groups[:, np.newaxis] * per_group + self.local).ravel()
         window = [
             _window(own, axis, extent, self.type, self.axis + 1 + axis in single)
@@ -244,7 +152,7 @@ class _Linear:
 
     def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], values: Reading) -> Step:
         if layer is not self.head:
-            thin = [_thin_channels(values(b), self.channels, self.sample) for b in blobs]
+            thin = [thin_channels(values(b), self.channels, self.sample) for b in blobs]
             return Step(param, thin)
         thinned = type(param)()
         thinned.CopyFrom(param)
@@ -256,14 +164,14 @@ class _Linear:
             own.axis = self.axis  # the axes behind it are one here
             if own.transpose:
                 rows = np.arange(weights.shape[0])
-                return Step(thinned, [_columns(weights, rows, self.local, values), *bias])
+                return Step(thinned, [columns(weights, rows, self.local, values), *bias])
             return Step(thinned, [values(weights, self.local), *bias])
         thinned.convolution_param.num_output = len(self.sample)
         thinned.convolution_param.group = len(self.groups)
         if self.type == "Convolution":
             return Step(thinned, [values(weights, self.sample), *bias])
         rows = (self.groups[:, np.newaxis] * self.inputs + np.arange(self.inputs)).ravel()
-        return Step(thinned, [_columns(weights, rows, self.local, values), *bias])
+        return Step(thinned, [columns(weights, rows, self.local, values), *bias])
 
 
 def _window(param: Any, axis: int, extent: int, kind: str, single: bool) -> int:

@@ -1,0 +1,63 @@
+"""The proof of one rewrite: the old and the new layers, run in float64 on a small random patch.
+
+The reference layers do the running; they know nothing of how a rewrite computes its weights. A
+path of per-channel layers, perhaps behind a linear one, may have any rank and any axes (paths);
+whatever branches, joins or has windows in a row is run as it is wired (regions).
+"""
+
+from typing import List, Mapping, Optional, Sequence, Tuple
+
+from caffe_merge.graph import Graph, Version
+from caffe_merge.layer import Layer
+from caffe_merge.linear import LINEAR_TYPES
+from caffe_merge.proof import paths, regions
+from caffe_merge.proof.sampling import LIMIT as LIMIT
+from caffe_merge.proof.sampling import Changes
+
+_WINDOWS = (*LINEAR_TYPES, "Pooling")
+
+
+def prove(
+    graph: Graph,
+    layers: Sequence[Layer],
+    changes: Changes,
+    reads: Mapping[Layer, Tuple[int, ...]],
+) -> Optional[str]:
+    """Run ``layers`` of ``graph`` as they are and as they will be; what disagrees, None if nothing.
+
+    ``changes`` and ``reads`` are those of a Rewrite (passes/base.py).
+    """
+    for part in _parts(graph, layers):
+        if _is_path(graph, part):
+            failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
+        else:
+            failure = regions.prove(graph, part, changes, reads)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _parts(graph: Graph, layers: Sequence[Layer]) -> List[List[Layer]]:
+    """``layers`` in groups between which nothing flows, each in the order that it had."""
+    parts: List[Tuple[List[Layer], List[Version]]] = []
+    for layer in layers:
+        joined: List[Layer] = []
+        tops: List[Version] = list(graph.tops[layer])
+        apart = []
+        for part in parts:
+            if any(bottom in part[1] for bottom in graph.bottoms[layer]):
+                joined += part[0]
+                tops += part[1]
+            else:
+                apart.append(part)
+        parts = [*apart, ([*joined, layer], tops)]
+    place = {layer: number for number, layer in enumerate(layers)}
+    return [sorted(part, key=place.__getitem__) for part, _ in parts]
+
+
+def _is_path(graph: Graph, layers: Sequence[Layer]) -> bool:
+    """Whether each layer feeds the next alone, and only the first may have a window."""
+    for before, layer in zip(layers, layers[1:]):
+        if graph.bottoms[layer] != graph.tops[before] or layer.type in _WINDOWS:
+            return False
+    return len(graph.bottoms[layers[0]]) == 1

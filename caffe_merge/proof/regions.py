@@ -1,0 +1,315 @@
+"""The proof of a region: layers that branch and join, run as they are wired.
+
+The patch is just large enough for the windows in a row to have several places. What the sampled
+channels of the outputs do not depend on is left out: going back from them, each blob is asked for
+some of its channels, or for all.
+"""
+
+from functools import partial
+from itertools import product
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+import numpy as np
+
+from caffe_merge import reference, shapes
+from caffe_merge.affine import Refusal
+from caffe_merge.arrays import Float64 as Values
+from caffe_merge.arrays import Indices as Index
+from caffe_merge.errors import CaffeMergeError, NetError
+from caffe_merge.forks import standard
+from caffe_merge.graph import Graph, Version
+from caffe_merge.layer import Layer
+from caffe_merge.proof.sampling import (
+    Changes,
+    Reading,
+    Step,
+    absolute,
+    changed,
+    columns,
+    difference,
+    exact,
+    noise,
+    rounded,
+    spread,
+    thin_channels,
+)
+from caffe_merge.shapes import Shape
+from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window
+from caffe_merge.weights.blobs import Blob
+
+SAMPLE = 32  # output channels that are run where there are more
+WHOLE = ("Flatten", "InnerProduct", "Reshape")  # they tie their input to one size
+
+# Of each top, its channels c depend on the channels c of the bottoms alone.
+CHANNELWISE = frozenset(
+    (
+        *("AbsVal", "BNLL", "BatchNorm", "Bias", "Clip", "Dropout", "ELU", "Eltwise", "Exp"),
+        *("Log", "PReLU", "Pooling", "Power", "ReLU", "Scale", "Sigmoid", "Split", "TanH"),
+    )
+)
+
+_NONE = np.arange(0)
+
+Reads = Mapping[Layer, Tuple[int, ...]]
+Wanted = Dict[Version, Index]  # some channels of each
+
+
+class Node(NamedTuple):
+    """A layer in the reference layers' terms, and the versions it reads and writes."""
+
+    param: Any
+    blobs: Sequence[Blob]
+    bottoms: Tuple[Version, ...]
+    tops: Tuple[Version, ...]
+
+
+def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads) -> Optional[str]:
+    """Run ``region`` as it is and as it will be; what disagrees, or None if it agrees."""
+    old, new = [], []
+    removed = [layer for layer in region if layer not in changes]
+    for layer in region:
+        bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
+        was, will = standard(layer), changed(layer, changes)
+        for known in (was, will):
+            if isinstance(known, Refusal):
+                return f"layer {layer.name!r} cannot be run: {known}"
+        assert not isinstance(was, Refusal)
+        assert not isinstance(will, Refusal)
+        old.append(Node(*was, tuple(bottoms), tops))
+        if will is not None:
+            numbers = reads.get(layer, range(len(bottoms)))
+            now = tuple(graph.stand_in(bottoms[number], removed, reads) for number in numbers)
+            new.append(Node(*will, now, tops))
+    ends = graph.ends(region)
+    meant = [graph.stand_in(end, removed, reads) for end in ends]
+    try:
+        patch = _patch(graph.sources(region), old)
+        before = _run(old, ends, patch, exact)
+        after = _run(new, meant, patch, rounded)
+        bare = {version: np.abs(values) for version, values in patch.items()}
+        terms = _run(new, meant, bare, rounded, signs=False)
+    except CaffeMergeError as reason:
+        return f"it cannot be run: {reason}"
+    failures = (difference(*results) for results in zip(before, after, terms))
+    return next((failure for failure in failures if failure is not None), None)
+
+
+# -- the patch -----------------------------------------------------------------------------
+
+
+def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Values]:
+    """Noise for each source, at the least size at which the nodes can run and slide a little."""
+    whole = any(_is_whole(node) for node in nodes)
+    for extra in _extras(nodes):
+        sizes = {source: _size(source, nodes, None if whole else extra) for source in sources}
+        try:
+            _shapes(nodes, sizes)
+        except NetError:
+            if whole:
+                raise
+            continue
+        return {source: noise(size) for source, size in sizes.items()}
+    raise NetError("its windows fit no small input")
+
+
+def _is_whole(node: Node) -> bool:
+    return node.param.type in WHOLE or node.param.pooling_param.global_pooling
+
+
+def _size(source: Version, nodes: Sequence[Node], extra: Optional[Shape]) -> Shape:
+    """Two images of ``source``: all of it, or as far as the windows reach and ``extra`` beyond."""
+    if source.shape is not None and (extra is None or len(source.shape) <= 2):
+        return (2, *source.shape[1:])
+    channels, spatial = _channels(source, nodes)
+    if extra is None:
+        raise NetError(f"the shape of {source.name!r} is not known")
+    reach, _ = _reach(nodes, spatial)
+    return (2, channels, *[far + more for far, more in zip(reach, extra)])
+
+
+def _channels(source: Version, nodes: Sequence[Node]) -> Tuple[int, int]:
+    """The channels and the number of spatial axes of ``source``."""
+    if source.shape is not None:
+        return source.shape[1], len(source.shape) - 2
+    for node in nodes:
+        if source in node.bottoms and node.param.type == "Convolution":
+            weights = node.blobs[0].shape
+            return weights[1] * node.param.convolution_param.group, len(weights) - 2
+    raise NetError(f"the shape of {source.name!r} is not known")
+
+
+def _extras(nodes: Sequence[Node]) -> Iterator[Shape]:
+    """How far beyond the reach to try, axis by axis: every remainder of the strides."""
+    spatial = max((len(node.blobs[0].shape) - 2 for node in nodes if node.blobs), default=2)
+    _, jump = _reach(nodes, max(spatial, 2))
+    ranges = [range(step + axis, 2 * step + axis + 1) for axis, step in enumerate(jump)]
+    return product(*ranges)
+
+
+def _reach(nodes: Sequence[Node], spatial: int) -> Tuple[Shape, Shape]:
+    """How many places of an input one output place sees, and how far they move, at most."""
+    none = ((1,) * spatial, (1,) * spatial)
+    seen: Dict[Version, Tuple[Shape, Shape]] = {}
+    for node in nodes:
+        reaches, jumps = zip(*(seen.get(bottom, none) for bottom in node.bottoms))
+        reach, jump = _most(reaches), _most(jumps)
+        window = _window(node, spatial)
+        if window is not None:
+            reach = tuple(r + (e - 1) * j for r, e, j in zip(reach, window.extent, jump))
+            jump = tuple(j * s for j, s in zip(jump, window.stride))
+        seen.update((top, (reach, jump)) for top in node.tops)
+    reaches, jumps = zip(*seen.values())
+    return _most(reaches), _most(jumps)
+
+
+def _most(sizes: Sequence[Shape]) -> Shape:
+    return tuple(map(max, zip(*sizes)))
+
+
+def _window(node: Node, spatial: int) -> Optional[Window]:
+    if node.param.type in ("Convolution", "Deconvolution"):
+        return convolution_window(node.param, spatial)
+    if node.param.type == "Pooling" and not node.param.pooling_param.global_pooling:
+        return pooling_window(node.param, (1,) * spatial)
+    return None
+
+
+def _shapes(nodes: Sequence[Node], sources: Mapping[Version, Shape]) -> Dict[Version, Shape]:
+    """The shapes of all versions. Raises NetError where the nodes do not fit one another."""
+    known = dict(sources)
+    for node in nodes:
+        tops = shapes.tops(node.param, [known[bottom] for bottom in node.bottoms])
+        if tops is None:
+            raise NetError(f"layer {node.param.name!r}: its top shapes cannot be told")
+        known.update(zip(node.tops, tops))
+    return known
+
+
+# -- running -------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """How to run a node for some channels of its tops.
+
+    ``needed`` are the channels of each bottom, ``places`` where the wanted channels of each top lie
+    in what the step gives out, None where it gives out no other.
+    """
+
+    needed: List[Index]
+    places: Optional[List[Index]]
+    step: Callable[[Reading], Step]
+
+
+def _run(
+    nodes: Sequence[Node],
+    ends: Sequence[Version],
+    patch: Mapping[Version, Values],
+    reading: Reading,
+    signs: bool = True,
+) -> List[Values]:
+    """The sampled channels of ``ends``."""
+    sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
+    wanted: Wanted = {end: spread(sizes[end][1], SAMPLE) for end in ends}
+    plans = []
+    for node in reversed(nodes):
+        plan = _plan(node, sizes, wanted)
+        plans.append(plan)
+        for bottom, channels in zip(node.bottoms, plan.needed):
+            wanted[bottom] = np.union1d(wanted.get(bottom, _NONE), channels)
+    values = {version: array[:, wanted[version]] for version, array in patch.items()}
+    for node, plan in zip(nodes, reversed(plans)):
+        step = plan.step(reading) if signs else absolute(plan.step(reading))
+        inputs = [
+            values[bottom][:, np.searchsorted(wanted[bottom], channels)]
+            for bottom, channels in zip(node.bottoms, plan.needed)
+        ]
+        tops = reference.forward(step.param, step.blobs, inputs)
+        if plan.places is not None:
+            tops = [top[:, places] for top, places in zip(tops, plan.places)]
+        values.update(zip(node.tops, tops))
+    return [
+        values[end][:, np.searchsorted(wanted[end], spread(sizes[end][1], SAMPLE))] for end in ends
+    ]
+
+
+def _plan(node: Node, sizes: Mapping[Version, Shape], wanted: Wanted) -> Plan:
+    kind = node.param.type
+    sample = wanted.get(node.tops[0], _NONE)
+    if kind == "Convolution" and node.param.convolution_param.axis == 1:
+        return _convolution(node, sample)
+    if kind == "InnerProduct" and node.param.inner_product_param.axis == 1:
+        return _inner_product(node, sample, sizes[node.bottoms[0]])
+    if kind in CHANNELWISE and _starts_at_channels(node):
+        channels = sizes[node.tops[0]][1]
+        step = partial(_channelwise, node, channels, sample)
+        return Plan([sample] * len(node.bottoms), None, step)
+    if kind == "Concat" and node.param.concat_param.axis == 1:
+        needed, start = [], 0
+        for bottom in node.bottoms:
+            stop = start + sizes[bottom][1]
+            needed.append(sample[(sample >= start) & (sample < stop)] - start)
+            start = stop
+        return Plan(needed, None, partial(_whole, node))
+    everything = [np.arange(sizes[bottom][1]) for bottom in node.bottoms]
+    return Plan(everything, [wanted.get(top, _NONE) for top in node.tops], partial(_whole, node))
+
+
+def _starts_at_channels(node: Node) -> bool:
+    """Whether its blobs, if they vary, do so along the channels."""
+    own = {"Scale": node.param.scale_param, "Bias": node.param.bias_param}.get(node.param.type)
+    return own is None or own.axis == 1
+
+
+def _whole(node: Node, reading: Reading) -> Step:
+    return Step(node.param, [reading(blob) for blob in node.blobs])
+
+
+def _channelwise(node: Node, channels: int, sample: Index, reading: Reading) -> Step:
+    return Step(node.param, [thin_channels(reading(b), channels, sample) for b in node.blobs])
+
+
+def _convolution(node: Node, sample: Index) -> Plan:
+    """Of a grouped convolution, what makes a group of its own: the groups that are met, whole
+    in their inputs, and of each the same outputs.
+    """
+    own = node.param.convolution_param
+    each, depth = own.num_output // own.group, node.blobs[0].shape[1]
+    groups, local = np.unique(sample // each), np.unique(sample % each)
+    rows = (groups[:, np.newaxis] * each + local).ravel()
+    needed = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
+    param = type(node.param)()
+    param.CopyFrom(node.param)
+    param.convolution_param.num_output = len(rows)
+    param.convolution_param.group = len(groups)
+
+    def step(reading: Reading) -> Step:
+        return Step(param, [reading(blob, rows) for blob in node.blobs])
+
+    return Plan([needed], [np.searchsorted(rows, sample)], step)
+
+
+def _inner_product(node: Node, sample: Index, bottom: Shape) -> Plan:
+    param = type(node.param)()
+    param.CopyFrom(node.param)
+    param.inner_product_param.num_output = len(sample)
+    weights, *biases = node.blobs
+
+    def step(reading: Reading) -> Step:
+        if param.inner_product_param.transpose:
+            matrix = columns(weights, np.arange(weights.shape[0]), sample, reading)
+        else:
+            matrix = reading(weights, sample)
+        return Step(param, [matrix, *(reading(blob, sample) for blob in biases)])
+
+    return Plan([np.arange(bottom[1])], None, step)

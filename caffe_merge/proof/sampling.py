@@ -1,0 +1,109 @@
+"""What every proof needs: noise to run on, samples of blobs, and when two results are the same."""
+
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.affine import Refusal
+from caffe_merge.arrays import Float64 as Values
+from caffe_merge.arrays import Indices as Index
+from caffe_merge.forks import Standard, standard
+from caffe_merge.layer import Layer
+from caffe_merge.shapes import count
+from caffe_merge.weights.blobs import BLOCK, HALF, Blob
+
+LIMIT = 1e-6  # of the largest output
+ROUNDING = 2e-7  # of the terms of a sum; one float32 rounding of each new weight is 6e-8
+TINY = 1e-37  # below the smallest normal float32, weights round coarsely
+SAMPLE = 8  # output channels that are run where there are more
+GROUPS = 4  # groups of a grouped layer that are run where there are more
+
+Reading = Callable[..., Values]  # of a blob, or of some of its rows
+
+
+Changes = Mapping[Layer, Standard]  # layer -> its new param and blobs
+
+
+class Step(NamedTuple):
+    """A layer to run: its parameters and its blobs, thinned out to the sample."""
+
+    param: Any
+    blobs: List[Values]
+
+
+def changed(layer: Layer, changes: Changes) -> Union[Standard, Refusal, None]:
+    """What ``changes`` make of ``layer``, in the reference layers' terms; None if it goes."""
+    if layer not in changes:
+        return None
+    new = Layer(changes[layer][0])
+    new.blobs = changes[layer][1]
+    if new.type == layer.type:
+        new.extra, new.style = layer.extra, layer.style
+    return standard(new)
+
+
+def difference(before: Values, after: Values, terms: Values) -> Optional[str]:
+    """What is wrong with ``after``; ``terms`` is what its sums add up to without their signs."""
+    if before.shape != after.shape:
+        return f"its output has shape {after.shape}, not {before.shape}"
+    if not np.isfinite(before).all() or not np.isfinite(after).all():
+        return "its output is not finite"
+    off = np.abs(after - before)
+    worst = float(np.max(off, initial=0.0))
+    largest = float(np.max(np.abs(before), initial=0.0))
+    if worst > LIMIT * largest + TINY:
+        return f"its output is off by {worst:.1e} where the largest value is {largest:.1e}"
+    if (off > ROUNDING * terms + TINY).any():
+        return "a channel's output is off by more than rounding can explain"
+    return None
+
+
+def noise(shape: Tuple[int, ...]) -> Values:
+    """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run."""
+    numbers = np.arange(count(shape), dtype=np.float64)
+    fraction: Values = np.modf(np.sin(12.9898 * numbers + 78.233) * 43758.5453)[0]
+    return fraction.reshape(shape)
+
+
+def absolute(step: Step) -> Step:
+    """The same step without signs: on values without signs it adds up the terms of each sum."""
+    param = step.param
+    if param.type == "Eltwise" and param.eltwise_param.coeff:
+        param = type(param)()
+        param.CopyFrom(step.param)
+        param.eltwise_param.coeff[:] = [abs(factor) for factor in step.param.eltwise_param.coeff]
+    return Step(param, [np.abs(blob) for blob in step.blobs])
+
+
+def spread(number: int, most: int) -> Index:
+    """At most ``most`` indices below ``number``, evenly spread, both ends among them."""
+    if number <= most:
+        return np.arange(number)
+    return np.array([at * (number - 1) // (most - 1) for at in range(most)])
+
+
+def exact(blob: Blob, rows: Optional[Index] = None) -> Values:
+    """A blob, or some of its rows, unrounded: an earlier rewrite's is not in a file yet."""
+    return np.asarray(blob.float64() if rows is None else blob.rows(rows), np.float64)
+
+
+def rounded(blob: Blob, rows: Optional[Index] = None) -> Values:
+    """A blob, or some of its rows, as it will be read back from the file."""
+    if blob.dtype == HALF:  # that loses far more than LIMIT; what is proved is the algebra
+        return exact(blob, rows)
+    return np.asarray(blob.array() if rows is None else blob.rounded(rows), np.float64)
+
+
+def columns(blob: Blob, rows: Index, wanted: Index, values: Reading) -> Values:
+    """Some columns of some rows, a block of rows at a time: the whole may be most of the model."""
+    step = max(BLOCK // max(count(blob.shape[1:]), 1), 1)
+    starts = range(0, len(rows), step)
+    return np.concatenate([values(blob, rows[at : at + step])[:, wanted] for at in starts])
+
+
+def thin_channels(values: Values, channels: int, sample: Index) -> Values:
+    """The sample of a blob that has ``channels`` values along one axis; others stay whole."""
+    for axis, dim in enumerate(values.shape):
+        if dim == channels and values.size == channels:
+            return np.take(values, sample, axis)
+    return values
