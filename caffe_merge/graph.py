@@ -185,8 +185,8 @@ class Graph:
             return "behind or beside it memory is written in place that others see as it is now"
         return None
 
-    def _memory(self, version: Version, layer: Layer) -> Set[Version]:
-        """The versions that would have the memory of ``version`` in Caffe without ``layer``."""
+    def _memory(self, version: Version, layer: Optional[Layer] = None) -> Set[Version]:
+        """The versions that have the memory of ``version`` in Caffe, or would without ``layer``."""
         found = {version}
         todo = [version]
         while todo:
@@ -202,6 +202,19 @@ class Graph:
             found |= fresh
             todo += fresh
         return found
+
+    def changes_later(self, version: Version, but: Collection[Layer] = ()) -> bool:
+        """Whether some layer, ``but`` these, writes its memory after it was made.
+
+        Who reads it in another place of the net may then read something else.
+        """
+        place = {layer: number for number, layer in enumerate(self.layers)}
+        return any(
+            self.below(other) is not None
+            and other.producer not in but
+            and place[other.producer] > place[version.producer]
+            for other in self._memory(version)
+        )
 
     def _is_one_of_many(self, version: Version) -> bool:
         """Whether its memory is that of the other tops of its layer too."""

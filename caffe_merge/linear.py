@@ -108,18 +108,17 @@ def folded(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     old = layer.blobs[1].float64() if len(layer.blobs) > 1 else None
     bias = Dense(folded_bias(old, affine), weights.dtype)
     if old is None:
-        _add_bias(param, layer.type)
+        add_bias(param)
     return param, (Scaled(weights, multiplier), bias)
 
 
-def _add_bias(param: Any, kind: str) -> None:
+def add_bias(param: Any) -> None:
     """Set bias_term, and a param spec for the bias where the weights have one.
 
     Its learning rate is twice the weights', without decay, as Caffe's own models have it; a frozen
     layer stays frozen. The bias_filler is the default, constant 0.
     """
-    own = param.inner_product_param if kind == "InnerProduct" else param.convolution_param
-    own.bias_term = True
+    own_param(param).bias_term = True
     if len(param.param) == 1:
         rate = param.param[0].lr_mult
         param.param.add(lr_mult=2 * rate, decay_mult=0)

@@ -1,6 +1,6 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge import norms
 from caffe_merge.deploy import check_data
@@ -9,7 +9,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer, Note
 from caffe_merge.net import Net
 from caffe_merge.passes import PASSES
-from caffe_merge.passes.base import Pass, Refused, Rewrite
+from caffe_merge.passes.base import Options, Pass, Refused, Rewrite
 from caffe_merge.proof import prove
 from caffe_merge.report import Refusal, Report
 from caffe_merge.rewiring import rewire
@@ -23,17 +23,19 @@ def merge(
     skip: Sequence[str] = (),
     keep: Sequence[str] = (),
     bn_style: Optional[str] = None,
+    serial: str = "auto",
     input_shapes: Optional[Mapping[str, Shape]] = None,
 ) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
 
     ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are, ``bn_style``
-    the fork's style of the BatchNorm-like layers that it fits (docs/forks.md). Raises UsageError
+    the fork's style of the BatchNorm-like layers that it fits (docs/forks.md), ``serial`` is
+    "auto", "always" or "never" (see merge-serial). Raises UsageError
     for a name that is none, NetError for a net that Caffe would not build, WeightsError where a
     value is not finite or a variance negative.
     """
     unfit = _choose_style(net, bn_style)
-    passes = _chosen(net, only, skip, frozenset(keep))
+    passes = _chosen(net, only, skip, Options(frozenset(keep), serial))
     others = [layer.param for layer in net.all_layers if not layer.active]
     check_data([layer.param for layer in net.layers], others)
     graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
@@ -64,14 +66,15 @@ def check_names(only: Sequence[str], skip: Sequence[str]) -> None:
             raise UsageError(f"no pass is called {name!r}; there are {', '.join(known)}")
 
 
-def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], keep: FrozenSet[str]) -> List[Pass]:
+def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], options: Options) -> List[Pass]:
     check_names(only, skip)
     if net.index is None:
         raise UsageError(f"{net.document.path}: loaded without weights, so nothing can be merged")
     names = {layer.name for layer in net.layers}
-    for name in sorted(keep - names):
+    for name in sorted(options.keep - names):
         raise UsageError(f"--keep {name}: the net has no layer of this name")
-    return [one(keep) for one in PASSES if (not only or one.name in only) and one.name not in skip]
+    chosen = [one for one in PASSES if not only or one.name in only]
+    return [one(options) for one in chosen if one.name not in skip]
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:

@@ -5,10 +5,14 @@ from typing import Tuple, Type
 from caffe_merge.passes.base import Pass
 from caffe_merge.passes.drop_identity import DropIdentity
 from caffe_merge.passes.fold_affine import FoldAffine
+from caffe_merge.passes.merge_branches import MergeBranches
+from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.passes.one_scale import OneScale
 
 PASSES: Tuple[Type[Pass], ...] = (
     DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm hides the one
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
+    MergeBranches,  # behind the folds, which leave bare convolutions
+    MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
     OneScale,  # last: what is left over
 )

@@ -48,13 +48,24 @@ class Refused(NamedTuple):
 Found = Union[Rewrite, Refused]
 
 
+class Options(NamedTuple):
+    """What the user asked for: layers (by name) that stay as they are, and how far to go.
+
+    ``serial`` is "auto" (merge consecutive linear layers where nothing grows), "always" or "never".
+    """
+
+    keep: FrozenSet[str] = frozenset()
+    serial: str = "auto"
+
+
 class Pass:
-    """One rewrite. ``keep`` holds the names of layers that must stay as they are."""
+    """One rewrite."""
 
     name = ""
 
-    def __init__(self, keep: FrozenSet[str] = frozenset()) -> None:
-        self.keep = keep
+    def __init__(self, options: Options = Options()) -> None:  # noqa: B008 - it is immutable
+        self.options = options
+        self.keep = options.keep
 
     def find(self, graph: Graph) -> List[Found]:
         """All that the pass would do to ``graph`` now; no two rewrites share a layer."""

@@ -6,7 +6,7 @@ memory stays near one block whatever the model's size.
 """
 
 from copy import copy
-from typing import Iterator, Tuple, Union
+from typing import Callable, Iterator, Tuple, Union
 
 import numpy as np
 
@@ -152,3 +152,19 @@ class Scaled(Blob):
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(source, self._factor(selection), out=out, casting="same_kind")
         return out
+
+
+class Computed(Blob):
+    """Rows that ``function`` computes in float64, anew whenever somebody asks for some.
+
+    Kernels added or chained are made of whole layers; so they are made when they are written.
+    """
+
+    def __init__(
+        self, shape: Shape, function: Callable[[Rows], Float64], dtype: np.dtype = FLOAT
+    ) -> None:
+        super().__init__(shape, dtype)
+        self.function = function
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        return self.function(selection)

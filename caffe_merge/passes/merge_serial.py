@@ -1,0 +1,143 @@
+"""merge-serial: a convolution right behind a convolution becomes one with it.
+
+    x -> Convolution W1, b1 -> Convolution W2, b2 -> y        x -> Convolution W, b -> y
+
+    W = W2 * W1 (taps convolved, channels multiplied)         b = W2 b1 + b2
+
+InnerProducts likewise, and an InnerProduct behind a convolution whose kernel covers its input. The
+second must not pad what the first gave a bias, nor what the first sees more than a point of: the
+border would differ. By default it is done where neither multiply-adds nor weights grow.
+"""
+
+from math import prod
+from typing import List, NamedTuple, Optional, Set, Tuple, Union
+
+from caffe_merge.affine import Refusal
+from caffe_merge.convolutions import as_convolution, as_inner_product, covering, kernel, product
+from caffe_merge.graph import Graph, Version
+from caffe_merge.kernels import Kernel, chained
+from caffe_merge.layer import Layer
+from caffe_merge.linear import CONVOLUTIONS
+from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
+
+LINEAR = (*CONVOLUTIONS, "InnerProduct")
+
+
+class MergeSerial(Pass):
+    """Chains the kernels of consecutive linear layers."""
+
+    name = "merge-serial"
+
+    def find(self, graph: Graph) -> List[Found]:
+        found: List[Found] = []
+        if self.options.serial == "never":
+            return found
+        used: Set[Layer] = set()
+        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed.update(graph.sharers())
+        for layer in graph.layers:
+            pair = _pair(graph, layer)
+            if pair is None or not used.isdisjoint(pair):
+                continue
+            answer: Union[Rewrite, Refusal] = Refusal("it is kept, or shares its weights")
+            if fixed.isdisjoint(pair):
+                answer = _merged(graph, pair, self.options.serial == "always")
+            if isinstance(answer, Refusal):
+                found.append(Refused(layer, f"behind {pair[0].type} {pair[0].name!r}: {answer}"))
+                continue
+            found.append(answer)
+            used.update(pair)
+        return found
+
+
+def _pair(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
+    """The linear layer that alone feeds the linear ``layer``, a Flatten between perhaps, and it."""
+    if layer.type not in LINEAR or len(graph.bottoms[layer]) != 1:
+        return None
+    pair = [layer]
+    version = graph.bottoms[layer][0]
+    if layer.type == "InnerProduct" and version.producer.type == "Flatten":
+        pair.insert(0, version.producer)
+        if len(version.readers) > 1:
+            return None
+        version = graph.bottoms[version.producer][0]
+    first = version.producer
+    if first.type not in LINEAR or len(version.readers) > 1:
+        return None
+    if layer.type != "InnerProduct" and first.type == "InnerProduct":
+        return None
+    return (first, *pair)
+
+
+class _Two(NamedTuple):
+    """What two layers are, what they read and give out, and what they cost."""
+
+    first: Kernel
+    second: Kernel
+    source: Version
+    cost: int  # multiply-adds of both
+
+
+def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrite, Refusal]:
+    two = _products(graph, pair) if pair[-1].type == "InnerProduct" else _windows(graph, pair)
+    if isinstance(two, Refusal):
+        return two
+    whole = chained(two.first, two.second)
+    if isinstance(whole, Refusal):
+        return whole
+    end = graph.tops[pair[-1]][0]
+    places = prod(end.shape[2:]) if whole.axes and end.shape is not None else 1
+    if not always and whole.cost * places > two.cost:
+        return Refusal("one layer would take more multiply-adds than the two")
+    if not always and whole.cost > two.first.cost + two.second.cost:
+        return Refusal("one layer would have more weights than the two")
+    survivor = pair[0] if whole.axes and whole.axes == two.first.axes else pair[-1]
+    if survivor is not pair[0] and graph.changes_later(two.source, pair):
+        return Refusal(f"the memory of {two.source.name!r} is written in place by another")
+    make = as_inner_product if survivor.type == "InnerProduct" else as_convolution
+    changes: Changes = {survivor: make(survivor, whole)}
+    (other,) = {pair[0], pair[-1]} - {survivor}
+    return Rewrite(
+        layers=pair,
+        changes=changes,
+        note=f"merged into {survivor.type} {survivor.name!r}",
+        kept_note=f"took in {other.name!r}",
+    )
+
+
+def _windows(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
+    first, second = (kernel(graph, layer) for layer in pair)
+    if not isinstance(first, Kernel) or not isinstance(second, Kernel):
+        return next(one for one in (first, second, _ODD) if isinstance(one, Refusal))
+    between, end = graph.tops[pair[0]][0], graph.tops[pair[1]][0]
+    source = graph.bottoms[pair[0]][0]
+    if between.shape is None or end.shape is None:
+        if any(axis.places(1 << 20) > 1 << 20 for axis in second.axes):
+            return Refusal("its shapes are not known")  # so that the first might cost less
+        return _Two(first, second, source, first.cost + second.cost)
+    cost = first.cost * prod(between.shape[2:]) + second.cost * prod(end.shape[2:])
+    return _Two(first, second, source, cost)
+
+
+_ODD = Refusal("it has not one bottom and one top")
+
+
+def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
+    second = product(graph, pair[-1])
+    if pair[0].type == "InnerProduct":
+        first = product(graph, pair[0])
+        axes = {layer.param.inner_product_param.axis for layer in (pair[0], pair[-1])}
+        if len(axes) > 1 or len(pair) > 2:
+            return Refusal("the two lie along different axes")
+    else:
+        first = covering(graph, pair[0])
+        if pair[-1].param.inner_product_param.axis != 1:
+            return Refusal("its axis is not 1")
+    if isinstance(first, Refusal):
+        return first
+    if isinstance(second, Refusal):
+        return second
+    flat = pair[1].param.flatten_param if len(pair) > 2 else None
+    if flat is not None and (flat.axis, flat.end_axis) != (1, -1):
+        return Refusal(f"{pair[1].name!r} does not flatten all of each image")
+    return _Two(first, second, graph.bottoms[pair[0]][0], first.cost + second.cost)
