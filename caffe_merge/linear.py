@@ -106,6 +106,8 @@ def folded(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     else:
         multiplier = inner_product_multiplier(affine.scale, param.inner_product_param.transpose)
     old = layer.blobs[1].float64() if len(layer.blobs) > 1 else None
+    if old is None and not affine.shift.any():
+        return param, (Scaled(weights, multiplier),)
     bias = Dense(folded_bias(old, affine), weights.dtype)
     if old is None:
         add_bias(param)

@@ -143,10 +143,11 @@ class _Editor:
                 self.graph.bypass(layer)
         names = [layer.name for layer in rewrite.layers]
         for layer, (param, blobs) in rewrite.changes.items():
-            # Names are the graph's; those of the rewrite are of when it was found.
-            for field in ("bottom", "top"):
-                param.ClearField(field)
-                getattr(param, field).extend(getattr(layer.param, field))
+            if param is not layer.param:
+                # Names are the graph's; those of the rewrite are of when it was found.
+                for field in ("bottom", "top"):
+                    param.ClearField(field)
+                    getattr(param, field).extend(getattr(layer.param, field))
             gone = norms.own_blocks(layer) if param.type != layer.type else ()
             layer.extra = _still_there(layer.extra, param, gone)
             layer.param = param

@@ -28,7 +28,7 @@ class Change(NamedTuple):
     def of(cls, name: str, rewrite: "Rewrite") -> "Change":
         """The record of ``rewrite``, made by the pass ``name``."""
         removed = tuple(layer.name for layer in rewrite.removed)
-        return cls(name, removed, tuple(layer.name for layer in rewrite.changes), rewrite.note)
+        return cls(name, removed, tuple(layer.name for layer in rewrite.changed), rewrite.note)
 
 
 class Refusal(NamedTuple):
@@ -99,7 +99,7 @@ class Report:
         self.changes.append(Change.of(name, rewrite))
         for layer in rewrite.removed:
             self._made[layer] = ("gone", rewrite.note)
-        for layer in rewrite.changes:
+        for layer in rewrite.changed:
             self._made[layer] = ("changed", rewrite.kept_note)
 
     def finish(self, graph: Graph, refusals: Mapping[Layer, List[Refusal]]) -> None:

@@ -9,6 +9,8 @@ from typing import Dict, Optional, Set
 from caffe_merge.graph import Graph, Version
 from caffe_merge.passes.base import Rewrite
 
+IN_PLACE = ("PReLU", "ReLU", "Scale")  # of those that rewrites keep, they may write over a bottom
+
 
 def rewire(graph: Graph, rewrite: Rewrite) -> None:
     """Make the layers that ``rewrite`` keeps read what they are to read, and the others go."""
@@ -32,7 +34,7 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
             continue
         # A layer that goes wrote over it in place: under this name nobody may find it now.
         (reader, _), *others = source.readers
-        in_place = reader.type == "Scale" and not others and graph.tops[reader][0] in names
+        in_place = reader.type in IN_PLACE and not others
         graph.rename_all(source, graph.tops[reader][0].name if in_place else graph.fresh(source))
 
 

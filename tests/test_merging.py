@@ -120,7 +120,7 @@ def test_passes_run_in_order_to_a_fixed_point(tmp_path: Path) -> None:
         "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }",
         "drop: Dropout conv -> conv",
         "bn: BatchNorm conv -> conv",
-        "relu: ReLU conv -> conv",
+        "relu: TanH conv -> conv",
         "scale: Scale conv -> conv",
         "undo: Scale conv -> conv",
         "out: TanH conv -> out",
@@ -297,4 +297,13 @@ def test_merging_is_done_in_place_and_saving_is_not(merged: Merger) -> None:
 def test_every_pass_has_a_name_and_a_reason() -> None:
     """Pass names are the command line's: kebab-case, no two alike."""
     names = [one.name for one in PASSES]
-    assert names == ["drop-identity", "fold-affine", "one-scale"]
+    assert names == [
+        "drop-identity",
+        "fold-affine",
+        "merge-branches",
+        "merge-concat",
+        "merge-serial",
+        "fold-through",
+        "fold-forward",
+        "one-scale",
+    ]

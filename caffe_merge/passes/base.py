@@ -37,6 +37,15 @@ class Rewrite(NamedTuple):
         """The layers that go."""
         return [layer for layer in self.layers if layer not in self.changes]
 
+    @property
+    def changed(self) -> List[Layer]:
+        """The layers that stay and are no longer what they were; some only read another blob."""
+        return [
+            layer
+            for layer, (param, blobs) in self.changes.items()
+            if param is not layer.param or blobs is not layer.blobs
+        ]
+
 
 class Refused(NamedTuple):
     """A layer that stays as it is, and why."""

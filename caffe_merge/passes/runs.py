@@ -55,7 +55,7 @@ def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Laye
         joined = run.affine.then(answer)
         ending[top] = run._replace(layers=(*run.layers, layer), affine=joined)
     sharers = graph.sharers()
-    found = [run._replace(why_not=_why_not(run, sharers, keep)) for run in ending.values()]
+    found = [run._replace(why_not=why_not(run, sharers, keep)) for run in ending.values()]
     return found, refused
 
 
@@ -75,7 +75,7 @@ def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
     return (one.axis, one.channels) == (other.axis, other.channels)
 
 
-def _why_not(run: Run, sharers: Sharers, keep: FrozenSet[str]) -> Optional[Refusal]:
+def why_not(run: Run, sharers: Sharers, keep: FrozenSet[str]) -> Optional[Refusal]:
     """Why a run cannot be folded into the layer that feeds it; None if it can."""
     producer = run.producer
     if run.source.is_input:

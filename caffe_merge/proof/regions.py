@@ -49,6 +49,7 @@ from caffe_merge.shapes.geometry import Window, convolution_window, pooling_wind
 from caffe_merge.weights.blobs import Blob
 
 SAMPLE = 32  # output channels that are run where there are more
+JOINS = ("Concat", "Eltwise")
 WHOLE = ("Flatten", "InnerProduct", "Reshape")  # they tie their input to one size
 
 # Of each top, its channels c depend on the channels c of the bottoms alone.
@@ -111,16 +112,26 @@ def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads)
 def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Values]:
     """Noise for each source, at the least size at which the nodes can run and slide a little."""
     whole = any(_is_whole(node) for node in nodes)
+    aside = {source for source in sources if _is_aside(source, nodes)}
     for extra in _extras(nodes):
-        sizes = {source: _size(source, nodes, None if whole else extra) for source in sources}
+        sizes = {
+            source: _size(source, nodes, None if whole else extra)
+            for source in sources
+            if source not in aside
+        }
         try:
-            _shapes(nodes, sizes)
+            sizes = _shapes(nodes, sizes)
         except NetError:
             if whole:
                 raise
             continue
-        return {source: noise(size) for source, size in sizes.items()}
+        return {source: noise(sizes[source]) for source in sources}
     raise NetError("its windows fit no small input")
+
+
+def _is_aside(source: Version, nodes: Sequence[Node]) -> bool:
+    """Whether it only joins what comes out of the others, whose size it has then."""
+    return all(node.param.type in JOINS for node in nodes if source in node.bottoms)
 
 
 def _is_whole(node: Node) -> bool:
@@ -189,11 +200,23 @@ def _shapes(nodes: Sequence[Node], sources: Mapping[Version, Shape]) -> Dict[Ver
     """The shapes of all versions. Raises NetError where the nodes do not fit one another."""
     known = dict(sources)
     for node in nodes:
+        for bottom in node.bottoms:
+            if bottom not in known:
+                known[bottom] = _beside(bottom, node, known)
         tops = shapes.tops(node.param, [known[bottom] for bottom in node.bottoms])
         if tops is None:
             raise NetError(f"layer {node.param.name!r}: its top shapes cannot be told")
         known.update(zip(node.tops, tops))
     return known
+
+
+def _beside(source: Version, node: Node, known: Mapping[Version, Shape]) -> Shape:
+    """The shape of ``source``, which goes into the join ``node`` beside what is known."""
+    other = next((known[bottom] for bottom in node.bottoms if bottom in known), None)
+    if other is None or (source.shape is None and node.param.type == "Concat"):
+        raise NetError(f"the shape of {source.name!r} is not known")
+    channels = other[1] if source.shape is None else source.shape[1]
+    return (other[0], channels, *other[2:])
 
 
 # -- running -------------------------------------------------------------------------------

@@ -125,15 +125,20 @@ class Dense(Blob):
         return Dense(self.values.reshape(shape), self.dtype)
 
 
+def _along_one_axis(one: Float64, two: Float64) -> bool:
+    return np.broadcast(one, two).size <= max(one.size, two.size)
+
+
 class Scaled(Blob):
     """``source * multiplier``, the multiplier float64 and broadcast over the source's shape.
 
-    Scaling a scaled blob multiplies the multipliers: there is one rounding, at the end.
+    Scaling a scaled blob multiplies the multipliers, where that makes none as large as a matrix;
+    there is one rounding, at the end.
     """
 
     def __init__(self, source: Blob, multiplier: Float64) -> None:
         super().__init__(source.shape, source.dtype)
-        if isinstance(source, Scaled):
+        if isinstance(source, Scaled) and _along_one_axis(multiplier, source.multiplier):
             multiplier, source = multiplier * source.multiplier, source.source
         self.source: Blob = source
         self.multiplier: Float64 = multiplier

@@ -1,0 +1,108 @@
+"""fold-forward: affine layers that cannot go back into what feeds them go on into what reads them.
+
+    x -> Scale -> Convolution W, b -> y        x -> Convolution W', b' -> y
+
+    W'[o, i] = W[o, i] scale[i]        b' = b + sum over i, t of W[o, i, t] shift[i]
+
+Every reader must take it in: Convolution and InnerProduct, and Deconvolution where there is no
+shift. ReLU, PReLU, Pooling, Flatten, Concat and Slice hand it on to their own readers where what
+they give out is the same map of what they would give out without it.
+"""
+
+from typing import Any, Dict, List, Optional, Set, Union
+
+from caffe_merge.affine import Refusal
+from caffe_merge.fold import Affine
+from caffe_merge.forwards import handed_on, taken_in, why_not
+from caffe_merge.graph import Graph, Version
+from caffe_merge.layer import Layer
+from caffe_merge.linear import LINEAR_TYPES
+from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
+from caffe_merge.passes.runs import Run, quoted, runs
+
+
+class FoldForward(Pass):
+    """Folds runs of affine layers forwards."""
+
+    name = "fold-forward"
+
+    def find(self, graph: Graph) -> List[Found]:
+        found: List[Found] = []
+        used: Set[Layer] = set()
+        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed.update(graph.sharers())
+        for run in runs(graph, self.keep)[0]:
+            answer = _forwards(graph, run, fixed)
+            if isinstance(answer, Refusal):
+                found += [Refused(layer, f"forwards: {answer}") for layer in run.layers]
+            elif used.isdisjoint(answer.layers):
+                found.append(answer)
+                used.update(answer.layers)
+        return found
+
+
+def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refusal]:
+    source, end = run.source, graph.tops[run.layers[-1]][0]
+    affine = run.affine
+    if affine.axis not in (None, 1):
+        return Refusal(f"it acts along axis {affine.axis}")
+    if affine.axis is None:
+        if source.shape is None or len(source.shape) < 2:
+            return Refusal("the number of its channels is not known")
+        affine = affine.over(source.shape[1], 1)
+    in_place = any(graph.tops[layer][0].name == source.name for layer in run.layers)
+    if in_place and not graph.is_private(source):
+        return Refusal(f"it is written over {source.name!r}, which keeps its name")
+    changes = _flow(graph, end, affine, fixed)
+    if isinstance(changes, Refusal):
+        return changes
+    region = {*run.layers, *changes}
+    if graph.changes_later(source, region):
+        return Refusal(f"the memory of {source.name!r} is written in place by another")
+    takers = [layer for layer in changes if layer.type in LINEAR_TYPES]
+    return Rewrite(
+        layers=tuple(layer for layer in graph.layers if layer in region),
+        changes=changes,
+        note="folded forwards into " + quoted([layer.name for layer in takers]),
+        kept_note="took in " + quoted([layer.name for layer in run.layers]),
+    )
+
+
+def _flow(
+    graph: Graph, end: Version, affine: Affine, fixed: Set[Layer]
+) -> Union[Dict[Layer, Any], Refusal]:
+    """The layers that ``affine`` reaches from ``end`` on, as they are to be."""
+    changes: Dict[Layer, Any] = {}
+    maps: Dict[Version, Affine] = {end: affine}
+    takers: Dict[Layer, Affine] = {}
+    if end.is_output:
+        return Refusal(f"{end.name!r} is a net output")
+    for layer in graph.layers:
+        bottoms, tops = graph.bottoms[layer], graph.tops[layer]
+        if not any(bottom in maps for bottom in bottoms):
+            continue
+        if layer in fixed:
+            return Refusal(f"layer {layer.name!r}, which reads it, is kept or shares its weights")
+        shapes = [bottom.shape for bottom in bottoms]
+        if layer.type in LINEAR_TYPES and len(bottoms) == 1:
+            refusal = why_not(layer, maps[bottoms[0]], shapes[0])
+            if refusal is not None:
+                return _of(layer, refusal)
+            takers[layer] = maps[bottoms[0]]
+            continue
+        before: List[Optional[Affine]] = [maps.get(bottom) for bottom in bottoms]
+        after = handed_on(layer, before, shapes, [top.shape for top in tops])
+        if isinstance(after, Refusal):
+            return _of(layer, after)
+        changes[layer] = (layer.param, layer.blobs)
+        for top, one in zip(tops, after):
+            if one is None:
+                continue
+            if top.is_output:
+                return Refusal(f"{top.name!r} is a net output")
+            maps[top] = one
+    return {**changes, **{layer: taken_in(layer, one) for layer, one in takers.items()}}
+
+
+def _of(layer: Layer, why: Refusal) -> Refusal:
+    return Refusal(f"{layer.type} {layer.name!r} reads it: {why}")

@@ -1,0 +1,85 @@
+"""fold-through: a positive multiplier goes back through ReLU, PReLU and Pooling.
+
+    x -> Convolution W, b -> ReLU -> Scale -> y        x -> Convolution W', b' -> ReLU -> y
+
+    ReLU(s z) = s ReLU(z) for s >= 0, so W' = s W (along output channels), b' = s b
+
+A shift does not go through, but for what adds none there is no layer then.
+"""
+
+from typing import FrozenSet, List, Tuple, Union
+
+from caffe_merge.affine import Refusal, unknown_fields
+from caffe_merge.graph import Graph
+from caffe_merge.layer import Layer
+from caffe_merge.linear import LINEAR_TYPES, folded, output
+from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.passes.runs import Run, Sharers, quoted, runs, why_not
+
+THROUGH = ("PReLU", "Pooling", "ReLU")
+
+
+class FoldThrough(Pass):
+    """Folds multipliers backwards through what is between them and a linear layer."""
+
+    name = "fold-through"
+
+    def find(self, graph: Graph) -> List[Found]:
+        found: List[Found] = []
+        sharers = graph.sharers()
+        for run in runs(graph, self.keep)[0]:
+            between, longer = _behind(graph, run)
+            if not between or longer.producer.type not in LINEAR_TYPES:
+                continue
+            answer = _through(longer, between, sharers, self.keep)
+            if isinstance(answer, Refusal):
+                names = quoted([layer.name for layer in between])
+                found += [Refused(one, f"back through {names}: {answer}") for one in run.layers]
+            else:
+                found.append(answer)
+        return found
+
+
+def _behind(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
+    """The layers that a multiplier may pass, and the run as one that begins before them."""
+    between: List[Layer] = []
+    source = run.source
+    while source.producer.type in THROUGH and len(source.readers) == 1:
+        layer = source.producer
+        if len(graph.tops[layer]) > 1 or unknown_fields(layer) is not None:
+            break
+        between.insert(0, layer)
+        source = graph.bottoms[layer][0]
+    return between, run._replace(layers=(*between, *run.layers), source=source)
+
+
+def _through(
+    run: Run, between: List[Layer], sharers: Sharers, keep: FrozenSet[str]
+) -> Union[Rewrite, Refusal]:
+    reason = why_not(run, sharers, keep)
+    if reason is not None:
+        return reason
+    kept = [layer.name for layer in between if layer.name in keep]
+    if kept:
+        return Refusal(f"{quoted(kept)} are kept as asked with --keep")
+    if run.affine.shift.any():
+        return Refusal("it has a shift")
+    maxima = [layer for layer in between if layer.type != "Pooling" or _is_maximum(layer)]
+    if maxima and (run.affine.scale < 0).any():
+        return Refusal("a multiplier is negative")
+    producer = run.producer
+    target = output(producer, run.source.rank)
+    assert not isinstance(target, str)
+    changes: Changes = {producer: folded(producer, run.affine.over(target.channels, target.axis))}
+    changes.update({layer: (layer.param, layer.blobs) for layer in between})
+    gone = [layer for layer in run.layers if layer not in between]
+    return Rewrite(
+        layers=(producer, *run.layers),
+        changes=changes,
+        note=f"folded into {producer.type} {producer.name!r}",
+        kept_note="took in " + quoted([layer.name for layer in gone]),
+    )
+
+
+def _is_maximum(layer: Layer) -> bool:
+    return bool(layer.param.pooling_param.pool != layer.param.pooling_param.AVE)

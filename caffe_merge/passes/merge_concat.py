@@ -1,0 +1,127 @@
+"""merge-concat: convolutions of one blob that a Concat puts side by side become one.
+
+    x -> Convolution W1, b1 -> p
+    x -> Convolution W2, b2 -> q        x -> Convolution [W1; W2], [b1; b2] -> y
+    Concat p q -> y
+
+One reading of x, one product, no copy. The convolutions have the same window and no groups, and
+stand next to each other in the Concat; where it has other bottoms as well, it stays with fewer.
+"""
+
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
+
+from caffe_merge.affine import Refusal, unknown_fields
+from caffe_merge.convolutions import as_convolution, kernel
+from caffe_merge.graph import Graph, Version
+from caffe_merge.kernels import Kernel, stacked
+from caffe_merge.layer import Layer
+from caffe_merge.linear import CONVOLUTIONS
+from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
+from caffe_merge.passes.runs import quoted
+
+
+class Part(NamedTuple):
+    """Bottom ``number`` of a Concat, made of ``source`` by ``layer`` alone."""
+
+    number: int
+    layer: Layer
+    source: Version
+    kernel: Kernel
+
+
+class MergeConcat(Pass):
+    """Stacks the kernels of convolutions side by side."""
+
+    name = "merge-concat"
+
+    def find(self, graph: Graph) -> List[Found]:
+        found: List[Found] = []
+        used: Set[Layer] = set()
+        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed.update(graph.sharers())
+        for layer in graph.layers:
+            if layer in fixed or not _joins_channels(layer):
+                continue
+            for parts in _neighbours(graph, layer, fixed):
+                answer = _stacked(graph, layer, parts)
+                if isinstance(answer, Refusal):
+                    found.append(Refused(layer, str(answer)))
+                elif used.isdisjoint(answer.layers):
+                    found.append(answer)
+                    used.update(answer.layers)
+        return found
+
+
+def _joins_channels(layer: Layer) -> bool:
+    param = layer.param
+    own = param.concat_param
+    return (
+        layer.type == "Concat"
+        and own.axis == own.concat_dim == 1
+        and unknown_fields(layer) is None
+        and len(param.bottom) > 1
+        and len(param.top) == 1
+    )
+
+
+def _neighbours(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Iterator[List[Part]]:
+    """Rows of bottoms, two or more, that convolutions make of one blob."""
+    row: List[Part] = []
+    for number, version in enumerate(graph.bottoms[layer]):
+        part = _part(graph, number, version, fixed)
+        if row and (part is None or part.source is not row[0].source):
+            if len(row) > 1:
+                yield row
+            row = []
+        if part is not None:
+            row.append(part)
+    if len(row) > 1:
+        yield row
+
+
+def _part(graph: Graph, number: int, version: Version, fixed: Set[Layer]) -> Optional[Part]:
+    producer = version.producer
+    if producer.type not in CONVOLUTIONS or producer in fixed or len(version.readers) > 1:
+        return None
+    one = kernel(graph, producer)
+    if not isinstance(one, Kernel):
+        return None
+    return Part(number, producer, graph.bottoms[producer][0], one)
+
+
+def _alike(parts: Sequence[Part]) -> Sequence[Part]:
+    """The first of the longest rows of ungrouped convolutions with one window; all if none has."""
+    rows: List[List[Part]] = [[]]
+    for part in parts:
+        last = rows[-1][-1:]
+        if part.kernel.group > 1 or (last and last[0].kernel.axes != part.kernel.axes):
+            rows.append([])
+        if part.kernel.group == 1:
+            rows[-1].append(part)
+    best = max(rows, key=len)
+    return best if len(best) > 1 else parts
+
+
+def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite, Refusal]:
+    parts = _alike(parts)
+    whole = stacked([part.kernel for part in parts])
+    names = [part.layer.name for part in parts]
+    if isinstance(whole, Refusal):
+        return Refusal(f"{quoted(names)} stay side by side: {whole}")
+    first, *others = parts
+    survivor = first.layer
+    if graph.changes_later(first.source):
+        return Refusal(f"the memory of {first.source.name!r} is written in place by another")
+    gone = {part.number for part in others}
+    left = tuple(number for number in range(len(layer.param.bottom)) if number not in gone)
+    changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, whole)}
+    if len(left) > 1:
+        changes[layer] = (layer.param, ())
+    region = [*(part.layer for part in parts), layer]
+    return Rewrite(
+        layers=tuple(one for one in graph.layers if one in region),
+        changes=changes,
+        note=f"merged into {survivor.type} {survivor.name!r}",
+        kept_note=f"took in {quoted(names[1:])}",
+        reads={layer: left},
+    )

@@ -1,0 +1,141 @@
+"""fold-forward: what cannot be folded backwards goes into the layers that read it."""
+
+from typing import Dict, List
+
+import numpy as np
+import pytest
+
+from tests.passes.support import Merger
+
+IN = "data 2 6 9 11"
+CAT = "cat: Concat data data -> x"
+BN = "bn: BatchNorm x -> b"
+SCALE = "scale: Scale b -> s { scale_param { bias_term: true } }"
+TIMES = "times: Scale x -> s"  # without a shift
+POSITIVE = {"times": [np.linspace(0.3, 2.1, 12)]}
+
+
+def conv(name: str, body: str = "kernel_size: 3", bottom: str = "s", outputs: int = 5) -> str:
+    """A Convolution that writes a blob of its own name."""
+    own = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+
+
+def fc(name: str, body: str = "", bottom: str = "s") -> str:
+    """An InnerProduct likewise."""
+    own = f"inner_product_param {{ num_output: 5 {body} }}"
+    return f"{name}: InnerProduct {bottom} -> {name} {{ {own} }}"
+
+
+READERS: Dict[str, List[str]] = {
+    "conv": [conv("c")],
+    "conv_without_bias": [conv("c", "kernel_size: 3 bias_term: false")],
+    "grouped": [conv("c", "kernel_size: 3 group: 3", outputs=9)],
+    "depthwise": [conv("c", "kernel_h: 3 kernel_w: 2 group: 12 stride: 2", outputs=24)],
+    "product": [fc("c")],
+    "product_transposed": [fc("c", "transpose: true bias_term: false")],
+    "several": [conv("c"), conv("d", "kernel_size: 1"), fc("e")],
+    "mean": ["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 2 stride: 2 } }",
+             conv("c", bottom="p")],
+    "flat": ["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 3 stride: 3 } }",
+             "f: Flatten p -> f", fc("c", bottom="f")],
+    "concat": ["t: TanH data -> t", "j: Concat t s -> j", conv("c", bottom="j")],
+    "slice": ["cut: Slice s -> k l { slice_param { slice_point: 5 } }",
+              conv("c", bottom="k"), conv("d", bottom="l")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_into_what_reads_it(merged: Merger, name: str) -> None:
+    """BatchNorm and Scale, with a shift, are gone."""
+    lines = READERS[name]
+    result = merged(IN, CAT, BN, SCALE, *lines)
+    assert "bn" not in result.names
+    assert "scale" not in result.names
+    assert result.fate("bn").detail.startswith("folded forwards into 'c'")
+
+
+MULTIPLIED: Dict[str, List[str]] = {
+    "padded": [conv("c", "kernel_size: 3 pad: 1")],
+    "deconvolution": ["c: Deconvolution s -> c { convolution_param { num_output: 6 kernel_size: 4"
+                      " stride: 2 pad: 1 group: 2 } }"],
+    "relu": ["r: ReLU s -> r", conv("c", "kernel_size: 3 pad: 1", "r")],
+    "relu_in_place": ["r: ReLU s -> s", conv("c", "kernel_size: 3 pad: 1")],
+    "leaky": ["r: ReLU s -> s { relu_param { negative_slope: 0.1 } }", conv("c")],
+    "prelu": ["r: PReLU s -> s", conv("c")],
+    "maximum": ["p: Pooling s -> p { pooling_param { kernel_size: 3 pad: 1 stride: 2 } }",
+                conv("c", bottom="p")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MULTIPLIED)
+def test_positive_multipliers(merged: Merger, name: str) -> None:
+    """They go through padding, ReLU and maxima."""
+    result = merged(IN, CAT, TIMES, *MULTIPLIED[name], weights=POSITIVE)
+    assert "times" not in result.names
+
+
+def test_all_in_place(merged: Merger) -> None:
+    """The blob that the Scale wrote over has another value now, and another name."""
+    lines = ["times: Scale x -> x", "r: ReLU x -> x", conv("c", bottom="x"), "t: TanH c -> t"]
+    result = merged(IN, CAT, *lines, weights=POSITIVE)
+    assert result.names == ["cat", "r", "c", "t"]
+    names = {top for layer in result.after.layers for top in layer.param.top}
+    assert "x" not in names
+    assert list(result.layer("r").param.bottom) == list(result.layer("r").param.top)
+
+
+REFUSED = {
+    "border": ([conv("c", "kernel_size: 3 pad: 1")], "it pads with 0, which the shift"),
+    "deconvolution": (
+        ["c: Deconvolution s -> c { convolution_param { num_output: 6 kernel_size: 3 } }"],
+        "see as many inputs",
+    ),
+    "relu": (["r: ReLU s -> r", conv("c", bottom="r")], "a shift does not go through it"),
+    "padded_mean": (
+        ["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 3 pad: 1 } }",
+         conv("c", bottom="p")],
+        "it counts the zeros of its padding",
+    ),
+    "another_reader": ([conv("c"), "t: TanH s -> t"], "TanH 't' reads it: it cannot take it in"),
+    "output": ([], "'s' is a net output"),
+    "output_behind": (["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 2 } }"],
+                      "'p' is a net output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_stays(merged: Merger, name: str) -> None:
+    """As one Scale, and the reason is told."""
+    lines, reason = REFUSED[name]
+    result = merged(IN, CAT, "scale: Scale x -> s { scale_param { bias_term: true } }", *lines)
+    result.refused("scale", f"forwards: .*{reason}")
+
+
+@pytest.mark.parametrize("kind", ["ReLU r", "Pooling maximum"])
+def test_negative_multipliers(merged: Merger, kind: str) -> None:
+    """They turn what is largest into what is least."""
+    layer, _ = kind.split()
+    body = " { pooling_param { kernel_size: 2 } }" if layer == "Pooling" else ""
+    lines = [f"r: {layer} s -> r{body}", conv("c", bottom="r")]
+    weights = {"times": [np.linspace(-1.0, 2.1, 12)]}
+    result = merged(IN, CAT, TIMES, *lines, weights=weights)
+    result.refused("times", "a negative multiplier does not go through")
+
+
+def test_over_a_net_input(merged: Merger) -> None:
+    """The input keeps its name, so a Scale that writes over it stays."""
+    result = merged("x 2 12 9 11", "times: Scale x -> x", conv("c", bottom="x"))
+    result.refused("times", "it is written over 'x', which keeps its name")
+
+
+def test_from_a_net_input(merged: Merger) -> None:
+    """Pixels times a number: the first convolution does it."""
+    lines = ["p: Power x -> s { power_param { scale: 0.0078125 shift: -1 } }", conv("c")]
+    assert merged("x 2 12 9 11", *lines).names == ["c"]
+
+
+def test_keep(merged: Merger) -> None:
+    """A reader that is to stay as it is cannot take it in."""
+    result = merged(IN, CAT, TIMES, conv("c"), keep=["c"])
+    result.refused("times", "layer 'c', which reads it, is kept")

@@ -1,0 +1,83 @@
+"""fold-through: a positive multiplier goes back through ReLU, PReLU and Pooling."""
+
+from typing import Dict, List
+
+import numpy as np
+import pytest
+
+from tests.passes.support import Merger
+
+IN = "data 2 5 9 8"
+CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"
+READ = ["t: TanH s -> t", "u: AbsVal s -> u"]  # so that it cannot go forwards
+POSITIVE = {"times": [np.linspace(0.0, 2.1, 6)]}
+NEGATIVE = {"times": [np.linspace(-1.0, 2.1, 6)]}
+
+BETWEEN: Dict[str, List[str]] = {
+    "relu": ["r: ReLU conv -> r", "times: Scale r -> s"],
+    "in_place": ["r: ReLU conv -> conv", "times: Scale conv -> conv", "p: TanH conv -> s"],
+    "leaky": ["r: ReLU conv -> r { relu_param { negative_slope: 0.2 } }", "times: Scale r -> s"],
+    "prelu": ["r: PReLU conv -> r", "times: Scale r -> s"],
+    "maximum": ["r: Pooling conv -> r { pooling_param { kernel_size: 3 stride: 2 } }",
+                "times: Scale r -> s"],
+    "mean": ["r: Pooling conv -> r { pooling_param { pool: AVE kernel_size: 3 pad: 1 } }",
+             "times: Scale r -> s"],
+    "both": ["r: ReLU conv -> conv", "q: Pooling conv -> q { pooling_param { kernel_size: 2 } }",
+             "times: Scale q -> s"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_back_through(merged: Merger, name: str) -> None:
+    """The Scale is gone, and no layer got a bias that it does not need."""
+    result = merged(IN, CONV, *BETWEEN[name], *READ, weights=POSITIVE)
+    assert "times" not in result.names
+    assert result.fate("times").detail == "folded into Convolution 'conv'"
+
+
+def test_no_bias_for_no_shift(merged: Merger) -> None:
+    """A convolution without bias stays one."""
+    bare = CONV.replace("kernel_size", "bias_term: false kernel_size")
+    result = merged(IN, bare, *BETWEEN["relu"], *READ, weights=POSITIVE)
+    assert result.names == ["conv", "r", "t", "u"]
+    assert len(result.layer("conv").blobs) == 1
+
+
+def test_a_mean_takes_any_multiplier(merged: Merger) -> None:
+    """It is linear."""
+    result = merged(IN, CONV, *BETWEEN["mean"], *READ, weights=NEGATIVE)
+    assert "times" not in result.names
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky", "prelu", "maximum", "both"])
+def test_a_negative_multiplier(merged: Merger, name: str) -> None:
+    """It stays, and the reason is told."""
+    result = merged(IN, CONV, *BETWEEN[name], *READ, weights=NEGATIVE)
+    result.refused("times", "back through .*: a multiplier is negative")
+
+
+def test_a_shift(merged: Merger) -> None:
+    """It stays."""
+    lines = ["r: ReLU conv -> r", "s: Scale r -> s { scale_param { bias_term: true } }"]
+    result = merged(IN, CONV, *lines, *READ)
+    result.refused("s", "back through 'r': it has a shift")
+
+
+def test_another_reader_between(merged: Merger) -> None:
+    """Who reads the ReLU as well must find the same in it."""
+    lines = [*BETWEEN["relu"], "e: AbsVal r -> e"]
+    result = merged(IN, CONV, *lines, *READ, weights=POSITIVE)
+    assert "times" in result.names
+
+
+def test_another_reader_before(merged: Merger) -> None:
+    """Who reads the convolution as well likewise."""
+    lines = [*BETWEEN["relu"], "e: AbsVal conv -> e"]
+    result = merged(IN, CONV, *lines, *READ, weights=POSITIVE)
+    result.refused("times", "the output of layer 'conv' is read by 'e' as well")
+
+
+def test_keep(merged: Merger) -> None:
+    """What is between may have to stay as it is; then so does the blob that it writes."""
+    result = merged(IN, CONV, *BETWEEN["relu"], *READ, weights=POSITIVE, keep=["r"])
+    result.refused("times", "'r' are kept as asked")
