@@ -135,6 +135,7 @@ def _load(options: argparse.Namespace) -> Any:
         _state(options),
         _shapes(options),
         deploy=options.deploy,
+        proto=options.proto,
     )
 
 
@@ -157,6 +158,7 @@ def _conversion(options: argparse.Namespace) -> Any:
         report=options.report,
         deploy=options.deploy,
         keep_dtype=options.keep_dtype,
+        proto=options.proto,
     )
 
 
@@ -205,7 +207,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     conversion = _conversion(options)
     if conversion.report is not None:
-        files.check_outputs((conversion.model, conversion.weights), (conversion.report,), False)
+        files.check_outputs(conversion.inputs, (conversion.report,), False)
     _, report = plan(conversion)
     if conversion.report is not None:
         write_report(report, conversion.report)
@@ -225,8 +227,8 @@ def _validate(options: argparse.Namespace) -> int:
     )
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
-        if options.deploy:
-            before = stack.enter_context(original(_load(options), True))
+        if options.deploy or options.proto is not None:
+            before = stack.enter_context(original(_load(options)))
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, **judging
         )

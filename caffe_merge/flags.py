@@ -36,6 +36,11 @@ def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True
         action="store_true",
         help="make a training file one to deploy: Input for data, no labels, losses or Accuracy",
     )
+    add(
+        "--proto",
+        metavar="F.proto",
+        help="the caffe.proto of your own Caffe: the text is read as it would read it",
+    )
     add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
 
 
