@@ -125,7 +125,8 @@ def save(
     Raises UsageError where an output exists (without ``force``) or is an input, FileError where a
     file cannot be written.
     """
-    inputs = (net.document.path, *((net.index.path,) if net.index else ()), *source)
+    read = [net.document.path, *([net.index.path] if net.index else [])]
+    inputs = (*read, *([net.dialect.path] if net.dialect else []), *source)
     check_outputs(inputs, (prototxt, caffemodel), force)
     with Replacement(caffemodel, prototxt) as pair:
         write(net, pair)

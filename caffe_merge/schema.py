@@ -11,7 +11,14 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-__all__ = ["LayerParameter", "Message", "NetParameter", "changed_fields", "is_repeated"]
+__all__ = [
+    "LayerParameter",
+    "Message",
+    "NetParameter",
+    "changed_fields",
+    "is_repeated",
+    "is_required",
+]
 
 
 def _load_pool() -> descriptor_pool.DescriptorPool:
@@ -44,6 +51,12 @@ def is_repeated(field: Any) -> bool:
     """Whether a field is repeated (new protobuf drops ``label``, 3.20 has nothing else)."""
     repeated = getattr(field, "is_repeated", None)
     return bool(field.label == field.LABEL_REPEATED if repeated is None else repeated)
+
+
+def is_required(field: Any) -> bool:
+    """Whether a field is required, which none of ours is, but a fork's may be."""
+    required = getattr(field, "is_required", None)
+    return bool(field.label == field.LABEL_REQUIRED if required is None else required)
 
 
 def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
