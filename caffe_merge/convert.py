@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import tempfile
 import time
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -156,6 +155,8 @@ def original(net: Net, deploy: bool) -> Iterator[Tuple[str, str]]:
     if not deploy:
         yield path, weights
         return
+    import tempfile  # with much behind it
+
     with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
         text = os.path.join(folder, os.path.basename(path))
         with open(text, "wb") as handle:
