@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Sequence
 
-from caffe_merge import flags
+from caffe_merge import flags, process
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 
 OK, FAILED, BAD = 0, 1, 2
@@ -65,6 +65,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) ->
     try:
         options = parser.parse_args(arguments)
         verbose = getattr(options, "verbose", False)
+        if arguments is None:  # a process of our own, not a caller's
+            process.settle()
         action: Callable[[argparse.Namespace], int] = options.action
         status = action(options)
         sys.stdout.flush()
@@ -179,7 +181,6 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from caffe_merge import console
     from caffe_merge.convert import NONE, convert, write_report
 
     judging = {} if options.validate == NONE else _judging(options)
@@ -189,6 +190,8 @@ def _merge(options: argparse.Namespace) -> int:
     if conversion.report is not None:
         write_report(result.report, conversion.report)
     if not options.quiet:
+        from caffe_merge import console
+
         _print(console.summary(result.report, result.comparison, options.verbose))
         if result.ok:
             _print([f"written: {conversion.output_model}, {conversion.output_weights}"])
@@ -286,7 +289,3 @@ _COMMANDS: Dict[str, Any] = {
         _inspect,
     ),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import tempfile
 import time
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -177,6 +176,8 @@ def original(net: Net) -> Iterator[Tuple[str, str]]:
     if not net.rewritten:
         yield path, weights
         return
+    import tempfile  # with much behind it
+
     with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
         made = os.path.join(folder, os.path.basename(path))
         with open(made, "wb") as handle:

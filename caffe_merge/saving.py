@@ -135,7 +135,6 @@ def save(
 
 def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
     """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
-    written = text(net)
     weights(net, pair.handles[0], pair.targets[0], progress)
-    pair.handles[1].write(written)
+    pair.handles[1].write(text(net))  # while the system stores the weights
     pair.flush()

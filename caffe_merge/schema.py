@@ -5,7 +5,7 @@ default pool: pycaffe registers a ``caffe.proto`` there, and two of them abort t
 """
 
 import os
-from typing import Any, Dict, List
+from typing import Any, List
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
@@ -61,12 +61,10 @@ def is_required(field: Any) -> bool:
 
 def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
     """The fields in which two messages of one type differ, by number."""
-    before: Dict[int, Any] = {field.number: value for field, value in old.ListFields()}
-    after: Dict[int, Any] = {field.number: value for field, value in new.ListFields()}
-    fields: List[Any] = sorted(new.DESCRIPTOR.fields, key=lambda field: int(field.number))
+    before = {field.number: (field, value) for field, value in old.ListFields()}
+    after = {field.number: (field, value) for field, value in new.ListFields()}
     return [
-        field
-        for field in fields
-        if (field.number in before) != (field.number in after)
-        or (field.number in before and before[field.number] != after[field.number])
+        (after.get(number) or before[number])[0]
+        for number in sorted(before.keys() | after.keys())
+        if number not in before or number not in after or before[number][1] != after[number][1]
     ]
