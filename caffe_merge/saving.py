@@ -66,7 +66,8 @@ def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] 
     if hdf5.wanted(path, net.index):
         hdf5.write(handle, path, told)
     else:
-        writer.write(handle, net.index, told)
+        name = net.name if net.index is None or net.index.is_hdf5 else ""
+        writer.write(handle, net.index, told, name)
 
 
 def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
