@@ -6,6 +6,7 @@ import os
 
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _ALLOCATIONS = 200_000  # between two collections; Python's own setting is 700
+_KEPT = 8 << 20  # bytes; larger arrays are rare
 
 
 def settle() -> None:
@@ -15,6 +16,7 @@ def settle() -> None:
     gc.set_threshold(_ALLOCATIONS)
     atexit.register(gc.freeze)
     _import_numpy()
+    _keep_memory()
 
 
 def _import_numpy() -> None:
@@ -30,3 +32,14 @@ def _import_numpy() -> None:
         import numpy  # noqa: F401
     finally:
         del os.environ[_BLAS_THREADS[0]]
+
+
+def _keep_memory() -> None:
+    """Have glibc keep the memory of freed arrays for the next ones.
+
+    It gives large ones back to the system, which then has to make every page anew, until it has
+    seen a larger one freed: from that it learns what is large.
+    """
+    import numpy
+
+    numpy.empty(_KEPT, numpy.uint8)

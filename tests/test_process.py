@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,22 @@ def test_a_caller_keeps_its_settings(plan: List[str]) -> None:
     before = gc.get_threshold(), gc.get_freeze_count(), dict(os.environ)
     assert cli.main(plan) == 0
     assert (gc.get_threshold(), gc.get_freeze_count(), dict(os.environ)) == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
+def test_memory_of_large_arrays_is_kept_for_the_next() -> None:
+    code = """
+from caffe_merge import process
+process.settle()
+import numpy, resource
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(20):
+    arrays = [numpy.empty(2 << 20, numpy.uint8) for _ in range(3)]
+    for array in arrays:
+        array[::4096] = 1
+    del array, arrays
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * 3 * 512  # their pages twice, and not 20 times
