@@ -155,6 +155,7 @@ def _conversion(options: argparse.Namespace) -> Any:
         skip=tuple(options.skip),
         keep=tuple(options.keep),
         bn_style=options.bn_style,
+        serial=options.serial,
         state=_state(options),
         input_shapes=_shapes(options),
         report=options.report,

@@ -34,6 +34,7 @@ class Options(NamedTuple):
     skip: Tuple[str, ...] = ()
     keep: Tuple[str, ...] = ()
     bn_style: Optional[str] = None
+    serial: str = "auto"
     state: Optional[State] = None
     input_shapes: Optional[Mapping[str, Shape]] = None
     report: Optional[str] = None
@@ -77,6 +78,7 @@ def plan(options: Options) -> Tuple[Net, Report]:
         skip=options.skip,
         keep=options.keep,
         bn_style=options.bn_style,
+        serial=options.serial,
         input_shapes=options.input_shapes,
     )
     report.extra["files"] = {

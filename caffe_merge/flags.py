@@ -57,6 +57,13 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--keep", action="append", default=[], metavar="LAYER", help="leave it as it is; repeatable"
     )
+    add(
+        "--serial",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="merge consecutive linear layers: where nothing grows (auto), wherever it is exact "
+        "(always), or never",
+    )
     _style_option(parser)
     add("--keep-dtype", action="store_true", help="weights in half precision stay so")
     add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")

@@ -130,6 +130,25 @@ def test_only_skip_and_keep(pair, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("serial", "kernel", "left"),
+    [("auto", 3, 2), ("always", 3, 1), ("auto", 1, 1), ("never", 1, 2)],
+)
+def test_serial_is_passed_on(tmp_path, capsys, serial, kernel, left):
+    """Two convolutions of 3x3 are one of 5x5, which costs more; two of 1x1 cost less as one."""
+    layer = 'layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s" convolution_param {'
+    layer += f" num_output: 3 kernel_size: {kernel} bias_term: false }} }}\n"
+    names = [("a", "data", "a"), ("b", "a", "out")]
+    text = TEXT.split("# The stem.")[0] + "".join(layer % name for name in names)
+    random = np.random.default_rng(3)
+    blobs = {name: [random.standard_normal((3, 3, kernel, kernel))] for name in "ab"}
+    pair = write_pair(tmp_path, text, blobs)
+    assert main(["plan", *flags(pair, "--serial", serial)]) == 0
+    assert ("merge-serial: removes" in capsys.readouterr().out) == (left == 1)
+    assert merge_bn(flags(pair, "--serial", serial)) == 0
+    assert (tmp_path / "net_merged.prototxt").read_text().count('"Convolution"') == left
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         (
@@ -138,6 +157,7 @@ def test_only_skip_and_keep(pair, tmp_path, capsys):
         ),
         (["--keep", "nobody"], "--keep nobody: the net has no layer of this name"),
         (["--validate", "guess"], "invalid choice: 'guess'"),
+        (["--serial", "perhaps"], "invalid choice: 'perhaps'"),
         (["--input-shape", "data"], "data"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
