@@ -9,7 +9,7 @@ keep their names for ever.
 from typing import Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.errors import NetError
-from caffe_merge.join import shared_blobs, top_shapes
+from caffe_merge.join import layer_tops, shared_blobs, top_shapes
 from caffe_merge.layer import Layer, shares_memory
 from caffe_merge.shapes import Shape
 
@@ -259,6 +259,12 @@ class Graph:
         self.keep_bottoms(layer, ())
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
+
+    def measure(self, layer: Layer) -> None:
+        """Give the tops of ``layer`` the shapes that its parameters make of its bottoms' shapes."""
+        sizes = layer_tops(layer, [bottom.shape for bottom in self.bottoms[layer]])
+        for number, top in enumerate(self.tops[layer]):
+            top.shape = sizes[number] if number < len(sizes) else None
 
     def fresh(self, version: Version) -> str:
         """A name for ``version`` that the net never had."""

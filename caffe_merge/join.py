@@ -64,6 +64,11 @@ def top_shapes(
         yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
 
 
+def layer_tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
+    """The shapes of the tops of ``layer``; none where they cannot be told."""
+    return () if has_unknown(layer) else shapes.tops(described(layer), bottoms) or ()
+
+
 def parameter_counts(
     layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
 ) -> List[Optional[int]]:
@@ -92,9 +97,7 @@ def _propagate(
     known: Dict[str, Optional[Shape]] = {}
     for layer in layers:
         bottoms = [known.get(name) for name in layer.param.bottom]
-        tops: Sequence[Optional[Shape]] = ()
-        if not has_unknown(layer):
-            tops = shapes.tops(described(layer), bottoms) or ()
+        tops = layer_tops(layer, bottoms)
         if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
             tops = [input_shapes.get(name) for name in layer.param.top]
         yield layer, bottoms, tops

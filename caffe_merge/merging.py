@@ -148,13 +148,17 @@ class _Editor:
                 for field in ("bottom", "top"):
                     param.ClearField(field)
                     getattr(param, field).extend(getattr(layer.param, field))
+                layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
             gone = norms.own_blocks(layer) if param.type != layer.type else ()
             layer.extra = _still_there(layer.extra, param, gone)
             layer.param = param
             layer.blobs = blobs
-            layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
         for layer in rewrite.removed:
             self.net.all_layers.remove(layer)
+        for layer in filter(rewrite.changes.__contains__, rewrite.layers):
+            readers = [reader for top in self.graph.tops[layer] for reader, _ in top.readers]
+            if any(reader in rewrite.layers for reader in readers):
+                self.graph.measure(layer)  # what leaves the rewrite has the shape that it had
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)

@@ -20,6 +20,8 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
     inside = {top.name for layer in rewrite.layers for top in graph.tops[layer]} - outside
     names = {graph.stand_in(end, removed, rewrite.reads): end.name for end in ends}
     assert len(names) == len(ends), "two ends of a rewrite would be one blob"
+    for version, end in zip(names, ends):
+        version.shape = end.shape
     sources = graph.sources(rewrite.layers)
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)

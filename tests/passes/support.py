@@ -13,7 +13,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
 from caffe_merge.net import Net
 from caffe_merge.norms import choose
-from caffe_merge.report import FOLLOWED, Fate, Report
+from caffe_merge.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.shapes.forks import RULES
 from tests.builders import write_pair
 from tests.conftest import RealCaffe
@@ -282,8 +282,7 @@ def _check_report(before: Net, after: Net, report: Report) -> None:
         assert fate.detail
         assert (fate.fate == "gone") == (fate.layer not in left), fate
         assert (fate.fate == "kept") == (fate.layer not in changed), fate
-    # The proof is the last resort: what a pass proposes should be right.
-    assert not [one for one in report.refusals if "proof failed" in one.reason]
+    assert report.after == Size.of(Graph(after.layers, {})), "shapes were lost on the way"
     for name, layer in left.items():
         if name not in changed:
             assert _bits(layer) == _bits(old[name]), f"the blobs of {name} changed unreported"
