@@ -6,10 +6,10 @@ that nobody reads is a net output, and a net input is what a layer without botto
 keep their names for ever.
 """
 
-from typing import Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.errors import NetError
-from caffe_merge.join import shared_blobs, top_shapes
+from caffe_merge.join import shapes_behind, shared_blobs, top_shapes
 from caffe_merge.layer import Layer, shares_memory
 from caffe_merge.shapes import Shape
 
@@ -259,6 +259,13 @@ class Graph:
         self.keep_bottoms(layer, ())
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
+
+    def reshape(self, layers: Iterable[Layer]) -> None:
+        """Tell anew what shapes ``layers``, in net order, give out now."""
+        for layer in layers:
+            shapes = shapes_behind(layer, [bottom.shape for bottom in self.bottoms[layer]])
+            for top, shape in zip(self.tops[layer], shapes):
+                top.shape = shape
 
     def fresh(self, version: Version) -> str:
         """A name for ``version`` that the net never had."""

@@ -155,6 +155,7 @@ class _Editor:
             layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
         for layer in rewrite.removed:
             self.net.all_layers.remove(layer)
+        self.graph.reshape(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)
