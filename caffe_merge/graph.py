@@ -165,16 +165,17 @@ class Graph:
                 return "it joins a net input to a net output, and both keep their names"
             if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
                 return f"its net output {outputs[0].name!r} would have readers, and be none then"
-        return self._why_not_alias(layer)
+        return self.why_not_alias([layer])
 
-    def _why_not_alias(self, layer: Layer) -> Optional[str]:
-        """Why memory that ``layer`` shares, or keeps apart, must stay so; None if it need not.
+    def why_not_alias(self, layers: Sequence[Layer]) -> Optional[str]:
+        """Why memory that ``layers``, in a row, share or keep apart must stay so; None if it need
+        not.
 
         In Caffe a Split's tops are the memory of its bottom, and so are those of Reshape and their
-        like: who writes one of them in place writes all. Without the layer that would change.
+        like: who writes one of them in place writes all. Without the layers that would change.
         """
-        bottom = self.bottoms[layer][0]
-        memory = self._memory(bottom, layer)
+        bottom = self.bottoms[layers[0]][0]
+        memory = self._memory(bottom, layers)
         seen = not self.is_private(bottom) or any(
             len(version.readers) > 1 or self._is_one_of_many(version) for version in memory
         )
@@ -185,17 +186,17 @@ class Graph:
             return "behind or beside it memory is written in place that others see as it is now"
         return None
 
-    def _memory(self, version: Version, layer: Optional[Layer] = None) -> Set[Version]:
-        """The versions that have the memory of ``version`` in Caffe, or would without ``layer``."""
+    def _memory(self, version: Version, without: Collection[Layer] = ()) -> Set[Version]:
+        """The versions with the memory of ``version`` in Caffe, or as if ``without`` shared it."""
         found = {version}
         todo = [version]
         while todo:
             one = todo.pop()
             near = [self.below(one)]
-            if one.producer is layer or shares_memory(one.producer):
+            if one.producer in without or shares_memory(one.producer):
                 near.append(self.bottoms[one.producer][0])
             for reader, _ in one.readers:
-                if reader is layer or shares_memory(reader):
+                if reader in without or shares_memory(reader):
                     near += self.tops[reader]
                 near += [top for top in self.tops[reader] if self.below(top) is one]
             fresh = {other for other in near if other is not None and other not in found}

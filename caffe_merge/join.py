@@ -61,9 +61,7 @@ def top_shapes(
         yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
 
 
-def shapes_behind(
-    layer: Layer, bottoms: Sequence[Optional[Shape]]
-) -> Sequence[Optional[Shape]]:
+def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
     """The shapes of the tops of ``layer``, as many as can be told.
 
     A layer with fields of a fork may compute its shape in the fork's way: what it produces is not
