@@ -6,10 +6,10 @@ that nobody reads is a net output, and a net input is what a layer without botto
 keep their names for ever.
 """
 
-from typing import Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.errors import NetError
-from caffe_merge.join import layer_tops, shared_blobs, top_shapes
+from caffe_merge.join import shapes_behind, shared_blobs, top_shapes
 from caffe_merge.layer import Layer, shares_memory
 from caffe_merge.shapes import Shape
 
@@ -165,16 +165,17 @@ class Graph:
                 return "it joins a net input to a net output, and both keep their names"
             if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
                 return f"its net output {outputs[0].name!r} would have readers, and be none then"
-        return self._why_not_alias(layer)
+        return self.why_not_alias([layer])
 
-    def _why_not_alias(self, layer: Layer) -> Optional[str]:
-        """Why memory that ``layer`` shares, or keeps apart, must stay so; None if it need not.
+    def why_not_alias(self, layers: Sequence[Layer]) -> Optional[str]:
+        """Why memory that ``layers``, in a row, share or keep apart must stay so; None if it need
+        not.
 
         In Caffe a Split's tops are the memory of its bottom, and so are those of Reshape and their
-        like: who writes one of them in place writes all. Without the layer that would change.
+        like: who writes one of them in place writes all. Without the layers that would change.
         """
-        bottom = self.bottoms[layer][0]
-        memory = self._memory(bottom, layer)
+        bottom = self.bottoms[layers[0]][0]
+        memory = self._memory(bottom, layers)
         seen = not self.is_private(bottom) or any(
             len(version.readers) > 1 or self._is_one_of_many(version) for version in memory
         )
@@ -185,17 +186,17 @@ class Graph:
             return "behind or beside it memory is written in place that others see as it is now"
         return None
 
-    def _memory(self, version: Version, layer: Optional[Layer] = None) -> Set[Version]:
-        """The versions that have the memory of ``version`` in Caffe, or would without ``layer``."""
+    def _memory(self, version: Version, without: Collection[Layer] = ()) -> Set[Version]:
+        """The versions with the memory of ``version`` in Caffe, or as if ``without`` shared it."""
         found = {version}
         todo = [version]
         while todo:
             one = todo.pop()
             near = [self.below(one)]
-            if one.producer is layer or shares_memory(one.producer):
+            if one.producer in without or shares_memory(one.producer):
                 near.append(self.bottoms[one.producer][0])
             for reader, _ in one.readers:
-                if reader is layer or shares_memory(reader):
+                if reader in without or shares_memory(reader):
                     near += self.tops[reader]
                 near += [top for top in self.tops[reader] if self.below(top) is one]
             fresh = {other for other in near if other is not None and other not in found}
@@ -260,11 +261,12 @@ class Graph:
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
 
-    def measure(self, layer: Layer) -> None:
-        """Give the tops of ``layer`` the shapes that its parameters make of its bottoms' shapes."""
-        sizes = layer_tops(layer, [bottom.shape for bottom in self.bottoms[layer]])
-        for number, top in enumerate(self.tops[layer]):
-            top.shape = sizes[number] if number < len(sizes) else None
+    def reshape(self, layers: Iterable[Layer]) -> None:
+        """Tell anew what shapes ``layers``, in net order, give out now."""
+        for layer in layers:
+            shapes = shapes_behind(layer, [bottom.shape for bottom in self.bottoms[layer]])
+            for top, shape in zip(self.tops[layer], shapes):
+                top.shape = shape
 
     def fresh(self, version: Version) -> str:
         """A name for ``version`` that the net never had."""

@@ -64,8 +64,12 @@ def top_shapes(
         yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
 
 
-def layer_tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
-    """The shapes of the tops of ``layer``; none where they cannot be told."""
+def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
+    """The shapes of the tops of ``layer``, as many as can be told.
+
+    A layer with fields of a fork may compute its shape in the fork's way: what it produces is not
+    known.
+    """
     return () if has_unknown(layer) else shapes.tops(described(layer), bottoms) or ()
 
 
@@ -91,13 +95,12 @@ def _propagate(
 ) -> Iterator[Tuple[Layer, List[Optional[Shape]], Sequence[Optional[Shape]]]]:
     """Each layer with the shapes of its bottoms and tops.
 
-    ``input_shapes`` gives those of blobs that the text does not, by blob name. A layer with fields
-    of a fork may compute its shape in the fork's way: what it produces is not known.
+    ``input_shapes`` gives those of blobs that the text does not, by blob name.
     """
     known: Dict[str, Optional[Shape]] = {}
     for layer in layers:
         bottoms = [known.get(name) for name in layer.param.bottom]
-        tops = layer_tops(layer, bottoms)
+        tops = shapes_behind(layer, bottoms)
         if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
             tops = [input_shapes.get(name) for name in layer.param.top]
         yield layer, bottoms, tops

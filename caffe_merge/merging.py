@@ -155,10 +155,7 @@ class _Editor:
             layer.blobs = blobs
         for layer in rewrite.removed:
             self.net.all_layers.remove(layer)
-        for layer in filter(rewrite.changes.__contains__, rewrite.layers):
-            readers = [reader for top in self.graph.tops[layer] for reader, _ in top.readers]
-            if any(reader in rewrite.layers for reader in readers):
-                self.graph.measure(layer)  # what leaves the rewrite has the shape that it had
+        self.graph.reshape(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)

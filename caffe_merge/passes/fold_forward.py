@@ -55,6 +55,9 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refus
     in_place = any(graph.tops[layer][0].name == source.name for layer in run.layers)
     if in_place and not graph.is_private(source):
         return Refusal(f"it is written over {source.name!r}, which keeps its name")
+    alias = graph.why_not_alias(run.layers)
+    if alias is not None:
+        return Refusal(alias)
     changes = _flow(graph, end, affine, fixed)
     if isinstance(changes, Refusal):
         return changes

@@ -7,13 +7,13 @@
 
     W = W3 + 2 W1 - diag(scale) + 1, each placed by its taps; b likewise
 
-A branch is a run of convolutions, per-channel affine layers and means, or the blob itself. Where
-only some of the Eltwise's bottoms come from one blob in this way, those become one bottom. It is
-done where it takes no more multiply-adds than the branches did.
+A branch is a run of convolutions, per-channel affine layers, means and sums of such branches, or
+the blob itself. Where only some of the Eltwise's bottoms come from one blob in this way, those
+become one bottom. It is done where it takes no more multiply-adds and weights than the branches.
 """
 
 from math import prod
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -30,8 +30,9 @@ from caffe_merge.passes.runs import quoted
 class Branch(NamedTuple):
     """Bottom ``number`` of an Eltwise as a map of the blob ``source``.
 
-    ``layers`` are those between, in net order; ``kernel`` is what they are together, None where
-    there are none; ``cost`` is their multiply-adds (see ``_cost``).
+    ``layers`` are those between; ``kernel`` is what they are together, None where there are none;
+    ``cost`` are their multiply-adds (see ``_cost``), ``weights`` their multipliers. ``convolution``
+    is the first of those in a row, the one that may stay.
     """
 
     number: int
@@ -39,11 +40,23 @@ class Branch(NamedTuple):
     layers: Tuple[Layer, ...] = ()
     kernel: Union[Kernel, Refusal, None] = None
     cost: int = 0
+    weights: int = 0
+    convolution: Optional[Layer] = None
 
-    @property
-    def convolution(self) -> Optional[Layer]:
-        """The first convolution of the branch, if it has one."""
-        return next((layer for layer in self.layers if layer.type in CONVOLUTIONS), None)
+    def behind(self, before: "Branch") -> "Branch":
+        """What it does, done behind ``before``."""
+        one, two = before.kernel, self.kernel
+        if isinstance(one, Kernel):
+            one = one if two is None else two if isinstance(two, Refusal) else chained(one, two)
+        return Branch(
+            self.number,
+            before.source,
+            (*before.layers, *self.layers),
+            one,
+            before.cost + self.cost,
+            before.weights + self.weights,
+            before.convolution or self.convolution,
+        )
 
 
 class MergeBranches(Pass):
@@ -94,16 +107,21 @@ def _merged(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Union[Rewrite, Ref
 
 def _families(graph: Graph, layer: Layer, fixed: Set[Layer]) -> List[List[Branch]]:
     """Branches that come from one blob, two or more of them; the largest families first."""
+    several = [
+        branches
+        for branches in _by_source(graph, layer, fixed)
+        if len(branches) > 1 and any(branch.convolution for branch in branches)
+    ]
+    return sorted(several, key=lambda family: (-len(family), sum(len(b.layers) for b in family)))
+
+
+def _by_source(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Collection[List[Branch]]:
+    """All that the bottoms of a sum are maps of, with them; each has at most one of a source."""
     families: Dict[Version, List[Branch]] = {}
     for number in range(len(graph.bottoms[layer])):
         for branch in _branches(graph, layer, number, fixed):
             families.setdefault(branch.source, []).append(branch)
-    several = [
-        branches
-        for branches in families.values()
-        if len(branches) > 1 and any(branch.convolution for branch in branches)
-    ]
-    return sorted(several, key=lambda family: (-len(family), sum(len(b.layers) for b in family)))
+    return families.values()
 
 
 def _branches(graph: Graph, layer: Layer, number: int, fixed: Set[Layer]) -> List[Branch]:
@@ -111,61 +129,124 @@ def _branches(graph: Graph, layer: Layer, number: int, fixed: Set[Layer]) -> Lis
     version = graph.bottoms[layer][number]
     end = version
     found = [Branch(number, version)]
-    whole: Union[Kernel, Refusal, None] = None
     while (
-        not isinstance(whole, Refusal)
+        not isinstance(found[-1].kernel, Refusal)
         and len(version.readers) == 1
         and version.producer not in fixed
     ):
-        one = kernel(graph, version.producer)
-        if not isinstance(one, Kernel):
+        step = _step(graph, version, end, fixed)
+        if step is None:
             break
-        last = found[-1]
-        whole = one if whole is None else chained(one, whole)
-        cost = last.cost + _cost(graph, version, end, one)
-        layers = (version.producer, *last.layers)
-        version = graph.bottoms[version.producer][0]
-        found.append(Branch(number, version, layers, whole, cost))
+        version = step.source
+        found.append(found[-1].behind(step))
     return found
 
 
-def _cost(graph: Graph, top: Version, end: Version, one: Kernel) -> int:
-    """The multiply-adds that ``one`` takes to make ``top``; those of a mean are no products.
+def _step(graph: Graph, version: Version, end: Version, fixed: Set[Layer]) -> Optional[Branch]:
+    """What makes ``version``, as a map of one blob: a layer, or a sum of nothing but such maps."""
+    layer = version.producer
+    if _is_sum(layer):
+        return _inner_sum(graph, layer, fixed)
+    one = kernel(graph, layer)
+    if not isinstance(one, Kernel):
+        return None
+    source = graph.bottoms[layer][0]
+    if layer.type == "Pooling":
+        return Branch(0, source, (layer,), one)
+    convolution = layer if layer.type in CONVOLUTIONS else None
+    cost = _cost(version, end, one)
+    return Branch(0, source, (layer,), one, cost, one.cost, convolution)
+
+
+def _cost(top: Version, end: Version, one: Kernel) -> int:
+    """The multiply-adds that ``one`` takes to make ``top``.
 
     They are counted for one place of ``end`` if the shapes are not known.
     """
-    if top.producer.type == "Pooling":
-        return 0
     if top.shape is None or end.shape is None:
         return one.cost
     return one.cost * prod(top.shape[2:])
 
 
+def _inner_sum(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Optional[Branch]:
+    """A sum that has no convolution of its own to become, say of a blob and its BatchNorm."""
+    factors = _factors(layer)
+    whole: Optional[Kernel] = None
+    for family in _by_source(graph, layer, fixed):
+        if factors is None or len(family) < len(factors):
+            continue
+        for branch in _costliest_first(family):
+            answer = _with(whole, branch, factors[branch.number])
+            if isinstance(answer, Refusal):
+                return None
+            whole = answer
+        return Branch(
+            0,
+            family[0].source,
+            (*(one for branch in family for one in branch.layers), layer),
+            whole,
+            sum(branch.cost for branch in family),
+            sum(branch.weights for branch in family),
+        )
+    return None
+
+
+def _factors(layer: Layer) -> Optional[List[float]]:
+    """The factor of each bottom of a sum; None where their number does not fit."""
+    number = len(layer.param.bottom)
+    factors = list(layer.param.eltwise_param.coeff) or [1.0] * number
+    return factors if len(factors) == number else None
+
+
+def _costliest_first(branches: Sequence[Branch]) -> List[Branch]:
+    return sorted(branches, key=lambda one: -one.cost)
+
+
 def _summed(graph: Graph, layer: Layer, family: Sequence[Branch]) -> Union[Rewrite, Refusal]:
-    coefficients = list(layer.param.eltwise_param.coeff) or [1.0] * len(layer.param.bottom)
-    if len(coefficients) != len(layer.param.bottom):
+    """The largest part of a family that one convolution does without taking more for it."""
+    factors = _factors(layer)
+    if factors is None:
         return Refusal("it has not one coeff for each bottom")
-    end = graph.bottoms[layer][family[0].number]
+    ordered = _costliest_first(family)
+    refusals: List[Refusal] = []
+    for first in range(len(ordered) - 1):
+        members, whole, refusal = _taken(graph, layer, ordered[first:], factors)
+        refusals += [refusal] if refusal is not None else []
+        if whole is None or len(members) < 2:
+            continue
+        if graph.changes_later(family[0].source):
+            name = family[0].source.name
+            return Refusal(f"the memory of {name!r} is written in place by another")
+        answer = _rewrite(graph, layer, members, whole, factors)
+        if isinstance(answer, Rewrite):
+            return answer
+        refusals.append(answer)
+    return refusals[0] if refusals else Refusal("its branches have no convolution")
+
+
+def _taken(
+    graph: Graph, layer: Layer, branches: Sequence[Branch], factors: Sequence[float]
+) -> Tuple[List[Branch], Optional[Kernel], Optional[Refusal]]:
+    """The first of ``branches`` and those that go with it, their sum, why one does not."""
+    end = graph.tops[layer][0]
     places = prod(end.shape[2:]) if end.shape is not None else 1
     members: List[Branch] = []
     whole: Optional[Kernel] = None
     refusal: Optional[Refusal] = None
-    for branch in sorted(family, key=lambda one: -one.cost):
-        answer = _with(whole, branch, coefficients[branch.number])
-        if isinstance(answer, Kernel):
-            cost = sum(one.cost for one in members) + branch.cost
-            if members and answer.cost * places > cost:
+    for branch in branches:
+        answer = _with(whole, branch, factors[branch.number])
+        if isinstance(answer, Kernel) and members:
+            both = [*members, branch]
+            if answer.cost * places > sum(one.cost for one in both):
                 answer = Refusal("one convolution would take more multiply-adds than its branches")
+            elif answer.cost > sum(one.weights for one in both):
+                answer = Refusal("one convolution would have more weights than its branches")
         if isinstance(answer, Refusal):
             refusal = refusal or _told(branch, answer)
             continue
         whole = answer
         members.append(branch)
-    if whole is None or len(members) < 2:
-        return refusal or Refusal("its branches have no convolution")
-    if graph.changes_later(family[0].source):
-        return Refusal(f"the memory of {family[0].source.name!r} is written in place by another")
-    return _rewrite(graph, layer, members, whole, coefficients)
+    return members, whole, refusal
 
 
 def _with(whole: Optional[Kernel], branch: Branch, factor: float) -> Union[Kernel, Refusal]:
@@ -207,13 +288,13 @@ def _rewrite(
     if len(left) > 1:
         changes[layer] = (_sum_of(layer, left, chosen.number, coefficients), ())
     others = [one.name for one in region if one is not survivor]
-    note = f"merged into {survivor.type} {survivor.name!r}"
+    reads = {one: (0,) for one in region if one.type == "Eltwise"}
     return Rewrite(
         layers=tuple(one for one in graph.layers if one in region or one is layer),
         changes=changes,
-        note=note,
+        note=f"merged into {survivor.type} {survivor.name!r}",
         kept_note=f"took in {quoted(others)}" if others else "took in its input",
-        reads={layer: tuple(left)},
+        reads={**reads, layer: tuple(left)},
     )
 
 

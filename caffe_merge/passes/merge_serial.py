@@ -19,6 +19,7 @@ from caffe_merge.kernels import Kernel, chained
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.shapes import count
 
 LINEAR = (*CONVOLUTIONS, "InnerProduct")
 
@@ -70,12 +71,13 @@ def _pair(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
 
 
 class _Two(NamedTuple):
-    """What two layers are, what they read and give out, and what they cost."""
+    """What two layers are, what the first reads, and what both cost: multiply-adds and weights."""
 
     first: Kernel
     second: Kernel
     source: Version
-    cost: int  # multiply-adds of both
+    cost: int
+    weights: int
 
 
 def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrite, Refusal]:
@@ -89,7 +91,7 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     places = prod(end.shape[2:]) if whole.axes and end.shape is not None else 1
     if not always and whole.cost * places > two.cost:
         return Refusal("one layer would take more multiply-adds than the two")
-    if not always and whole.cost > two.first.cost + two.second.cost:
+    if not always and whole.cost > two.weights:
         return Refusal("one layer would have more weights than the two")
     survivor = pair[0] if whole.axes and whole.axes == two.first.axes else pair[-1]
     if survivor is not pair[0] and graph.changes_later(two.source, pair):
@@ -110,13 +112,13 @@ def _windows(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
     if not isinstance(first, Kernel) or not isinstance(second, Kernel):
         return next(one for one in (first, second, _ODD) if isinstance(one, Refusal))
     between, end = graph.tops[pair[0]][0], graph.tops[pair[1]][0]
-    source = graph.bottoms[pair[0]][0]
+    source, weights = graph.bottoms[pair[0]][0], first.cost + second.cost
     if between.shape is None or end.shape is None:
         if any(axis.places(1 << 20) > 1 << 20 for axis in second.axes):
             return Refusal("its shapes are not known")  # so that the first might cost less
-        return _Two(first, second, source, first.cost + second.cost)
+        return _Two(first, second, source, weights, weights)
     cost = first.cost * prod(between.shape[2:]) + second.cost * prod(end.shape[2:])
-    return _Two(first, second, source, cost)
+    return _Two(first, second, source, cost, weights)
 
 
 _ODD = Refusal("it has not one bottom and one top")
@@ -140,4 +142,5 @@ def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
     flat = pair[1].param.flatten_param if len(pair) > 2 else None
     if flat is not None and (flat.axis, flat.end_axis) != (1, -1):
         return Refusal(f"{pair[1].name!r} does not flatten all of each image")
-    return _Two(first, second, graph.bottoms[pair[0]][0], first.cost + second.cost)
+    weights = count(pair[0].blobs[0].shape) + second.cost  # as many as multiply-adds
+    return _Two(first, second, graph.bottoms[pair[0]][0], weights, weights)
