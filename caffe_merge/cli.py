@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Sequence
 
-from caffe_merge import flags
+from caffe_merge import flags, process
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 
 OK, FAILED, BAD = 0, 1, 2
@@ -32,7 +32,7 @@ def merge_bn(arguments: Optional[Sequence[str]] = None) -> int:
     """``merge_bn.py``: the command merge under the name its users know."""
     parser = _Parser(prog="merge_bn.py", description=_COMMANDS["merge"][0])
     parser.add_argument("--version", action=_Version)
-    flags.merge_options(parser)
+    flags.merge(parser)
     parser.set_defaults(action=_merge)
     return _run(parser, arguments)
 
@@ -65,6 +65,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) ->
     try:
         options = parser.parse_args(arguments)
         verbose = getattr(options, "verbose", False)
+        if arguments is None:  # a process of our own, not a caller's
+            process.settle()
         action: Callable[[argparse.Namespace], int] = options.action
         status = action(options)
         sys.stdout.flush()
@@ -112,9 +114,6 @@ def _print(lines: Iterable[str]) -> None:
             sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
-# -- commands ---------------------------------------------------------------------------------
-
-
 def _state(options: argparse.Namespace) -> Any:
     from caffe_merge.state import TEST, TRAIN, State
 
@@ -127,6 +126,19 @@ def _shapes(options: argparse.Namespace) -> Dict[str, Any]:
     from caffe_merge.validation.inputs import parse_shapes
 
     return dict(parse_shapes(options.input_shape))
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from caffe_merge.net import load
+
+    return load(
+        options.model,
+        options.weights,
+        _state(options),
+        _shapes(options),
+        deploy=options.deploy,
+        proto=options.proto,
+    )
 
 
 def _conversion(options: argparse.Namespace) -> Any:
@@ -150,6 +162,7 @@ def _conversion(options: argparse.Namespace) -> Any:
         report=options.report,
         deploy=options.deploy,
         keep_dtype=options.keep_dtype,
+        proto=options.proto,
     )
 
 
@@ -170,7 +183,6 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from caffe_merge import console
     from caffe_merge.convert import NONE, convert, write_report
 
     judging = {} if options.validate == NONE else _judging(options)
@@ -180,6 +192,8 @@ def _merge(options: argparse.Namespace) -> int:
     if conversion.report is not None:
         write_report(result.report, conversion.report)
     if not options.quiet:
+        from caffe_merge import console
+
         _print(console.summary(result.report, result.comparison, options.verbose))
         if result.ok:
             _print([f"written: {conversion.output_model}, {conversion.output_weights}"])
@@ -198,7 +212,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     conversion = _conversion(options)
     if conversion.report is not None:
-        files.check_outputs((conversion.model, conversion.weights), (conversion.report,), False)
+        files.check_outputs(conversion.inputs, (conversion.report,), False)
     _, report = plan(conversion)
     if conversion.report is not None:
         write_report(report, conversion.report)
@@ -211,7 +225,6 @@ def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import validation
     from caffe_merge.convert import original
     from caffe_merge.files import default_output
-    from caffe_merge.net import load
 
     after = (
         options.output_model or default_output(options.model),
@@ -219,9 +232,8 @@ def _validate(options: argparse.Namespace) -> int:
     )
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
-        if options.deploy:
-            net = load(*before, _state(options), _shapes(options), deploy=True)
-            before = stack.enter_context(original(net, True))
+        if options.deploy or options.proto is not None:
+            before = stack.enter_context(original(_load(options)))
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, **judging
         )
@@ -236,10 +248,8 @@ def _validate(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from caffe_merge import console, join
     from caffe_merge.graph import Graph
-    from caffe_merge.net import load
 
-    shapes = _shapes(options)
-    net = load(options.model, options.weights, _state(options), shapes, deploy=options.deploy)
+    net = _load(options)
     graph = Graph(net.layers, net.input_shapes)
     _print(console.inspect(graph, join.parameter_counts(net.layers, net.input_shapes)))
     return OK
@@ -266,22 +276,18 @@ def _bar(title: str, unit: str, quiet: bool) -> Optional[Callable[[int, int, str
 _COMMANDS: Dict[str, Any] = {
     "merge": (
         "Merge BatchNorm, Scale and what else is linear at inference into the layers before.",
-        flags.merge_options,
+        flags.merge,
         _merge,
     ),
-    "plan": ("Print what merge would do, and write nothing.", flags.plan_options, _plan),
+    "plan": ("Print what merge would do, and write nothing.", flags.plan, _plan),
     "validate": (
         "Run two pairs on the same inputs and compare every blob that both have.",
-        flags.validate_options,
+        flags.validate,
         _validate,
     ),
     "inspect": (
         "Print the net as a table: layer, type, output shape, parameters, multiply-adds.",
-        flags.inspect_options,
+        flags.inspect,
         _inspect,
     ),
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

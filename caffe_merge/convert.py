@@ -3,19 +3,19 @@
 import contextlib
 import errno
 import os
-import tempfile
 import time
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
-from caffe_merge.errors import FileError, UsageError
+from caffe_merge.errors import FileError, TextError, UsageError
+from caffe_merge.layer import Note
 from caffe_merge.merging import check_names, merge
 from caffe_merge.net import Net, load
 from caffe_merge.report import SCHEMA, Report
-from caffe_merge.saving import Progress, write
+from caffe_merge.saving import Progress, text, write
 from caffe_merge.shapes import Shape
 from caffe_merge.state import State
-from caffe_merge.text.syntax import encode
+from caffe_merge.text.syntax import Document, encode
 from caffe_merge.weights.blobs import HALF
 
 NONE = "none"  # the engine that validates nothing
@@ -41,6 +41,12 @@ class Options(NamedTuple):
     report: Optional[str] = None
     deploy: bool = False
     keep_dtype: bool = False
+    proto: Optional[str] = None
+
+    @property
+    def inputs(self) -> Tuple[str, ...]:
+        """The files that are read, and are never written."""
+        return (self.model, self.weights, *([self.proto] if self.proto is not None else []))
 
 
 class Result(NamedTuple):
@@ -65,6 +71,7 @@ def plan(options: Options) -> Tuple[Net, Report]:
         options.input_shapes,
         deploy=options.deploy,
         keep_dtype=options.keep_dtype,
+        proto=options.proto,
     )
     report = merge(
         net,
@@ -82,8 +89,21 @@ def plan(options: Options) -> Tuple[Net, Report]:
         "model_bytes": os.path.getsize(options.model),
         "weights_bytes": net.index.size if net.index else 0,
     }
+    if net.dialect is not None:
+        report.extra["files"]["proto"] = options.proto
+        _note_unreadable(net, options.output_model, report)
     report.extra["seconds"] = {"merge": time.perf_counter() - start}
     return net, report
+
+
+def _note_unreadable(net: Net, path: str, report: Report) -> None:
+    """Say where the Caffe whose schema was given would not read the text that is to be ``path``."""
+    assert net.dialect is not None
+    try:
+        net.dialect.check(Document(text(net), path))
+    except TextError as error:
+        told = f"the merged text is not for the Caffe of {net.dialect.path}: {error}"
+        report.notes.append(Note("fork-unreadable", "", told))
 
 
 def convert(
@@ -108,7 +128,7 @@ def convert(
         if not os.path.isdir(os.path.dirname(options.report) or "."):
             # It is written last: that must not fail when the pair is in place.
             raise FileError(f"{options.report}: {os.strerror(errno.ENOENT)}")
-    files.check_outputs((options.model, options.weights), tuple(outputs), options.force)
+    files.check_outputs(options.inputs, tuple(outputs), options.force)
     net, report = plan(options)
     comparison = None
     start = time.perf_counter()
@@ -128,7 +148,7 @@ def convert(
             judging = dict(engine_options or {})
             if judging.get("limit") is None and _keeps_half(net):
                 judging["limit"] = HALF_LIMIT
-            with original(net, options.deploy) as before:
+            with original(net) as before:
                 comparison = _validate(options, before, pair.parts, engine, judging)
             report.extra["seconds"]["validate"] = time.perf_counter() - start
         report.extra["validation"] = comparison.to_json() if comparison is not None else None
@@ -150,21 +170,23 @@ def _is_report(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def original(net: Net, deploy: bool) -> Iterator[Tuple[str, str]]:
-    """The pair that ``net`` was loaded from, to compare with; with ``deploy`` as it was made one.
+def original(net: Net) -> Iterator[Tuple[str, str]]:
+    """The pair that ``net`` was loaded from, to compare with; if its text was rewritten, so.
 
     That text is no file of the user's: it is there as long as the context is.
     """
     path = net.document.path
     weights = net.index.path if net.index else ""
-    if not deploy:
+    if not net.rewritten:
         yield path, weights
         return
+    import tempfile  # with much behind it
+
     with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
-        text = os.path.join(folder, os.path.basename(path))
-        with open(text, "wb") as handle:
+        made = os.path.join(folder, os.path.basename(path))
+        with open(made, "wb") as handle:
             handle.write(encode(net.document.text))
-        yield text, weights
+        yield made, weights
 
 
 def _keeps_half(net: Net) -> bool:
@@ -192,7 +214,7 @@ def write_report(report: Report, path: str) -> None:
     """Write the report as JSON, whole or not at all."""
     import json
 
-    text = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    data = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
     with files.Replacement(path) as place:
-        place.handles[0].write(text.encode("utf-8", "backslashreplace") + b"\n")
+        place.handles[0].write(data.encode("utf-8", "backslashreplace") + b"\n")
         place.commit()

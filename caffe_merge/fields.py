@@ -73,9 +73,18 @@ READ: Dict[str, Tuple[str, ...]] = {
         "norm_param", "norm_param.across_spatial", "norm_param.channel_shared", "norm_param.eps"
     ),
     "Permute": ("permute_param", "permute_param.order"),
+    "ROIPooling": (
+        "roi_pooling_param", "roi_pooling_param.pooled_h", "roi_pooling_param.pooled_w",
+        "roi_pooling_param.spatial_scale",
+    ),
     "ReLU6": ("relu6_param", "relu6_param.negative_slope"),
     "ShuffleChannel": ("shuffle_channel_param", "shuffle_channel_param.group"),
     "SyncBN": ("bn_param.*",),
+    "Upsample": (
+        "upsample_param", "upsample_param.scale", "upsample_param.scale_h",
+        "upsample_param.scale_w", "upsample_param.pad_out_h", "upsample_param.pad_out_w",
+        "upsample_param.upsample_h", "upsample_param.upsample_w",
+    ),
 }  # fmt: skip
 
 

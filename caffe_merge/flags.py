@@ -1,4 +1,4 @@
-"""The flags of the commands: their names, kinds and help."""
+"""The flags of the commands."""
 
 import argparse
 
@@ -35,6 +35,11 @@ def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True
         "--deploy",
         action="store_true",
         help="make a training file one to deploy: Input for data, no labels, losses or Accuracy",
+    )
+    add(
+        "--proto",
+        metavar="F.proto",
+        help="the caffe.proto of your own Caffe: the text is read as it would read it",
     )
     add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
 
@@ -94,7 +99,8 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     add("--caffe-python", metavar="PYTHON", help="the interpreter with Caffe, for pycaffe")
 
 
-def merge_options(parser: argparse.ArgumentParser) -> None:
+def merge(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command merge."""
     _pair_options(parser)
     _output_options(parser)
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
@@ -108,12 +114,14 @@ def merge_options(parser: argparse.ArgumentParser) -> None:
     _engine_options(parser)
 
 
-def plan_options(parser: argparse.ArgumentParser) -> None:
+def plan(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command plan."""
     _pair_options(parser)
     _rewrite_options(parser)
 
 
-def validate_options(parser: argparse.ArgumentParser) -> None:
+def validate(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command validate."""
     _pair_options(parser)
     _output_options(parser)
     parser.add_argument(
@@ -123,5 +131,6 @@ def validate_options(parser: argparse.ArgumentParser) -> None:
     _engine_options(parser)
 
 
-def inspect_options(parser: argparse.ArgumentParser) -> None:
+def inspect(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command inspect."""
     _pair_options(parser, weights_required=False)

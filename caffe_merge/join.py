@@ -5,7 +5,7 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 """
 
 from operator import itemgetter
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import norms, shapes
 from caffe_merge.errors import NetError, WeightsError
@@ -35,6 +35,7 @@ def weights(
     path = index.path if index else None
     taken = set()
     owned: Dict[str, Stored] = {}
+    gaps: Dict[Layer, _Gap] = {}
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
@@ -45,9 +46,11 @@ def weights(
             layer.record = record
             layer.load_blobs(_fit(layer, record, wanted, path))
         elif wanted:
-            _fill(layer, wanted, notes, index is not None)
+            gaps[layer] = _Gap(wanted, _filled(layer, wanted))
+    _share(layers, gaps)
+    for layer, gap in gaps.items():
+        _close(layer, gap.blobs, notes, index is not None)
     norms.absorbed(layers, notes)
-    _share(layers)
     if index is not None:
         _note_surplus(index, taken, all_layers, notes)
         _note_storage(index, notes)
@@ -68,13 +71,13 @@ def parameter_counts(
     counts: List[Optional[int]] = []
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         wanted = _wanted(layer, bottoms)
-        dims = [shape for shape in wanted or [] if shape is not None and None not in shape]
+        dims = [_whole_shape(shape) for shape in wanted or ()]
         if layer.blobs or not layer.missing:
             counts.append(layer.parameters)
-        elif wanted is None or len(dims) != len(wanted):
+        elif wanted is None or None in dims:
             counts.append(None)
         else:
-            counts.append(sum(count(tuple(d for d in dim if d is not None)) for dim in dims))
+            counts.append(sum(count(shape) for shape in dims if shape is not None))
     return counts
 
 
@@ -188,37 +191,46 @@ def _show(shape: BlobShape) -> str:
     return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
 
 
-def _fill(layer: Layer, wanted: Sequence[BlobShape], notes: List[Note], loud: bool) -> None:
-    blobs = _filled(layer, wanted)
-    if blobs is None:
+class _Gap(NamedTuple):
+    """What a layer without a record wants, and its blobs; None where a filler is random."""
+
+    wanted: Sequence[BlobShape]
+    blobs: List[Optional[Blob]]
+
+
+def _close(layer: Layer, blobs: Sequence[Optional[Blob]], notes: List[Note], loud: bool) -> None:
+    """Give a layer that has no record what its fillers make, or others share with it."""
+    known = [blob for blob in blobs if blob is not None]
+    if len(known) < len(blobs):
         layer.missing = True
         if loud:
             text = f"the file has no weights for this {layer.type}; Caffe would run it on random"
             notes.append(Note("missing-weights", layer.name, text + " or unknown fillers"))
         return
-    layer.filled = True
-    layer.load_blobs(blobs)
-    if loud:
+    layer.load_blobs(known)
+    layer.filled = not all(isinstance(blob, Stored) for blob in known)
+    if loud and layer.filled:
         text = f"the file has no weights for this {layer.type}; it runs on its fillers, as in Caffe"
         notes.append(Note("filler-weights", layer.name, text))
 
 
-def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> Optional[List[Blob]]:
-    """The blobs that Caffe's deterministic fillers would make; None if one is random or unknown."""
+def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> List[Optional[Blob]]:
+    """The blobs that Caffe's deterministic fillers would make; None for one that is not known."""
+    blobs: List[Optional[Blob]] = [None] * len(wanted)
     if fills(layer) or (layer.extra and layer.type in norms.TYPES):
-        return None
-    blobs: List[Blob] = []
-    for filler, shape in zip(_fillers(layer), wanted):
-        if shape is None or filler is None:
-            return None
-        dims = tuple(dim for dim in shape if dim is not None)
-        if len(dims) != len(shape) or count(dims) > MAX_FILLED:
-            return None
-        values = fill(filler, dims)
-        if values is None:
-            return None
-        blobs.append(Dense(values))
-    return blobs if len(blobs) == len(wanted) else None
+        return blobs
+    for number, (filler, shape) in enumerate(zip(_fillers(layer), wanted)):
+        dims = _whole_shape(shape)
+        if dims is not None and count(dims) <= MAX_FILLED:
+            values = fill(filler, dims)
+            blobs[number] = None if values is None else Dense(values)
+    return blobs
+
+
+def _whole_shape(shape: BlobShape) -> Optional[Shape]:
+    """``shape`` if all of it is known."""
+    dims = tuple(dim for dim in shape or () if dim is not None)
+    return dims if shape is not None and len(dims) == len(shape) else None
 
 
 def _fillers(layer: Layer) -> Sequence[object]:
@@ -255,32 +267,63 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
     return groups
 
 
-def _share(layers: Sequence[Layer]) -> None:
+def _share(layers: Sequence[Layer], gaps: Mapping[Layer, _Gap]) -> None:
     """Layers that share a blob run on one copy: what the file gives last, else the first filler.
 
     Raises NetError where Caffe would not share (net.cpp, AppendParam): STRICT wants equal shapes,
     PERMISSIVE equal counts.
     """
     for name, group in shared_blobs(layers).items():
-        owners = [(layer, n) for layer, n in group if n < len(layer.blobs)]
-        stored = [(layer.record.at, layer.blobs[n]) for layer, n in owners if layer.record]
-        if len(owners) < 2:
+        sharers = [_Sharer(one, n, gaps.get(one)) for one, n in group]
+        sharers = [one for one in sharers if one.number < len(one.blobs)]
+        stored = [(one.layer.record.at, one.blob) for one in sharers if one.layer.record]
+        if len(sharers) < 2:
             continue
-        first, number = owners[0]
-        owner = first.blobs[number]
-        winner = max(stored, key=itemgetter(0))[1] if stored else owner
-        for layer, n in owners:
-            blobs = list(layer.blobs)
-            shape = blobs[n].shape
-            permissive = layer.param.param[n].share_mode == PERMISSIVE
-            if shape != owner.shape and not (permissive and count(shape) == count(owner.shape)):
-                raise NetError(
-                    f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
-                    f"layer {first.name!r}, where it has shape {owner.shape}"
-                )
-            if blobs[n] is not winner:
-                blobs[n] = winner if winner.shape == shape else winner.reshaped(shape)
-                layer.load_blobs(blobs)
+        owner, shape = sharers[0], sharers[0].shape
+        winner = max(stored, key=itemgetter(0))[1] if stored else owner.blob
+        for one in sharers:
+            own = one.shape
+            if own is not None and shape is not None and own != shape:
+                permissive = one.layer.param.param[one.number].share_mode == PERMISSIVE
+                if not (permissive and count(own) == count(shape)):
+                    raise NetError(
+                        f"layer {one.layer.name!r}: blob {one.number} has shape {own} and shares "
+                        f"{name!r} with layer {owner.layer.name!r}, where it has shape {shape}"
+                    )
+            if winner is None or own in (None, winner.shape):
+                one.put(winner)
+            else:
+                one.put(winner.reshaped(own))
+
+
+class _Sharer(NamedTuple):
+    """A place of a blob that layers share."""
+
+    layer: Layer
+    number: int
+    gap: Optional[_Gap]
+
+    @property
+    def blobs(self) -> Sequence[Optional[Blob]]:
+        return self.gap.blobs if self.gap else self.layer.blobs
+
+    @property
+    def blob(self) -> Optional[Blob]:
+        return self.blobs[self.number]
+
+    @property
+    def shape(self) -> Optional[Shape]:
+        if self.blob is not None:
+            return self.blob.shape
+        return _whole_shape(self.gap.wanted[self.number]) if self.gap else None
+
+    def put(self, blob: Optional[Blob]) -> None:
+        if self.gap:
+            self.gap.blobs[self.number] = blob
+        elif blob is not None and blob is not self.blob:
+            blobs = list(self.layer.blobs)
+            blobs[self.number] = blob
+            self.layer.load_blobs(blobs)
 
 
 def _note_surplus(

@@ -3,7 +3,7 @@
 ``load`` reads both files; ``save`` (caffe_merge.saving) writes them back with the changes made.
 """
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from caffe_merge import deploy as deployment
 from caffe_merge import join, sources
@@ -18,6 +18,9 @@ from caffe_merge.text.view import View
 from caffe_merge.text.view import sources as extra_fields
 from caffe_merge.upgrade import upgrade
 from caffe_merge.weights.index import Index, open_index
+
+if TYPE_CHECKING:
+    from caffe_merge.dialect import Dialect
 
 
 class Place(NamedTuple):
@@ -37,12 +40,16 @@ class Net:
 
     ``all_layers`` are in file order, those that the state leaves out included; ``layers`` are the
     ones in the net. Passes edit ``layer.param`` and ``layer.blobs``; nothing else is written.
+    ``dialect`` is the schema of the user's own Caffe, if one was given; ``rewritten`` tells that
+    ``document`` says something that the file, read by itself, does not.
     """
 
     def __init__(self, document: Document, index: Optional[Index], state: State) -> None:
         self.document = document
         self.index = index
         self.state = state
+        self.dialect: Optional[Dialect] = None
+        self.rewritten = False
         self.notes: List[Note] = []
         self.input_shapes: Dict[str, Shape] = {}  # of what data layers bring, where it is known
         self.places: Dict[Layer, Place] = {}
@@ -126,14 +133,25 @@ def load(
     *,
     deploy: bool = False,
     keep_dtype: bool = False,
+    proto: Optional[str] = None,
 ) -> Net:
     """Read a pair. ``caffemodel`` None reads the text alone, every layer without weights.
 
-    ``deploy`` makes a training file one to deploy; ``keep_dtype`` writes half precision as such.
+    ``deploy`` makes a training file one to deploy; ``keep_dtype`` writes half precision as such;
+    ``proto`` is the caffe.proto of the Caffe that the text is for, if that is not BVLC's.
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document, notes = upgrade(Document(read_text(prototxt), prototxt))
+    document = Document(read_text(prototxt), prototxt)
+    dialect = None
+    if proto is not None:
+        from caffe_merge.dialect import Dialect  # which compiles it: for those who have one
+
+        dialect = Dialect(proto)
+        document = dialect.named(document)
+    document, notes = upgrade(document)
+    if dialect is not None:
+        document = dialect.explicit(document, notes)
     index = None
     if caffemodel is not None:
         reject_weights(caffemodel)
@@ -142,6 +160,10 @@ def load(
     if deploy:
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     net = Net(document, index, state)
+    net.dialect = dialect
+    net.rewritten = deploy or (dialect is not None and dialect.changed)
+    if dialect is not None:  # which knows them all, or would have refused them
+        net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes
     if not net.layers:
         raise NetError(f"{prototxt}: no layers in it: not the text of a net")

@@ -10,12 +10,13 @@ import ast
 from typing import Union
 
 from caffe_merge.layer import Layer, Refusal
+from caffe_merge.shapes.forks import SPATIAL_DROPOUT
 
 
 def dropout(layer: Layer) -> Union[float, Refusal, None]:
     """What a SpatialDropoutLayer multiplies by; why that is not known; None if it is none."""
     param = layer.param.python_param
-    if (param.module, param.layer) != ("spatial_dropout", "SpatialDropoutLayer"):
+    if (param.module, param.layer) != SPATIAL_DROPOUT:
         return None
     try:
         own = ast.literal_eval(param.param_str)

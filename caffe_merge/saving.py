@@ -66,7 +66,8 @@ def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] 
     if hdf5.wanted(path, net.index):
         hdf5.write(handle, path, told)
     else:
-        writer.write(handle, net.index, told)
+        name = net.name if net.index is None or net.index.is_hdf5 else ""
+        writer.write(handle, net.index, told, name)
 
 
 def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
@@ -125,7 +126,8 @@ def save(
     Raises UsageError where an output exists (without ``force``) or is an input, FileError where a
     file cannot be written.
     """
-    inputs = (net.document.path, *((net.index.path,) if net.index else ()), *source)
+    read = [net.document.path, *([net.index.path] if net.index else [])]
+    inputs = (*read, *([net.dialect.path] if net.dialect else []), *source)
     check_outputs(inputs, (prototxt, caffemodel), force)
     with Replacement(caffemodel, prototxt) as pair:
         write(net, pair)
@@ -134,7 +136,6 @@ def save(
 
 def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
     """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
-    written = text(net)
     weights(net, pair.handles[0], pair.targets[0], progress)
-    pair.handles[1].write(written)
+    pair.handles[1].write(text(net))  # while the system stores the weights
     pair.flush()

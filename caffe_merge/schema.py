@@ -5,13 +5,20 @@ default pool: pycaffe registers a ``caffe.proto`` there, and two of them abort t
 """
 
 import os
-from typing import Any, Dict, List
+from typing import Any, List
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-__all__ = ["LayerParameter", "Message", "NetParameter", "changed_fields", "is_repeated"]
+__all__ = [
+    "LayerParameter",
+    "Message",
+    "NetParameter",
+    "changed_fields",
+    "is_repeated",
+    "is_required",
+]
 
 
 def _load_pool() -> descriptor_pool.DescriptorPool:
@@ -46,14 +53,18 @@ def is_repeated(field: Any) -> bool:
     return bool(field.label == field.LABEL_REPEATED if repeated is None else repeated)
 
 
+def is_required(field: Any) -> bool:
+    """Whether a field is required, which none of ours is, but a fork's may be."""
+    required = getattr(field, "is_required", None)
+    return bool(field.label == field.LABEL_REQUIRED if required is None else required)
+
+
 def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
     """The fields in which two messages of one type differ, by number."""
-    before: Dict[int, Any] = {field.number: value for field, value in old.ListFields()}
-    after: Dict[int, Any] = {field.number: value for field, value in new.ListFields()}
-    fields: List[Any] = sorted(new.DESCRIPTOR.fields, key=lambda field: int(field.number))
+    before = {field.number: (field, value) for field, value in old.ListFields()}
+    after = {field.number: (field, value) for field, value in new.ListFields()}
     return [
-        field
-        for field in fields
-        if (field.number in before) != (field.number in after)
-        or (field.number in before and before[field.number] != after[field.number])
+        (after.get(number) or before[number])[0]
+        for number in sorted(before.keys() | after.keys())
+        if number not in before or number not in after or before[number][1] != after[number][1]
     ]

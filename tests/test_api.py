@@ -28,9 +28,10 @@ def test_merge_without_validation_starts_no_engine() -> None:
 import sys
 import numpy, google.protobuf.descriptor_pool
 theirs = set(sys.modules)
-import caffe_merge.cli
+import caffe_merge.cli, caffe_merge.convert
 from caffe_merge import load, merge, save
 names = "subprocess tempfile caffe_merge.validation tqdm numpy.random importlib.metadata".split()
+names += ["caffe_merge.upgrade.v1", "caffe_merge.console"]
 print([name for name in names if name in sys.modules and name not in theirs])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

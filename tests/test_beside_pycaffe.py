@@ -3,8 +3,11 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.dialect.support import TEXT, fork, needs_protoc, pair
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("caffe") is None, reason="this interpreter has no pycaffe"
@@ -20,6 +23,24 @@ from caffe.proto import caffe_pb2
 ours, theirs = NetParameter(name="a"), caffe_pb2.NetParameter(name="a")
 assert ours.SerializeToString() == theirs.SerializeToString()
 assert caffe.layer_type_list and caffe_merge.load
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_protoc
+@pytest.mark.parametrize("order", [("caffe", "caffe_merge"), ("caffe_merge", "caffe")])
+def test_so_is_a_third(tmp_path: Path, order):
+    """The schema of --proto, whose package is caffe as well, and whose numbers clash."""
+    own = pair(tmp_path, TEXT)
+    code = f"""
+import {order[0]}
+import caffe_merge
+net = caffe_merge.load({own[0]!r}, {own[1]!r}, proto={fork(tmp_path)!r})
+import {order[1]}
+from caffe.proto import caffe_pb2
+assert caffe_pb2.LayerParameter(scale_param={{}}).ByteSize()
+assert [layer.type for layer in net.layers][-1] == "My"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

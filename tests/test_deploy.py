@@ -10,6 +10,7 @@ import pytest
 import caffe_merge
 from caffe_merge import saving
 from caffe_merge.cli import main, merge_bn
+from caffe_merge.convert import original
 from caffe_merge.errors import UsageError
 from caffe_merge.net import Net
 from caffe_merge.state import State
@@ -385,6 +386,16 @@ def test_a_merge_is_validated_as_deployed(
     assert real_caffe.error(text) == ""
     assert "bn" not in text
     assert main(["validate", *trained, "--deploy", "--engine", engine]) == 0
+
+
+def test_what_it_is_compared_with_is_the_text_as_deployed(trained: List[str]) -> None:
+    """Not the user's file, whose outputs and inputs are others."""
+    net = caffe_merge.load(trained[1], trained[3], deploy=True)
+    with original(net) as (text, _):
+        assert text != trained[1]
+        assert shown(caffe_merge.load(text, None)) == shown(net)
+    with original(caffe_merge.load(trained[1], trained[3])) as (text, _):
+        assert text == trained[1]
 
 
 def test_inspect_and_plan(trained: List[str], capsys: Any) -> None:

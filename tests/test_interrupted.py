@@ -253,3 +253,22 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "caffe-merge: error: interrupted\n")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_is_written_is_stored_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: List[Tuple[int, int]] = []
+    monkeypatch.setattr(files, "_STORED_AT_ONCE", 100)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _, at, size, advice: told.append((at, size)), raising=False
+    )
+    pieces = [bytes([number]) * 20_000 for number in range(3)]
+    write(tmp_path, pieces[0], b"small")
+    with Replacement(str(tmp_path / "c")) as one:
+        for piece in pieces:
+            one.handles[0].write(piece)
+        one.commit()
+    assert told == [(0, 20_000), (0, 20_000), (20_000, 20_000), (40_000, 20_000)]
+    assert contents(tmp_path) == {"a": pieces[0], "b": b"small", "c": b"".join(pieces)}

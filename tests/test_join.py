@@ -316,6 +316,39 @@ def test_shared_blobs(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     assert (values(net, "a"), values(net, "b")) == (made["y"], made["z"])
 
 
+XAVIER = "inner_product_param {{ num_output: 3 bias_term: false weight_filler {{ {} }} }}"
+
+
+@pytest.mark.parametrize("holder", "ab")
+def test_shared_blobs_need_no_filler(holder: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
+    """Who shares a blob that the file has runs on it, whatever its own filler."""
+    body = SHARED + XAVIER.format("type: 'xavier'")
+    text = INPUT + one("InnerProduct", "a", body) + one("InnerProduct", "b", body, top="z")
+    weights = model([(holder, [Blob((3, 120))])])
+    net = joined(tmp_path, text, weights)
+    assert values(net, "a") == values(net, "b") != []
+    assert notes(net) == []
+    assert not any(layer.missing or layer.filled for layer in net.layers)
+    ones = {"x": np.ones((2, 4, 5, 6), "f4")}
+    made = real_caffe.forward_pair(*pair(tmp_path, text, weights), ones)
+    total = np.reshape(values(net, "b"), (3, 120)).sum(axis=1)
+    np.testing.assert_allclose(made["y"], [total, total], rtol=1e-5)
+    np.testing.assert_array_equal(made["z"], made["y"])
+
+
+def test_the_first_filler_of_a_shared_blob_counts(tmp_path: Path) -> None:
+    """Where that is random nothing is known; where it is not, the others do not matter."""
+    fillers = {"a": "type: 'xavier'", "b": "type: 'constant' value: 2"}
+    for order, missing in (("ab", [True, True]), ("ba", [False, False])):
+        text = INPUT + "".join(
+            one("InnerProduct", name, SHARED + XAVIER.format(fillers[name]), top=name)
+            for name in order
+        )
+        net = joined(tmp_path, text, model([("x", [])]))
+        assert [layer.missing for layer in net.layers[1:]] == missing
+        assert [layer.filled for layer in net.layers[1:]] == [not one for one in missing]
+
+
 def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
     weights = model([("conv1", [Blob((4,))]), ("conv2", [Blob((4,))])])
     with pytest.raises(WeightsError) as caught:

@@ -298,3 +298,10 @@ def test_multiply_adds(case: Case, expected: int) -> None:
 )
 def test_tops_by_hand(case: Case, expected: Tuple[int, ...]) -> None:
     assert shapes.tops(case.layer(), case.bottoms) == [expected]
+
+
+def test_one_window_over_blobs_of_several_ranks() -> None:
+    param = "num_output: 4 kernel_size: 3 pad: 1"
+    for bottom in ((2, 6, 7), (2, 6, 7, 5), (2, 6, 7, 5, 3), (2, 6, 7)):
+        case = conv(param, bottom)
+        assert shapes.tops(case.layer(), case.bottoms) == [(2, 4, *bottom[2:])]

@@ -18,7 +18,7 @@ from typing import Dict, NamedTuple, Tuple
 from caffe_env import PACKAGES, find
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("tests", "docs", "examples", "benchmarks", "README.md", "pyproject.toml")
+COPIED = ("tests", "proto", "docs", "examples", "benchmarks", "README.md", "pyproject.toml")
 
 
 class Row(NamedTuple):
@@ -59,7 +59,7 @@ def run(folder: Path, base: str, row: Row) -> bool:
     for command in (
         [base, "-m", "venv", str(folder)],
         [*install, "--upgrade", "pip"],
-        [*install, str(ROOT), *row.pins, "pytest", "hypothesis"],
+        [*install, str(ROOT), *row.pins, "pytest", "hypothesis", "grpcio-tools"],
     ):
         if subprocess.run(command).returncode:
             return False

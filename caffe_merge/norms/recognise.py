@@ -12,7 +12,7 @@ from caffe_merge.layer import Layer, Note, Refusal
 from caffe_merge.norms import formulas
 from caffe_merge.norms.formulas import SINGLES
 from caffe_merge.norms.rules import Given
-from caffe_merge.norms.styles import STYLES, TYPES, Style, blocks, given
+from caffe_merge.norms.styles import OF_TYPE, TYPES, Style, blocks, given
 from caffe_merge.shapes import BlobShape, count
 from caffe_merge.shapes.forks import NORMALISED
 from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
@@ -36,7 +36,7 @@ def style_of(layer: Layer) -> Union[Style, Refusal]:
         return unknown_field(odd_name)
     fields = given(layer)
     shapes = [blob.shape for blob in layer.blobs]
-    fitting = [s for s in STYLES if layer.type in s.types and _fits(s, shapes)]
+    fitting = [style for style in OF_TYPE.get(layer.type, ()) if _fits(style, shapes)]
     if not fitting:
         return Refusal(f"no {layer.type} that is known has blobs of shapes {shapes}")
     chosen = [style for style in fitting if style.name == layer.style]
@@ -217,13 +217,13 @@ def fitting(layer: Layer, blobs: Sequence[Blob], wanted: Sequence[BlobShape]) ->
         return False
     channels = (wanted[0] or (None,))[0]
     sizes = {*map(count, shapes)}
-    fits = any(layer.type in style.types and _fits(style, shapes) for style in STYLES)
+    fits = any(_fits(style, shapes) for style in OF_TYPE[layer.type])
     return fits and (channels is None or channels in sizes)
 
 
 def foreign(layer: Layer) -> Optional[str]:
     """A field that no style of its type has, if there is one."""
-    known = [style.fields for style in STYLES if layer.type in style.types]
+    known = [style.fields for style in OF_TYPE.get(layer.type, ())]
     odd = given(layer).keys() - frozenset().union(*known) if known else ()
     return f"{blocks(layer.type)[0]}.{min(odd)}" if odd else None
 
@@ -244,8 +244,8 @@ def choose(layers: Sequence[Layer], name: Optional[str]) -> int:
     number = 0
     for layer in layers:
         shapes = [blob.shape for blob in layer.blobs]
-        rows = [style for style in STYLES if style.name == name and layer.type in style.types]
-        if any(_fits(style, shapes) for style in rows):
+        rows = OF_TYPE.get(layer.type, ())
+        if any(style.name == name and _fits(style, shapes) for style in rows):
             layer.style = name or ""
             number += 1
     return number

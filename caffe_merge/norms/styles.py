@@ -334,6 +334,7 @@ STYLES: Tuple[Style, ...] = (
 )
 
 TYPES = frozenset(kind for style in STYLES for kind in style.types)
+OF_TYPE = {kind: [style for style in STYLES if kind in style.types] for kind in TYPES}
 _BLOCKS: Dict[str, Tuple[str, ...]] = {
     "BNHK": ("bnhk_param",),
     "BatchNorm": ("batch_norm_param",),

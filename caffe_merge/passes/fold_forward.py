@@ -4,20 +4,22 @@
 
     W'[o, i] = W[o, i] scale[i]        b' = b + sum over i, t of W[o, i, t] shift[i]
 
-Every reader must take it in: Convolution and InnerProduct, and Deconvolution where there is no
-shift. ReLU, PReLU, Pooling, Flatten, Concat and Slice hand it on to their own readers where what
+Every reader must take it in: Convolution, InnerProduct and Scale, and Deconvolution where there is
+no shift. ReLU, PReLU, Pooling, Flatten, Concat and Slice hand it on to their own readers where what
 they give out is the same map of what they would give out without it.
 """
 
 from typing import Any, Dict, List, Optional, Set, Union
 
 from caffe_merge.affine import Refusal
+from caffe_merge.affine import affine as affine_of
 from caffe_merge.fold import Affine
 from caffe_merge.forwards import handed_on, taken_in, why_not
 from caffe_merge.graph import Graph, Version
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
+from caffe_merge.passes.one_scale import as_scale
 from caffe_merge.passes.runs import Run, quoted, runs
 
 
@@ -59,7 +61,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refus
     region = {*run.layers, *changes}
     if graph.changes_later(source, region):
         return Refusal(f"the memory of {source.name!r} is written in place by another")
-    takers = [layer for layer in changes if layer.type in LINEAR_TYPES]
+    takers = [layer for layer in changes if layer.type in (*LINEAR_TYPES, "Scale")]
     return Rewrite(
         layers=tuple(layer for layer in graph.layers if layer in region),
         changes=changes,
@@ -89,6 +91,12 @@ def _flow(
             if refusal is not None:
                 return _of(layer, refusal)
             takers[layer] = maps[bottoms[0]]
+            continue
+        own = affine_of(layer, bottoms[0].rank) if layer.type == "Scale" else None
+        if isinstance(own, Affine):
+            if own.axis not in (None, 1):
+                return _of(layer, Refusal(f"it acts along axis {own.axis}"))
+            changes[layer] = as_scale(layer, maps[bottoms[0]].then(own))
             continue
         before: List[Optional[Affine]] = [maps.get(bottom) for bottom in bottoms]
         after = handed_on(layer, before, shapes, [top.shape for top in tops])

@@ -68,7 +68,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
     kept += ["took in " + quoted(others)] if others else []
     return Rewrite(
         layers=run.layers,
-        changes={survivor: _as_scale(survivor, affine)},
+        changes={survivor: as_scale(survivor, affine)},
         note=f"merged into Scale {survivor.name!r}{why}",
         kept_note=" and ".join(kept) + why,
     )
@@ -87,7 +87,7 @@ def _survivor(run: Run, sharers: Sharers) -> Optional[Layer]:
     return free[0] if free else None
 
 
-def _as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
+def as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     """Parameters and blobs of ``layer`` as a Scale that does ``affine`` (a vector)."""
     param = type(layer.param)()
     param.CopyFrom(layer.param)

@@ -19,6 +19,7 @@ from caffe_merge.shapes.geometry import (
 )
 
 DEPTHWISE = "ConvolutionDepthwise"
+SPATIAL_DROPOUT = ("spatial_dropout", "SpatialDropoutLayer")  # ENet's, by module and layer
 
 # One bottom and one top of its shape; which blobs it has, its style says (caffe_merge.norms).
 NORMS = (
@@ -147,15 +148,57 @@ def _depthwise(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(*bottom[:2], *convolved(window, bottom[2:]))]
 
 
+def _is_spatial_dropout(layer: Layer) -> bool:
+    return (layer.python_param.module, layer.python_param.layer) == SPATIAL_DROPOUT
+
+
+def _python(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    return _same(layer, bottoms) if _is_spatial_dropout(layer) else None
+
+
+def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """To a given size, or scaled (2 if no scale is given) less a pad (SegNet, upsample_layer.cpp).
+
+    Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
+    """
+    own, name = values(layer), "upsample_param."
+    height, width = four_axes(layer, bottoms[0])[2:]
+    if len(bottoms) == 1:
+        scale = own.integer(name + "scale", 0)
+        odd = any(name + other in own for other in ("scale_h", "pad_out_h", "upsample_h"))
+        return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
+    if bottoms[1] != bottoms[0] or len(bottoms) > 2:
+        return None
+    size = own.integer(name + "upsample_h", 0), own.integer(name + "upsample_w", 0)
+    if 0 in size:
+        both = own.integer(name + "scale", 2)
+        scales = (own.integer(name + side, both) for side in ("scale_h", "scale_w"))
+        pads = (own.flag(name + side, False) for side in ("pad_out_h", "pad_out_w"))
+        size = tuple(n * k - pad for n, k, pad in zip((height, width), scales, pads))
+    return [(*bottoms[0][:2], *size)]
+
+
+def _roi_pooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """A small image for each region; the second bottom has one a row (roi_pooling_layer.cpp)."""
+    own = values(layer)
+    size = tuple(own.integer(f"roi_pooling_param.pooled_{side}", 0) for side in "hw")
+    if len(bottoms) != 2 or 0 in size:
+        return None
+    return [(bottoms[1][0], four_axes(layer, bottoms[0])[1], *size)]
+
+
 RULES: Dict[str, Rule] = {
     "Axpy": Rule(_axpy, bottoms=(3, 3)),
     DEPTHWISE: Rule(_depthwise),
     "Interp": Rule(_interp, bottoms=(1, 2), tops=(1, 2)),
     "Normalize": Rule(_normalize),
     "Permute": Rule(_permute),
+    "Python": Rule(_python, bottoms=(0, None), tops=(0, None)),
+    "ROIPooling": Rule(_roi_pooling, bottoms=(1, None)),
     "ReLU6": Rule(_same),
     "ShuffleChannel": Rule(_shuffle_channel),
     "SpatialDropout": Rule(_same),
+    "Upsample": Rule(_upsample, bottoms=(1, None)),
     NORMALISED: Rule(_same),
     **{kind: Rule(_same, tops=(1, 3)) for kind in NORMS},
 }
@@ -176,6 +219,10 @@ def _normalize_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[Blo
     return [(None if bottom is None else bottom[1],)]
 
 
+def _python_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    return [] if _is_spatial_dropout(layer) else None
+
+
 def _normalised_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
     return [(None if bottom is None else bottom[1],)] * 4
 
@@ -184,6 +231,7 @@ _LEARNERS: Dict[str, Callable[[Layer, Optional[Shape]], Optional[List[BlobShape]
     DEPTHWISE: _depthwise_blobs,
     NORMALISED: _normalised_blobs,
     "Normalize": _normalize_blobs,
+    "Python": _python_blobs,
 }
 
 

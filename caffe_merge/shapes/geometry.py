@@ -1,7 +1,7 @@
 """Axes, counts and sliding windows: the arithmetic that Caffe's layers share."""
 
 from math import prod
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.errors import NetError
 
@@ -108,6 +108,10 @@ def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[i
 
 def convolution_window(layer: Layer, spatial: int) -> Window:
     """The window of a Convolution or Deconvolution over ``spatial`` axes (base_conv_layer.cpp)."""
+    key = layer.convolution_param.SerializePartialToString(), spatial
+    known = _WINDOWS.get(key)
+    if known is not None:
+        return known
     window = Window(
         kernel=_pair_or_per_axis(layer, "kernel_size", spatial, None),
         stride=_pair_or_per_axis(layer, "stride", spatial, 1),
@@ -118,7 +122,11 @@ def convolution_window(layer: Layer, spatial: int) -> Window:
         raise error(layer, "a kernel larger than 0 on every axis", window.kernel)
     if 0 in window.stride:
         raise error(layer, "a stride larger than 0 on every axis", window.stride)
+    _WINDOWS[key] = window
     return window
+
+
+_WINDOWS: Dict[Tuple[bytes, int], Window] = {}  # a net has few, and asks for each many times
 
 
 def convolution_channels(layer: Layer, channels: Optional[int]) -> Tuple[int, int]:

@@ -27,6 +27,10 @@ BOM = "\ufeff"
 _SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[ \t]*[A-Za-z_][A-Za-z0-9_./-]*[ \t]*\]")
 _ATOM = re.compile(r"-?(?:[A-Za-z_][A-Za-z0-9_]*|\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*)")
+_PLAIN = re.compile(  # most fields: name, value and what is skipped behind it in one match
+    rf"([A-Za-z_][A-Za-z0-9_]*):[ \t]*({_ATOM.pattern}|\"[^\"\\\n]*\"){_SKIP.pattern}"
+)
+_GOES_ON = frozenset("\"';,")  # behind a plain field: a string with more to it, or a separator
 _MINUS_GAP = re.compile(r"-(?:[ \t\r\n\f\v]+|#[^\n]*)+")
 _STRING_STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}
 _CLOSER = {"{": "}", "<": ">"}
@@ -143,6 +147,15 @@ class _Parser:
         text = self.text
         closer = "" if opener is None else _CLOSER[text[opener]]
         while True:
+            match = _PLAIN.match(text, at)
+            if match is not None and text[match.end() : match.end() + 1] not in _GOES_ON:
+                self.tally(at)
+                field = Field(match.group(1), at)
+                field.values.append(Value(*match.span(2)))
+                field.end = match.end(2)
+                fields.append(field)
+                at = match.end()
+                continue
             match = _NAME.match(text, at)
             if match is None:
                 if text[at : at + 1] == closer:

@@ -4,6 +4,7 @@ What the schema does not know (a fork's field, a fork's enum value) is listed an
 in the text. What it knows must be well formed, as for Caffe, or the error says where.
 """
 
+from functools import lru_cache
 from typing import (
     Any,
     Callable,
@@ -20,7 +21,7 @@ from typing import (
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from caffe_merge.schema import is_repeated
+from caffe_merge.schema import is_repeated, is_required
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer, parse_string
 
@@ -49,11 +50,21 @@ def sources(unknown: Iterable[Unknown]) -> Dict[str, str]:
     return {name: " ".join(values) for name, values in out.items()}
 
 
+_INT32 = (-(2**31), 2**31 - 1, "a 32-bit integer")
+_INT64 = (-(2**63), 2**63 - 1, "a 64-bit integer")
+_UINT32 = (0, 2**32 - 1, "a 32-bit integer of at least 0")
+_UINT64 = (0, 2**64 - 1, "a 64-bit integer of at least 0")
 _INTEGERS: Dict[int, Tuple[int, int, str]] = {
-    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1, "a 32-bit integer"),
-    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1, "a 32-bit integer of at least 0"),
-    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1, "a 64-bit integer"),
-    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1, "a 64-bit integer of at least 0"),
+    FieldDescriptor.TYPE_INT32: _INT32,
+    FieldDescriptor.TYPE_SINT32: _INT32,
+    FieldDescriptor.TYPE_SFIXED32: _INT32,
+    FieldDescriptor.TYPE_UINT32: _UINT32,
+    FieldDescriptor.TYPE_FIXED32: _UINT32,
+    FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_SINT64: _INT64,
+    FieldDescriptor.TYPE_SFIXED64: _INT64,
+    FieldDescriptor.TYPE_UINT64: _UINT64,
+    FieldDescriptor.TYPE_FIXED64: _UINT64,
 }
 _FLOAT_LIMIT = 3.4028235677973366e38  # what is nearer to 0 rounds to a finite float32
 
@@ -88,16 +99,26 @@ def _bytes(source: str) -> Optional[bytes]:
     return None if text is None else text.encode()
 
 
-class _Known:
-    """What the view needs of one FieldDescriptor, looked up once."""
+class Known:
+    """What a reader needs of one FieldDescriptor, looked up once."""
 
-    __slots__ = ("convert", "enum", "expected", "is_text", "message", "name", "repeated")
+    __slots__ = (
+        "convert",
+        "enum",
+        "expected",
+        "is_text",
+        "message",
+        "name",
+        "repeated",
+        "required",
+    )
 
     def __init__(self, field: FieldDescriptor) -> None:
         kind = field.type
         self.name = field.name
         self.repeated = is_repeated(field)
-        self.message = field.message_type if kind == FieldDescriptor.TYPE_MESSAGE else None
+        self.required = is_required(field)
+        self.message: Any = field.message_type  # None for a scalar
         self.enum: Optional[Dict[str, int]] = None
         self.convert: Convert = _bytes
         self.is_text = kind in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
@@ -119,15 +140,14 @@ def _numbers(enum: Any) -> Dict[str, int]:
     return {value.name: value.number for value in enum.values}
 
 
-_KNOWN: Dict[str, Dict[str, _Known]] = {}
-
-
-def _known_fields(descriptor: Any) -> Dict[str, _Known]:
-    known = _KNOWN.get(descriptor.full_name)
-    if known is None:
-        known = {field.name: _Known(field) for field in descriptor.fields}
-        _KNOWN[descriptor.full_name] = known
-    return known
+@lru_cache(maxsize=1024)
+def known_fields(descriptor: Any) -> Dict[str, Known]:
+    """The fields of a message by the name that they have in text: of a group, that of its type."""
+    group = FieldDescriptor.TYPE_GROUP
+    return {
+        (one.message_type if one.type == group else one).name: Known(one)
+        for one in descriptor.fields
+    }
 
 
 class View:
@@ -142,10 +162,10 @@ class View:
 
         Raises TextError where a value does not fit its field, or a singular field comes twice.
         """
-        known_fields = _known_fields(message.DESCRIPTOR)
+        fields_known = known_fields(message.DESCRIPTOR)
         seen: Dict[str, int] = {}
         for field in fields:
-            known = known_fields.get(field.name)
+            known = fields_known.get(field.name)
             if known is None:
                 self.note(field, path)
                 continue
@@ -154,36 +174,44 @@ class View:
             for value in field.values:
                 self.set(message, known, field, value, path)
 
-    def set(self, message: Message, known: _Known, field: Field, value: Value, path: str) -> None:
+    def set(self, message: Message, known: Known, field: Field, value: Value, path: str) -> None:
         if known.message is not None:
-            if value.fields is None:
-                self.fail(value, f"expected a {{ block }} for {field.name!r}")
+            fields = self.block(field, value)
             inner = getattr(message, known.name)
             if known.repeated:
                 inner = inner.add()
             else:
                 inner.SetInParent()
-            self.read(value.fields, inner, f"{path}{field.name}.")
+            self.read(fields, inner, f"{path}{field.name}.")
             return
+        converted = self.scalar(known, field, value)
+        if converted is None:
+            self.note(field, path)  # a fork's value, such as an engine
+        elif known.repeated:
+            getattr(message, known.name).append(converted)
+        else:
+            setattr(message, known.name, converted)
+
+    def block(self, field: Field, value: Value) -> List[Field]:
+        """The fields inside a value that must be a block."""
+        if value.fields is None:
+            self.fail(value, f"expected a {{ block }} for {field.name!r}")
+        return value.fields
+
+    def scalar(self, known: Known, field: Field, value: Value) -> Any:
+        """The value of a scalar; None for a name or number that its enum does not have."""
         if value.fields is not None:
             self.fail(value, f"expected {known.expected} for {field.name!r}, found a block")
         source = self.document.source(value)
         if known.enum is not None:
             number = known.enum.get(source, parse_integer(source))
-            if number not in known.enum.values():
-                if number is None and not (source[0].isalpha() or source[0] == "_"):
-                    self.fail(value, f"expected {known.expected} for {field.name!r}")
-                self.note(field, path)  # a fork's value, such as an engine
-                return
-            converted: Any = number
-        else:
-            converted = known.convert(source) if known.is_text == (source[0] in "\"'") else None
-            if converted is None:
-                self.fail(value, f"expected {known.expected} for {field.name!r}, found {source!r}")
-        if known.repeated:
-            getattr(message, known.name).append(converted)
-        else:
-            setattr(message, known.name, converted)
+            if number is None and not (source[0].isalpha() or source[0] == "_"):
+                self.fail(value, f"expected {known.expected} for {field.name!r}")
+            return number if number in known.enum.values() else None
+        converted = known.convert(source) if known.is_text == (source[0] in "\"'") else None
+        if converted is None:
+            self.fail(value, f"expected {known.expected} for {field.name!r}, found {source!r}")
+        return converted
 
     def note(self, field: Field, path: str) -> None:
         (name, source), *inner = self.inside(field, path)

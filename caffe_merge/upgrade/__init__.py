@@ -10,8 +10,6 @@ from typing import List, Tuple
 
 from caffe_merge.layer import Note
 from caffe_merge.text.syntax import Document
-from caffe_merge.upgrade import padding, transform, v0, v1
-from caffe_merge.upgrade.reading import read
 
 
 def upgrade(document: Document) -> Tuple[Document, List[Note]]:
@@ -26,6 +24,9 @@ def upgrade(document: Document) -> Tuple[Document, List[Note]]:
     if new:
         both = "expected `layer` or `layers`, found both in one net; Caffe refuses it too"
         document.fail(max(old[0].start, new[0].start), both)
+    from caffe_merge.upgrade import padding, transform, v0, v1  # for few files
+    from caffe_merge.upgrade.reading import read
+
     message = read(document)
     version = "V0" if v0.is_v0(message) else "V1"
     told = [f"the text is of the {version} format: its layers are written in the current one"]

@@ -38,6 +38,9 @@ _DTYPES: Dict[int, np.dtype] = {
     _DOUBLE_DATA: DOUBLE,
     _DOUBLE_DIFF: DOUBLE,
 }
+_UNPACKED = frozenset(  # the tags of one value of them
+    number << 3 | (FIXED32 if dtype == FLOAT else FIXED64) for number, dtype in _DTYPES.items()
+)
 _RAW_DIFF = 13
 
 
@@ -146,18 +149,17 @@ def _packed(buffer: Buffer, record: Record, dtype: np.dtype) -> Array:
 
 def _unpacked_run(buffer: Buffer, at: int, end: int) -> Optional[Tuple[int, Array, int]]:
     """A run of unpacked values from ``at``: field number, values (a strided view), and its end."""
-    for number, dtype in _DTYPES.items():
-        tag = number << 3 | (FIXED32 if dtype == FLOAT else FIXED64)
-        if buffer[at] != tag:
-            continue
-        item = np.dtype([("tag", "u1"), ("value", dtype)])
-        items = np.frombuffer(buffer, item, (end - at) // item.itemsize, at)
-        other = np.flatnonzero(items["tag"] != tag)
-        length = int(other[0]) if len(other) else len(items)
-        if length == 0:
-            return None
-        return number, items["value"][:length], at + length * item.itemsize
-    return None
+    tag = buffer[at]
+    if tag not in _UNPACKED:
+        return None
+    number = tag >> 3
+    item = np.dtype([("tag", "u1"), ("value", _DTYPES[number])])
+    items = np.frombuffer(buffer, item, (end - at) // item.itemsize, at)
+    other = np.flatnonzero(items["tag"] != tag)
+    length = int(other[0]) if len(other) else len(items)
+    if length == 0:
+        return None
+    return number, items["value"][:length], at + length * item.itemsize
 
 
 def _joined(parts: List[Array]) -> Array:

@@ -29,6 +29,8 @@ class Record(NamedTuple):
 
 def read_varint(buffer: Buffer, at: int, end: int) -> Tuple[int, int]:
     """The unsigned varint at ``at`` and the offset behind it."""
+    if at < end and buffer[at] < 0x80:  # most of them
+        return buffer[at], at + 1
     value = shift = 0
     for position in range(at, min(at + 10, end)):
         byte = buffer[position]

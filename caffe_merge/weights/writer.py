@@ -36,11 +36,16 @@ class Entry(NamedTuple):
     shared: FrozenSet[int] = frozenset()
 
 
-def write(handle: BinaryIO, index: Optional[Index], entries: Iterable[Entry]) -> None:
+def write(
+    handle: BinaryIO, index: Optional[Index], entries: Iterable[Entry], name: str = ""
+) -> None:
     """Write a NetParameter of ``entries`` behind the other net fields of ``index``.
 
-    Raises WeightsError where a value is not finite, OSError as ``handle`` does.
+    ``name`` is the net's, for an index that has no such fields. Raises WeightsError where a value
+    is not finite, OSError as ``handle`` does.
     """
+    if name:
+        handle.write(field(1, name.encode()))
     if index is not None:
         for other in index.others:
             handle.write(index.buffer[other.at : other.end])

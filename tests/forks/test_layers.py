@@ -199,6 +199,57 @@ def test_no_interp(text: str) -> None:
         forward("Interp", extra, [], noise(2, 3, 4, 5))
 
 
+UPSAMPLE = {
+    "scale: 2": (6, 8),
+    "": (6, 8),  # of two bottoms, as SegNet has it
+    "scale: 2 pad_out_h: true": (5, 8),
+    "scale_h: 3 scale_w: 4": (9, 16),
+    "upsample_h: 7 upsample_w: 9 scale: 2": (7, 9),
+}
+
+
+@pytest.mark.parametrize("text", UPSAMPLE)
+def test_upsample(text: str) -> None:
+    """SegNet's: what it makes is not computed, how large it is can be told."""
+    words = text.replace(":", "").split()
+    extra = {f"upsample_param.{key}": value for key, value in zip(words[::2], words[1::2])}
+    layer = Described(LayerParameter(name="it", type="Upsample", top=["y"]), extra)
+    assert shapes.tops(layer, [(2, 5, 3, 4)] * 2) == [(2, 5, *UPSAMPLE[text])]
+    assert shapes.blobs(layer, [(2, 5, 3, 4)] * 2) == []
+    assert shapes.tops(layer, [(2, 5, 3, 4), (2,)]) is None  # no mask: some other fork's
+
+
+def test_upsample_without_a_mask() -> None:
+    """eric612's; without a scale, or with SegNet's fields, forks may differ."""
+    param = LayerParameter(name="it", type="Upsample", top=["y"])
+    for extra, wanted in (
+        ({"upsample_param.scale": "3"}, [(2, 5, 9, 12)]),
+        ({}, None),
+        ({"upsample_param.scale": "3", "upsample_param.pad_out_h": "true"}, None),
+    ):
+        assert shapes.tops(Described(param, extra), [(2, 5, 3, 4)]) == wanted
+
+
+def test_roi_pooling() -> None:
+    """An image of 6 x 7 for each of 8 regions, whose number the second bottom tells."""
+    param = LayerParameter(name="it", type="ROIPooling", top=["y"])
+    extra = {"roi_pooling_param.pooled_h": "6", "roi_pooling_param.pooled_w": "7"}
+    bottoms = [(2, 5, 30, 40), (8, 5)]
+    assert shapes.tops(Described(param, extra), bottoms) == [(8, 5, 6, 7)]
+    assert shapes.tops(Described(param, {}), bottoms) is None
+
+
+def test_python_layers() -> None:
+    """Of ENet's spatial dropout the shape is known, and that it learns nothing; of others not."""
+    own = {"python_param": {"module": "spatial_dropout", "layer": "SpatialDropoutLayer"}}
+    known = LayerParameter(name="it", type="Python", bottom=["x"], top=["y"], **own)
+    other = LayerParameter(name="it", type="Python", bottom=["x"], top=["y"])
+    assert shapes.tops(known, [(2, 5, 3, 4)]) == [(2, 5, 3, 4)]
+    assert shapes.blobs(known, [(2, 5, 3, 4)]) == []
+    assert shapes.tops(other, [(2, 5, 3, 4)]) is None
+    assert shapes.blobs(other, [(2, 5, 3, 4)]) is None
+
+
 def test_relu6(merged: Merger) -> None:
     """min(max(x, 0), 6); what a slope does differs between forks, and is not guessed."""
     weights = {"c": [np.ones((6, 4, 1, 1)) * 9, np.zeros(6)]}

@@ -40,6 +40,8 @@ READERS: Dict[str, List[str]] = {
     "flat": ["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 3 stride: 3 } }",
              "f: Flatten p -> f", fc("c", bottom="f")],
     "concat": ["t: TanH data -> t", "j: Concat t s -> j", conv("c", bottom="j")],
+    "scale": ["c: Scale s -> c { scale_param { bias_term: true } }",
+              "d: Scale s -> d { scale_param { bias_term: true } }"],
     "slice": ["cut: Slice s -> k l { slice_param { slice_point: 5 } }",
               conv("c", bottom="k"), conv("d", bottom="l")],
 }  # fmt: skip
@@ -139,3 +141,17 @@ def test_keep(merged: Merger) -> None:
     """A reader that is to stay as it is cannot take it in."""
     result = merged(IN, CAT, TIMES, conv("c"), keep=["c"])
     result.refused("times", "layer 'c', which reads it, is kept")
+
+
+def test_a_mirrored_half(merged: Merger) -> None:
+    """CReLU as it is published: the Scale behind the Concat does what the Power did."""
+    result = merged(
+        IN,
+        "conv: Convolution data -> conv { convolution_param { num_output: 5 kernel_size: 3 } }",
+        "neg: Power conv -> neg { power_param { scale: -1 } }",
+        "both: Concat conv neg -> both",
+        "scale: Scale both -> scale { scale_param { bias_term: true } }",
+        "relu: ReLU scale -> relu",
+    )
+    assert result.names == ["conv", "both", "scale", "relu"]
+    assert result.fate("neg").detail == "folded forwards into 'scale'"

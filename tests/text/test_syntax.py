@@ -1,11 +1,12 @@
 """The syntax tree: whatever is accepted comes back byte for byte, and errors say where."""
 
 import os
+import re
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError, TextError
@@ -70,6 +71,38 @@ def test_any_tokens_come_back_or_are_an_error_with_its_place(text: str) -> None:
         assert 1 <= error.column <= max(map(len, text.split("\n"))) + 1
         assert str(error).startswith(f"<text>:{error.line}:{error.column}: expected ")
         assert "\n" not in str(error)
+
+
+PLAIN = ["a: 1", "b:2", 'c: "x"', "d:\t-e", "f: 1.5e-3", "g {", "}", "\n", " ", "\r\n", "# h: 3\n"]
+PLAIN += [";", ",", '"', "'y'", '"\\""', "-", "[4]", ":", "i"]
+
+
+@REPEATABLE
+@given(st.lists(st.sampled_from(PLAIN), max_size=12).map("".join))
+@example('a: "x" "y"')
+@example("a: \"x\" 'y'")
+@example("a: 1 'y'")
+@example("a: 1; b: 2, c: 3")
+def test_plain_fields_read_at_once_are_read_the_same(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        fast = places(text)
+        patch.setattr(syntax, "_PLAIN", re.compile("(?!)"))
+        assert fast == places(text)
+
+
+def places(text: str) -> object:
+    """Where every field and value of ``text`` stands, or the error."""
+
+    def inside(fields: List[Field]) -> list:
+        return [
+            (f.name, f.start, f.end, [(v.start, v.end, inside(v.fields or [])) for v in f.values])
+            for f in fields
+        ]
+
+    try:
+        return inside(Document(encode(text)).fields)
+    except TextError as error:
+        return str(error)
 
 
 @REPEATABLE

@@ -10,7 +10,8 @@ import pytest
 
 import caffe_merge
 from caffe_merge.cli import merge_bn
-from caffe_merge.errors import CaffeMergeError, UsageError, WeightsError
+from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError, WeightsError
+from caffe_merge.schema import NetParameter
 from caffe_merge.weights.index import open_index
 from tests.builders import write_pair
 from tests.weights.test_blobproto import half_pair
@@ -185,6 +186,47 @@ def test_a_blob_that_is_missing_must_be_shared(pair: Tuple[Path, Path], tmp_path
     pair[0].write_text(TEXT.replace('param { name: "w" }', "", 1))
     with pytest.raises(WeightsError, match="'b', blob 0: it is not in the file, and no layer"):
         values(pair[0], path)
+
+
+def test_a_layer_that_shares_all_its_blobs_with_one_that_is_not_there(
+    tmp_path: Path, real_caffe: Any
+) -> None:
+    """Its group is empty and Caffe takes it: both run on the fillers of the first."""
+    conv = """layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s"
+      param { name: "w" } param { name: "v" } convolution_param { num_output: 2 kernel_size: 1
+      weight_filler { type: "constant" value: %s } bias_filler { type: "constant" value: 3 } } }
+    """
+    text = TEXT[: TEXT.index("layer", 10)]
+    text += conv % ("a", "data", "a", 0.5) + conv % ("b", "a", "b", 7)
+    prototxt, _ = write_pair(tmp_path, text, {"data": []})
+    weights = h5(tmp_path / "x.h5", {"data": [], "b": []})
+    net = caffe_merge.load(str(prototxt), str(weights))
+    found = [[set(blob.array().ravel()) for blob in layer.blobs] for layer in net.layers[1:]]
+    assert found == [[{0.5}, {3.0}]] * 2
+    assert {(note.kind, note.layer) for note in net.notes} == {
+        ("filler-weights", "a"), ("filler-weights", "b"),
+    }  # fmt: skip
+    made = real_caffe.forward_pair(prototxt, weights, {"data": np.ones((1, 2, 4, 4), "f4")})
+    assert {*made["a"].ravel()} == {4.0}
+    assert {*made["b"].ravel()} == {7.0}
+    # With one blob that is its own, it is not one that shares all: Caffe refuses the file.
+    prototxt.write_text(text.replace('param { name: "v" }', ""))
+    with pytest.raises(WeightsError, match="expected 2 blobs for a Convolution, found 0"):
+        caffe_merge.load(str(prototxt), str(weights))
+    with pytest.raises(ValidationError):
+        real_caffe.forward_pair(prototxt, weights, {})
+
+
+def test_a_caffemodel_made_of_hdf5_has_the_nets_name(
+    pair: Tuple[Path, Path], tmp_path: Path
+) -> None:
+    """HDF5 has no place for it; the text has."""
+    pair[0].write_text('name: "Straße"\n' + TEXT)
+    source = h5(tmp_path / "x.h5", blobs())
+    made = NetParameter()
+    made.ParseFromString(merged(pair[0], source, "back.caffemodel").read_bytes())
+    assert made.name == "Straße"
+    assert [layer.name for layer in made.layer] == ["a", "b", "bn", "fc"]
 
 
 @pytest.mark.parametrize("name", ["x/fc", "a/fc"])

@@ -1,0 +1,45 @@
+"""What a process sets for itself that runs one command and ends."""
+
+import atexit
+import gc
+import os
+
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
+_ALLOCATIONS = 200_000  # between two collections; Python's own setting is 700
+_KEPT = 8 << 20  # bytes; larger arrays are rare
+
+
+def settle() -> None:
+    """Set up this process; to be called before anything has imported numpy."""
+    # Nearly all that a run makes it needs to its end, so there is little to collect: the
+    # collections of so many objects, the last ones at exit, cost a tenth of the time.
+    gc.set_threshold(_ALLOCATIONS)
+    atexit.register(gc.freeze)
+    _import_numpy()
+    _keep_memory()
+
+
+def _import_numpy() -> None:
+    """Import numpy with a BLAS of one thread, unless the user has a wish of his own.
+
+    What is multiplied here is small. OpenBLAS starts its threads when it is loaded and has them
+    wait in a loop, which costs more than they ever save. Workers are to have their threads.
+    """
+    if any(name in os.environ for name in _BLAS_THREADS):
+        return
+    os.environ[_BLAS_THREADS[0]] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:
+        del os.environ[_BLAS_THREADS[0]]
+
+
+def _keep_memory() -> None:
+    """Have glibc keep the memory of freed arrays for the next ones.
+
+    It gives large ones back to the system, which then has to make every page anew, until it has
+    seen a larger one freed: from that it learns what is large.
+    """
+    import numpy
+
+    numpy.empty(_KEPT, numpy.uint8)

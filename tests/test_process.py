@@ -1,0 +1,83 @@
+"""What a process of ours sets for itself reaches neither its workers nor its caller."""
+
+import gc
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+
+from caffe_merge import cli
+from tests.builders import write_pair
+from tests.test_bad_input import BLOBS, TEXT
+
+TOLD = """
+import atexit, gc, os, sys
+atexit.register(lambda: print(seen, os.environ.get("OPENBLAS_NUM_THREADS"), gc.get_threshold()[0]))
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "numpy":
+            seen.append(os.environ.get("OPENBLAS_NUM_THREADS"))
+seen = []
+sys.meta_path.insert(0, Finder)
+from caffe_merge.cli import main
+sys.exit(main())
+"""
+
+
+def told(arguments: List[str], **variables: str) -> str:
+    """The threads numpy is imported with, those that stay set, the objects to a collection."""
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", TOLD, *arguments]
+    environment: Dict[str, str] = {**clean, **variables}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> List[str]:
+    model, weights = write_pair(tmp_path, TEXT, BLOBS)
+    return ["plan", "--model", str(model), "--weights", str(weights)]
+
+
+def test_numpy_gets_one_thread_and_workers_get_theirs(plan: List[str]) -> None:
+    assert told(plan) == "['1'] None 200000"
+
+
+@pytest.mark.parametrize("name", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS"])
+def test_the_wish_of_the_user_stands(plan: List[str], name: str) -> None:
+    threads = "3" if name == "OPENBLAS_NUM_THREADS" else None
+    assert told(plan, **{name: "3"}) == f"[{threads!r}] {threads} 200000"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan"]])
+def test_what_needs_no_numpy_imports_none(arguments: List[str]) -> None:
+    assert told(arguments) == f"[] None {gc.get_threshold()[0]}"
+
+
+def test_a_caller_keeps_its_settings(plan: List[str]) -> None:
+    before = gc.get_threshold(), gc.get_freeze_count(), dict(os.environ)
+    assert cli.main(plan) == 0
+    assert (gc.get_threshold(), gc.get_freeze_count(), dict(os.environ)) == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
+def test_memory_of_large_arrays_is_kept_for_the_next() -> None:
+    code = """
+from caffe_merge import process
+process.settle()
+import numpy, resource
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(20):
+    arrays = [numpy.empty(2 << 20, numpy.uint8) for _ in range(3)]
+    for array in arrays:
+        array[::4096] = 1
+    del array, arrays
+print(faults() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * 3 * 512  # their pages twice, and not 20 times
