@@ -156,6 +156,7 @@ def _conversion(options: argparse.Namespace) -> Any:
         keep=tuple(options.keep),
         bn_style=options.bn_style,
         serial=options.serial,
+        affine_as=options.affine_as,
         state=_state(options),
         input_shapes=_shapes(options),
         report=options.report,

@@ -35,6 +35,7 @@ class Options(NamedTuple):
     keep: Tuple[str, ...] = ()
     bn_style: Optional[str] = None
     serial: str = "auto"
+    affine_as: Optional[str] = None
     state: Optional[State] = None
     input_shapes: Optional[Mapping[str, Shape]] = None
     report: Optional[str] = None
@@ -79,6 +80,7 @@ def plan(options: Options) -> Tuple[Net, Report]:
         keep=options.keep,
         bn_style=options.bn_style,
         serial=options.serial,
+        affine_as=options.affine_as,
         input_shapes=options.input_shapes,
     )
     report.extra["files"] = {

@@ -64,6 +64,12 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
         help="merge consecutive linear layers: where nothing grows (auto), wherever it is exact "
         "(always), or never",
     )
+    add(
+        "--affine-as",
+        choices=("conv", "scale"),
+        help="what is left per channel becomes a depthwise convolution of 1x1 (conv), or such "
+        "convolutions become Scales; without it both stay as they are",
+    )
     _style_option(parser)
     add("--keep-dtype", action="store_true", help="weights in half precision stay so")
     add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")

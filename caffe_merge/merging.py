@@ -9,7 +9,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer, Note
 from caffe_merge.net import Net
 from caffe_merge.passes import PASSES
-from caffe_merge.passes.base import Options, Pass, Refused, Rewrite
+from caffe_merge.passes.base import AFFINE_AS, SERIAL, Options, Pass, Refused, Rewrite
 from caffe_merge.proof import prove
 from caffe_merge.report import Refusal, Report
 from caffe_merge.rewiring import rewire
@@ -24,18 +24,19 @@ def merge(
     keep: Sequence[str] = (),
     bn_style: Optional[str] = None,
     serial: str = "auto",
+    affine_as: Optional[str] = None,
     input_shapes: Optional[Mapping[str, Shape]] = None,
 ) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
 
     ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are, ``bn_style``
     the fork's style of the BatchNorm-like layers that it fits (docs/forks.md), ``serial`` is
-    "auto", "always" or "never" (see merge-serial). Raises UsageError
-    for a name that is none, NetError for a net that Caffe would not build, WeightsError where a
-    value is not finite or a variance negative.
+    "auto", "always" or "never" (see merge-serial), ``affine_as`` "conv" or "scale" (see affine-as).
+    Raises UsageError for a name or choice that is none, NetError for a net that Caffe would not
+    build, WeightsError where a value is not finite or a variance negative.
     """
     unfit = _choose_style(net, bn_style)
-    passes = _chosen(net, only, skip, Options(frozenset(keep), serial))
+    passes = _chosen(net, only, skip, Options(frozenset(keep), serial, affine_as))
     others = [layer.param for layer in net.all_layers if not layer.active]
     check_data([layer.param for layer in net.layers], others)
     graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
@@ -68,6 +69,8 @@ def check_names(only: Sequence[str], skip: Sequence[str]) -> None:
 
 def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], options: Options) -> List[Pass]:
     check_names(only, skip)
+    if options.serial not in SERIAL or options.affine_as not in (None, *AFFINE_AS):
+        raise UsageError(f"serial is one of {SERIAL}, affine_as one of {AFFINE_AS}")
     if net.index is None:
         raise UsageError(f"{net.document.path}: loaded without weights, so nothing can be merged")
     names = {layer.name for layer in net.layers}

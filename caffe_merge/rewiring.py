@@ -31,6 +31,10 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         else:
             graph.remove(layer)
     _name(graph, rewrite, names)
+    for layer, (param, _) in rewrite.changes.items():
+        below = graph.below(graph.tops[layer][0])
+        if below is not None and param.type == "Convolution":
+            graph.rename_all(below, graph.fresh(below))  # it cannot write in place
     for source in sources:
         if source.name not in inside:
             continue

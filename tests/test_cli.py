@@ -148,6 +148,13 @@ def test_serial_is_passed_on(tmp_path, capsys, serial, kernel, left):
     assert (tmp_path / "net_merged.prototxt").read_text().count('"Convolution"') == left
 
 
+def test_affine_as_is_passed_on(pair, tmp_path):
+    assert merge_bn(flags(pair, "--affine-as", "conv", "--keep", "conv")) == 0
+    text = (tmp_path / "net_merged.prototxt").read_text()
+    assert "Scale" not in text
+    assert "group: 4" in text
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

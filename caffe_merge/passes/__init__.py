@@ -2,6 +2,7 @@
 
 from typing import Tuple, Type
 
+from caffe_merge.passes.affine_as import AffineAs
 from caffe_merge.passes.base import Pass
 from caffe_merge.passes.drop_identity import DropIdentity
 from caffe_merge.passes.fold_affine import FoldAffine
@@ -20,5 +21,6 @@ PASSES: Tuple[Type[Pass], ...] = (
     MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
     FoldThrough,  # before forwards: one layer takes it in, however many read it
     FoldForward,  # what none of those took in
-    OneScale,  # last: what is left over
+    OneScale,  # what is left over
+    AffineAs,  # last: the form of what is left, where the user asks for one
 )

@@ -5,7 +5,7 @@ into the report. A Refusal is a result like any other: a layer and a sentence.
 """
 
 from types import MappingProxyType
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
@@ -57,14 +57,21 @@ class Refused(NamedTuple):
 Found = Union[Rewrite, Refused]
 
 
+SERIAL = ("auto", "always", "never")
+AFFINE_AS = ("conv", "scale")
+
+
 class Options(NamedTuple):
     """What the user asked for: layers (by name) that stay as they are, and how far to go.
 
     ``serial`` is "auto" (merge consecutive linear layers where nothing grows), "always" or "never".
+    ``affine_as`` is what per-channel layers that are left become, "conv" or "scale"; None leaves
+    both as they are.
     """
 
     keep: FrozenSet[str] = frozenset()
     serial: str = "auto"
+    affine_as: Optional[str] = None
 
 
 class Pass:

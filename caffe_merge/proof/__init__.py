@@ -28,7 +28,7 @@ def prove(
     ``changes`` and ``reads`` are those of a Rewrite (passes/base.py).
     """
     for part in _parts(graph, layers):
-        if _is_path(graph, part):
+        if _is_path(graph, part) and _stays_linear(part, changes):
             failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
         else:
             failure = regions.prove(graph, part, changes, reads)
@@ -53,6 +53,12 @@ def _parts(graph: Graph, layers: Sequence[Layer]) -> List[List[Layer]]:
         parts = [*apart, ([*joined, layer], tops)]
     place = {layer: number for number, layer in enumerate(layers)}
     return [sorted(part, key=place.__getitem__) for part, _ in parts]
+
+
+def _stays_linear(layers: Sequence[Layer], changes: Changes) -> bool:
+    """Whether those of ``layers`` that change are linear layers (with weights) before and after."""
+    kinds = ((layer.type, changes[layer][0].type) for layer in layers if layer in changes)
+    return all((old in LINEAR_TYPES) == (new in LINEAR_TYPES) for old, new in kinds)
 
 
 def _is_path(graph: Graph, layers: Sequence[Layer]) -> bool:
