@@ -67,7 +67,8 @@ def forward_time(pair: Pair, folder: Path, caffe: str) -> None:
 
 def _row(one: Run) -> str:
     return (
-        f"{one.seconds:6.2f} s  {one.anonymous:6.0f} MB anonymous  {one.resident:6.0f} MB resident"
+        f"{one.seconds:6.2f} s  {one.processor:6.2f} s of processor time  "
+        f"{one.anonymous:6.0f} MB anonymous  {one.resident:6.0f} MB resident"
     )
 
 

@@ -1,6 +1,7 @@
-"""Runs a command and measures it from outside: wall time, peak anonymous memory, peak resident."""
+"""Runs a command and measures it from outside: wall and processor time, peak memory."""
 
 import os
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -9,12 +10,13 @@ from typing import List, NamedTuple, Sequence
 
 
 class Run(NamedTuple):
-    """One run: seconds of wall time, and megabytes of private and of all resident memory.
+    """One run: seconds of wall time and of all processors' time, megabytes of memory.
 
     Mapped file pages count as resident, not as anonymous: the kernel drops them when it likes.
     """
 
     seconds: float
+    processor: float
     anonymous: float
     resident: float
 
@@ -24,7 +26,7 @@ def run(command: Sequence[str]) -> Run:
     os.sync()  # what the run before left to be written must not be this one's to wait for
     # Caffe logs more than a pipe holds, so what it says goes to a file.
     with tempfile.TemporaryFile() as log:
-        start = time.perf_counter()
+        before, start = _processor(), time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         anonymous = resident = 0
         while process.poll() is None:
@@ -36,7 +38,13 @@ def run(command: Sequence[str]) -> Run:
         if process.returncode:
             log.seek(0)
             raise SystemExit(f"{command} failed: {log.read().decode(errors='replace')[-2000:]}")
-    return Run(seconds, anonymous / 1024, resident / 1024)
+    return Run(seconds, _processor() - before, anonymous / 1024, resident / 1024)
+
+
+def _processor() -> float:
+    """The processor time of all commands that have ended, in the kernel too."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _status(pid: int) -> "dict[str, int]":
