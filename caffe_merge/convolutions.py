@@ -10,7 +10,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.kernels import Axis, Kernel, diagonal, mean, widened
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output
-from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window
+from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window, sticks_out
 from caffe_merge.weights.blobs import ALL, FLOAT, Blob, Computed, Dense, Rows
 
 Answer = Union[Kernel, Refusal, None]
@@ -47,12 +47,15 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
     if known.axis != 1:
         return Refusal(f"its channels lie on axis {known.axis}")
     group = param.convolution_param.group
-    spatial = len(weights.shape) - 2
+    window = convolution_window(param, len(weights.shape) - 2)
+    shape = graph.bottoms[layer][0].shape
+    if shape is not None and sticks_out(window, shape[2:]):
+        return Refusal("its kernel is larger than its input")
     found = Kernel(
         outputs=weights.shape[0],
         inputs=weights.shape[1] * group,
         group=group,
-        axes=_axes(convolution_window(param, spatial)),
+        axes=_axes(window),
         weights=_reader(weights),
     )
     return found._replace(bias=biases[0].float64) if biases else found

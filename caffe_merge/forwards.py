@@ -16,7 +16,7 @@ from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output, own_param
 from caffe_merge.shapes import Shape, count
 from caffe_merge.shapes.forks import DEPTHWISE
-from caffe_merge.shapes.geometry import convolution_window
+from caffe_merge.shapes.geometry import convolution_window, sticks_out
 from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
 
 Shapes = Sequence[Optional[Shape]]
@@ -38,8 +38,10 @@ def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[R
         return None
     if layer.type == "Deconvolution":
         return Refusal("not all of its outputs see as many inputs, so a shift is no bias of it")
-    spatial = len(layer.blobs[0].shape) - 2
-    if layer.type == DEPTHWISE or any(convolution_window(layer.param, spatial).pad):
+    window = convolution_window(layer.param, len(layer.blobs[0].shape) - 2)
+    if bottom is not None and sticks_out(window, bottom[2:]):
+        return Refusal("its kernel is larger than its input, and the shift does not reach beyond")
+    if layer.type == DEPTHWISE or any(window.pad):
         return Refusal("it pads with 0, which the shift does not reach: the border would differ")
     return None
 

@@ -49,8 +49,9 @@ from caffe_merge.shapes.geometry import Window, convolution_window, pooling_wind
 from caffe_merge.weights.blobs import Blob
 
 SAMPLE = 32  # output channels that are run where there are more
+IMAGES = 4  # so that no output is small all over by chance
 JOINS = ("Concat", "Eltwise")
-WHOLE = ("Flatten", "InnerProduct", "Reshape")  # they tie their input to one size
+WHOLE = ("Flatten", "InnerProduct", "Reshape")
 
 # Of each top, its channels c depend on the channels c of the bottoms alone.
 CHANNELWISE = frozenset(
@@ -96,10 +97,11 @@ def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads)
     meant = [graph.stand_in(end, removed, reads) for end in ends]
     try:
         patch = _patch(graph.sources(region), old)
-        before = _run(old, ends, patch, exact)
-        after = _run(new, meant, patch, rounded)
+        samples = _samples(ends, old, patch)
+        before = _run(old, dict(zip(ends, samples)), patch, exact)
+        after = _run(new, dict(zip(meant, samples)), patch, rounded)
         bare = {version: np.abs(values) for version, values in patch.items()}
-        terms = _run(new, meant, bare, rounded, signs=False)
+        terms = _run(new, dict(zip(meant, samples)), bare, rounded, signs=False)
     except CaffeMergeError as reason:
         return f"it cannot be run: {reason}"
     failures = (difference(*results) for results in zip(before, after, terms))
@@ -111,22 +113,18 @@ def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads)
 
 def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Values]:
     """Noise for each source, at the least size at which the nodes can run and slide a little."""
-    whole = any(_is_whole(node) for node in nodes)
     aside = {source for source in sources if _is_aside(source, nodes)}
-    for extra in _extras(nodes):
-        sizes = {
-            source: _size(source, nodes, None if whole else extra)
-            for source in sources
-            if source not in aside
-        }
+    slid = [] if any(_is_whole(node) for node in nodes) else _extras(nodes)
+    for extra in (*slid, None):
+        sizes = {source: _size(source, nodes, extra) for source in sources if source not in aside}
         try:
             sizes = _shapes(nodes, sizes)
         except NetError:
-            if whole:
+            if extra is None:
                 raise
             continue
         return {source: noise(sizes[source]) for source in sources}
-    raise NetError("its windows fit no small input")
+    raise AssertionError("the last size is the net's own")
 
 
 def _is_aside(source: Version, nodes: Sequence[Node]) -> bool:
@@ -135,18 +133,21 @@ def _is_aside(source: Version, nodes: Sequence[Node]) -> bool:
 
 
 def _is_whole(node: Node) -> bool:
+    """Whether it ties its input to one size."""
+    if node.param.type in ("Scale", "Bias") and node.blobs:
+        return not _starts_at_channels(node) or len(node.blobs[0].shape) > 1
     return node.param.type in WHOLE or node.param.pooling_param.global_pooling
 
 
 def _size(source: Version, nodes: Sequence[Node], extra: Optional[Shape]) -> Shape:
-    """Two images of ``source``: all of it, or as far as the windows reach and ``extra`` beyond."""
+    """Some images of ``source``: all of it, or as far as the windows reach and ``extra`` beyond."""
     if source.shape is not None and (extra is None or len(source.shape) <= 2):
-        return (2, *source.shape[1:])
+        return (IMAGES, *source.shape[1:])
     channels, spatial = _channels(source, nodes)
     if extra is None:
         raise NetError(f"the shape of {source.name!r} is not known")
     reach, _ = _reach(nodes, spatial)
-    return (2, channels, *[far + more for far, more in zip(reach, extra)])
+    return (IMAGES, channels, *[far + more for far, more in zip(reach, extra)])
 
 
 def _channels(source: Version, nodes: Sequence[Node]) -> Tuple[int, int]:
@@ -234,16 +235,37 @@ class Plan(NamedTuple):
     step: Callable[[Reading], Step]
 
 
+def _samples(
+    ends: Sequence[Version], nodes: Sequence[Node], patch: Mapping[Version, Values]
+) -> List[Index]:
+    """Some channels of each end; of a Concat's some of each of its bottoms."""
+    sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
+    joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node)}
+    out = []
+    for end in ends:
+        parts = joined.get(end, (end,))
+        start, sample = 0, []
+        for part in parts:
+            sample.append(start + spread(sizes[part][1], max(SAMPLE // len(parts), 2)))
+            start += sizes[part][1]
+        out.append(np.concatenate(sample))
+    return out
+
+
+def _joins_channels(node: Node) -> bool:
+    return bool(node.param.type == "Concat" and node.param.concat_param.axis == 1)
+
+
 def _run(
     nodes: Sequence[Node],
-    ends: Sequence[Version],
+    ends: Mapping[Version, Index],
     patch: Mapping[Version, Values],
     reading: Reading,
     signs: bool = True,
 ) -> List[Values]:
-    """The sampled channels of ``ends``."""
+    """The channels ``ends`` of what the nodes give out."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
-    wanted: Wanted = {end: spread(sizes[end][1], SAMPLE) for end in ends}
+    wanted: Wanted = dict(ends)
     plans = []
     for node in reversed(nodes):
         plan = _plan(node, sizes, wanted)
@@ -261,9 +283,7 @@ def _run(
         if plan.places is not None:
             tops = [top[:, places] for top, places in zip(tops, plan.places)]
         values.update(zip(node.tops, tops))
-    return [
-        values[end][:, np.searchsorted(wanted[end], spread(sizes[end][1], SAMPLE))] for end in ends
-    ]
+    return [values[end][:, np.searchsorted(wanted[end], sample)] for end, sample in ends.items()]
 
 
 def _plan(node: Node, sizes: Mapping[Version, Shape], wanted: Wanted) -> Plan:
@@ -277,7 +297,7 @@ def _plan(node: Node, sizes: Mapping[Version, Shape], wanted: Wanted) -> Plan:
         channels = sizes[node.tops[0]][1]
         step = partial(_channelwise, node, channels, sample)
         return Plan([sample] * len(node.bottoms), None, step)
-    if kind == "Concat" and node.param.concat_param.axis == 1:
+    if _joins_channels(node):
         needed, start = [], 0
         for bottom in node.bottoms:
             stop = start + sizes[bottom][1]

@@ -157,6 +157,13 @@ def convolved(window: Window, spatial: Shape) -> Shape:
     return tuple(sizes)
 
 
+def sticks_out(window: Window, spatial: Shape) -> bool:
+    """Whether a window is larger than the padded input, which `convolved` places all the same."""
+    return any(
+        size + 2 * pad < extent for size, pad, extent in zip(spatial, window.pad, window.extent)
+    )
+
+
 def deconvolved(window: Window, spatial: Shape) -> Shape:
     """Output size stride * (in - 1) + extent - 2 pad per axis (deconv_layer.cpp)."""
     return tuple(
