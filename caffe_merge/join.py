@@ -13,10 +13,11 @@ from caffe_merge.fields import described, fills, has_unknown
 from caffe_merge.fillers import fill
 from caffe_merge.layer import Layer, Note
 from caffe_merge.shapes import BlobShape, Shape, count
-from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored
+from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
+Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # blobs, None if random; their shapes
 MAX_FILLED = 1 << 26  # values made from fillers; more is not a net but an attack
 
 
@@ -35,6 +36,7 @@ def weights(
     path = index.path if index else None
     taken = set()
     owned: Dict[str, Stored] = {}
+    held: Held = {}
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
@@ -44,10 +46,13 @@ def weights(
         if record is not None:
             layer.record = record
             layer.load_blobs(_fit(layer, record, wanted, path))
-        elif wanted:
-            _fill(layer, wanted, notes, index is not None)
+            held[layer] = [(blob, blob.shape) for blob in layer.blobs]
+        else:
+            held[layer] = list(zip(_filled(layer, wanted or ()), wanted or ()))
+    given = _share(held)
+    for layer, blobs in held.items():
+        _give(layer, [blob for blob, _ in blobs], given.get(layer, 0), notes, index is not None)
     norms.absorbed(layers, notes)
-    _share(layers)
     if index is not None:
         _note_surplus(index, taken, all_layers, notes)
         _note_storage(index, notes)
@@ -188,37 +193,66 @@ def _show(shape: BlobShape) -> str:
     return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
 
 
-def _fill(layer: Layer, wanted: Sequence[BlobShape], notes: List[Note], loud: bool) -> None:
-    blobs = _filled(layer, wanted)
-    if blobs is None:
-        layer.missing = True
-        if loud:
-            text = f"the file has no weights for this {layer.type}; Caffe would run it on random"
-            notes.append(Note("missing-weights", layer.name, text + " or unknown fillers"))
+def _give(
+    layer: Layer, blobs: Sequence[Optional[Blob]], given: int, notes: List[Note], loud: bool
+) -> None:
+    """Have ``layer`` run on ``blobs``; of one without a record, ``given`` are those of others.
+
+    What its own record does not say is written with it, so that the file stays true whichever of
+    the layers that share a blob go.
+    """
+    known = tuple(blob for blob in blobs if blob is not None)
+    if layer.record is not None:
+        layer.blobs = known
+        if all(map(same_values, known, layer.loaded)):
+            layer.loaded = known
         return
-    layer.filled = True
-    layer.load_blobs(blobs)
-    if loud:
-        text = f"the file has no weights for this {layer.type}; it runs on its fillers, as in Caffe"
-        notes.append(Note("filler-weights", layer.name, text))
+    if not blobs:
+        return
+    kind, how = "filler-weights", "it runs on its fillers, as in Caffe"
+    if len(known) < len(blobs):
+        layer.missing = True
+        kind, how = "missing-weights", "Caffe would run it on random or unknown fillers"
+    elif given:
+        layer.blobs = known
+    else:
+        layer.load_blobs(known)
+    layer.filled = given < len(blobs) == len(known)
+    if loud and (layer.filled or layer.missing):
+        notes.append(
+            Note(kind, layer.name, f"the file has no weights for this {layer.type}; {how}")
+        )
 
 
-def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> Optional[List[Blob]]:
-    """The blobs that Caffe's deterministic fillers would make; None if one is random or unknown."""
+def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> List[Optional[Blob]]:
+    """The blobs that Caffe's deterministic fillers would make; None for those that are not known.
+
+    All are None where one of them is, and no other layer can give it.
+    """
+    nothing: List[Optional[Blob]] = [None] * len(wanted)
     if fills(layer) or (layer.extra and layer.type in norms.TYPES):
+        return nothing
+    names = [spec.name for spec in layer.param.param]
+    blobs: List[Optional[Blob]] = []
+    for number, (filler, shape) in enumerate(zip([*_fillers(layer), *nothing], wanted)):
+        blobs.append(_values(filler, shape))
+        if blobs[-1] is None and not any(names[number : number + 1]):
+            return nothing
+    return blobs
+
+
+def _values(filler: Optional[object], shape: BlobShape) -> Optional[Blob]:
+    dims = _dims(shape)
+    if filler is None or dims is None or count(dims) > MAX_FILLED:
         return None
-    blobs: List[Blob] = []
-    for filler, shape in zip(_fillers(layer), wanted):
-        if shape is None or filler is None:
-            return None
-        dims = tuple(dim for dim in shape if dim is not None)
-        if len(dims) != len(shape) or count(dims) > MAX_FILLED:
-            return None
-        values = fill(filler, dims)
-        if values is None:
-            return None
-        blobs.append(Dense(values))
-    return blobs if len(blobs) == len(wanted) else None
+    values = fill(filler, dims)
+    return None if values is None else Dense(values)
+
+
+def _dims(shape: BlobShape) -> Optional[Shape]:
+    """``shape`` if all of it is known."""
+    dims = tuple(dim for dim in shape or () if dim is not None)
+    return None if shape is None or len(dims) < len(shape) else dims
 
 
 def _fillers(layer: Layer) -> Sequence[object]:
@@ -255,32 +289,39 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
     return groups
 
 
-def _share(layers: Sequence[Layer]) -> None:
+def _share(held: Held) -> Dict[Layer, int]:
     """Layers that share a blob run on one copy: what the file gives last, else the first filler.
 
-    Raises NetError where Caffe would not share (net.cpp, AppendParam): STRICT wants equal shapes,
-    PERMISSIVE equal counts.
+    ``held`` has the blobs of each layer and their shapes; those that are shared are replaced.
+    Returns how many blobs of a layer the file gives. Raises NetError where Caffe would not share
+    (net.cpp, AppendParam): STRICT wants equal shapes, PERMISSIVE equal counts.
     """
-    for name, group in shared_blobs(layers).items():
-        owners = [(layer, n) for layer, n in group if n < len(layer.blobs)]
-        stored = [(layer.record.at, layer.blobs[n]) for layer, n in owners if layer.record]
-        if len(owners) < 2:
+    given: Dict[Layer, int] = {}
+    for name, group in shared_blobs(list(held)).items():
+        slots = [(layer, n) for layer, n in group if n < len(held[layer])]
+        if len(slots) < 2:
             continue
-        first, number = owners[0]
-        owner = first.blobs[number]
-        winner = max(stored, key=itemgetter(0))[1] if stored else owner
-        for layer, n in owners:
-            blobs = list(layer.blobs)
-            shape = blobs[n].shape
+        stored = [(layer.record.at, n, held[layer][n][0]) for layer, n in slots if layer.record]
+        first, number = slots[0]
+        winner = max(stored, key=itemgetter(0, 1))[2] if stored else held[first][number][0]
+        owner: Optional[Shape] = None
+        for layer, n in slots:
+            wanted = held[layer][n][1]
+            if winner is None:  # random
+                held[layer][n] = None, wanted
+                continue
+            given[layer] = given.get(layer, 0) + bool(stored)
+            dims = _dims(wanted)
+            shape = winner.shape if dims is None else dims
+            owner = shape if owner is None else owner
             permissive = layer.param.param[n].share_mode == PERMISSIVE
-            if shape != owner.shape and not (permissive and count(shape) == count(owner.shape)):
+            if shape != owner and not (permissive and count(shape) == count(owner)):
                 raise NetError(
                     f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
-                    f"layer {first.name!r}, where it has shape {owner.shape}"
+                    f"layer {first.name!r}, where it has shape {owner}"
                 )
-            if blobs[n] is not winner:
-                blobs[n] = winner if winner.shape == shape else winner.reshaped(shape)
-                layer.load_blobs(blobs)
+            held[layer][n] = winner if winner.shape == shape else winner.reshaped(shape), shape
+    return given
 
 
 def _note_surplus(
