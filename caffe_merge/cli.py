@@ -160,9 +160,8 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--only", action="append", default=[], metavar="PASS", help="run this pass; repeatable")
     add("--skip", action="append", default=[], metavar="PASS", help="leave it out; repeatable")
-    add(
-        "--keep", action="append", default=[], metavar="LAYER", help="leave it as it is; repeatable"
-    )
+    add("--keep", action="append", default=[], metavar="LAYER", help="leave it so; repeatable")
+    add("--keep-shared", action="store_true", help="unshare no weights: what needs it stays")
     _style_option(parser)
     add("--keep-dtype", action="store_true", help="weights in half precision stay so")
     add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")
@@ -255,6 +254,7 @@ def _conversion(options: argparse.Namespace) -> Any:
         only=tuple(options.only),
         skip=tuple(options.skip),
         keep=tuple(options.keep),
+        keep_shared=options.keep_shared,
         bn_style=options.bn_style,
         state=_state(options),
         input_shapes=_shapes(options),

@@ -33,6 +33,7 @@ class Options(NamedTuple):
     only: Tuple[str, ...] = ()
     skip: Tuple[str, ...] = ()
     keep: Tuple[str, ...] = ()
+    keep_shared: bool = False
     bn_style: Optional[str] = None
     state: Optional[State] = None
     input_shapes: Optional[Mapping[str, Shape]] = None
@@ -69,6 +70,7 @@ def plan(options: Options) -> Tuple[Net, Report]:
         only=options.only,
         skip=options.skip,
         keep=options.keep,
+        keep_shared=options.keep_shared,
         bn_style=options.bn_style,
         input_shapes=options.input_shapes,
     )

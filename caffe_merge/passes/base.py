@@ -49,12 +49,17 @@ Found = Union[Rewrite, Refused]
 
 
 class Pass:
-    """One rewrite. ``keep`` holds the names of layers that must stay as they are."""
+    """One rewrite. ``keep`` holds the names of layers that must stay as they are.
+
+    What layers share is none of its business (caffe_merge.sharing); ``keep_shared`` says that
+    nothing will be unshared.
+    """
 
     name = ""
 
-    def __init__(self, keep: FrozenSet[str] = frozenset()) -> None:
+    def __init__(self, keep: FrozenSet[str] = frozenset(), keep_shared: bool = False) -> None:
         self.keep = keep
+        self.keep_shared = keep_shared
 
     def find(self, graph: Graph) -> List[Found]:
         """All that the pass would do to ``graph`` now; no two rewrites share a layer."""
