@@ -154,6 +154,7 @@ def _conversion(options: argparse.Namespace) -> Any:
         only=tuple(options.only),
         skip=tuple(options.skip),
         keep=tuple(options.keep),
+        keep_shared=options.keep_shared,
         bn_style=options.bn_style,
         serial=options.serial,
         affine_as=options.affine_as,

@@ -12,6 +12,7 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     """A short summary of a merge: sizes before and after, what stayed and why, the proof."""
     yield from _sizes(report)
     yield from _fates(report, verbose)
+    yield from _unshared(report, verbose)
     yield from _notes(report, verbose)
     if comparison is not None:
         yield from comparison.summary().splitlines()
@@ -62,6 +63,19 @@ def _fate_line(fate: Fate) -> str:
     return f"  {fate.type} {fate.layer!r} {fate.fate}: {fate.detail}"
 
 
+def _unshared(report: Report, verbose: bool) -> Iterator[str]:
+    """What unsharing costs, in one line; name by name with -v."""
+    if not report.unshared:
+        return
+    names = [repr(one.name) for one in report.unshared]
+    blobs = names[0] if len(names) == 1 else f"{len(names)} blobs"
+    total = sum(one.bytes for one in report.unshared)
+    yield f"unshared: {blobs}, {total:,} bytes more in memory; --keep-shared leaves them shared"
+    if verbose:
+        for one in report.unshared:
+            yield f"  {one.name!r} of {', '.join(map(repr, one.layers))}: {one.bytes:,} bytes"
+
+
 def _notes(report: Report, verbose: bool) -> Iterator[str]:
     """Loud notes one by one, the others by kind and number."""
     loud = [note for note in report.notes if note.kind != "unknown-field"]
@@ -91,6 +105,7 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
         yield "nothing to do"
     yield from _sizes(report)
     yield from _fates(report, verbose)
+    yield from _unshared(report, verbose)
     yield from _notes(report, verbose)
 
 

@@ -33,6 +33,7 @@ class Options(NamedTuple):
     only: Tuple[str, ...] = ()
     skip: Tuple[str, ...] = ()
     keep: Tuple[str, ...] = ()
+    keep_shared: bool = False
     bn_style: Optional[str] = None
     serial: str = "auto"
     affine_as: Optional[str] = None
@@ -78,6 +79,7 @@ def plan(options: Options) -> Tuple[Net, Report]:
         only=options.only,
         skip=options.skip,
         keep=options.keep,
+        keep_shared=options.keep_shared,
         bn_style=options.bn_style,
         serial=options.serial,
         affine_as=options.affine_as,

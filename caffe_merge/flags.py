@@ -57,6 +57,7 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--keep", action="append", default=[], metavar="LAYER", help="leave it as it is; repeatable"
     )
+    add("--keep-shared", action="store_true", help="unshare no weights: what needs it stays")
     add(
         "--serial",
         choices=("auto", "always", "never"),

@@ -144,13 +144,12 @@ class Graph:
 
     def sharers(self) -> Dict[Layer, List[Layer]]:
         """For each layer that shares a blob by ``param { name }``, the layers it shares with."""
-        out: Dict[Layer, List[Layer]] = {}
+        found: Dict[Layer, Dict[Layer, None]] = {}
         for group in shared_blobs(self.layers).values():
             for layer, _ in group:
-                others = [other for other, _ in group if other is not layer]
-                if others:
-                    out.setdefault(layer, []).extend(others)
-        return out
+                others = {other: None for other, _ in group if other is not layer}
+                found.setdefault(layer, {}).update(others)
+        return {layer: list(others) for layer, others in found.items() if others}
 
     # -- edits, by the editor only --------------------------------------------------------
 

@@ -5,7 +5,7 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 """
 
 from operator import itemgetter
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge import norms, shapes
 from caffe_merge.errors import NetError, WeightsError
@@ -13,10 +13,11 @@ from caffe_merge.fields import described, fills, has_unknown
 from caffe_merge.fillers import fill
 from caffe_merge.layer import Layer, Note
 from caffe_merge.shapes import BlobShape, Shape, count
-from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored
+from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
+Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # blobs, None if random; their shapes
 MAX_FILLED = 1 << 26  # values made from fillers; more is not a net but an attack
 
 
@@ -35,7 +36,7 @@ def weights(
     path = index.path if index else None
     taken = set()
     owned: Dict[str, Stored] = {}
-    gaps: Dict[Layer, _Gap] = {}
+    held: Held = {}
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
@@ -45,11 +46,12 @@ def weights(
         if record is not None:
             layer.record = record
             layer.load_blobs(_fit(layer, record, wanted, path))
-        elif wanted:
-            gaps[layer] = _Gap(wanted, _filled(layer, wanted))
-    _share(layers, gaps)
-    for layer, gap in gaps.items():
-        _close(layer, gap.blobs, notes, index is not None)
+            held[layer] = [(blob, blob.shape) for blob in layer.blobs]
+        else:
+            held[layer] = list(zip(_filled(layer, wanted or ()), wanted or ()))
+    given = _share(held)
+    for layer, blobs in held.items():
+        _give(layer, [blob for blob, _ in blobs], given.get(layer, 0), notes, index is not None)
     norms.absorbed(layers, notes)
     if index is not None:
         _note_surplus(index, taken, all_layers, notes)
@@ -80,7 +82,7 @@ def parameter_counts(
     counts: List[Optional[int]] = []
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         wanted = _wanted(layer, bottoms)
-        dims = [_whole_shape(shape) for shape in wanted or ()]
+        dims = [_dims(shape) for shape in wanted or ()]
         if layer.blobs or not layer.missing:
             counts.append(layer.parameters)
         elif wanted is None or None in dims:
@@ -197,46 +199,66 @@ def _show(shape: BlobShape) -> str:
     return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
 
 
-class _Gap(NamedTuple):
-    """What a layer without a record wants, and its blobs; None where a filler is random."""
+def _give(
+    layer: Layer, blobs: Sequence[Optional[Blob]], given: int, notes: List[Note], loud: bool
+) -> None:
+    """Have ``layer`` run on ``blobs``; of one without a record, ``given`` are those of others.
 
-    wanted: Sequence[BlobShape]
-    blobs: List[Optional[Blob]]
-
-
-def _close(layer: Layer, blobs: Sequence[Optional[Blob]], notes: List[Note], loud: bool) -> None:
-    """Give a layer that has no record what its fillers make, or others share with it."""
-    known = [blob for blob in blobs if blob is not None]
+    What its own record does not say is written with it, so that the file stays true whichever of
+    the layers that share a blob go.
+    """
+    known = tuple(blob for blob in blobs if blob is not None)
+    if layer.record is not None:
+        layer.blobs = known
+        if all(map(same_values, known, layer.loaded)):
+            layer.loaded = known
+        return
+    if not blobs:
+        return
+    kind, how = "filler-weights", "it runs on its fillers, as in Caffe"
     if len(known) < len(blobs):
         layer.missing = True
-        if loud:
-            text = f"the file has no weights for this {layer.type}; Caffe would run it on random"
-            notes.append(Note("missing-weights", layer.name, text + " or unknown fillers"))
-        return
-    layer.load_blobs(known)
-    layer.filled = not all(isinstance(blob, Stored) for blob in known)
-    if loud and layer.filled:
-        text = f"the file has no weights for this {layer.type}; it runs on its fillers, as in Caffe"
-        notes.append(Note("filler-weights", layer.name, text))
+        kind, how = "missing-weights", "Caffe would run it on random or unknown fillers"
+    elif given:
+        layer.blobs = known
+    else:
+        layer.load_blobs(known)
+    layer.filled = given < len(blobs) == len(known)
+    if loud and (layer.filled or layer.missing):
+        notes.append(
+            Note(kind, layer.name, f"the file has no weights for this {layer.type}; {how}")
+        )
 
 
 def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> List[Optional[Blob]]:
-    """The blobs that Caffe's deterministic fillers would make; None for one that is not known."""
-    blobs: List[Optional[Blob]] = [None] * len(wanted)
+    """The blobs that Caffe's deterministic fillers would make; None for those that are not known.
+
+    All are None where one of them is, and no other layer can give it.
+    """
+    nothing: List[Optional[Blob]] = [None] * len(wanted)
     if fills(layer) or (layer.extra and layer.type in norms.TYPES):
-        return blobs
-    for number, (filler, shape) in enumerate(zip(_fillers(layer), wanted)):
-        dims = _whole_shape(shape)
-        if dims is not None and count(dims) <= MAX_FILLED:
-            values = fill(filler, dims)
-            blobs[number] = None if values is None else Dense(values)
+        return nothing
+    names = [spec.name for spec in layer.param.param]
+    blobs: List[Optional[Blob]] = []
+    for number, (filler, shape) in enumerate(zip([*_fillers(layer), *nothing], wanted)):
+        blobs.append(_values(filler, shape))
+        if blobs[-1] is None and not any(names[number : number + 1]):
+            return nothing
     return blobs
 
 
-def _whole_shape(shape: BlobShape) -> Optional[Shape]:
+def _values(filler: Optional[object], shape: BlobShape) -> Optional[Blob]:
+    dims = _dims(shape)
+    if filler is None or dims is None or count(dims) > MAX_FILLED:
+        return None
+    values = fill(filler, dims)
+    return None if values is None else Dense(values)
+
+
+def _dims(shape: BlobShape) -> Optional[Shape]:
     """``shape`` if all of it is known."""
     dims = tuple(dim for dim in shape or () if dim is not None)
-    return dims if shape is not None and len(dims) == len(shape) else None
+    return None if shape is None or len(dims) < len(shape) else dims
 
 
 def _fillers(layer: Layer) -> Sequence[object]:
@@ -273,63 +295,39 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
     return groups
 
 
-def _share(layers: Sequence[Layer], gaps: Mapping[Layer, _Gap]) -> None:
+def _share(held: Held) -> Dict[Layer, int]:
     """Layers that share a blob run on one copy: what the file gives last, else the first filler.
 
-    Raises NetError where Caffe would not share (net.cpp, AppendParam): STRICT wants equal shapes,
-    PERMISSIVE equal counts.
+    ``held`` has the blobs of each layer and their shapes; those that are shared are replaced.
+    Returns how many blobs of a layer the file gives. Raises NetError where Caffe would not share
+    (net.cpp, AppendParam): STRICT wants equal shapes, PERMISSIVE equal counts.
     """
-    for name, group in shared_blobs(layers).items():
-        sharers = [_Sharer(one, n, gaps.get(one)) for one, n in group]
-        sharers = [one for one in sharers if one.number < len(one.blobs)]
-        stored = [(one.layer.record.at, one.blob) for one in sharers if one.layer.record]
-        if len(sharers) < 2:
+    given: Dict[Layer, int] = {}
+    for name, group in shared_blobs(list(held)).items():
+        slots = [(layer, n) for layer, n in group if n < len(held[layer])]
+        if len(slots) < 2:
             continue
-        owner, shape = sharers[0], sharers[0].shape
-        winner = max(stored, key=itemgetter(0))[1] if stored else owner.blob
-        for one in sharers:
-            own = one.shape
-            if own is not None and shape is not None and own != shape:
-                permissive = one.layer.param.param[one.number].share_mode == PERMISSIVE
-                if not (permissive and count(own) == count(shape)):
-                    raise NetError(
-                        f"layer {one.layer.name!r}: blob {one.number} has shape {own} and shares "
-                        f"{name!r} with layer {owner.layer.name!r}, where it has shape {shape}"
-                    )
-            if winner is None or own in (None, winner.shape):
-                one.put(winner)
-            else:
-                one.put(winner.reshaped(own))
-
-
-class _Sharer(NamedTuple):
-    """A place of a blob that layers share."""
-
-    layer: Layer
-    number: int
-    gap: Optional[_Gap]
-
-    @property
-    def blobs(self) -> Sequence[Optional[Blob]]:
-        return self.gap.blobs if self.gap else self.layer.blobs
-
-    @property
-    def blob(self) -> Optional[Blob]:
-        return self.blobs[self.number]
-
-    @property
-    def shape(self) -> Optional[Shape]:
-        if self.blob is not None:
-            return self.blob.shape
-        return _whole_shape(self.gap.wanted[self.number]) if self.gap else None
-
-    def put(self, blob: Optional[Blob]) -> None:
-        if self.gap:
-            self.gap.blobs[self.number] = blob
-        elif blob is not None and blob is not self.blob:
-            blobs = list(self.layer.blobs)
-            blobs[self.number] = blob
-            self.layer.load_blobs(blobs)
+        stored = [(layer.record.at, n, held[layer][n][0]) for layer, n in slots if layer.record]
+        first, number = slots[0]
+        winner = max(stored, key=itemgetter(0, 1))[2] if stored else held[first][number][0]
+        owner: Optional[Shape] = None
+        for layer, n in slots:
+            wanted = held[layer][n][1]
+            if winner is None:  # random
+                held[layer][n] = None, wanted
+                continue
+            given[layer] = given.get(layer, 0) + bool(stored)
+            dims = _dims(wanted)
+            shape = winner.shape if dims is None else dims
+            owner = shape if owner is None else owner
+            permissive = layer.param.param[n].share_mode == PERMISSIVE
+            if shape != owner and not (permissive and count(shape) == count(owner)):
+                raise NetError(
+                    f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
+                    f"layer {first.name!r}, where it has shape {owner}"
+                )
+            held[layer][n] = winner if winner.shape == shape else winner.reshaped(shape), shape
+    return given
 
 
 def _note_surplus(

@@ -6,6 +6,7 @@ from caffe_merge import norms
 from caffe_merge.deploy import check_data
 from caffe_merge.errors import UsageError
 from caffe_merge.graph import Graph
+from caffe_merge.join import shared_blobs
 from caffe_merge.layer import Layer, Note
 from caffe_merge.net import Net
 from caffe_merge.passes import PASSES
@@ -14,6 +15,7 @@ from caffe_merge.proof import prove
 from caffe_merge.report import Refusal, Report
 from caffe_merge.rewiring import rewire
 from caffe_merge.shapes import Shape
+from caffe_merge.sharing import Batch, settle, unshared
 
 
 def merge(
@@ -22,6 +24,7 @@ def merge(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     keep: Sequence[str] = (),
+    keep_shared: bool = False,
     bn_style: Optional[str] = None,
     serial: str = "auto",
     affine_as: Optional[str] = None,
@@ -29,20 +32,22 @@ def merge(
 ) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
 
-    ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are, ``bn_style``
-    the fork's style of the BatchNorm-like layers that it fits (docs/forks.md), ``serial`` is
-    "auto", "always" or "never" (see merge-serial), ``affine_as`` "conv" or "scale" (see affine-as).
-    Raises UsageError for a name or choice that is none, NetError for a net that Caffe would not
-    build, WeightsError where a value is not finite or a variance negative.
+    ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are, ``keep_shared``
+    refuses what would unshare weights, ``bn_style`` names the fork's style of the BatchNorm-like
+    layers that it fits (docs/forks.md), ``serial`` is "auto", "always" or "never" (see
+    merge-serial), ``affine_as`` "conv" or "scale" (see affine-as). Raises UsageError for a name or
+    choice that is none, NetError for a net that Caffe would not build, WeightsError where a value
+    is not finite or a variance negative.
     """
     unfit = _choose_style(net, bn_style)
-    passes = _chosen(net, only, skip, Options(frozenset(keep), serial, affine_as))
+    passes = _chosen(net, only, skip, Options(frozenset(keep), keep_shared, serial, affine_as))
     others = [layer.param for layer in net.all_layers if not layer.active]
     check_data([layer.param for layer in net.layers], others)
     graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
     report = Report(net, graph)
     report.notes += [*unfit, *norms.notes(net.layers)]
-    editor = _Editor(net, graph, report)
+    names = shared_blobs(graph.layers)
+    editor = _Editor(net, graph, report, keep_shared)
     while True:
         done = len(report.changes)
         editor.refusals.clear()
@@ -55,6 +60,7 @@ def merge(
         text = f"layers of other states ({left_out}) stay as they were, what they read may be gone"
         text += ": the merged text is for this phase, level and stage alone"
         report.notes.append(Note("other-states", "", text))
+    report.unshared = unshared(names, graph)
     report.finish(graph, editor.refusals)
     return report
 
@@ -95,10 +101,11 @@ def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
 class _Editor:
     """Applies rewrites and writes them down; the only place that changes a net."""
 
-    def __init__(self, net: Net, graph: Graph, report: Report) -> None:
+    def __init__(self, net: Net, graph: Graph, report: Report, keep_shared: bool) -> None:
         self.net = net
         self.graph = graph
         self.report = report
+        self.keep_shared = keep_shared
         self.refusals: Dict[Layer, List[Refusal]] = {}
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], str] = {}
 
@@ -109,22 +116,33 @@ class _Editor:
         for item in found:
             if isinstance(item, Refused):
                 self._refuse(one, item.layer, item.reason)
-        for rewrite in rewrites:
-            self._try(one, rewrite)
+        for batch in settle(self.graph, rewrites):
+            self._try(one, batch)
         if rewrites:
             self.graph.check()
 
-    def _try(self, one: Pass, rewrite: Rewrite) -> None:
-        reason = self._disproof(one, rewrite)
-        if reason is None and not rewrite.changes:
-            # Rewrites made since this one was found may have brought a net input nearer.
-            reasons = [self.graph.why_not_bypass(layer) for layer in rewrite.removed]
-            reason = next(filter(None, reasons), None)
-        if reason is None:
-            self._apply(one, rewrite)
-            return
-        for layer in rewrite.layers:
-            self._refuse(one, layer, reason)
+    def _try(self, one: Pass, batch: Batch) -> None:
+        reason = self._why_not(one, batch)
+        for rewrite in batch.rewrites:
+            if reason is None:
+                self._apply(one, rewrite)
+                continue
+            for layer in rewrite.layers:
+                self._refuse(one, layer, reason)
+
+    def _why_not(self, one: Pass, batch: Batch) -> Optional[str]:
+        """Why the rewrites of ``batch`` are not made, if they are not."""
+        if batch.parted and self.keep_shared:
+            return f"{batch.parted}, kept so with --keep-shared"
+        for rewrite in batch.rewrites:
+            reason = self._disproof(one, rewrite)
+            if reason is None and not rewrite.changes:
+                # Rewrites made since this one was found may have brought a net input nearer.
+                reasons = [self.graph.why_not_bypass(layer) for layer in rewrite.removed]
+                reason = next(filter(None, reasons), None)
+            if reason is not None:
+                return reason
+        return None
 
     def _disproof(self, one: Pass, rewrite: Rewrite) -> Optional[str]:
         """Why the proof of ``rewrite`` fails, if it does; a failure is remembered."""

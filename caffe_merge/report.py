@@ -10,6 +10,7 @@ from caffe_merge.layer import Layer, Note
 if TYPE_CHECKING:
     from caffe_merge.net import Net
     from caffe_merge.passes.base import Rewrite
+    from caffe_merge.sharing import Unshared
 
 SCHEMA = "caffe_merge.report/1"
 # The types whose fate is told.
@@ -89,6 +90,7 @@ class Report:
         self.refusals: List[Refusal] = []
         self.fates: List[Fate] = []
         self.notes: List[Note] = list(net.notes)
+        self.unshared: List[Unshared] = []
         self.extra: Dict[str, Any] = {}
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
@@ -124,5 +126,6 @@ class Report:
             "refusals": [refusal._asdict() for refusal in self.refusals],
             "fates": [fate._asdict() for fate in self.fates],
             "notes": [note._asdict() for note in self.notes],
+            "unshared": [one._asdict() for one in self.unshared],
             **self.extra,
         }

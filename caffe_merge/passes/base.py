@@ -43,7 +43,7 @@ class Rewrite(NamedTuple):
         return [
             layer
             for layer, (param, blobs) in self.changes.items()
-            if param is not layer.param or blobs is not layer.blobs
+            if blobs is not layer.blobs or param != layer.param
         ]
 
 
@@ -64,18 +64,20 @@ AFFINE_AS = ("conv", "scale")
 class Options(NamedTuple):
     """What the user asked for: layers (by name) that stay as they are, and how far to go.
 
+    ``keep_shared``: weights that layers share stay shared, whatever cannot be done then.
     ``serial`` is "auto" (merge consecutive linear layers where nothing grows), "always" or "never".
     ``affine_as`` is what per-channel layers that are left become, "conv" or "scale"; None leaves
     both as they are.
     """
 
     keep: FrozenSet[str] = frozenset()
+    keep_shared: bool = False
     serial: str = "auto"
     affine_as: Optional[str] = None
 
 
 class Pass:
-    """One rewrite."""
+    """One rewrite. What layers share is none of its business (caffe_merge.sharing)."""
 
     name = ""
 

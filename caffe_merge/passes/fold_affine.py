@@ -6,7 +6,7 @@
                                           b' = scale b + shift
 
 The run of affine layers may be of any length; Deconvolution and InnerProduct take it in likewise.
-It stays where somebody else reads the linear layer's output, or shares its weights.
+It stays where somebody else reads the linear layer's output.
 """
 
 from typing import List

@@ -32,7 +32,6 @@ class FoldForward(Pass):
         found: List[Found] = []
         used: Set[Layer] = set()
         fixed = {layer for layer in graph.layers if layer.name in self.keep}
-        fixed.update(graph.sharers())
         for run in runs(graph, self.keep)[0]:
             answer = _forwards(graph, run, fixed)
             if isinstance(answer, Refusal):
@@ -87,7 +86,7 @@ def _flow(
         if not any(bottom in maps for bottom in bottoms):
             continue
         if layer in fixed:
-            return Refusal(f"layer {layer.name!r}, which reads it, is kept or shares its weights")
+            return Refusal(f"layer {layer.name!r}, which reads it, is kept as asked with --keep")
         shapes = [bottom.shape for bottom in bottoms]
         if layer.type in LINEAR_TYPES and len(bottoms) == 1:
             refusal = why_not(layer, maps[bottoms[0]], shapes[0])

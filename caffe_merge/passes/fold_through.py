@@ -14,7 +14,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, folded, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import Run, Sharers, quoted, runs, why_not
+from caffe_merge.passes.runs import Run, quoted, runs, why_not
 
 THROUGH = ("PReLU", "Pooling", "ReLU")
 
@@ -26,12 +26,11 @@ class FoldThrough(Pass):
 
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
-        sharers = graph.sharers()
         for run in runs(graph, self.keep)[0]:
             between, longer = _behind(graph, run)
             if not between or longer.producer.type not in LINEAR_TYPES:
                 continue
-            answer = _through(longer, between, sharers, self.keep)
+            answer = _through(longer, between, self.keep)
             if isinstance(answer, Refusal):
                 names = quoted([layer.name for layer in between])
                 found += [Refused(one, f"back through {names}: {answer}") for one in run.layers]
@@ -53,10 +52,8 @@ def _behind(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
     return between, run._replace(layers=(*between, *run.layers), source=source)
 
 
-def _through(
-    run: Run, between: List[Layer], sharers: Sharers, keep: FrozenSet[str]
-) -> Union[Rewrite, Refusal]:
-    reason = why_not(run, sharers, keep)
+def _through(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewrite, Refusal]:
+    reason = why_not(run, keep)
     if reason is not None:
         return reason
     kept = [layer.name for layer in between if layer.name in keep]

@@ -68,7 +68,6 @@ class MergeBranches(Pass):
         found: List[Found] = []
         used: Set[Layer] = set()
         fixed = {layer for layer in graph.layers if layer.name in self.keep}
-        fixed.update(graph.sharers())
         for layer in graph.layers:
             if layer in fixed or not _is_sum(layer):
                 continue

@@ -38,7 +38,6 @@ class MergeConcat(Pass):
         found: List[Found] = []
         used: Set[Layer] = set()
         fixed = {layer for layer in graph.layers if layer.name in self.keep}
-        fixed.update(graph.sharers())
         for layer in graph.layers:
             if layer in fixed or not _joins_channels(layer):
                 continue

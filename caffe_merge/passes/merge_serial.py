@@ -35,12 +35,11 @@ class MergeSerial(Pass):
             return found
         used: Set[Layer] = set()
         fixed = {layer for layer in graph.layers if layer.name in self.keep}
-        fixed.update(graph.sharers())
         for layer in graph.layers:
             pair = _pair(graph, layer)
             if pair is None or not used.isdisjoint(pair):
                 continue
-            answer: Union[Rewrite, Refusal] = Refusal("it is kept, or shares its weights")
+            answer: Union[Rewrite, Refusal] = Refusal("one of them is kept as asked with --keep")
             if fixed.isdisjoint(pair):
                 answer = _merged(graph, pair, self.options.serial == "always")
             if isinstance(answer, Refusal):

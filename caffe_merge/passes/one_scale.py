@@ -8,7 +8,7 @@ One multiply-add an element, whatever the run was. A BatchNorm alone becomes a S
 no BatchNorm on stored statistics is left.
 """
 
-from typing import Any, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Tuple, Union
 
 from caffe_merge import norms
 from caffe_merge.affine import Refusal
@@ -16,10 +16,11 @@ from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import Run, Sharers, quoted, runs
+from caffe_merge.passes.runs import Run, quoted, runs
 from caffe_merge.weights.blobs import FLOAT, Blob, Dense
 
 NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"
+Sharers = Dict[Layer, List[Layer]]
 _OTHERS = (
     "batch_norm_param",
     "bias_param",
@@ -41,6 +42,11 @@ class OneScale(Pass):
         for run in runs(graph, self.keep)[0]:
             if len(run.layers) == 1 and run.layers[0].type not in norms.TYPES:
                 continue  # one multiply-add already
+            shared = sharers.get(run.producer) if self.options.keep_shared else None
+            if run.why_not is None and shared:
+                names = quoted([layer.name for layer in shared])
+                why = f"layer {run.producer.name!r} shares its weights with {names}, kept so"
+                run = run._replace(why_not=Refusal(why + " with --keep-shared"))
             rewrite = _rewrite(run, sharers)
             if isinstance(rewrite, Refusal):
                 found += [Refused(layer, rewrite) for layer in run.layers]
@@ -51,9 +57,6 @@ class OneScale(Pass):
 
 def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
     survivor = _survivor(run, sharers)
-    if survivor is None:
-        first = run.layers[0]
-        return Refusal(f"layer {first.name!r} shares its weights with {sharers[first][0].name!r}")
     if survivor.type != "Scale" and not all(map(norms.has_scale, run.layers)):
         return Refusal(NO_SCALE)
     affine = run.affine
@@ -74,17 +77,14 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
     )
 
 
-def _survivor(run: Run, sharers: Sharers) -> Optional[Layer]:
-    """The layer that becomes the one Scale; None if none can.
-
-    A Scale that shares its weights keeps them, for the layers that it shares them with.
-    """
+def _survivor(run: Run, sharers: Sharers) -> Layer:
+    """The layer that becomes the one Scale: best one whose weights no other layer shares."""
     free = [layer for layer in run.layers if layer.type != "Scale" or layer not in sharers]
     for kinds in (frozenset({"Scale"}), norms.TYPES):
         fitting = [layer for layer in free if layer.type in kinds]
         if fitting:
             return fitting[-1]
-    return free[0] if free else None
+    return free[0] if free else run.layers[-1]
 
 
 def as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:

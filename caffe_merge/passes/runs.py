@@ -10,8 +10,6 @@ from caffe_merge.linear import LINEAR_TYPES, output
 
 KEPT = Refusal("kept as asked with --keep")
 
-Sharers = Dict[Layer, List[Layer]]
-
 
 class Run(NamedTuple):
     """Affine layers in a row, nothing else reading between them, and the map they are.
@@ -54,8 +52,7 @@ def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Laye
         del ending[source]
         joined = run.affine.then(answer)
         ending[top] = run._replace(layers=(*run.layers, layer), affine=joined)
-    sharers = graph.sharers()
-    found = [run._replace(why_not=why_not(run, sharers, keep)) for run in ending.values()]
+    found = [run._replace(why_not=why_not(run, keep)) for run in ending.values()]
     return found, refused
 
 
@@ -75,7 +72,7 @@ def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
     return (one.axis, one.channels) == (other.axis, other.channels)
 
 
-def why_not(run: Run, sharers: Sharers, keep: FrozenSet[str]) -> Optional[Refusal]:
+def why_not(run: Run, keep: FrozenSet[str]) -> Optional[Refusal]:
     """Why a run cannot be folded into the layer that feeds it; None if it can."""
     producer = run.producer
     if run.source.is_input:
@@ -91,9 +88,6 @@ def why_not(run: Run, sharers: Sharers, keep: FrozenSet[str]) -> Optional[Refusa
     if len(run.source.readers) > 1:
         others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
         return Refusal(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")
-    if producer in sharers:
-        others = [layer.name for layer in sharers[producer]]
-        return Refusal(f"layer {producer.name!r} shares its weights with {quoted(others)}")
     if run.affine.axis not in (None, target.axis):
         return Refusal(
             f"it acts along axis {run.affine.axis}, the channels of layer {producer.name!r} "

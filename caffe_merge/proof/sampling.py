@@ -1,5 +1,6 @@
 """What every proof needs: noise to run on, samples of blobs, and when two results are the same."""
 
+from functools import lru_cache
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
@@ -58,10 +59,15 @@ def difference(before: Values, after: Values, terms: Values) -> Optional[str]:
     return None
 
 
+@lru_cache(maxsize=16)  # a net has few kinds of layers
 def noise(shape: Tuple[int, ...]) -> Values:
-    """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run."""
+    """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run.
+
+    Nobody may write to them.
+    """
     numbers = np.arange(count(shape), dtype=np.float64)
     fraction: Values = np.modf(np.sin(12.9898 * numbers + 78.233) * 43758.5453)[0]
+    fraction.setflags(write=False)
     return fraction.reshape(shape)
 
 

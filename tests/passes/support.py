@@ -166,6 +166,7 @@ class Merger:
         before, after = (_load(one) for one in (pair, new.pair))
         _check_interface(before, after)
         _check_report(before, after, new.report)
+        _check_shared(after)
         self._check_numbers(pair, new.pair, limit, options.get("bn_style"))
         return Merged(before, after, new.report, new.pair[0].read_text(encoding="utf-8"))
 
@@ -291,6 +292,19 @@ def _check_report(before: Net, after: Net, report: Report) -> None:
     for layer in after.layers:
         if layer.type == "BatchNorm":
             assert next(fate for fate in report.fates if fate.layer == layer.name).fate == "kept"
+
+
+def _check_shared(after: Net) -> None:
+    """All records say the same of a blob that their layers share: any may be read last."""
+    held: Dict[str, List[bytes]] = {}
+    records = after.index.by_name() if after.index else {}
+    for layer in after.layers:
+        blobs = records[layer.name].blobs if layer.name in records else ()
+        for spec, blob in zip(layer.param.param, blobs):
+            if spec.name:
+                held.setdefault(spec.name, []).append(blob.array().tobytes())
+    for name, values in held.items():
+        assert len(set(values)) == 1, f"the layers that share {name!r} have other values of it"
 
 
 def _bits(layer: Layer) -> List[Tuple[Tuple[int, ...], bytes]]:

@@ -267,11 +267,6 @@ NOT_FOLDED = {
                       "} }", "scale: Scale ip -> out"], "on axis 2"),
     "two_tops": (["conv: Convolution data data -> a conv { convolution_param { num_output: 6 "
                   "kernel_size: 3 } }", "scale: Scale conv -> out"], "has 2 tops"),
-    "shared": (["a: Convolution data -> a { param { name: 'w' } convolution_param { num_output: 6 "
-                "kernel_size: 3 bias_term: false } }",
-                "conv: Convolution data -> conv { param { name: 'w' } convolution_param { "
-                "num_output: 6 kernel_size: 3 bias_term: false } }",
-                "scale: Scale conv -> out"], "'conv' shares its weights with 'a'"),
 }  # fmt: skip
 
 

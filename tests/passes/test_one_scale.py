@@ -206,13 +206,13 @@ def test_a_shared_scale_stays_whole(merged: Merger) -> None:
 
 
 def test_two_shared_scales_alone(merged: Merger) -> None:
-    """Nothing that is free can take in the map of two Scales that share their weights."""
+    """Two Scales that share their weights with each other alone: one is left, with both maps."""
     share = "{ param { name: 'w' } }"
     values = [np.linspace(0.5, 2, 6)]
     result = merged("x 2 6 5 4", f"a: Scale x -> a {share}", f"b: Scale a -> b {share}",
                     weights={"a": values, "b": values})  # fmt: skip
-    assert result.names == ["a", "b"]
-    result.refused("a", "'a' shares its weights with 'b'")
+    assert result.names == ["b"]
+    np.testing.assert_allclose(result.blobs("b")[0], values[0] ** 2, rtol=1e-6)
 
 
 def test_unknown_channels(merged: Merger) -> None:

@@ -6,7 +6,16 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
-from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, Blob, Dense, Scaled, Stored
+from caffe_merge.weights.blobs import (
+    BLOCK,
+    DOUBLE,
+    FLOAT,
+    Blob,
+    Dense,
+    Scaled,
+    Stored,
+    same_values,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -131,3 +140,19 @@ def test_reshaped_is_a_view() -> None:
     blob = stored((1, 1, 2, 3))
     assert blob.reshaped((2, 3)).array().base is not None
     np.testing.assert_array_equal(blob.reshaped((2, 3)).array().ravel(), blob.array().ravel())
+
+
+def test_same_values() -> None:
+    """As they are written: to the last block, under one shape, in one type."""
+    values = np.ones((BLOCK + 5, 2), np.float32)
+    other = values.copy()
+    other[-1, -1] = 2
+    one = Stored(values.shape, values.ravel())
+    assert same_values(one, Dense(values))
+    assert same_values(one, Scaled(one, np.full((1, 1), 1 + 1e-12)))  # rounded to the same
+    assert not same_values(one, Dense(other))
+    assert not same_values(one, Dense(values, DOUBLE))
+    assert not same_values(Dense(np.ones((2, 3))), Dense(np.ones((3, 2))))
+    assert same_values(Dense(np.ones(())), Dense(np.ones(())))
+    assert not same_values(Dense(np.ones(())), Dense(np.zeros(())))
+    assert same_values(Dense(np.ones((0, 3))), Dense(np.ones((0, 3))))

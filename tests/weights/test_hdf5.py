@@ -3,7 +3,7 @@
 import builtins
 import sys
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -80,13 +80,16 @@ def values(prototxt: Path, weights: Path) -> Dict[str, Any]:
     }
 
 
-def test_every_way_through_gives_the_same_weights(pair: Tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--keep-shared"]])
+def test_every_way_through_gives_the_same_weights(
+    more: List[str], pair: Tuple[Path, Path], tmp_path: Path
+) -> None:
     source = h5(tmp_path / "net.caffemodel.h5", blobs())
     assert values(pair[0], source) == values(*pair)
-    plain = merged(*pair, "plain.caffemodel")
-    there = merged(*pair, "there.caffemodel.h5")
-    kept = merged(pair[0], source, "kept")  # the input's kind
-    back = merged(pair[0], source, "back.caffemodel")
+    plain = merged(*pair, "plain.caffemodel", *more)
+    there = merged(*pair, "there.caffemodel.h5", *more)
+    kept = merged(pair[0], source, "kept", *more)  # the input's kind
+    back = merged(pair[0], source, "back.caffemodel", *more)
     assert kept.read_bytes() == there.read_bytes()
     assert kept.read_bytes()[:4] == b"\x89HDF"
     text = tmp_path / "m.prototxt"
@@ -94,7 +97,7 @@ def test_every_way_through_gives_the_same_weights(pair: Tuple[Path, Path], tmp_p
     assert len(expected["fc"]) == 2
     assert values(text, there) == values(text, back) == expected
     with h5py.File(kept, "r") as file:
-        assert list(file["data/b"]) == ["1"]  # its weights are those of a
+        assert list(file["data/b"]) == (["1"] if more else ["0", "1"])  # "0" is that of a
         assert file["data/fc/0"].dtype == "<f4"
 
 
