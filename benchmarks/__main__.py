@@ -8,27 +8,16 @@ that is said, where it is not at hand.
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Optional
 
-from benchmarks import open_nsfw
-from benchmarks.measure import Run, alternate, run, tool
-from benchmarks.synthetic import write_pair
+from benchmarks import nets, open_nsfw
+from benchmarks.building import Pair, write_pair
+from benchmarks.forward import forward
+from benchmarks.measure import Run, alternate, merge_command
 
 RESAVE = str(Path(__file__).with_name("caffe_resave.py"))
-FORWARD = str(Path(__file__).with_name("caffe_forward.py"))
-
-Pair = Tuple[Path, Path]
-
-
-def merge_command(pair: Pair, folder: Path) -> List[str]:
-    """Merge ``pair`` without validation into ``folder``."""
-    return [
-        tool("merge_bn.py"), "--validate", "none", "--force", "-q",
-        "--model", str(pair[0]), "--weights", str(pair[1]),
-        "--output-model", str(folder / "merged.prototxt"),
-        "--output-weights", str(folder / "merged.caffemodel"),
-    ]  # fmt: skip
 
 
 def against_cp(pair: Pair, folder: Path, times: int) -> None:
@@ -52,17 +41,6 @@ def against_caffe(pair: Pair, folder: Path, times: int, caffe: str) -> None:
     print(f"  merge                {_row(merge)}")
     ratio, memory = old.seconds / merge.seconds, old.anonymous / merge.anonymous
     print(f"  ratio                {ratio:6.2f} x faster, 1/{memory:.0f} of the anonymous memory")
-
-
-def forward_time(pair: Pair, folder: Path, caffe: str) -> None:
-    """One forward pass in pycaffe, before and after, alternating in one process."""
-    run(merge_command(pair, folder))
-    merged = [str(folder / "merged.prototxt"), str(folder / "merged.caffemodel")]
-    os.environ["GLOG_minloglevel"] = "3"  # noqa: SIM112 (glog reads no other case)
-    print(f"{pair[1].name}: forward pass in pycaffe", flush=True)
-    status = os.spawnv(os.P_WAIT, caffe, [caffe, FORWARD, *map(str, pair), *merged])
-    if status:
-        raise SystemExit(f"{FORWARD} failed with status {status}")
 
 
 def _row(one: Run) -> str:
@@ -92,17 +70,19 @@ def main() -> None:
     if nsfw is None:
         print("open_nsfw could not be downloaded: what needs it is left out")
 
-    pairs = [write_pair(folder, "resnet152")]
-    if options.large:
-        pairs.append(write_pair(folder, "resnet152x5", repeat=5))
-        pairs.append(write_pair(folder, "resnet152x10", repeat=10))
+    pairs = [write_pair(folder, "resnet152", nets.resnet152)]
+    for repeat in (5, 10) if options.large else ():
+        build = partial(nets.resnet152, repeat=repeat)
+        pairs.append(write_pair(folder, f"resnet152x{repeat}", build))
     for pair in pairs:
         against_cp(pair, folder, options.times)
     if caffe is not None:
         for one in filter(None, [nsfw, pairs[0]]):
             against_caffe(one, folder, options.times, caffe)
+        whole = {name: write_pair(folder, name, build) for name, build in nets.FORWARD.items()}
         if nsfw is not None:
-            forward_time(nsfw, folder, caffe)
+            whole["open_nsfw"] = nsfw
+        forward(whole, folder, caffe, 3 * options.times)
 
 
 if __name__ == "__main__":

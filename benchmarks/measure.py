@@ -4,9 +4,13 @@ import os
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import List, NamedTuple, Sequence
+
+from benchmarks.building import Pair
 
 
 class Run(NamedTuple):
@@ -68,8 +72,11 @@ def alternate(commands: Sequence[Sequence[str]], times: int) -> List[Run]:
     return [Run(*(statistics.median(column) for column in zip(*results))) for results in runs]
 
 
-def tool(name: str) -> str:
-    """The path of an installed command, beside the interpreter that runs this."""
-    import sys
-
-    return os.path.join(os.path.dirname(sys.executable), name)
+def merge_command(pair: Pair, folder: Path) -> List[str]:
+    """Merge ``pair`` without validation into ``folder``, by the command beside this interpreter."""
+    return [
+        str(Path(sys.executable).with_name("merge_bn.py")), "--validate", "none", "--force", "-q",
+        "--model", str(pair[0]), "--weights", str(pair[1]),
+        "--output-model", str(folder / "merged.prototxt"),
+        "--output-weights", str(folder / "merged.caffemodel"),
+    ]  # fmt: skip

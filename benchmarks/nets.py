@@ -1,0 +1,108 @@
+"""The nets that are measured, in the form they are trained in, at their own width."""
+
+from typing import Callable, Dict
+
+from benchmarks.building import Blob, Building
+
+# Stage: blocks, width of the inner convolutions; a block's output is four times as wide.
+RESNET_50 = ((3, 64), (4, 128), (6, 256), (3, 512))
+RESNET_152 = ((3, 64), (8, 128), (36, 256), (3, 512))
+REPVGG_A0 = ((1, 48), (2, 48), (4, 96), (14, 192), (1, 1280))
+RESNET_18 = ((2, 64), (2, 128), (2, 256), (2, 512))
+DENSENET_121 = (6, 12, 24, 16)
+GROWTH = 32
+
+
+def resnet152(net: Building, repeat: int = 1) -> None:
+    """He et al. 2015; about 240 MB, or with its blocks ``repeat`` times."""
+    x = _stem(net)
+    for stage, (blocks, width) in enumerate(RESNET_152):
+        for block in range(blocks * repeat):
+            name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
+            short = x if block else net.conv_norm(x, f"{name}_proj", 4 * width, 1, stride)
+            y = net.relu(net.conv_norm(x, f"{name}_a", width, 1, stride))
+            y = net.relu(net.conv_norm(y, f"{name}_b", width, 3))
+            y = net.conv_norm(y, f"{name}_c", 4 * width, 1)
+            x = net.relu(net.add(f"{name}_sum", y, short))
+    net.classify(x)
+
+
+def repvgg(net: Building) -> None:
+    """RepVGG-A0 (Ding et al. 2021): 3x3, 1x1 and identity, each normalised, added up."""
+    x = net.input()
+    for stage, (blocks, width) in enumerate(REPVGG_A0):
+        for block in range(blocks):
+            name, stride = f"s{stage}b{block}", 1 if block else 2
+            branches = [
+                net.conv_norm(x, f"{name}_3x3", width, 3, stride),
+                net.conv_norm(x, f"{name}_1x1", width, 1, stride),
+            ]
+            if stride == 1:
+                branches.append(net.normalise(x, f"{name}_id", f"{name}_id"))
+            x = net.relu(net.add(f"{name}_sum", *branches))
+    net.classify(x)
+
+
+def acnet(net: Building) -> None:
+    """ResNet-18 with ACNet's blocks (Ding et al. 2019): each 3x3 with a 1x3 and a 3x1 beside it."""
+    x = _stem(net)
+    for stage, (blocks, width) in enumerate(RESNET_18):
+        for block in range(blocks):
+            name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
+            short = net.conv_norm(x, f"{name}_proj", width, 1, 2) if stride > 1 else x
+            y = net.relu(_asymmetric(net, x, f"{name}_a", width, stride))
+            y = _asymmetric(net, y, f"{name}_b", width, 1)
+            x = net.relu(net.add(f"{name}_sum", y, short))
+    net.classify(x)
+
+
+def _asymmetric(net: Building, x: Blob, name: str, width: int, stride: int) -> Blob:
+    branches = [
+        net.conv_norm(x, f"{name}_{height}x{across}", width, (height, across), stride)
+        for height, across in ((3, 3), (1, 3), (3, 1))
+    ]
+    return net.add(name, *branches)
+
+
+def densenet(net: Building) -> None:
+    """DenseNet-121 (Huang et al. 2017): every layer reads all before it, normalised anew."""
+    x = _stem(net)
+    for stage, layers in enumerate(DENSENET_121):
+        for number in range(layers):
+            name = f"s{stage}l{number}"
+            y = net.conv(net.norm_relu(x, f"{name}_x1n"), f"{name}_x1", 4 * GROWTH, 1)
+            y = net.conv(net.norm_relu(y, f"{name}_x2n"), f"{name}_x2", GROWTH, 3)
+            x = net.concat(f"{name}_cat", x, y)
+        x = net.norm_relu(x, f"s{stage}n")
+        if stage < len(DENSENET_121) - 1:
+            x = net.conv(x, f"s{stage}_half", x.channels // 2, 1)
+            x = net.pool(x, f"s{stage}_pool", "pool: AVE kernel_size: 2 stride: 2")
+    net.classify(x)
+
+
+def preact(net: Building) -> None:
+    """The ResNet-50 of He et al. 2016, that normalises before each convolution."""
+    x = net.pool(net.conv(net.input(), "conv1", 64, 7, 2), "pool1", "kernel_size: 3 stride: 2")
+    for stage, (blocks, width) in enumerate(RESNET_50):
+        for block in range(blocks):
+            name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
+            y = net.norm_relu(x, f"{name}_pre")
+            short = x if block else net.conv(y, f"{name}_proj", 4 * width, 1, stride)
+            y = net.relu(net.conv_norm(y, f"{name}_a", width, 1, stride))
+            y = net.relu(net.conv_norm(y, f"{name}_b", width, 3))
+            x = net.add(f"{name}_sum", net.conv(y, f"{name}_c", 4 * width, 1), short)
+    net.classify(net.norm_relu(x, "last"))
+
+
+def _stem(net: Building) -> Blob:
+    x = net.relu(net.conv_norm(net.input(), "conv1", 64, 7, 2))
+    return net.pool(x, "pool1", "kernel_size: 3 stride: 2")
+
+
+# Nets whose forward pass is measured, by the name of their files.
+FORWARD: Dict[str, Callable[[Building], None]] = {
+    "repvgg_a0": repvgg,
+    "acnet_resnet18": acnet,
+    "densenet121": densenet,
+    "preact_resnet50": preact,
+}
