@@ -193,7 +193,6 @@ TEXTS = {
     "negative dim": (replaced("dim: 3", "dim: -3"), "layer 'x'"),
     "200 axes": (replaced(DIMS, "dim: 1 " * 200), "layer 'x'"),
     "bottom of nobody": (replaced('bottom: "x"', 'bottom: "z"'), "bottom 'z' is the top of no"),
-    "not UTF-8": (replaced('name: "fc"', 'name: "@"').replace(b"@", b"\xff"), "expected UTF-8"),
 }
 
 

@@ -4,6 +4,8 @@ Each is merged by ``merged``, which holds the net against itself before, in floa
 Caffe; the tests say what is left.
 """
 
+import json
+import subprocess
 from pathlib import Path
 from typing import List
 
@@ -227,3 +229,60 @@ def test_names_of_any_kind(merged: Merger, name: str, quote: str) -> None:
     assert result.after.layers[-1].param.top == [name + "t"]
     assert result.text.count(f"{mark}{written}{mark}") == 1
     assert result.text.count(f"{mark}{written}t{mark}") == 5
+
+
+# pycaffe cannot say such names, so the blobs are taken by number.
+LAST_BLOB = """
+import json, sys, caffe, numpy as np
+net = caffe.Net(sys.argv[1], sys.argv[2], caffe.TEST)
+fed = net._blobs[0].data
+fed[...] = np.sin(np.arange(fed.size)).reshape(fed.shape)
+net._forward(0, len(net.layers) - 1)
+print(json.dumps(net._blobs[len(net._blobs) - 1].data.ravel().tolist()))
+"""
+
+
+@pytest.mark.parametrize("hdf5", [False, True])
+@pytest.mark.parametrize("name", ["Fl\xf6t".encode("latin-1"), "卷积".encode("gbk")])
+def test_names_that_are_not_utf_8(
+    tmp_path: Path, real_caffe: RealCaffe, name: bytes, hdf5: bool
+) -> None:
+    """Caffe takes names as bytes. They come back as they were, and weights find their layers."""
+    text = prototxt(
+        "data 1 2 6 6",
+        *block("NAME", "data", "NAMEt"),
+        "tan: TanH NAMEt -> NAMEu",
+        "sum: Eltwise NAMEt NAMEu -> NAMEv",
+        "NAMEp: Power NAMEv -> NAMEw { power_param { scale: 3 } }",  # becomes a Scale of its own
+        "NAMEq: Power NAMEw -> NAMEx { power_param { shift: 1 } }",
+    )
+    blobs = {one: held for one, held in seeded(tmp_path, text).items() if one[-1] not in "pq"}
+    pair = write_pair(tmp_path, text, blobs)
+    for path in pair:  # as long as NAME: no length of the wire format changes
+        path.write_bytes(path.read_bytes().replace(b"NAME", name))
+    after = tmp_path / "net_merged.prototxt", tmp_path / "net_merged.caffemodel"
+    if hdf5:
+        h5py = pytest.importorskip("h5py")
+        pair, after = ((text, file.with_suffix(".h5")) for text, file in (pair, after))
+        with h5py.File(pair[1], "w") as file:
+            for one, held in blobs.items():
+                group = file.require_group("data").create_group(one.encode().replace(b"NAME", name))
+                for number, array in enumerate(held):
+                    group[str(number)] = np.asarray(array, np.float32)
+    assert merge_bn(["--model", str(pair[0]), "--weights", str(pair[1]), "-q"]) == 0
+    said = after[0].read_bytes()
+    assert b'name: "' + name + b'"\n  type: "Convolution"' in said
+    assert said.count(b"layer {") == 6 < pair[0].read_bytes().count(b"layer {")
+    made = [last_blob(real_caffe.python, *one) for one in (pair, after)]
+    assert np.ptp(made[0]) > 0
+    np.testing.assert_allclose(made[1], made[0], rtol=1e-5, atol=1e-5)
+    net = caffe_merge.load(*map(str, after))
+    assert not [note for note in net.notes if "weights" in note.kind]
+
+
+def last_blob(python: str, *pair: Path) -> List[float]:
+    """What real Caffe makes of the net."""
+    done = subprocess.run([python, "-c", LAST_BLOB, *map(str, pair)], capture_output=True)
+    assert done.returncode == 0, done.stderr[-600:]
+    values: List[float] = json.loads(done.stdout.splitlines()[-1])
+    return values

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe_merge import strings
 from caffe_merge.schema import changed_fields, is_repeated
 from caffe_merge.text.splices import BLANK_OR_COMMENT, Splices
 from caffe_merge.text.syntax import BOM, Document, Field, Value
@@ -192,7 +193,7 @@ class Edits(Splices):
     def _render_scalar(self, field: FieldDescriptor, value: Any, quote: str) -> str:
         render: Optional[Callable[[Any], str]] = {
             FieldDescriptor.TYPE_STRING: lambda v: format_string(v, quote),
-            FieldDescriptor.TYPE_BYTES: lambda v: format_string(v.decode("latin-1"), quote),
+            FieldDescriptor.TYPE_BYTES: lambda v: format_string(strings.decode(v), quote),
             FieldDescriptor.TYPE_BOOL: lambda v: "true" if v else "false",
             FieldDescriptor.TYPE_FLOAT: format_float,
             FieldDescriptor.TYPE_ENUM: lambda v: _enum_name(field, v),

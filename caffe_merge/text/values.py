@@ -5,6 +5,8 @@ import re
 import struct
 from typing import Optional
 
+from caffe_merge import strings
+
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})"
                      r"|U([0-9a-fA-F]{8})|(.))", re.DOTALL)  # fmt: skip
 _SIMPLE = {
@@ -13,6 +15,7 @@ _SIMPLE = {
 }  # fmt: skip
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"|' + r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _COMMENT = re.compile(r"#[^\n]*")
+_NO_CHARACTER = "\ud800"  # which no bytes stand for
 _INTEGER = re.compile(r"(-?)[ \t\r\n\f\v]*(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(
     r"(-?)[ \t\r\n\f\v]*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?|"
@@ -24,7 +27,10 @@ _FALSE = frozenset(("false", "False", "f", "0"))
 
 
 def parse_string(source: str) -> Optional[str]:
-    """The text of one or more adjacent quoted strings; None if it is not UTF-8 once unescaped."""
+    """The text of one or more adjacent quoted strings, as caffe_merge.strings has it.
+
+    None where an escape is of no character.
+    """
     if "\\" not in source and source.index(source[0], 1) == len(source) - 1:
         text = source[1:-1]
         return text if text.isascii() else _checked(text)
@@ -51,16 +57,16 @@ def _unescape(text: str) -> str:
             return bytes([byte]).decode("utf-8", "surrogateescape")
         if short or long:
             point = int(short or long, 16)
-            return chr(point) if point < 0x110000 else "\udc80"
+            return chr(point) if point < 0xD800 or 0xE000 <= point < 0x110000 else _NO_CHARACTER
         return _SIMPLE.get(simple, "\\" + simple)
 
     return _ESCAPE.sub(one, text)
 
 
 def _checked(text: str) -> Optional[str]:
-    """``text`` with its surrogate-escaped bytes read as UTF-8; None where they are not."""
+    """``text`` with its surrogate-escaped bytes read as they are once all are there."""
     try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+        return strings.decode(text.encode("utf-8", "surrogateescape"))
     except UnicodeError:
         return None
 
@@ -96,15 +102,18 @@ def parse_bool(source: str) -> Optional[bool]:
 
 
 def format_string(text: str, quote: str = '"') -> str:
-    """``text`` quoted; what is not printable ASCII is written as UTF-8 or as an octal escape."""
+    """``text`` quoted; what is not printable ASCII is written as UTF-8 or as an octal escape.
+
+    A byte that is no UTF-8 is such an escape too.
+    """
     out = []
     for char in text:
         if char in ("\\", quote):
             out.append("\\" + char)
         elif char == "\n":
             out.append("\\n")
-        elif ord(char) < 32 or ord(char) == 127:
-            out.append(f"\\{ord(char):03o}")
+        elif ord(char) < 32 or ord(char) == 127 or strings.byte(char):
+            out.append(f"\\{strings.byte(char) or ord(char):03o}")
         else:
             out.append(char)
     return quote + "".join(out) + quote

@@ -20,6 +20,7 @@ from typing import (
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe_merge import strings
 from caffe_merge.schema import is_repeated
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer, parse_string
@@ -85,7 +86,7 @@ _FLOATS: Dict[int, Convert] = {
 
 def _bytes(source: str) -> Optional[bytes]:
     text = parse_string(source)
-    return None if text is None else text.encode()
+    return None if text is None else strings.encode(text)
 
 
 class _Known:
@@ -101,7 +102,7 @@ class _Known:
         self.enum: Optional[Dict[str, int]] = None
         self.convert: Convert = _bytes
         self.is_text = kind in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
-        self.expected = "UTF-8 text in quotes"
+        self.expected = "text in quotes"
         if kind in _INTEGERS:
             self.convert, self.expected = _integer(kind), _INTEGERS[kind][2]
         elif kind in _FLOATS:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tupl
 
 import numpy as np
 
+from caffe_merge import strings
 from caffe_merge.arrays import Array
 from caffe_merge.errors import UsageError, WeightsError
 from caffe_merge.shapes import count
@@ -73,22 +74,22 @@ class Hdf5Index(Index):
         if not self.layers:
             raise WeightsError("no layers in it: not Caffe's weights", path=path)
 
-    def _read(self, group: Any, parts: Tuple[str, ...]) -> None:
+    def _read(self, group: Any, parts: Tuple[bytes, ...]) -> None:
         """A record for each layer in ``group``; a name with / is a group in a group."""
-        for name in group:
+        for name in group.id:  # in bytes: it need not be UTF-8
             self._links += 1
             if len(parts) > _MAX_DEPTH or self._links > _MAX_LINKS:
                 raise WeightsError("expected fewer groups", path=self.path)
-            if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):
+            if group.id.links.get_info(name).type != self._h5py.h5l.TYPE_HARD:
                 continue  # into another file, or to nowhere
             inner = group[name]
             if isinstance(inner, self._h5py.Group):
                 self._add(inner, (*parts, name))
                 self._read(inner, (*parts, name))
 
-    def _add(self, group: Any, parts: Tuple[str, ...]) -> None:
-        name = "/".join(parts)
-        held = {key: group[key] for key in group if key.isascii() and key.isdigit()}
+    def _add(self, group: Any, parts: Tuple[bytes, ...]) -> None:
+        name = strings.decode(b"/".join(parts))
+        held = {key: group[key] for key in group.id if key.isdigit()}
         sets = {int(k): one for k, one in held.items() if isinstance(one, self._h5py.Dataset)}
         blobs = []
         for number in sorted(sets):
@@ -162,7 +163,7 @@ def write(handle: BinaryIO, path: str, entries: Iterable[Entry]) -> None:
             if not _holds(entry.name):
                 message = "weights in HDF5 cannot have a layer of this name; write a .caffemodel"
                 raise WeightsError(message, path=path, layer=entry.name)
-            group = data.create_group(entry.name.encode("utf-8", "surrogateescape"))
+            group = data.create_group(strings.encode(entry.name))
             numbers = None if entry.blobs or not entry.record else entry.record.numbers
             for number, blob in zip(numbers or range(len(stored)), stored):
                 if number not in entry.shared:

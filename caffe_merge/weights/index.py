@@ -7,6 +7,7 @@ import mmap
 import os
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from caffe_merge import strings
 from caffe_merge.errors import FileError, WeightsError
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.blobs import Stored
@@ -101,8 +102,7 @@ class Index:
             if field.wire_type != BYTES:
                 continue
             if field.number == name:
-                raw = bytes(self.buffer[field.start : field.end])
-                layer.name = raw.decode("utf-8", "surrogateescape")
+                layer.name = strings.decode(bytes(self.buffer[field.start : field.end]))
             elif field.number == blobs:
                 layer.blobs.append(field)
             elif field.number == inner:

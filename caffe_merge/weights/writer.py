@@ -5,12 +5,23 @@ two typed views is replayed on the wire, field number by field number, so what a
 numbers of its own is carried through unread.
 """
 
-from typing import BinaryIO, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Sequence
+from typing import (
+    Any,
+    BinaryIO,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from caffe_merge import strings
 from caffe_merge.arrays import Array
 from caffe_merge.errors import WeightsError
 from caffe_merge.schema import LayerParameter, changed_fields, is_repeated
@@ -45,7 +56,7 @@ def write(
     is not finite, OSError as ``handle`` does.
     """
     if name:
-        handle.write(field(1, name.encode()))
+        handle.write(field(1, strings.encode(name)))
     if index is not None:
         for other in index.others:
             handle.write(index.buffer[other.at : other.end])
@@ -152,8 +163,29 @@ def _patched(
     for number, descriptor in changed.items():
         if number not in merged:
             _copy_field(rest, new, descriptor)
-    out.append(rest.SerializePartialToString())
+    out.append(_serialized(rest))
     return out
+
+
+def _serialized(message: Message) -> bytes:
+    data: bytes = message.SerializePartialToString()
+    odd = any(mark in data for mark in strings.MARKS)
+    return _as_named(data, message.DESCRIPTOR) if odd else data
+
+
+def _as_named(data: bytes, descriptor: Any) -> bytes:
+    """The message ``data`` with its strings in the bytes that they were read from."""
+    out = []
+    for record in records(data, 0, len(data)):
+        known = descriptor.fields_by_number[record.number]
+        inner = data[record.start : record.end]
+        if known.type == FieldDescriptor.TYPE_STRING:
+            out.append(field(record.number, strings.encode(inner.decode())))
+        elif known.type == FieldDescriptor.TYPE_MESSAGE:
+            out.append(field(record.number, _as_named(inner, known.message_type)))
+        else:
+            out.append(data[record.at : record.end])
+    return b"".join(out)
 
 
 def _is_submessage(field: FieldDescriptor, old: Message, new: Message) -> bool:

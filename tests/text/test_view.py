@@ -119,15 +119,15 @@ def test_what_a_fork_added_is_listed_and_the_rest_is_read() -> None:
 
 INTEGER = "expected a 32-bit integer of at least 0 for 'num_output', found "
 CASES = {
-    "name: 5": "1:7: expected UTF-8 text in quotes for 'name', found '5'",
-    "name: '\udcff'": "1:7: expected UTF-8 text in quotes for 'name', found \"'\\udcff'\"",
-    r"name: '\377'": "1:7: expected UTF-8 text in quotes for 'name', found \"'\\\\377'\"",
-    "name { }": "1:6: expected UTF-8 text in quotes for 'name', found a block",
+    "name: 5": "1:7: expected text in quotes for 'name', found '5'",
+    r"name: '\ud83d'": "1:7: expected text in quotes for 'name', found \"'\\\\ud83d'\"",
+    r"name: '\udcff'": "1:7: expected text in quotes for 'name', found \"'\\\\udcff'\"",
+    "name { }": "1:6: expected text in quotes for 'name', found a block",
     "name: 'a'\nname: 'b'": "2:1: expected 'name' once in its block, it is there at line 1",
     "name: ['a', 'b']": "1:1: expected one value for 'name', found 2",
     "name: []": "1:1: expected one value for 'name', found 0",
     "layer: 5": "1:8: expected a { block } for 'layer'",
-    "layer {\n  type: Pooling }": "2:9: expected UTF-8 text in quotes for 'type', found 'Pooling'",
+    "layer {\n  type: Pooling }": "2:9: expected text in quotes for 'type', found 'Pooling'",
     "layer { phase: 'TEST' }": "1:16: expected one of TRAIN, TEST for 'phase'",
     "force_backward: 2": "1:17: expected true or false for 'force_backward', found '2'",
     "input_dim: 2147483648": "1:12: expected a 32-bit integer for 'input_dim', found '2147483648'",

@@ -120,18 +120,18 @@ layers {
   bottom: "q"
   more: 2
 }
-layers { layer { type: "relu" } bottom: "q\\377" }
+layers { layer { type: "relu" } bottom: "q\\ud83d" }
 """
 
 
 def test_places_are_those_of_the_users_file() -> None:
-    text = PADDED.replace("\\377", "")
+    text = PADDED.replace("\\ud83d", "")
     document, _ = upgrade(Document((text[: text.rindex("layers")]).encode(), "x"))
     notes = Net(document, None, State()).notes
     assert [note.text.split(" is ")[0] for note in notes] == [
         "5:5: fork", "9:5: other_fork", "15:3: more"
     ]  # fmt: skip
-    with pytest.raises(TextError, match=r"^x:17:41: expected UTF-8 text in quotes for 'bottom'"):
+    with pytest.raises(TextError, match=r"^x:17:41: expected text in quotes for 'bottom'"):
         upgrade(Document(PADDED.encode(), "x"))
 
 
@@ -142,7 +142,7 @@ TOKENS = (
     "data_param", "scale", "transform_param", "\r\n", "-", "blob_share_mode", "\\", "bottom",
 )  # fmt: skip
 SEEDS = [
-    PADDED.replace("\\377", ""),
+    PADDED.replace("\\ud83d", ""),
     "layers { type: DATA data_param { scale: 1 # s\n mirror: true } blobs_lr: 1 weight_decay: 2 }\n"
     "layers <type: CONVOLUTION blobs_lr: [1, 2] param: 'w' bottom: 'a' "
     "convolution_param { pad: 1 }>",

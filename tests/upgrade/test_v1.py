@@ -176,7 +176,7 @@ REFUSED: List[List[str]] = [
     ["layers { } layer { }", "1:12: expected `layer` or `layers`, found both in one net"],
     ['layer { }\nlayers { type: RELU }', "2:1: expected `layer` or `layers`, found both"],
     ["layers {\n type: 'Convolution' }", "2:8: expected one of NONE, ABSVAL"],
-    ["layers {\n param { lr_mult: 1 } }", "2:8: expected UTF-8 text in quotes for 'param'"],
+    ["layers {\n param { lr_mult: 1 } }", "2:8: expected text in quotes for 'param'"],
     ["layers {\n blobs_lr: x }", "2:12: expected a number for 'blobs_lr', found 'x'"],
     ["layers {\n type: RELU type: RELU }", "2:13: expected 'type' once in its block"],
     ["layers: 5", "1:9: expected a { block } for 'layers'"],
