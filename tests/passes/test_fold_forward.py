@@ -121,7 +121,8 @@ REFUSED = {
         "only one mean or maximum hands it on",
     ),
     "another_scale": (
-        ["t: Scale s x -> t { scale_param { axis: 0 } }", conv("c", bottom="t")], "it cannot take it in, nor hand it on",
+        ["t: Scale s x -> t { scale_param { axis: 0 } }", conv("c", bottom="t")],
+        "it cannot take it in, nor hand it on",
     ),
     "output": ([], "'s' is a net output"),
     "output_behind": (["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 2 } }"],
