@@ -61,8 +61,6 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refus
     if isinstance(changes, Refusal):
         return changes
     region = {*run.layers, *changes}
-    if graph.changes_later(source, region):
-        return Refusal(f"the memory of {source.name!r} is written in place by another")
     takers = [layer for layer in changes if layer.type in (*LINEAR_TYPES, "Scale")]
     return Rewrite(
         layers=tuple(layer for layer in graph.layers if layer in region),

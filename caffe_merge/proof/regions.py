@@ -272,7 +272,7 @@ def _run(
         plans.append(plan)
         for bottom, channels in zip(node.bottoms, plan.needed):
             wanted[bottom] = np.union1d(wanted.get(bottom, _NONE), channels)
-    values = {version: array[:, wanted[version]] for version, array in patch.items()}
+    values = {one: array[:, wanted[one]] for one, array in patch.items() if one in wanted}
     for node, plan in zip(nodes, reversed(plans)):
         step = plan.step(reading) if signs else absolute(plan.step(reading))
         inputs = [

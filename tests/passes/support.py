@@ -7,14 +7,14 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 import caffe_merge
-from caffe_merge import reference, shapes
-from caffe_merge.forks import standard
+from caffe_merge import shapes
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
 from caffe_merge.net import Net
 from caffe_merge.norms import choose
 from caffe_merge.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.shapes.forks import RULES
+from caffe_merge.validation import reference_worker
 from tests.builders import write_pair
 from tests.conftest import RealCaffe
 
@@ -224,20 +224,8 @@ def random_inputs(net: Net) -> Arrays:
 
 def run(net: Net, inputs: Arrays) -> Arrays:
     """What each blob name of ``net`` holds in the end, in float64; unknown ones are left out."""
-    held: Dict[str, Optional[np.ndarray]] = {}
-    for layer in net.layers:
-        if layer.type == "Input":
-            held.update({top: inputs[top].astype(np.float64) for top in layer.param.top})
-            continue
-        bottoms = [held[name] for name in layer.param.bottom]
-        known = standard(layer)
-        tops: Sequence[Optional[np.ndarray]] = [None] * len(layer.param.top)
-        if not isinstance(known, str) and not any(bottom is None for bottom in bottoms):
-            blobs = [np.asarray(blob.array(), np.float64) for blob in known[1]]
-            if known[0].type in reference.SUPPORTED:
-                tops = reference.forward(known[0], blobs, bottoms)
-        held.update(zip(layer.param.top, tops))
-    return {name: array for name, array in held.items() if array is not None}
+    values = reference_worker.run(net.layers, inputs)
+    return {name: array for name, array, _ in values if array is not None}
 
 
 def assert_equal(before: Arrays, after: Arrays, limit: float) -> None:

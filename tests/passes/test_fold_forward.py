@@ -100,6 +100,32 @@ REFUSED = {
         "it counts the zeros of its padding",
     ),
     "another_reader": ([conv("c"), "t: TanH s -> t"], "TanH 't' reads it: it cannot take it in"),
+    "kernel_larger_than_input": (
+        [conv("c", "kernel_size: 10 stride: 3")], "its kernel is larger than its input",
+    ),
+    "along_another_axis": ([fc("c", "axis: 2")], "its axis is 2, not 1"),
+    "part_of_each_image": (
+        ["f: Flatten s -> f { flatten_param { end_axis: 2 } }", conv("c", bottom="f")],
+        "it does not flatten each image whole",
+    ),
+    "joined_elsewhere": (
+        ["j: Concat s s -> j { concat_param { axis: 2 } }", conv("c", bottom="j")],
+        "it joins along another axis",
+    ),
+    "cut_elsewhere": (
+        ["cut: Slice s -> k l { slice_param { axis: 2 slice_point: 5 } }", conv("c", bottom="k"),
+         conv("d", bottom="l")],
+        "it cuts along another axis",
+    ),
+    "where_the_maximum_is": (
+        ["p: Pooling s -> p m { pooling_param { kernel_size: 2 } }", conv("c", bottom="p"),
+         "t: TanH m -> t"],
+        "only one mean or maximum hands it on",
+    ),
+    "another_scale": (
+        ["t: Scale s x -> t { scale_param { axis: 0 } }", conv("c", bottom="t")],
+        "it cannot take it in, nor hand it on",
+    ),
     "output": ([], "'s' is a net output"),
     "output_behind": (["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 2 } }"],
                       "'p' is a net output"),
@@ -155,3 +181,56 @@ def test_a_mirrored_half(merged: Merger) -> None:
     )
     assert result.names == ["conv", "both", "scale", "relu"]
     assert result.fate("neg").detail == "folded forwards into 'scale'"
+
+
+def test_shared_weights(merged: Merger) -> None:
+    """They would change for both."""
+    shared = 'num_output: 6 kernel_size: 3 bias_term: false } param { name: "w" '
+    lines = [f"{n}: Convolution {x} -> {n} {{ convolution_param {{ {shared} }} }}" for n, x in
+             (("c", "s"), ("d", "x"))]  # fmt: skip
+    result = merged(IN, CAT, TIMES, *lines)
+    result.refused("times", "layer 'c', which reads it, is kept or shares its weights")
+
+
+def test_along_another_axis(merged: Merger) -> None:
+    """A Scale along the width is no map per channel."""
+    result = merged(IN, CAT, "times: Scale x -> s { scale_param { axis: 3 } }", conv("c"))
+    result.refused("times", "it acts along axis 3")
+
+
+@pytest.mark.parametrize("bottom", ["x", "data"])
+def test_memory_behind_it(merged: Merger, bottom: str) -> None:
+    """Without the Scale, what is written in place behind it would be the blob before it."""
+    lines = [f"times: Scale {bottom} -> s", "f: Flatten s -> f", "r: ReLU f -> f", fc("c", "", "f")]
+    weights = {"times": [np.linspace(0.3, 2.1, 12 if bottom == "x" else 6)]}
+    result = merged(IN, CAT, *lines, "t: TanH x -> t", weights=weights)
+    result.refused("times", "memory is written in place that others see as it is now")
+
+
+def test_memory_of_what_is_before(merged: Merger) -> None:
+    """Who reads it later would find it written over."""
+    lines = [TIMES, "f: Flatten x -> f", "t: TanH f -> f", conv("c")]
+    result = merged(IN, CAT, *lines, weights=POSITIVE)
+    result.refused("times", "memory is written in place that others see as it is now")
+
+
+def test_of_unknown_shape(merged: Merger) -> None:
+    """A single number needs to know how many channels there are."""
+    lines = ["odd: Mystery data -> x", "p: Power x -> s { power_param { scale: 2 } }", conv("c")]
+    weights = {"c": [np.ones((5, 6, 3, 3)), np.ones(5)]}
+    merged(IN, *lines, weights=weights).refused("p", "the number of its channels is not known")
+
+
+def test_one_number_along_the_width(merged: Merger) -> None:
+    """Where the width is 1 it is for all, and its proof runs on that width."""
+    lines = ["s: Scale x -> s { scale_param { axis: -1 } }", conv("c", "kernel_h: 3 kernel_w: 1")]
+    assert merged("x 2 12 9 1", *lines, weights={"s": [np.array([2.0])]}).names == ["c"]
+
+
+def test_several_runs_into_one_layer(merged: Merger) -> None:
+    """Each through the Concat that joins them."""
+    result = merged(
+        IN, "a: AbsVal data -> a", "t: TanH data -> t", "k: Scale a -> k", "l: BatchNorm t -> l",
+        "j: Concat k l -> j", conv("c", bottom="j"),
+    )  # fmt: skip
+    assert result.names == ["a", "t", "j", "c"]

@@ -81,3 +81,39 @@ def test_keep(merged: Merger) -> None:
     """What is between may have to stay as it is; then so does the blob that it writes."""
     result = merged(IN, CONV, *BETWEEN["relu"], *READ, weights=POSITIVE, keep=["r"])
     result.refused("times", "'r' are kept as asked")
+
+
+def test_shared_weights(merged: Merger) -> None:
+    """They would change for both."""
+    shared = 'num_output: 6 kernel_size: 3 bias_term: false } param { name: "w" '
+    lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {shared} }} }}" for n in
+             ("conv", "d")]  # fmt: skip
+    result = merged(IN, *lines, *BETWEEN["relu"], *READ, weights=POSITIVE)
+    result.refused("times", "layer 'conv' shares its weights with 'd'")
+
+
+def test_along_another_axis(merged: Merger) -> None:
+    """The convolution has nothing along the width."""
+    lines = ["r: ReLU conv -> r", "times: Scale r -> s { scale_param { axis: 3 } }"]
+    result = merged(IN, CONV, *lines, *READ)
+    result.refused("times", "it acts along axis 3, the channels of layer 'conv' lie on axis 1")
+
+
+def test_what_is_between_is_none_of_these(merged: Merger) -> None:
+    """TanH lets no multiplier through, and a second top of a Pooling says where the maximum is."""
+    lines = ["r: TanH conv -> r", "times: Scale r -> s"]
+    assert "times" in merged(IN, CONV, *lines, *READ, weights=POSITIVE).names
+    pool = "r: Pooling conv -> r m { pooling_param { kernel_size: 2 } }"
+    lines = [pool, "times: Scale r -> s", "e: AbsVal m -> e"]
+    assert "times" in merged(IN, CONV, *lines, *READ, weights=POSITIVE).names
+
+
+@pytest.mark.parametrize("kind", ["Deconvolution", "InnerProduct"])
+def test_other_linear_layers(merged: Merger, kind: str) -> None:
+    """They take it in as well."""
+    own = "inner_product_param { num_output: 6 }" if kind == "InnerProduct" else (
+        "convolution_param { num_output: 6 kernel_size: 3 stride: 2 group: 1 }"
+    )  # fmt: skip
+    line = f"conv: {kind} data -> conv {{ {own} }}"
+    result = merged(IN, line, *BETWEEN["relu"], *READ, weights=POSITIVE)
+    assert result.names == ["conv", "r", "t", "u"]

@@ -1,9 +1,11 @@
 """merge-branches: what an Eltwise adds up of one blob becomes one convolution."""
 
+import re
 from typing import Dict, List, Tuple
 
 import pytest
 
+from caffe_merge.errors import NetError
 from tests.passes.support import Merger
 
 IN = "data 2 6 9 11"
@@ -180,3 +182,150 @@ def test_strides_that_fit_some_inputs_only(merged: Merger) -> None:
         conv("c", "kernel_size: 2 stride: 2"),
     )[1:]
     assert merged("data 2 6 8 10", *lines).names == ["a", "relu"]
+
+
+MEAN = "m: Pooling data -> m { pooling_param { pool: AVE %s } }"
+
+# The layers, what the Eltwise adds, and why that stays.
+REFUSED: Dict[str, Tuple[List[str], str]] = {
+    "strides": (
+        ["data 2 6 5 5", conv("a", "kernel_size: 3"), conv("b", "kernel_size: 1 stride: 2")],
+        "branch from 'data' through 'b' stays: the branches differ in their strides",
+    ),
+    "mean_that_sticks_out": (
+        ["data 2 6 8 8", conv("a", f"{K3} stride: 2"), MEAN % "kernel_size: 2 stride: 2"],
+        "through 'm' stays: the last window of a mean may stick out of the input",
+    ),
+    "mean_behind_a_wider_border": (
+        ["data 2 6 7 7", conv("a", "kernel_size: 3 pad: 2 stride: 2"),
+         conv("c", "kernel_size: 1 pad: 1 bias_term: false"),
+         "m: Pooling c -> m { pooling_param { pool: AVE kernel_size: 2 stride: 2 } }"],
+        "through 'c', 'm' stays: the two reach differently beyond the borders",
+    ),
+    "two_strided_in_a_row": (
+        ["data 2 6 9 9", conv("a", "kernel_size: 3 stride: 4"),
+         "m: Pooling data -> c { pooling_param { pool: AVE kernel_size: 3 stride: 2 } }",
+         conv("d", "kernel_size: 1 stride: 2", "c")],
+        "through 'm', 'd' stays: the last window of a mean may stick out of the input",
+    ),
+    "border_of_a_bias": (
+        [IN, conv("a", K3), conv("b", K1), conv("c", K3, "b")],
+        "through 'b', 'c' stays: the second pads what the first gave a bias",
+    ),
+    "border_of_a_window": (
+        [IN, conv("a", "kernel_size: 5 pad: 2"), conv("b", f"{K3} bias_term: false"),
+         conv("c", K3, "b")],
+        "through 'b', 'c' stays: the second pads, and the first would reach into the input",
+    ),
+    "multiply_adds": (
+        [IN, conv("a", f"{K3} {DW}"), conv("b", K1)], "more multiply-adds than its branches",
+    ),
+    "weights": (
+        ["data 2 6 32 32", conv("b", "kernel_size: 1 bias_term: false"),
+         conv("c", "kernel_size: 5 stride: 16 group: 6", "b"), conv("a", f"{K1} stride: 16")],
+        "more weights than its branches",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_they_stay(merged: Merger, name: str) -> None:
+    """And the reason is told, with the branch that it is about."""
+    lines, reason = REFUSED[name]
+    tops = [re.split("[ >]+", line.split("->")[1].strip())[0] for line in lines[1:]]
+    read = " ".join(top for top in tops if not any(f" {top} ->" in line for line in lines))
+    result = merged(*lines, f"sum: Eltwise {read} -> sum", "relu: ReLU sum -> relu", serial="never")
+    assert result.names == [*(line.split(":")[0] for line in lines[1:]), "sum", "relu"]
+    result.refused("sum", reason)
+
+
+@pytest.mark.parametrize("name", ["coeff: 0.5", "coeff: 1 coeff: 1 coeff: 2"])
+def test_another_number_of_coeff(merged: Merger, name: str) -> None:
+    """Caffe has one for each bottom."""
+    with pytest.raises(NetError, match="coeff"):
+        merged(*branches(conv("a", K3), conv("b", K1), param=name))
+
+
+@pytest.mark.parametrize("operation", ["PROD", "MAX"])
+def test_no_sum(merged: Merger, operation: str) -> None:
+    """Another operation is not linear."""
+    lines = branches(conv("a", K3), conv("b", K1), param=f"operation: {operation}")
+    assert merged(*lines).names == ["a", "b", "sum", "relu"]
+
+
+@pytest.mark.parametrize("kept", ["a", "b", "sum"])
+def test_kept(merged: Merger, kept: str) -> None:
+    """A branch that is to stay is none, and so is an Eltwise."""
+    result = merged(*branches(conv("a", K3), conv("b", K1)), keep=[kept])
+    assert result.names == ["a", "b", "sum", "relu"]
+
+
+def test_shared_weights(merged: Merger) -> None:
+    """They would change for both."""
+    shared = 'num_output: 6 kernel_size: 3 pad: 1 bias_term: false } param { name: "w" '
+    lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {shared} }} }}" for n in "ab"]
+    assert merged(*branches(*lines, conv("c", K1))).names == ["a", "b", "c", "sum", "relu"]
+
+
+def test_memory_written_by_another(merged: Merger) -> None:
+    """Where the branches would read their blob later, or earlier, it is another one by then."""
+    result = merged(
+        IN,
+        conv("x", K1),
+        conv("a", K3, "x"),
+        "flat: Flatten x -> flat",
+        "tanh: TanH flat -> flat",
+        conv("b", K1, "x"),
+        "sum: Eltwise a b -> sum",
+        "relu: ReLU sum -> relu",
+    )
+    result.refused("sum", "the memory of 'x' is written in place by another")
+
+
+def test_nothing_to_become(merged: Merger) -> None:
+    """A blob and its Scale: there is no convolution, nor is one worth it."""
+    result = merged(IN, SCALE, "sum: Eltwise scale data -> sum", "relu: ReLU sum -> relu")
+    assert result.names == ["scale", "sum", "relu"]
+
+
+def test_the_best_part(merged: Merger) -> None:
+    """A branch that is cheaper as it is stays, and the others become one without it."""
+    bottleneck = [conv("narrow", K1, outputs=2), conv("wide", "kernel_size: 5 pad: 2", "narrow")]
+    lines = [
+        *bottleneck,
+        conv("b", K1),
+        "sum: Eltwise wide b data -> sum",
+        "relu: ReLU sum -> relu",
+    ]
+    result = merged(IN, *lines)
+    assert result.names == ["narrow", "wide", "b", "sum", "relu"]
+    assert len(result.layer("sum").param.bottom) == 2
+
+
+def test_a_blob_added_twice(merged: Merger) -> None:
+    """Each time it counts."""
+    lines = [conv("a", K3), "sum: Eltwise data a data -> sum", "relu: ReLU sum -> relu"]
+    assert merged(IN, *lines).names == ["a", "relu"]
+    lines[1] = "sum: Eltwise a data a -> sum"
+    assert merged(IN, *lines).names == ["a", "sum", "relu"]
+
+
+def test_one_spatial_axis_and_three(merged: Merger) -> None:
+    """As many as the blob has."""
+    for sizes in ("7", "4 5 6"):
+        net = [conv("a", K3), conv("b", K1), BN, "s: Eltwise a b bn data -> s", "t: TanH s -> t"]
+        assert merged(f"data 2 6 {sizes}", *net).names == ["a", "t"]
+
+
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "DepthwiseConv", "ConvolutionDepthwise"])
+def test_depthwise_of_forks(merged: Merger, kind: str) -> None:
+    """A fork's layer stays one where it is depthwise still, else it is a Convolution."""
+    size = "kernel_h: 3 kernel_w: 3 pad_h: 1 pad_w: 1 stride_h: 1 stride_w: 1"
+    lines = [conv("a", f"{size} group: 6").replace("Convolution", kind, 1), conv("b", f"{K1} {DW}")]
+    result = merged(*branches(*lines, sums=" data"))
+    assert result.names == ["a", "relu"]
+    assert result.layer("a").type == kind
+    lines[1] = conv("b", "kernel_size: 5 pad: 2")
+    result = merged(*branches(*lines))
+    assert result.names == ["b", "relu"]
+    assert result.layer("b").type == "Convolution"

@@ -99,3 +99,38 @@ def test_keep(merged: Merger) -> None:
     """A layer that is to stay is no part of it."""
     lines = [A, B, C, "cat: Concat a b c -> cat"]
     assert merged(IN, *lines, keep=["b"]).names == ["a", "b", "c", "cat"]
+
+
+def test_shared_weights(merged: Merger) -> None:
+    """They would change for both."""
+    shared = 'num_output: 4 kernel_size: 3 bias_term: false } param { name: "w" '
+    lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {shared} }} }}" for n in "pq"]
+    assert merged(IN, *lines, A, "cat: Concat a p q -> cat").names == ["p", "q", "a", "cat"]
+
+
+def test_memory_written_by_another(merged: Merger) -> None:
+    """The second reads something else than the first by then."""
+    result = merged(
+        IN, conv("x", 6, "kernel_size: 1"), conv("a", 4, bottom="x"), "flat: Flatten x -> flat",
+        "tanh: TanH flat -> flat", conv("b", 5, bottom="x"), "cat: Concat a b -> cat",
+    )  # fmt: skip
+    result.refused("cat", "the memory of 'x' is written in place by another")
+
+
+def test_few_channels_beside_many(merged: Merger) -> None:
+    """The proof sees those too."""
+    lines = [conv("a", 70), conv("b", 1), conv("c", 70), "cat: Concat a b c -> cat"]
+    assert merged(IN, *lines).names == ["a"]
+
+
+def test_one_spatial_axis_and_three(merged: Merger) -> None:
+    """As many as the blob has."""
+    for sizes in ("7", "4 5 6"):
+        lines = [A, B, "cat: Concat a b -> cat", "t: TanH cat -> t"]
+        assert merged(f"data 2 6 {sizes}", *lines).names == ["a", "t"]
+
+
+def test_and_what_is_behind(merged: Merger) -> None:
+    """One convolution, which then takes in the one that reads it."""
+    lines = [A, B, "cat: Concat a b -> cat", conv("last", 3, "kernel_size: 1", "cat")]
+    assert merged(IN, *lines, "t: TanH last -> t").names == ["a", "t"]

@@ -2,6 +2,7 @@
 
 from typing import Dict, List, Tuple
 
+import numpy as np
 import pytest
 
 from tests.passes.support import Merger
@@ -118,6 +119,25 @@ REFUSED: Dict[str, Tuple[List[str], str]] = {
     "not_covering": (
         [conv("a", 30, "kernel_size: 9"), fc("b", 5, "a")], "just as large as its input",
     ),
+    "covering_grouped": (
+        [conv("a", 6, "kernel_h: 9 kernel_w: 11 group: 6"), fc("b", 5, "a")], "more multiply-adds",
+    ),
+    "covering_along_another_axis": (
+        [conv("a", 30, "kernel_h: 9 kernel_w: 11"), fc("b", 5, "a", "axis: 2")],
+        "its axis is not 1",
+    ),
+    "weights": (
+        [conv("a", 6, f"{K1} {NO_BIAS}"), conv("b", 6, "kernel_size: 5 stride: 4 group: 6", "a")],
+        "more weights than the two",
+    ),
+    "kernel_larger_than_input": (
+        [conv("a", 8, "kernel_h: 9 kernel_w: 3"), conv("b", 5, "kernel_size: 2 stride: 2", "a")],
+        "its kernel is larger than its input",
+    ),
+    "channels_elsewhere": (
+        [conv("a", 8, "kernel_size: 3 axis: 2"), conv("b", 5, K1, "a")],
+        "its channels lie on axis 2",
+    ),
 }  # fmt: skip
 
 
@@ -128,3 +148,80 @@ def test_two_stay(merged: Merger, name: str) -> None:
     result = merged(IN, *lines, "relu: ReLU b -> relu")
     assert result.names == ["a", "b", "relu"]
     result.refused("b", reason)
+
+
+@pytest.mark.parametrize("kept", ["a", "b"])
+def test_kept(merged: Merger, kept: str) -> None:
+    """Neither takes the other in then."""
+    lines = [conv("a", 8, "kernel_size: 3"), conv("b", 5, K1, "a"), "relu: ReLU b -> relu"]
+    merged(IN, *lines, keep=[kept]).refused("b", "it is kept, or shares its weights")
+
+
+def test_shared_weights(merged: Merger) -> None:
+    """They would change for both."""
+    shared = f'num_output: 6 {K1} {NO_BIAS} }} param {{ name: "w" '
+    lines = [conv("a", 6, "kernel_size: 3")]
+    lines += [f"{n}: Convolution {x} -> {n} {{ convolution_param {{ {shared} }} }}" for n, x in
+              (("b", "a"), ("c", "data"))]  # fmt: skip
+    merged(IN, *lines).refused("b", "it is kept, or shares its weights")
+
+
+def test_another_reader_between(merged: Merger) -> None:
+    """Who reads the first as well must find it."""
+    lines = [conv("a", 8, "kernel_size: 3"), conv("b", 5, K1, "a"), "t: TanH a -> t"]
+    assert merged(IN, *lines).names == ["a", "b", "t"]
+
+
+def test_memory_written_by_another(merged: Merger) -> None:
+    """The second would read what the first reads, later."""
+    result = merged(
+        IN, conv("x", 5, K1), conv("a", 8, K1, "x"), "flat: Flatten x -> flat",
+        "tanh: TanH flat -> flat", conv("b", 5, "kernel_size: 3", "a"), "relu: ReLU b -> relu",
+    )  # fmt: skip
+    result.refused("b", "the memory of 'x' is written in place by another")
+
+
+def test_a_part_of_the_flattened(merged: Merger) -> None:
+    """The second sees rows of the first's channels."""
+    flat = "flat: Flatten a -> flat { flatten_param { axis: 2 } }"
+    lines = [conv("a", 30, "kernel_h: 9 kernel_w: 11"), flat, fc("b", 5, "flat")]
+    result = merged(IN, *lines, "relu: ReLU b -> relu")
+    result.refused("b", "'flat' does not flatten all of each image")
+
+
+def test_what_is_exact_of_a_chain(merged: Merger) -> None:
+    """The border keeps the first two apart, not the others."""
+    result = merged(
+        IN, conv("a", 8, K1), conv("b", 8, "kernel_size: 3 pad: 1", "a"), conv("c", 7, K1, "b"),
+        conv("d", 5, K1, "c"), "relu: ReLU d -> relu",
+    )  # fmt: skip
+    assert result.names == ["a", "b", "relu"]
+    (reason,) = [one.reason for one in result.report.refusals if one.layer == "b"]
+    assert "pads what the first gave a bias" in reason
+
+
+@pytest.mark.parametrize("serial", ["always", "never"])
+@pytest.mark.parametrize("name", ["separable", "bottleneck", "factored_product", "larger_later"])
+def test_whatever_it_costs(merged: Merger, name: str, serial: str) -> None:
+    """--serial always merges what is exact; never, nothing."""
+    result = merged(IN, *REFUSED[name][0], "relu: ReLU b -> relu", serial=serial)
+    assert len(result.names) == {"always": 2, "never": 3}[serial]
+    assert [one for one in result.report.refusals if one.rewrite == "merge-serial"] == []
+
+
+def test_one_spatial_axis_and_three(merged: Merger) -> None:
+    """As many as the blob has."""
+    for sizes in ("7", "4 5 6"):
+        lines = [conv("a", 8, "kernel_size: 3 pad: 1"), conv("b", 5, K1, "a"), "t: TanH b -> t"]
+        assert merged(f"data 2 6 {sizes}", *lines).names == ["a", "t"]
+
+
+def test_of_unknown_shapes(merged: Merger) -> None:
+    """Behind a layer whose shape nobody knows: only where the first cannot be the cheaper one."""
+    odd = "odd: Mystery data -> x"
+    lines = [odd, conv("a", 8, "kernel_size: 3", "x"), conv("b", 5, K1, "a"), "t: TanH b -> t"]
+    weights = {"a": [np.ones((8, 6, 3, 3)), np.ones(8)], "b": [np.ones((5, 8, 1, 1)), np.ones(5)]}
+    assert merged(IN, *lines, weights=weights).names == ["odd", "a", "t"]
+    weights["a"] = [np.ones((8, 6, 1, 1))]
+    lines[1:3] = [conv("a", 8, f"{K1} {NO_BIAS}", "x"), conv("b", 5, f"{K1} pad: 1", "a")]
+    merged(IN, *lines, weights=weights).refused("b", "its shapes are not known")
