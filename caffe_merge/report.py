@@ -89,6 +89,7 @@ class Report:
         self.refusals: List[Refusal] = []
         self.fates: List[Fate] = []
         self.notes: List[Note] = list(net.notes)
+        self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
         self.extra: Dict[str, Any] = {}
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
@@ -124,5 +125,6 @@ class Report:
             "refusals": [refusal._asdict() for refusal in self.refusals],
             "fates": [fate._asdict() for fate in self.fates],
             "notes": [note._asdict() for note in self.notes],
+            "input": self.input,
             **self.extra,
         }
