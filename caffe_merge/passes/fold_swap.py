@@ -65,7 +65,7 @@ def _order(graph: Graph, layer: Layer) -> Optional[Indices]:
     if np.count_nonzero(one.weights(slice(0, 1))) != 1:  # most are no permutation by their first
         return None
     matrix = one.weights(ALL).reshape(one.outputs, one.inputs)
-    if not ((matrix == 0) | (matrix == 1)).all():
+    if np.count_nonzero(matrix) != len(matrix):
         return None
     if not all((matrix.sum(axis) == 1).all() for axis in (0, 1)):
         return None

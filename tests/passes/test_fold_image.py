@@ -63,6 +63,12 @@ def test_it_stays(merged: Merger, name: str) -> None:
     merged(IN, T, BIAS, *lines).refused("m", reason)
 
 
+def test_memory_that_is_written_in_place(merged: Merger) -> None:
+    """Behind the Flatten, whose memory is that of its bottom, nobody may read that anew."""
+    result = merged(IN, T, BIAS, "f: Flatten x -> y", "u: TanH y -> y", fc("c"))
+    result.refused("m", "the memory of 'x' is written in place by another")
+
+
 def test_over_a_net_input(merged: Merger) -> None:
     line = "m: Bias data -> data { bias_param { num_axes: 3 } }"
     result = merged(IN, line, fc("c").replace("s ->", "data ->"))

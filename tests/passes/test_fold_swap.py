@@ -93,6 +93,13 @@ def test_it_stays(merged: Merger, name: str) -> None:
     result.refused("p", reason)
 
 
+def test_memory_that_is_written_in_place(merged: Merger) -> None:
+    """Behind the Flatten, whose memory is that of its bottom, nobody may read that anew."""
+    lines = [SWAP, "f: Flatten x -> y", "t: TanH y -> y", conv("c")]
+    result = merged(IN, CAT, *lines, weights=WEIGHTS, only=["fold-swap"])
+    result.refused("p", "the memory of 'x' is written in place by another")
+
+
 @pytest.mark.parametrize("kept", ["p", "c"])
 def test_keep(merged: Merger, kept: str) -> None:
     lines = [IN, CAT, SWAP, conv("c")]
@@ -110,6 +117,7 @@ def test_shared_weights(merged: Merger) -> None:
 NO_ORDER = {
     "two_of_one": np.eye(24)[np.r_[1, 1:24]],
     "another_value": np.eye(24)[ORDER] * np.linspace(1, 2, 24),
+    "means": np.kron(np.diag([1.0] * 11 + [0]), np.eye(2)) + np.pad(np.full((2, 2), 0.5), (22, 0)),
     "two_in_a_row": np.eye(24) + np.eye(24)[ORDER],
 }
 
