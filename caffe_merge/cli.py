@@ -158,6 +158,10 @@ def _conversion(options: argparse.Namespace) -> Any:
         bn_style=options.bn_style,
         serial=options.serial,
         affine_as=options.affine_as,
+        mean=options.mean,
+        scale=options.scale,
+        swap_rgb=options.swap_rgb,
+        input_layer=options.input_layer,
         state=_state(options),
         input_shapes=_shapes(options),
         report=options.report,
@@ -223,7 +227,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from caffe_merge import validation
+    from caffe_merge import pixels, validation
     from caffe_merge.convert import original
     from caffe_merge.files import default_output
 
@@ -235,8 +239,9 @@ def _validate(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
+        raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
-            before, after, options.engine, bn_style=options.bn_style, **judging
+            before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )
     _print(comparison.summary().splitlines())
     if options.verbose:

@@ -4,9 +4,9 @@ import contextlib
 import errno
 import os
 import time
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from caffe_merge import files
+from caffe_merge import files, pixels
 from caffe_merge.errors import FileError, TextError, UsageError
 from caffe_merge.layer import Note
 from caffe_merge.merging import check_names, merge
@@ -37,6 +37,10 @@ class Options(NamedTuple):
     bn_style: Optional[str] = None
     serial: str = "auto"
     affine_as: Optional[str] = None
+    mean: pixels.Value = None
+    scale: pixels.Value = None
+    swap_rgb: Union[bool, str] = False
+    input_layer: bool = False
     state: Optional[State] = None
     input_shapes: Optional[Mapping[str, Shape]] = None
     report: Optional[str] = None
@@ -83,6 +87,10 @@ def plan(options: Options) -> Tuple[Net, Report]:
         bn_style=options.bn_style,
         serial=options.serial,
         affine_as=options.affine_as,
+        mean=options.mean,
+        scale=options.scale,
+        swap_rgb=options.swap_rgb,
+        input_layer=options.input_layer,
         input_shapes=options.input_shapes,
     )
     report.extra["files"] = {
@@ -209,7 +217,10 @@ def _validate(
         known = ", ".join([*validation.ENGINES, NONE])
         raise UsageError(f"no engine is called {engine!r}; there are {known}")
     after = (parts[1], parts[0])
-    return validation.validate(before, after, engine, bn_style=options.bn_style, **engine_options)
+    raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+    return validation.validate(
+        before, after, engine, bn_style=options.bn_style, raw=raw, **engine_options
+    )
 
 
 def write_report(report: Report, path: str) -> None:

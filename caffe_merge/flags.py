@@ -71,10 +71,39 @@ def _rewrite_options(parser: argparse.ArgumentParser) -> None:
         help="what is left per channel becomes a depthwise convolution of 1x1 (conv), or such "
         "convolutions become Scales; without it both stay as they are",
     )
+    _pixel_options(parser)
+    add(
+        "--input-layer",
+        action="store_true",
+        help="what cannot be folded of --mean, --scale and --swap-rgb stays as a layer on it",
+    )
     _style_option(parser)
     add("--keep-dtype", action="store_true", help="weights in half precision stay so")
     add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
+
+
+def _pixel_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--mean",
+        metavar="[BLOB=]104,117,123",
+        help="take raw pixels as input: what is subtracted from them, one value, one a channel (in "
+        "the order in which the net reads them), or a .npy file or mean.binaryproto",
+    )
+    add(
+        "--scale",
+        metavar="[BLOB=]0.017",
+        help="likewise: what they are multiplied with then, one value or one a channel",
+    )
+    add(
+        "--swap-rgb",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BLOB",
+        help="likewise: pixels come in the other order of channels, RGB or BGR, than the net reads",
+    )
 
 
 def _style_option(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +157,7 @@ def validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=("reference", "pycaffe"), default="reference", help="(reference)"
     )
+    _pixel_options(parser)
     _style_option(parser)
     _engine_options(parser)
 

@@ -1,8 +1,8 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from caffe_merge import norms
+from caffe_merge import norms, pixels, raw_input
 from caffe_merge.deploy import check_data
 from caffe_merge.errors import UsageError
 from caffe_merge.graph import Graph
@@ -28,6 +28,10 @@ def merge(
     bn_style: Optional[str] = None,
     serial: str = "auto",
     affine_as: Optional[str] = None,
+    mean: pixels.Value = None,
+    scale: pixels.Value = None,
+    swap_rgb: Union[bool, str] = False,
+    input_layer: bool = False,
     input_shapes: Optional[Mapping[str, Shape]] = None,
 ) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
@@ -38,6 +42,10 @@ def merge(
     merge-serial), ``affine_as`` "conv" or "scale" (see affine-as). Raises UsageError for a name or
     choice that is none, NetError for a net that Caffe would not build, WeightsError where a value
     is not finite or a variance negative.
+
+    With ``mean``, ``scale`` or ``swap_rgb`` (caffe_merge.pixels) the net takes raw pixels where it
+    took what these make of them. What cannot be folded exactly is left as a layer on the input
+    with ``input_layer``, else it is a UsageError, and ``net`` of no further use.
     """
     unfit = _choose_style(net, bn_style)
     passes = _chosen(net, only, skip, Options(frozenset(keep), keep_shared, serial, affine_as))
@@ -47,14 +55,22 @@ def merge(
     report = Report(net, graph)
     report.notes += [*unfit, *norms.notes(net.layers)]
     names = shared_blobs(graph.layers)
+    wanted = pixels.wanted(mean, scale, swap_rgb)
+    raw = None if wanted is None else raw_input.put_in(net, graph, wanted)
+    if raw is not None:
+        graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
     editor = _Editor(net, graph, report, keep_shared)
     while True:
         done = len(report.changes)
         editor.refusals.clear()
         for one in passes:
             editor.run(one)
+        if raw is not None:
+            raw.hear(editor.refusals)
         if len(report.changes) == done:
             break
+    if raw is not None:
+        raw.settle(net, report, input_layer)
     left_out = sum(not layer.active for layer in net.all_layers)
     if left_out and report.changes:
         text = f"layers of other states ({left_out}) stay as they were, what they read may be gone"

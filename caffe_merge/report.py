@@ -91,6 +91,7 @@ class Report:
         self.fates: List[Fate] = []
         self.notes: List[Note] = list(net.notes)
         self.unshared: List[Unshared] = []
+        self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
         self.extra: Dict[str, Any] = {}
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
@@ -127,5 +128,6 @@ class Report:
             "fates": [fate._asdict() for fate in self.fates],
             "notes": [note._asdict() for note in self.notes],
             "unshared": [one._asdict() for one in self.unshared],
+            "input": self.input,
             **self.extra,
         }

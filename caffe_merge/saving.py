@@ -14,6 +14,7 @@ from caffe_merge.weights.index import LayerRecord
 
 Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
 
+_INPUTS = ("input", "input_dim", "input_shape")
 _KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 
@@ -37,11 +38,20 @@ def text(net: Net) -> bytes:
         place = net.places.get(layer)
         if place is not None:
             anchor = place.field
+        elif layer.implicit:
+            anchor = _last_input(net.document)
         elif layer.original is None:
             edits.insert_after(anchor, "layer", layer.param)
     written = edits.text()
     _check(net, written)
     return encode(written)
+
+
+def _last_input(document: Document) -> Field:
+    """The last of the net-level fields that stand for an Input layer, before the first layer."""
+    places = [n for n, field in enumerate(document.fields) if field.name == "layer"]
+    head = document.fields[: places[0] if places else None]
+    return [field for field in head if field.name in _INPUTS][-1]
 
 
 def _check(net: Net, written: str) -> None:

@@ -148,6 +148,44 @@ def test_serial_is_passed_on(tmp_path, capsys, serial, kernel, left):
     assert (tmp_path / "net_merged.prototxt").read_text().count('"Convolution"') == left
 
 
+def test_raw_pixels(pair, tmp_path, capsys):
+    """The flags reach merge, plan and validate; the outcome is told and validated."""
+    given = ["--mean", "data=104,117,123", "--scale", "0.017", "--swap-rgb"]
+    report = tmp_path / "r.json"
+    assert main(["plan", *flags(pair, *given)]) == 0
+    assert "note: the input 'data' takes raw pixels now" in capsys.readouterr().out
+    assert merge_bn(flags(pair, *given, "--report", str(report))) == 0
+    told = capsys.readouterr().out
+    assert "note: the input 'data' takes raw pixels now: (x - mean) * scale, channels rev" in told
+    assert "input 'data': 2x3x6x5, raw pixels" in told
+    data = json.loads(report.read_text())
+    assert data["input"] == {
+        "name": "data", "mean": [104, 117, 123], "scale": [0.017] * 3, "swap_rgb": True,
+        "layers": [],
+    }  # fmt: skip
+    assert "data" not in [blob["name"] for blob in data["validation"]["blobs"]]
+    assert main(["validate", *flags(pair, *given)]) == 0
+    assert main(["validate", *flags(pair)]) == 1
+
+
+def test_pixels_that_do_not_fold(pair, tmp_path, capsys):
+    """One line, nothing written; with --input-layer a layer on the input."""
+    pair[0].write_text(pair[0].read_text().replace("kernel_size: 3", "kernel_size: 3 pad: 1"))
+    mean = tmp_path / "mean.npy"
+    np.save(mean, np.array([104.0, 117, 123]))
+    given = ["--mean", str(mean), "--swap-rgb", "data"]
+    assert merge_bn(flags(pair, *given)) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert len(out.err.splitlines()) == 1
+    assert "'conv' reads it: it pads with 0" in out.err
+    assert "--input-layer" in out.err
+    assert len(list(tmp_path.iterdir())) == 3
+    assert merge_bn(flags(pair, *given, "--input-layer")) == 0
+    assert "what Bias 'data_mean' on the input does apart" in capsys.readouterr().out
+    assert 'name: "data_mean"' in (tmp_path / "net_merged.prototxt").read_text()
+
+
 def test_affine_as_is_passed_on(pair, tmp_path):
     assert merge_bn(flags(pair, "--affine-as", "conv", "--keep", "conv")) == 0
     text = (tmp_path / "net_merged.prototxt").read_text()

@@ -7,6 +7,8 @@ from caffe_merge.passes.base import Pass
 from caffe_merge.passes.drop_identity import DropIdentity
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.passes.fold_forward import FoldForward
+from caffe_merge.passes.fold_image import FoldImage
+from caffe_merge.passes.fold_swap import FoldSwap
 from caffe_merge.passes.fold_through import FoldThrough
 from caffe_merge.passes.merge_branches import MergeBranches
 from caffe_merge.passes.merge_concat import MergeConcat
@@ -15,12 +17,14 @@ from caffe_merge.passes.one_scale import OneScale
 
 PASSES: Tuple[Type[Pass], ...] = (
     DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm hides the one
+    FoldSwap,  # before the folds, which would make another convolution of it
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
     MergeBranches,  # behind the folds, which leave bare convolutions
     MergeConcat,  # before the chains: what is behind the Concat may take one convolution in
     MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
     FoldThrough,  # before forwards: one layer takes it in, however many read it
     FoldForward,  # what none of those took in
+    FoldImage,  # likewise
     OneScale,  # what is left over
     AffineAs,  # last: the form of what is left, where the user asks for one
 )

@@ -17,7 +17,7 @@ from caffe_merge.convolutions import as_convolution, as_inner_product, covering,
 from caffe_merge.graph import Graph, Version
 from caffe_merge.kernels import Kernel, chained
 from caffe_merge.layer import Layer
-from caffe_merge.linear import CONVOLUTIONS
+from caffe_merge.linear import CONVOLUTIONS, Output, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.shapes import count
 
@@ -127,8 +127,11 @@ def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
     second = product(graph, pair[-1])
     if pair[0].type == "InnerProduct":
         first = product(graph, pair[0])
-        axes = {layer.param.inner_product_param.axis for layer in (pair[0], pair[-1])}
-        if len(axes) > 1 or len(pair) > 2:
+        # The first has fewer axes behind it: a negative one is another there.
+        written = {layer.param.inner_product_param.axis for layer in (pair[0], pair[-1])}
+        known = [output(layer, graph.tops[layer][0].rank) for layer in (pair[0], pair[-1])]
+        axes = {one.axis for one in known if isinstance(one, Output)}
+        if len(written) > 1 or len(axes) > 1 or len(pair) > 2:
             return Refusal("the two lie along different axes")
     else:
         first = covering(graph, pair[0])

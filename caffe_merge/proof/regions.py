@@ -134,9 +134,8 @@ def _is_aside(source: Version, nodes: Sequence[Node]) -> bool:
 
 def _is_whole(node: Node) -> bool:
     """Whether it ties its input to one size."""
-    if node.param.type in ("Scale", "Bias") and node.blobs:
-        return not _starts_at_channels(node) or len(node.blobs[0].shape) > 1
-    return node.param.type in WHOLE or node.param.pooling_param.global_pooling
+    tied = node.param.type in WHOLE or not _varies_along_channels(node)
+    return tied or bool(node.param.pooling_param.global_pooling)
 
 
 def _size(source: Version, nodes: Sequence[Node], extra: Optional[Shape]) -> Shape:
@@ -293,7 +292,7 @@ def _plan(node: Node, sizes: Mapping[Version, Shape], wanted: Wanted) -> Plan:
         return _convolution(node, sample)
     if kind == "InnerProduct" and node.param.inner_product_param.axis == 1:
         return _inner_product(node, sample, sizes[node.bottoms[0]])
-    if kind in CHANNELWISE and _starts_at_channels(node):
+    if kind in CHANNELWISE and _varies_along_channels(node):
         channels = sizes[node.tops[0]][1]
         step = partial(_channelwise, node, channels, sample)
         return Plan([sample] * len(node.bottoms), None, step)
@@ -308,10 +307,12 @@ def _plan(node: Node, sizes: Mapping[Version, Shape], wanted: Wanted) -> Plan:
     return Plan(everything, [wanted.get(top, _NONE) for top in node.tops], partial(_whole, node))
 
 
-def _starts_at_channels(node: Node) -> bool:
-    """Whether its blobs, if they vary, do so along the channels."""
+def _varies_along_channels(node: Node) -> bool:
+    """Whether its blobs, if they vary, do so along the channels alone."""
     own = {"Scale": node.param.scale_param, "Bias": node.param.bias_param}.get(node.param.type)
-    return own is None or own.axis == 1
+    if own is None or not node.blobs:
+        return True
+    return own.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
 
 
 def _whole(node: Node, reading: Reading) -> Step:

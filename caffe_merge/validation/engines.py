@@ -9,6 +9,7 @@ import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 from caffe_merge.fields import described
+from caffe_merge.pixels import Pixels, Wanted
 from caffe_merge.state import State
 from caffe_merge.validation import compare, inputs, sizes
 from caffe_merge.validation.workers import (
@@ -149,6 +150,7 @@ def validate(
     time_limit: Optional[float] = None,
     state: Optional[State] = None,
     progress: Optional[Progress] = None,
+    raw: Optional[Wanted] = None,
 ) -> compare.Comparison:
     """Run both pairs, as they are on disk, on the same inputs and compare every blob they share.
 
@@ -156,7 +158,9 @@ def validate(
     when None); ``shapes`` and ``files`` replace declared input shapes and seeded noise of standard
     deviation ``scale``; ``bn_style`` is that of caffe_merge.merge; ``time_limit`` is in seconds for
     each net; ``state`` is the NetState that both are built for (phase TEST); ``progress(done,
-    total, name)`` is called after each blob.
+    total, name)`` is called after each blob. ``raw`` (of caffe_merge.pixels) says what the new net
+    does to an input itself: it is fed pixels, the old net what was made of them, and the input is
+    not compared.
 
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.
@@ -175,6 +179,7 @@ def validate(
                 f"the inputs differ: {_names(old.inputs)} before, {_names(new.inputs)} after"
             )
         extra = {n: () for n in old.feedable if n in (shapes or {}) or n in (files or {})}
+        pixels = None if raw is None else raw.on({**old.inputs, **(shapes or {})})
         cost = _cost(os.fspath(before[0]), {**old.inputs, **old.told}, state)
         made = inputs.make(
             {**old.inputs, **extra, **_singly(old, cost)},
@@ -184,11 +189,12 @@ def validate(
             files=files,
             cost=cost,
             most=ENGINES[engine].most,
+            raw=pixels,
         )
         if cost is not None:
             inputs.check_size(cost.largest({i.name: i.array.shape for i in made}))
         used = [compare.InputUsed(i.name, i.array.shape, i.seed, i.note) for i in made]
-        results, unjudged = _run(old, new, {i.name: i.array for i in made}, progress)
+        results, unjudged = _run(old, new, {i.name: i.array for i in made}, pixels, progress)
         status, reason = compare.judge(results, limit, old.outputs, set(new.blobs), unjudged)
         failed = next((r for r in results if compare.beyond(r, limit)), None)
         worst = max(results, key=lambda r: r.max_error, default=None)
@@ -209,15 +215,23 @@ def validate(
 
 
 def _run(
-    old: Session, new: Session, fed: Mapping[str, np.ndarray], progress: Optional[Progress]
+    old: Session,
+    new: Session,
+    fed: Mapping[str, np.ndarray],
+    pixels: Optional[Pixels],
+    progress: Optional[Progress],
 ) -> Tuple[List[compare.BlobResult], List[Tuple[str, str]]]:
     """Both forward passes at once, compared as they stream; results and what is unjudged."""
     common = set(old.blobs) & set(new.blobs)
+    was_fed = dict(fed)
+    if pixels is not None:
+        common.discard(pixels.name)
+        was_fed[pixels.name] = pixels.of(fed[pixels.name])
     results: List[compare.BlobResult] = []
     unjudged: List[Tuple[str, str]] = []
     done = 0
-    with _input_files(fed) as files:
-        streams = old.forward(files), new.forward(files)
+    with _input_files(was_fed) as was_files, _input_files(fed) as files:
+        streams = old.forward(was_files), new.forward(files)
         for name, was, now in compare.paired(*streams, common):
             done += 1
             if was.array is None or now.array is None:

@@ -8,6 +8,7 @@ from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from caffe_merge.errors import UsageError
+from caffe_merge.pixels import Pixels
 
 Shape = Tuple[int, ...]
 Shapes = Dict[str, Shape]
@@ -61,12 +62,14 @@ def make(
     files: Optional[Mapping[str, np.ndarray]] = None,
     cost: Optional[Cost] = None,
     most: float = float("inf"),
+    raw: Optional[Pixels] = None,
 ) -> Tuple[NetInput, ...]:
     """An array for every input that a net declares.
 
     ``files`` are used as they are; ``shapes`` replace the declared ones. Where the user says
     nothing about any input and ``cost(shapes)`` exceeds ``most`` (multiply-adds), the net runs at
-    a smaller input if its layers allow one (``cost`` gives None where they do not).
+    a smaller input if its layers allow one (``cost`` gives None where they do not). The input that
+    ``raw`` is about gets pixels.
     """
     shapes, files = dict(shapes or {}), dict(files or {})
     for name in [*shapes, *files]:
@@ -75,20 +78,27 @@ def make(
             raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
     wanted = {name: shapes.get(name, shape) for name, shape in declared.items()}
     note = ""
-    if cost and not shapes and not files:
+    fixed = raw is not None and raw.is_image  # its mean is of one size
+    if cost and not shapes and not files and not fixed:
         smaller = shrink(wanted, cost, most)
         if smaller != wanted:
             wanted, note = smaller, "smaller than declared, to save time"
     made = []
     for name, shape in wanted.items():
         if name in files:
-            made.append(NetInput(name, np.asarray(files[name], np.float32), None, "given"))
+            told = "raw pixels, given" if raw is not None and name == raw.name else "given"
+            made.append(NetInput(name, np.asarray(files[name], np.float32), None, told))
             continue
         if not shape or min(shape) < 1:
             raise UsageError(f"input {name!r} has no usable shape {shape}: give {name}=1,3,224,224")
         check_size(math.prod(shape))
-        changed = note and shape != declared[name]
-        made.append(NetInput(name, noise(name, shape, seed, scale), seed, note if changed else ""))
+        told = note if shape != declared[name] else ""
+        if raw is not None and name == raw.name:
+            array = pixels(name, shape, seed, scale)
+            told = ", ".join(filter(None, ("raw pixels", told)))
+        else:
+            array = noise(name, shape, seed, scale)
+        made.append(NetInput(name, array, seed, told))
     return tuple(made)
 
 
@@ -118,6 +128,14 @@ def noise(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> 
     patches = coarse.repeat(8, axis=2).repeat(8, axis=3)[:, :, :rows, :columns]
     deviation = np.float32(60 if scale is None else scale)
     return np.asarray((0.8 * patches + 0.6 * grain) * deviation, np.float32)
+
+
+def pixels(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> np.ndarray:
+    """Seeded noise of ``shape``, (N, C, H, W), in the range of pixels: 0 to 255, around 128."""
+    one = (shape[0], 1, *shape[2:])
+    channels = [noise(f"{name} {number}", one, seed, scale or 60) for number in range(shape[1])]
+    made: np.ndarray = np.clip(128 + np.concatenate(channels, axis=1), 0, 255)
+    return made
 
 
 def shrink(shapes: Shapes, cost: Cost, most: float) -> Shapes:

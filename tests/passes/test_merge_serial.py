@@ -113,6 +113,9 @@ REFUSED: Dict[str, Tuple[List[str], str]] = {
         [conv("a", 4, f"{K1} stride: 3 {NO_BIAS}"), conv("b", 5, f"{K1} pad: 5", "a")],
         "more multiply-adds",
     ),
+    "different_axes_written_alike": (
+        [fc("a", 30, "data", "axis: -2"), fc("b", 5, "a", "axis: -2")], "different axes",
+    ),
     "different_axes": (
         [fc("a", 30, "data", "axis: 3"), fc("b", 5, "a", "axis: 2")], "different axes",
     ),

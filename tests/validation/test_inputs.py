@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import UsageError
+from caffe_merge.pixels import Pixels
 from caffe_merge.validation import inputs
 
 
@@ -39,6 +40,36 @@ def test_other_inputs_are_standard_normal(shape):
 
 def test_sides_need_not_be_multiples_of_a_patch():
     assert inputs.noise("data", (1, 3, 9, 23), 0).shape == (1, 3, 9, 23)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_pixels_are_in_their_range(channels):
+    array = inputs.pixels("data", (2, channels, 32, 40), 0)
+    assert array.shape == (2, channels, 32, 40)
+    assert array.dtype == np.float32
+    assert (array.min(), array.max()) == (0, 255)
+    assert 120 < array.mean() < 136
+    assert 45 < array.std() < 65
+    assert len({array[0, channel].tobytes() for channel in range(channels)}) == channels
+    assert inputs.pixels("data", (2, channels, 32, 40), 0, scale=2).std() < 3
+
+
+def test_pixels_for_the_input_that_takes_them():
+    one = np.ones(3)
+    declared = {"data": (1, 3, 64, 64), "more": (1, 3, 64, 64)}
+    cheap = {"cost": lambda shapes: sum(shape[2] for shape in shapes.values()), "most": 65}
+    made = inputs.make(declared, raw=Pixels("data", 100 * one, one, False), **cheap)
+    assert [one.note for one in made] == [
+        "raw pixels, smaller than declared, to save time", "smaller than declared, to save time",
+    ]  # fmt: skip
+    assert made[0].array.min() >= 0 > made[1].array.min()
+    image = np.zeros((3, 64, 64))
+    made = inputs.make(declared, raw=Pixels("data", image, one, False), **cheap)
+    assert [one.array.shape for one in made] == list(declared.values())
+    given = inputs.make(
+        declared, raw=Pixels("data", image, one, False), files={"data": image[None]}
+    )
+    assert given[0].note == "raw pixels, given"
 
 
 def test_shapes_from_the_command_line():

@@ -1,0 +1,101 @@
+"""fold-image: a Bias that varies over the image goes into what sees the image whole.
+
+    x -> Bias m -> InnerProduct W, b -> y        x -> InnerProduct W, b' -> y
+
+    W (x + m) + b = W x + b'        b' = W m + b
+
+Every reader must be linear with one output place: an InnerProduct, or a Convolution whose window
+covers its input. Such a Bias is what a mean image makes of raw pixels.
+"""
+
+from typing import Any, List, Tuple, Union
+
+import numpy as np
+
+from caffe_merge import reference
+from caffe_merge.affine import Refusal, affine
+from caffe_merge.arrays import Float64
+from caffe_merge.forks import standard
+from caffe_merge.graph import Graph, Version
+from caffe_merge.layer import Layer
+from caffe_merge.linear import LINEAR_TYPES, add_bias, output
+from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.passes.runs import KEPT, quoted
+from caffe_merge.weights.blobs import Blob, Dense
+
+New = Tuple[Any, Tuple[Blob, ...]]
+
+
+class FoldImage(Pass):
+    """Folds a Bias of a value each into biases of the linear layers that read it."""
+
+    name = "fold-image"
+
+    def find(self, graph: Graph) -> List[Found]:
+        found: List[Found] = []
+        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed.update(graph.sharers())
+        for layer in graph.layers:
+            if not _is_image(graph, layer):
+                continue
+            answer: Union[Rewrite, Refusal] = KEPT
+            if layer not in fixed:
+                others = fixed.intersection(one for one, _ in graph.tops[layer][0].readers)
+                answer = _forwards(graph, layer, [one.name for one in others])
+            found.append(Refused(layer, str(answer)) if isinstance(answer, Refusal) else answer)
+        return found
+
+
+def _is_image(graph: Graph, layer: Layer) -> bool:
+    """Whether it is a Bias of as many values as an image has, along several axes."""
+    if layer.type != "Bias" or len(layer.blobs) != 1 or len(graph.bottoms[layer]) != 1:
+        return False
+    bottom = graph.bottoms[layer][0]
+    several = isinstance(affine(layer, bottom.rank), Refusal)
+    return several and bottom.shape is not None and layer.blobs[0].shape == bottom.shape[1:]
+
+
+def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Refusal]:
+    (source,), (end,) = graph.bottoms[layer], graph.tops[layer]
+    if end.is_output:
+        return Refusal(f"{end.name!r} is a net output")
+    if end.name == source.name and not graph.is_private(source):
+        return Refusal(f"it is written over {source.name!r}, which keeps its name")
+    if fixed:
+        return Refusal(f"layer {quoted(fixed)}, which reads it, is kept or shares its weights")
+    image = layer.blobs[0].float64()[np.newaxis]
+    changes: Changes = {}
+    for reader, _ in end.readers:
+        new = _taken(reader, image, graph.tops[reader][0])
+        if isinstance(new, Refusal):
+            return Refusal(f"{reader.type} {reader.name!r} reads it: {new}")
+        changes[reader] = new
+    region = {layer, *changes}
+    if graph.changes_later(source, region):
+        return Refusal(f"the memory of {source.name!r} is written in place by another")
+    return Rewrite(
+        layers=tuple(one for one in graph.layers if one in region),
+        changes=changes,
+        note="folded forwards into " + quoted([one.name for one in changes]),
+        kept_note=f"took in {layer.name!r}",
+    )
+
+
+def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Refusal]:
+    """Parameters and blobs of a linear ``reader`` that adds ``image``, (1, C, H, W), first."""
+    if reader.type not in LINEAR_TYPES:
+        return Refusal("it cannot take it in")
+    known, plain = output(reader, top.rank), standard(reader)
+    for refusal in (known, plain):
+        if isinstance(refusal, Refusal):
+            return refusal
+    if top.shape is None or any(dim != 1 for dim in top.shape[2:]):
+        return Refusal("its output has several places, and the image adds another value to each")
+    assert not isinstance(plain, Refusal)
+    (made,) = reference.forward(plain[0], [blob.float64() for blob in plain[1]], [image])
+    param = type(reader.param)()
+    param.CopyFrom(reader.param)
+    if len(reader.blobs) == 1:
+        add_bias(param)
+    weights = reader.blobs[0]
+    return param, (weights, Dense(made.reshape(-1), weights.dtype))
