@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+import numpy as np
+
 from caffe_merge import norms, pixels, raw_input
 from caffe_merge.deploy import check_data
 from caffe_merge.errors import UsageError
@@ -127,7 +129,8 @@ class _Editor:
 
     def run(self, one: Pass) -> None:
         """Find what ``one`` would do, and do what can be proved."""
-        found = one.find(self.graph)
+        with np.errstate(all="ignore"):  # what is not finite does not get through its proof
+            found = one.find(self.graph)
         rewrites = [item for item in found if isinstance(item, Rewrite)]
         for item in found:
             if isinstance(item, Refused):

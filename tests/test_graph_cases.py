@@ -72,10 +72,10 @@ def test_several_nets_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_siamese_towers(merged: Merger) -> None:
-    """Towers that share their weights go on sharing them; nothing is folded into one of them."""
+    """What is behind one tower alone is folded into a copy, or nothing is."""
     shared = 'param {{ name: "w" }} param {{ name: "b" }} '
     conv = CONV.replace("{{ conv", "{{ " + shared + "conv")
-    result = merged(
+    lines = [
         "pair 2 2 6 6",
         "cut: Slice pair -> a b { slice_param { slice_dim: 1 } }",
         f"one: {conv.format('a', 'x')}",
@@ -84,7 +84,12 @@ def test_siamese_towers(merged: Merger) -> None:
         f"two: {conv.format('b', 'y')}",
         "two_relu: ReLU y -> y",
         "drop: Dropout y -> y",
-    )
+    ]
+    result = merged(*lines)
+    assert result.names == ["cut", "one", "one_relu", "two", "two_relu"]
+    assert [one.name for one in result.report.unshared] == ["w", "b"]
+    result = merged(*lines, keep_shared=True)
+    assert result.report.unshared == []
     assert result.names == ["cut", "one", "one_bn", "one_relu", "two", "two_relu"]
     assert result.layer("one_bn").type == "Scale"
     for one, two in zip(result.blobs("one"), result.blobs("two")):

@@ -85,7 +85,7 @@ def test_norms_that_are_shared_too(merged: Merger) -> None:
             f"s{name}: Scale n{name} -> s{name} {{ {scale} }}",
         ]
     same = {f"bn{name}": norm(3) for name in "abc"}
-    result = merged(*lines, "sum: Eltwise sa sb sc -> sum", weights=same)
+    result = merged(*lines, "sum: Eltwise sa sb sc -> sum", weights=same, skip=["merge-branches"])
     assert result.names == ["a", "b", "c", "sum"]
     assert {tuple(specs(result, name)) for name in "abc"} == {(("w", 3), ("b", 1))}
     assert result.report.unshared == []

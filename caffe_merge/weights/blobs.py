@@ -172,7 +172,8 @@ class Computed(Blob):
         self.function = function
 
     def rows(self, selection: Rows = ALL) -> Array:
-        return self.function(selection)
+        with np.errstate(all="ignore"):  # what is not finite is found where it is proved or written
+            return self.function(selection)
 
 
 def same_values(one: Blob, other: Blob) -> bool:

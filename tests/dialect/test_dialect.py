@@ -42,7 +42,7 @@ WRONG: Dict[str, Tuple[str, str, str, str]] = {  # what is replaced by what, whe
     "beyond its range": ("-1", "0x80000000", "0x80000000", "expected a 32-bit integer for 'x'"),
     "below its range": ("x: -1", "x: 1 y: -1", "-1", "a 64-bit integer of at least 0 for 'y'"),
     "one too few": ("x: -1", "y: 1", "{ y: 1 }", "'x' here, which Point in {} requires"),
-    "in a group": ("x: -1", "x: 1 More { word: 3 }", "3 }", "UTF-8 text in quotes for 'word'"),
+    "in a group": ("x: -1", "x: 1 More { word: 3 }", "3 }", "text in quotes for 'word'"),
     "a group by its field": ("x: -1", "x: 1 more { }", "more", "of Point in {}, found 'more'"),
     "one that is ours only": ("my_param", "clip_param { } my_param", "clip_param",
                               "a field of LayerParameter in {}, found 'clip_param'"),

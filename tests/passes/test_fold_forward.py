@@ -188,8 +188,8 @@ def test_shared_weights(merged: Merger) -> None:
     shared = 'num_output: 6 kernel_size: 3 bias_term: false } param { name: "w" '
     lines = [f"{n}: Convolution {x} -> {n} {{ convolution_param {{ {shared} }} }}" for n, x in
              (("c", "s"), ("d", "x"))]  # fmt: skip
-    result = merged(IN, CAT, TIMES, *lines)
-    result.refused("times", "layer 'c', which reads it, is kept or shares its weights")
+    result = merged(IN, CAT, TIMES, *lines, keep_shared=True)
+    result.refused("times", "layer 'c' shares its weights with 'd', kept so")
 
 
 def test_along_another_axis(merged: Merger) -> None:

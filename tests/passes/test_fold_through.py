@@ -88,8 +88,9 @@ def test_shared_weights(merged: Merger) -> None:
     shared = 'num_output: 6 kernel_size: 3 bias_term: false } param { name: "w" '
     lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {shared} }} }}" for n in
              ("conv", "d")]  # fmt: skip
-    result = merged(IN, *lines, *BETWEEN["relu"], *READ, weights=POSITIVE)
-    result.refused("times", "layer 'conv' shares its weights with 'd'")
+    lines += [*BETWEEN["relu"], *READ]
+    result = merged(IN, *lines, weights=POSITIVE, keep_shared=True)
+    result.refused("times", "layer 'conv' shares its weights with 'd', kept so")
 
 
 def test_along_another_axis(merged: Merger) -> None:

@@ -261,10 +261,16 @@ def test_kept(merged: Merger, kept: str) -> None:
 
 
 def test_shared_weights(merged: Merger) -> None:
-    """They would change for both."""
+    """One that shares with a layer elsewhere would change for both; two of one sum may."""
     shared = 'num_output: 6 kernel_size: 3 pad: 1 bias_term: false } param { name: "w" '
     lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {shared} }} }}" for n in "ab"]
-    assert merged(*branches(*lines, conv("c", K1))).names == ["a", "b", "c", "sum", "relu"]
+    net = branches(*lines, conv("c", K1))
+    assert merged(*net, keep_shared=True).names == ["a", "relu"]
+    net.append(f"d: Convolution data -> d {{ convolution_param {{ {shared} }} }}")
+    result = merged(*net, keep_shared=True)
+    assert result.names == ["a", "b", "c", "sum", "relu", "d"]
+    result.refused("sum", "shares its weights with 'd', kept so with --keep-shared")
+    assert merged(*net).names == ["a", "relu", "d"]
 
 
 def test_memory_written_by_another(merged: Merger) -> None:

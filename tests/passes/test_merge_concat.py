@@ -102,10 +102,12 @@ def test_keep(merged: Merger) -> None:
 
 
 def test_shared_weights(merged: Merger) -> None:
-    """They would change for both."""
+    """Of those in one row all go but the first, which shares with nobody then."""
     shared = 'num_output: 4 kernel_size: 3 bias_term: false } param { name: "w" '
     lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {shared} }} }}" for n in "pq"]
-    assert merged(IN, *lines, A, "cat: Concat a p q -> cat").names == ["p", "q", "a", "cat"]
+    lines += [A, "cat: Concat a p q -> cat"]
+    assert merged(IN, *lines, keep_shared=True).names == ["a"]
+    assert merged(IN, *lines).names == ["a"]
 
 
 def test_memory_written_by_another(merged: Merger) -> None:

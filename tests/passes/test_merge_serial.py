@@ -157,16 +157,16 @@ def test_two_stay(merged: Merger, name: str) -> None:
 def test_kept(merged: Merger, kept: str) -> None:
     """Neither takes the other in then."""
     lines = [conv("a", 8, "kernel_size: 3"), conv("b", 5, K1, "a"), "relu: ReLU b -> relu"]
-    merged(IN, *lines, keep=[kept]).refused("b", "it is kept, or shares its weights")
+    merged(IN, *lines, keep=[kept]).refused("b", "one of them is kept as asked with --keep")
 
 
 def test_shared_weights(merged: Merger) -> None:
-    """They would change for both."""
+    """The second goes, and the values that it shared stay those of the others."""
     shared = f'num_output: 6 {K1} {NO_BIAS} }} param {{ name: "w" '
     lines = [conv("a", 6, "kernel_size: 3")]
     lines += [f"{n}: Convolution {x} -> {n} {{ convolution_param {{ {shared} }} }}" for n, x in
               (("b", "a"), ("c", "data"))]  # fmt: skip
-    merged(IN, *lines).refused("b", "it is kept, or shares its weights")
+    assert merged(IN, *lines, keep_shared=True).names == ["a", "c"]
 
 
 def test_another_reader_between(merged: Merger) -> None:
