@@ -299,11 +299,14 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
     names = [one.name for one in PASSES]
     assert names == [
         "drop-identity",
+        "fold-swap",
         "fold-affine",
         "merge-branches",
         "merge-concat",
         "merge-serial",
         "fold-through",
         "fold-forward",
+        "fold-image",
         "one-scale",
+        "affine-as",
     ]
