@@ -60,6 +60,10 @@ class Wanted(NamedTuple):
         known = ", ".join(map(repr, inputs)) or "none"
         if self.name and self.name not in inputs:
             raise UsageError(f"the net has no input {self.name!r} (its inputs: {known})")
+        if not inputs:
+            raise UsageError(
+                "no input takes pixels: data layers make their own, --deploy has Input"
+            )
         images = {name: shape for name, shape in inputs.items() if shape and len(shape) == 4}
         named = {self.name: inputs[self.name]} if self.name else images
         if len(named) != 1:

@@ -52,7 +52,7 @@ class RawInput:
         text = f"the input {pixels.name!r} takes raw pixels now: {done} is in the weights"
         if left:
             kept = " and ".join(f"{layer.type} {layer.name!r}" for layer in left)
-            text += f", what {kept} on the input does apart"
+            text += f" and in {kept} on the input"
         report.notes.append(Note("raw-input", "", text))
         report.input = {
             "name": pixels.name,

@@ -182,7 +182,7 @@ def test_pixels_that_do_not_fold(pair, tmp_path, capsys):
     assert "--input-layer" in out.err
     assert len(list(tmp_path.iterdir())) == 3
     assert merge_bn(flags(pair, *given, "--input-layer")) == 0
-    assert "what Bias 'data_mean' on the input does apart" in capsys.readouterr().out
+    assert "and in Bias 'data_mean' on the input" in capsys.readouterr().out
     assert 'name: "data_mean"' in (tmp_path / "net_merged.prototxt").read_text()
 
 

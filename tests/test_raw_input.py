@@ -207,7 +207,7 @@ def test_what_cannot_be_folded_is_left_if_that_is_asked_for(made: Maker, name: s
     assert [layer for layer in result.names if layer.startswith("data")] == left
     assert result.report.to_json()["input"]["layers"] == left
     (note,) = (note for note in result.report.notes if note.kind == "raw-input")
-    assert f"{left[0]!r} on the input does apart" in note.text
+    assert note.text.endswith(f" and in {result.net.layers[1].type} {left[0]!r} on the input")
 
 
 def test_an_image_is_a_bias_over_all_its_axes(made: Maker) -> None:
@@ -277,6 +277,14 @@ def test_one_image_among_other_inputs_is_meant(made: Maker) -> None:
         (["data 2 3", fc("c")], {"mean": 1}, "which input takes pixels is not clear"),
         (["data 2 3", fc("c")], {"mean": "data=1"}, "'data' has no shape of 4 axes"),
         (["data 2 4 9 11", conv("c")], {"swap_rgb": True}, "has 4 channels, not 3"),
+        (
+            [
+                "d: DummyData -> d { dummy_data_param { shape { dim: 1 dim: 3 } } }",
+                "u: TanH d -> u",
+            ],
+            {"mean": 1},
+            "no input takes pixels: data layers make their own, --deploy has Input",
+        ),
         ([IN, conv("c")], {"mean": [1, 2]}, r"expected one value, 3, or an image of \(3, 9, 11\)"),
         ([IN, conv("c")], {"scale": [1, 2]}, "--scale: expected 1 or 3 values, found 2"),
         ([IN, conv("c")], {"scale": 0}, "expected values other than 0"),
