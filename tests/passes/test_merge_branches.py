@@ -302,6 +302,13 @@ def test_the_best_part(merged: Merger) -> None:
     assert len(result.layer("sum").param.bottom) == 2
 
 
+def test_a_global_mean(merged: Merger) -> None:
+    """Its window is as large as the input, whatever size that has."""
+    mean = "m: Pooling data -> m { pooling_param { pool: AVE global_pooling: true } }"
+    lines = branches(conv("a", "kernel_h: 9 kernel_w: 11"), mean)
+    assert merged(*lines).names == ["a", "m", "sum", "relu"]
+
+
 def test_a_blob_added_twice(merged: Merger) -> None:
     """Each time it counts."""
     lines = [conv("a", K3), "sum: Eltwise data a data -> sum", "relu: ReLU sum -> relu"]

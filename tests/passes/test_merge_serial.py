@@ -209,6 +209,15 @@ def test_whatever_it_costs(merged: Merger, name: str, serial: str) -> None:
     assert [one for one in result.report.refusals if one.rewrite == "merge-serial"] == []
 
 
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "DepthwiseConv"])
+def test_depthwise_of_forks(merged: Merger, kind: str) -> None:
+    """What is no longer depthwise is no longer of a fork's type."""
+    first = conv("a", 6, "kernel_size: 3 group: 6").replace("Convolution", kind, 1)
+    result = merged(IN, first, conv("b", 5, K1, "a"), "t: TanH b -> t", serial="always")
+    assert result.names == ["a", "t"]
+    assert result.layer("a").type == "Convolution"
+
+
 def test_one_spatial_axis_and_three(merged: Merger) -> None:
     """As many as the blob has."""
     for sizes in ("7", "4 5 6"):
