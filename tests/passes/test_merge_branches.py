@@ -114,6 +114,13 @@ def test_branches_of_one_blob(merged: Merger, name: str) -> None:
     assert pads == pad
 
 
+def test_fields_that_say_so_already(merged: Merger) -> None:
+    """They stay as they were written."""
+    lines = branches(conv("a", "kernel_h: 3 kernel_w: 3 pad: 1 pad: 1"), conv("b", K1))
+    own = merged(*lines).layer("a").param.convolution_param
+    assert (own.kernel_h, own.kernel_w, list(own.pad), list(own.kernel_size)) == (3, 3, [1, 1], [])
+
+
 def test_nested_sums(merged: Merger) -> None:
     """The inner sum is a branch of the outer one."""
     result = merged(
