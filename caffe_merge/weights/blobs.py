@@ -27,6 +27,8 @@ ALL = slice(None)
 class Blob:
     """Values of ``shape``, written to a file as ``dtype`` (FLOAT, DOUBLE, or HALF if asked for)."""
 
+    MOST_BLOCKS = 1 << 30
+
     def __init__(self, shape: Shape, dtype: np.dtype = FLOAT) -> None:
         self.shape = shape
         self.dtype = dtype
@@ -57,7 +59,7 @@ class Blob:
         if not count(self.shape):
             return
         length = self.shape[0] if self.shape else 1
-        step = max(BLOCK // count(self.shape[1:]), 1)
+        step = max(BLOCK // count(self.shape[1:]), 1, -(-length // self.MOST_BLOCKS))
         for start in range(0, length, step):
             yield np.ascontiguousarray(self.rounded(slice(start, start + step)))
 
@@ -162,8 +164,11 @@ class Scaled(Blob):
 class Computed(Blob):
     """Rows that ``function`` computes in float64, anew whenever somebody asks for some.
 
-    Kernels added or chained are made of whole layers; so they are made when they are written.
+    Kernels added or chained are made of whole layers; so they are made when they are written. As
+    some rows of a chain need all of the first layer, that is in few blocks.
     """
+
+    MOST_BLOCKS = 8
 
     def __init__(
         self, shape: Shape, function: Callable[[Rows], Float64], dtype: np.dtype = FLOAT

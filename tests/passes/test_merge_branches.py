@@ -114,6 +114,13 @@ def test_branches_of_one_blob(merged: Merger, name: str) -> None:
     assert pads == pad
 
 
+def test_fields_that_say_so_already(merged: Merger) -> None:
+    """They stay as they were written."""
+    lines = branches(conv("a", "kernel_h: 3 kernel_w: 3 pad: 1 pad: 1"), conv("b", K1))
+    own = merged(*lines).layer("a").param.convolution_param
+    assert (own.kernel_h, own.kernel_w, list(own.pad), list(own.kernel_size)) == (3, 3, [1, 1], [])
+
+
 def test_nested_sums(merged: Merger) -> None:
     """The inner sum is a branch of the outer one."""
     result = merged(
@@ -306,6 +313,13 @@ def test_the_best_part(merged: Merger) -> None:
     result = merged(IN, *lines)
     assert result.names == ["narrow", "wide", "b", "sum", "relu"]
     assert len(result.layer("sum").param.bottom) == 2
+
+
+def test_a_global_mean(merged: Merger) -> None:
+    """Its window is as large as the input, whatever size that has."""
+    mean = "m: Pooling data -> m { pooling_param { pool: AVE global_pooling: true } }"
+    lines = branches(conv("a", "kernel_h: 9 kernel_w: 11"), mean)
+    assert merged(*lines).names == ["a", "m", "sum", "relu"]
 
 
 def test_a_blob_added_twice(merged: Merger) -> None:

@@ -91,6 +91,16 @@ def test_two_become_one(merged: Merger, name: str) -> None:
     assert result.layer(left).blobs[0].shape == shape
 
 
+def test_the_new_window_is_written_short(merged: Merger) -> None:
+    """One kernel_size where the old layer had kernel_h and kernel_w."""
+    own = merged(IN, *MERGED["3x1_then_1x3"][0]).layer("b").param.convolution_param
+    assert list(own.kernel_size) == [3]
+    assert not own.HasField("kernel_h")
+    wide = conv("b", 5, "kernel_h: 3 kernel_w: 5", "a")
+    own = merged(IN, conv("a", 8, f"{K1} pad: 1"), wide).layer("b").param.convolution_param
+    assert (own.kernel_h, own.kernel_w, list(own.pad), own.HasField("pad_h")) == (3, 5, [1], False)
+
+
 REFUSED: Dict[str, Tuple[List[str], str]] = {
     "border_of_a_bias": (
         [conv("a", 8, K1), conv("b", 5, "kernel_size: 3 pad: 1", "a")],
@@ -210,6 +220,15 @@ def test_whatever_it_costs(merged: Merger, name: str, serial: str) -> None:
     result = merged(IN, *REFUSED[name][0], "relu: ReLU b -> relu", serial=serial)
     assert len(result.names) == {"always": 2, "never": 3}[serial]
     assert [one for one in result.report.refusals if one.rewrite == "merge-serial"] == []
+
+
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "DepthwiseConv"])
+def test_depthwise_of_forks(merged: Merger, kind: str) -> None:
+    """What is no longer depthwise is no longer of a fork's type."""
+    first = conv("a", 6, "kernel_size: 3 group: 6").replace("Convolution", kind, 1)
+    result = merged(IN, first, conv("b", 5, K1, "a"), "t: TanH b -> t", serial="always")
+    assert result.names == ["a", "t"]
+    assert result.layer("a").type == "Convolution"
 
 
 def test_one_spatial_axis_and_three(merged: Merger) -> None:
