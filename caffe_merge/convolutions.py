@@ -7,7 +7,7 @@ from caffe_merge.affine import Refusal, affine
 from caffe_merge.fold import Affine
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph
-from caffe_merge.kernels import Axis, Kernel, diagonal, mean, widened
+from caffe_merge.kernels import DEEP, Axis, Kernel, diagonal, mean, widened
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output
 from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window, sticks_out
@@ -57,6 +57,7 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
         group=group,
         axes=_axes(window),
         weights=_reader(weights),
+        depth=weights.depth,
     )
     return found._replace(bias=biases[0].float64) if biases else found
 
@@ -102,7 +103,7 @@ def product(graph: Graph, layer: Layer) -> Union[Kernel, Refusal]:
 
     read = _reader(weights)
     outputs, inputs = weights.shape[::-1] if transpose else weights.shape
-    found = Kernel(outputs, inputs, 1, (), rows)
+    found = Kernel(outputs, inputs, 1, (), rows, depth=weights.depth)
     return found._replace(bias=biases[0].float64) if biases else found
 
 
@@ -123,7 +124,14 @@ def covering(graph: Graph, layer: Layer) -> Union[Kernel, Refusal]:
         dense = widened(one, 1, selection)
         return dense.reshape(len(dense), inputs)
 
-    return Kernel(one.outputs, inputs, 1, (), rows, one.bias)
+    return Kernel(one.outputs, inputs, 1, (), rows, one.bias, one.depth)
+
+
+def _blob(made: Kernel, shape: Tuple[int, ...], dtype: Any) -> Blob:
+    """The weights of ``made``; in memory where they are made of very many others."""
+    if made.depth > DEEP:
+        return Dense(made.weights(ALL), dtype)
+    return Computed(shape, made.weights, dtype, made.depth)
 
 
 def as_inner_product(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
@@ -134,9 +142,10 @@ def as_inner_product(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]
     own.num_output = made.outputs
     dtype = layer.blobs[0].dtype
     if own.transpose:
-        blob = Computed(made.shape[::-1], lambda rows: made.weights(ALL).T[rows], dtype)
+        turned = made._replace(weights=lambda rows: made.weights(ALL).T[rows])
+        blob = _blob(turned, made.shape[::-1], dtype)
     else:
-        blob = Computed(made.shape, made.weights, dtype)
+        blob = _blob(made, made.shape, dtype)
     if made.bias is None:
         return param, (blob,)
     if not own.bias_term:
@@ -158,7 +167,7 @@ def as_convolution(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
         own.group = made.group
     dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
     set_window(param, made.axes)
-    blobs = [Computed(made.shape, made.weights, dtype)]
+    blobs = [_blob(made, made.shape, dtype)]
     if made.bias is None:
         return param, tuple(blobs)
     if not own.bias_term:

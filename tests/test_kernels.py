@@ -314,3 +314,16 @@ def test_places_are_those_of_caffe(start: int, stride: int) -> None:
         beyond = [n for n in windows if start and n * stride >= size - start]
         assert up.places(size) == len(windows) - len(beyond)
         assert up.fits(size) == (room % stride == 0)
+
+
+def test_absurd_strides() -> None:
+    """What is looked into size by size is refused at once where there are too many."""
+    for answer in (
+        united([Axis(0, 3, 1, 4_000_000_000, True), Axis(0, 2, 1, 4_000_000_000)]),
+        chained(
+            Kernel(1, 1, 1, (Axis(0, 1),), lambda rows: np.ones((1, 1, 1))[rows]),
+            Kernel(1, 1, 1, (Axis(0, 3, 1, 4_000_000_000, True),), lambda rows: np.ones((1, 1, 3))),
+        ),
+    ):
+        assert isinstance(answer, Refusal)
+        assert "is more than is looked into" in answer

@@ -1,15 +1,17 @@
-"""fold-through: a positive multiplier goes back through ReLU, PReLU and Pooling.
+"""fold-through: what goes through ReLU, PReLU and Pooling goes back into what is before them.
 
     x -> Convolution W, b -> ReLU -> Scale -> y        x -> Convolution W', b' -> ReLU -> y
 
     ReLU(s z) = s ReLU(z) for s >= 0, so W' = s W (along output channels), b' = s b
 
-A shift does not go through, but for what adds none there is no layer then.
+A positive multiplier goes through all of them, any through a mean; a shift goes through a maximum,
+and through a mean that does not pad.
 """
 
 from typing import FrozenSet, List, Tuple, Union
 
 from caffe_merge.affine import Refusal, unknown_fields
+from caffe_merge.forwards import handed_on
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, folded, output
@@ -59,11 +61,10 @@ def _through(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewr
     kept = [layer.name for layer in between if layer.name in keep]
     if kept:
         return Refusal(f"{quoted(kept)} are kept as asked with --keep")
-    if run.affine.shift.any():
-        return Refusal("it has a shift")
-    maxima = [layer for layer in between if layer.type != "Pooling" or _is_maximum(layer)]
-    if maxima and (run.affine.scale < 0).any():
-        return Refusal("a multiplier is negative")
+    for layer in between:
+        answer = handed_on(layer, [run.affine], [None], [None])
+        if isinstance(answer, Refusal):
+            return answer
     producer = run.producer
     target = output(producer, run.source.rank)
     assert not isinstance(target, str)
@@ -76,7 +77,3 @@ def _through(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewr
         note=f"folded into {producer.type} {producer.name!r}",
         kept_note="took in " + quoted([layer.name for layer in gone]),
     )
-
-
-def _is_maximum(layer: Layer) -> bool:
-    return bool(layer.param.pooling_param.pool != layer.param.pooling_param.AVE)

@@ -59,6 +59,11 @@ class Branch(NamedTuple):
         )
 
 
+Sums = Dict[Layer, Optional[Branch]]  # inner sums as branches; None for layers to go around
+
+REACH = 64  # layers of a branch: nobody trains longer ones, and each is a call within a call
+
+
 class MergeBranches(Pass):
     """Adds up the kernels of parallel branches."""
 
@@ -67,11 +72,14 @@ class MergeBranches(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         used: Set[Layer] = set()
-        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        answers: List[Tuple[Layer, Union[Rewrite, Refusal, None]]] = []
+        sums: Sums = {layer: None for layer in graph.layers if layer.name in self.keep}
         for layer in graph.layers:
-            if layer in fixed or not _is_sum(layer):
-                continue
-            answer = _merged(graph, layer, fixed)
+            if layer not in sums and _is_sum(layer):
+                families = _families(graph, layer, sums)
+                sums[layer] = _inner_sum(layer, families)
+                answers.append((layer, _merged(graph, layer, families)))
+        for layer, answer in reversed(answers):  # a sum around another one does both
             if isinstance(answer, Refusal):
                 found.append(Refused(layer, str(answer)))
             elif answer is not None and used.isdisjoint(answer.layers):
@@ -93,10 +101,12 @@ def _is_sum(layer: Layer) -> bool:
     )
 
 
-def _merged(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Union[Rewrite, Refusal, None]:
+def _merged(
+    graph: Graph, layer: Layer, families: Collection[List[Branch]]
+) -> Union[Rewrite, Refusal, None]:
     """The best that can be made of an Eltwise; None if no two branches come from one blob."""
     refusal: Optional[Refusal] = None
-    for branches in _families(graph, layer, fixed):
+    for branches in _largest_first(families):
         answer = _summed(graph, layer, branches)
         if isinstance(answer, Rewrite):
             return answer
@@ -104,26 +114,26 @@ def _merged(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Union[Rewrite, Ref
     return refusal
 
 
-def _families(graph: Graph, layer: Layer, fixed: Set[Layer]) -> List[List[Branch]]:
-    """Branches that come from one blob, two or more of them; the largest families first."""
+def _largest_first(families: Collection[List[Branch]]) -> List[List[Branch]]:
+    """Families of two or more branches with a convolution among them."""
     several = [
         branches
-        for branches in _by_source(graph, layer, fixed)
+        for branches in families
         if len(branches) > 1 and any(branch.convolution for branch in branches)
     ]
     return sorted(several, key=lambda family: (-len(family), sum(len(b.layers) for b in family)))
 
 
-def _by_source(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Collection[List[Branch]]:
-    """All that the bottoms of a sum are maps of, with them; each has at most one of a source."""
+def _families(graph: Graph, layer: Layer, sums: Sums) -> Collection[List[Branch]]:
+    """The branches from each blob that bottoms of a sum are maps of; at most one for a bottom."""
     families: Dict[Version, List[Branch]] = {}
     for number in range(len(graph.bottoms[layer])):
-        for branch in _branches(graph, layer, number, fixed):
+        for branch in _branches(graph, layer, number, sums):
             families.setdefault(branch.source, []).append(branch)
     return families.values()
 
 
-def _branches(graph: Graph, layer: Layer, number: int, fixed: Set[Layer]) -> List[Branch]:
+def _branches(graph: Graph, layer: Layer, number: int, sums: Sums) -> List[Branch]:
     """A bottom as a map of itself, of what its layer reads, and so on as far as that is linear."""
     version = graph.bottoms[layer][number]
     end = version
@@ -131,9 +141,10 @@ def _branches(graph: Graph, layer: Layer, number: int, fixed: Set[Layer]) -> Lis
     while (
         not isinstance(found[-1].kernel, Refusal)
         and len(version.readers) == 1
-        and version.producer not in fixed
+        and len(found[-1].layers) < REACH
     ):
-        step = _step(graph, version, end, fixed)
+        producer = version.producer
+        step = sums[producer] if producer in sums else _step(graph, version, end)
         if step is None:
             break
         version = step.source
@@ -141,11 +152,9 @@ def _branches(graph: Graph, layer: Layer, number: int, fixed: Set[Layer]) -> Lis
     return found
 
 
-def _step(graph: Graph, version: Version, end: Version, fixed: Set[Layer]) -> Optional[Branch]:
-    """What makes ``version``, as a map of one blob: a layer, or a sum of nothing but such maps."""
+def _step(graph: Graph, version: Version, end: Version) -> Optional[Branch]:
+    """The layer that makes ``version``, as a map of its bottom."""
     layer = version.producer
-    if _is_sum(layer):
-        return _inner_sum(graph, layer, fixed)
     one = kernel(graph, layer)
     if not isinstance(one, Kernel):
         return None
@@ -167,12 +176,13 @@ def _cost(top: Version, end: Version, one: Kernel) -> int:
     return one.cost * prod(top.shape[2:])
 
 
-def _inner_sum(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Optional[Branch]:
-    """A sum that has no convolution of its own to become, say of a blob and its BatchNorm."""
+def _inner_sum(layer: Layer, families: Collection[List[Branch]]) -> Optional[Branch]:
+    """A sum as a branch of a sum around it, where all that it adds up are maps of one blob."""
     factors = _factors(layer)
     whole: Optional[Kernel] = None
-    for family in _by_source(graph, layer, fixed):
-        if factors is None or len(family) < len(factors):
+    for family in families:
+        layers = (*(one for branch in family for one in branch.layers), layer)
+        if factors is None or len(family) < len(factors) or len(layers) > REACH:
             continue
         for branch in _costliest_first(family):
             answer = _with(whole, branch, factors[branch.number])
@@ -182,7 +192,7 @@ def _inner_sum(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Optional[Branch
         return Branch(
             0,
             family[0].source,
-            (*(one for branch in family for one in branch.layers), layer),
+            layers,
             whole,
             sum(branch.cost for branch in family),
             sum(branch.weights for branch in family),

@@ -25,9 +25,13 @@ ALL = slice(None)
 
 
 class Blob:
-    """Values of ``shape``, written to a file as ``dtype`` (FLOAT, DOUBLE, or HALF if asked for)."""
+    """Values of ``shape``, written to a file as ``dtype`` (FLOAT, DOUBLE, or HALF if asked for).
+
+    ``depth`` is how many blobs it is computed from, each from the one before.
+    """
 
     MOST_BLOCKS = 1 << 30
+    depth = 0
 
     def __init__(self, shape: Shape, dtype: np.dtype = FLOAT) -> None:
         self.shape = shape
@@ -143,6 +147,7 @@ class Scaled(Blob):
         if isinstance(source, Scaled) and _along_one_axis(multiplier, source.multiplier):
             multiplier, source = multiplier * source.multiplier, source.source
         self.source: Blob = source
+        self.depth = source.depth + 1
         self.multiplier: Float64 = multiplier
 
     def _factor(self, selection: Rows) -> Float64:
@@ -171,10 +176,15 @@ class Computed(Blob):
     MOST_BLOCKS = 8
 
     def __init__(
-        self, shape: Shape, function: Callable[[Rows], Float64], dtype: np.dtype = FLOAT
+        self,
+        shape: Shape,
+        function: Callable[[Rows], Float64],
+        dtype: np.dtype = FLOAT,
+        depth: int = 1,
     ) -> None:
         super().__init__(shape, dtype)
         self.function = function
+        self.depth = depth
 
     def rows(self, selection: Rows = ALL) -> Array:
         with np.errstate(all="ignore"):  # what is not finite is found where it is proved or written

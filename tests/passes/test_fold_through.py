@@ -53,14 +53,33 @@ def test_a_mean_takes_any_multiplier(merged: Merger) -> None:
 def test_a_negative_multiplier(merged: Merger, name: str) -> None:
     """It stays, and the reason is told."""
     result = merged(IN, CONV, *BETWEEN[name], *READ, weights=NEGATIVE)
-    result.refused("times", "back through .*: a multiplier is negative")
+    result.refused("times", "back through .*: a negative multiplier does not go through")
 
 
 def test_a_shift(merged: Merger) -> None:
     """It stays."""
     lines = ["r: ReLU conv -> r", "s: Scale r -> s { scale_param { bias_term: true } }"]
     result = merged(IN, CONV, *lines, *READ)
-    result.refused("s", "back through 'r': it has a shift")
+    result.refused("s", "back through 'r': a shift does not go through it")
+
+
+POOLED = {
+    "maximum": "kernel_size: 3 stride: 2 pad: 1",
+    "mean": "pool: AVE kernel_size: 2 stride: 2",
+    "padded_mean": "pool: AVE kernel_size: 3 pad: 1",
+}
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_a_shift_through_pooling(merged: Merger, name: str) -> None:
+    """The largest value plus 1 is the largest of the values plus 1; so with means, 0 apart."""
+    lines = [f"p: Pooling conv -> p {{ pooling_param {{ {POOLED[name]} }} }}",
+             "s: Scale p -> s { scale_param { bias_term: true } }"]  # fmt: skip
+    weights = {"s": [np.linspace(0.5, 2, 6), np.linspace(-1, 1, 6)]}
+    result = merged(IN, CONV, *lines, *READ, weights=weights)
+    assert ("s" in result.names) == (name == "padded_mean")
+    if name == "padded_mean":
+        result.refused("s", "back through 'p': it counts the zeros of its padding")
 
 
 def test_another_reader_between(merged: Merger) -> None:

@@ -132,7 +132,9 @@ def test_nested_sums(merged: Merger) -> None:
         "outer: Eltwise inner c data -> outer",
         "relu: ReLU outer -> relu",
     )
-    assert result.names == ["a", "relu"]
+    assert result.names == ["c", "relu"]
+    assert result.layer("c").blobs[0].shape == (6, 6, 3, 3)
+    assert len(result.report.changes) == 1
 
 
 def test_some_of_the_bottoms(merged: Merger) -> None:
@@ -349,3 +351,15 @@ def test_depthwise_of_forks(merged: Merger, kind: str) -> None:
     result = merged(*branches(*lines))
     assert result.names == ["b", "relu"]
     assert result.layer("b").type == "Convolution"
+
+
+def test_sums_in_sums_without_end(merged: Merger) -> None:
+    """However deep: no call for each, and few rounds."""
+    lines = [IN]
+    for number in range(300):
+        before = f"s{number - 1}" if number else "data"
+        lines.append(conv(f"c{number}", "kernel_size: 1"))
+        lines.append(f"s{number}: Eltwise {before} c{number} -> s{number}")
+    result = merged(*lines, limit=1e-5)
+    assert len(result.names) == 1
+    assert len(result.report.changes) < 20
