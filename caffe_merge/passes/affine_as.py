@@ -20,7 +20,7 @@ from caffe_merge.kernels import Kernel
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT, quoted
+from caffe_merge.passes.runs import KEPT
 from caffe_merge.weights.blobs import ALL, Blob, Dense
 
 AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))
@@ -39,14 +39,10 @@ class AffineAs(Pass):
         if self.options.affine_as is None:
             return found
         to_convolution = self.options.affine_as == "conv"
-        sharers = graph.sharers()
         for layer in graph.layers:
             answer = _affine(graph, layer) if to_convolution else _diagonal(graph, layer)
             if isinstance(answer, Affine) and layer.name in self.keep:
                 answer = KEPT
-            if isinstance(answer, Affine) and layer in sharers:
-                others = quoted([other.name for other in sharers[layer]])
-                answer = Refusal(f"it shares its weights with {others}")
             if isinstance(answer, Refusal):
                 found.append(Refused(layer, str(answer)))
             elif answer is not None:
@@ -91,7 +87,7 @@ New = Tuple[Any, Tuple[Blob, ...]]
 
 
 def _as_convolution(layer: Layer, one: Affine) -> New:
-    param = _bare(layer, "Convolution")
+    param = _bare(layer, one, "Convolution")
     own = param.convolution_param
     own.num_output = own.group = len(one.scale)
     own.kernel_size.append(1)
@@ -100,18 +96,20 @@ def _as_convolution(layer: Layer, one: Affine) -> New:
 
 
 def _as_scale(layer: Layer, one: Affine) -> New:
-    param = _bare(layer, "Scale")
+    param = _bare(layer, one, "Scale")
     param.scale_param.bias_term = bool(one.shift.any())
     return param, _blobs(layer, one, (-1,))
 
 
-def _bare(layer: Layer, kind: str) -> Any:
+def _bare(layer: Layer, one: Affine, kind: str) -> Any:
     """The parameters of ``layer`` as those of a layer of type ``kind``, without any of its own."""
+    alike = {layer.type, kind} == {"Scale", "Convolution"}
     param = type(layer.param)()
     param.CopyFrom(layer.param)
     for name in _OWN:
         param.ClearField(name)
-    param.ClearField("param")  # of as many blobs as it had; only training reads it
+    if not alike or len(layer.blobs) != 1 + one.shift.any():
+        param.ClearField("param")  # of other blobs
     param.type = kind
     return param
 

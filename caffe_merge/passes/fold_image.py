@@ -34,7 +34,6 @@ class FoldImage(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         fixed = {layer for layer in graph.layers if layer.name in self.keep}
-        fixed.update(graph.sharers())
         for layer in graph.layers:
             if not _is_image(graph, layer):
                 continue
@@ -62,7 +61,7 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
     if end.name == source.name and not graph.is_private(source):
         return Refusal(f"it is written over {source.name!r}, which keeps its name")
     if fixed:
-        return Refusal(f"layer {quoted(fixed)}, which reads it, is kept or shares its weights")
+        return Refusal(f"layer {quoted(fixed)}, which reads it, is kept as asked with --keep")
     image = layer.blobs[0].float64()[np.newaxis]
     changes: Changes = {}
     for reader, _ in end.readers:

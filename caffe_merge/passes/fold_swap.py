@@ -39,7 +39,6 @@ class FoldSwap(Pass):
         found: List[Found] = []
         used: Set[Layer] = set()
         fixed = {layer for layer in graph.layers if layer.name in self.keep}
-        fixed.update(graph.sharers())
         for layer in graph.layers:
             order = _order(graph, layer)
             if order is None:
@@ -87,7 +86,7 @@ def _forwards(
         if reached.isdisjoint(bottoms):
             continue
         if reader in fixed:
-            return Refusal(f"layer {reader.name!r}, which reads it, is kept or shares its weights")
+            return Refusal(f"layer {reader.name!r}, which reads it, is kept as asked with --keep")
         if reader.type in LINEAR_TYPES:
             new = _linear(reader, bottoms[0].shape, places)
         else:

@@ -95,11 +95,6 @@ REFUSED: Dict[str, Tuple[List[str], str]] = {
         [CAT, "scale: Scale x x -> s { scale_param { axis: 0 } }"],
         "its factor is another blob",
     ),
-    "shared": (
-        ["scale: Scale data -> s { param { name: 'w' } }", "t: TanH s -> t",
-         "more: Scale t -> m { param { name: 'w' } }"],
-        "it shares its weights with 'more'",
-    ),
 }  # fmt: skip
 
 
@@ -150,14 +145,26 @@ def test_other_convolutions_stay(merged: Merger, name: str) -> None:
     assert result.layer("d").type == "Convolution"
 
 
-def test_convolutions_that_are_kept_or_shared_stay(merged: Merger) -> None:
+def test_convolutions_that_are_kept_stay(merged: Merger) -> None:
     result = merged(IN, CAT, DIAGONAL, "t: TanH s -> t", affine_as="scale", keep=["d"])
     result.refused("d", "kept as asked")
+
+
+@pytest.mark.parametrize("keep", [[], ["more"]])
+def test_what_shares_its_weights(merged: Merger, keep: List[str]) -> None:
+    """It goes on to share them with those that have the same form."""
+    lines = ["scale: Scale data -> s { param { name: 'w' } }", "t: TanH s -> t",
+             "more: Scale t -> m { param { name: 'w' } }"]  # fmt: skip
+    result = merged(IN, *lines, affine_as="conv", keep=keep)
+    assert result.layer("scale").type == "Convolution"
+    specs = [result.layer(name).param.param for name in ("scale", "more")]
+    assert [[spec.name for spec in one] for one in specs] == [["" if keep else "w"], ["w"]]
     body = "num_output: 24 group: 24 kernel_size: 1 bias_term: false } param { name: 'w' }"
     line = f"d: Convolution x -> s {{ convolution_param {{ {body} }}"
     other = f"e: Convolution t -> e {{ convolution_param {{ {body} }}"
     result = merged(IN, CAT, line, "t: TanH s -> t", other, affine_as="scale")
-    result.refused("d", "it shares its weights with 'e'")
+    assert [result.layer(name).type for name in "de"] == ["Scale", "Scale"]
+    assert [result.layer(name).param.param[0].name for name in "de"] == ["w", "w"]
 
 
 @pytest.mark.parametrize("first", ["conv", "scale"])
