@@ -204,6 +204,7 @@ def test_one_convolution_is_left(merged: Merger, name: str, style: str) -> None:
     result = merged(*block.relu(globals()[name](block)))
     (left, relu) = result.names
     assert relu == "relu"
+    assert left.endswith("three"), "the one with all the taps"
     layer = result.layer(left)
     assert layer.blobs[0].shape[2:] == kernel
     assert layer.param.convolution_param.group == group

@@ -309,9 +309,13 @@ def _rewrite(
 
 def _survivor(members: Sequence[Branch], whole: Kernel) -> Optional[Branch]:
     """The branch whose convolution stays: one that has all the taps already, else the largest."""
+
+    def unlike(branch: Branch) -> Tuple[bool, int]:
+        one = branch.kernel
+        return not isinstance(one, Kernel) or one.axes != whole.axes, len(branch.layers)
+
     fit = [branch for branch in members if branch.convolution is not None]
-    same = [b for b in fit if isinstance(b.kernel, Kernel) and b.kernel.axes == whole.axes]
-    return next(iter(same + fit), None)
+    return min(fit, key=unlike, default=None)
 
 
 def _sum_of(layer: Layer, numbers: Sequence[int], merged: int, factors: Sequence[float]) -> Any:

@@ -39,6 +39,8 @@ READERS: Dict[str, List[str]] = {
              conv("c", bottom="p")],
     "flat": ["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 3 stride: 3 } }",
              "f: Flatten p -> f", fc("c", bottom="f")],
+    "flat_beside_another": ["f: Flatten s -> f", "t: TanH data -> t", "g: Flatten t -> g",
+                            "j: Concat g f -> j", fc("c", bottom="j")],
     "concat": ["t: TanH data -> t", "j: Concat t s -> j", conv("c", bottom="j")],
     "scale": ["c: Scale s -> c { scale_param { bias_term: true } }",
               "d: Scale s -> d { scale_param { bias_term: true } }"],

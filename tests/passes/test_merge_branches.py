@@ -229,6 +229,10 @@ REFUSED: Dict[str, Tuple[List[str], str]] = {
     "multiply_adds": (
         [IN, conv("a", f"{K3} {DW}"), conv("b", K1)], "more multiply-adds than its branches",
     ),
+    "a_mean_is_free": (
+        [IN, conv("a", "kernel_size: 1 group: 6"), MEAN % "kernel_size: 3 pad: 1"],
+        "through 'm' stays: one convolution would take more multiply-adds",
+    ),
     "weights": (
         ["data 2 6 32 32", conv("b", "kernel_size: 1 bias_term: false"),
          conv("c", "kernel_size: 5 stride: 16 group: 6", "b"), conv("a", f"{K1} stride: 16")],
@@ -260,6 +264,12 @@ def test_no_sum(merged: Merger, operation: str) -> None:
     """Another operation is not linear."""
     lines = branches(conv("a", K3), conv("b", K1), param=f"operation: {operation}")
     assert merged(*lines).names == ["a", "b", "sum", "relu"]
+
+
+def test_over_one_of_its_bottoms(merged: Merger) -> None:
+    """Caffe loses that one, so what it computes is no sum."""
+    lines = [conv("a", K3), conv("b", K1), "sum: Eltwise a b -> a", "relu: ReLU a -> relu"]
+    assert merged(IN, *lines).names == ["a", "b", "sum", "relu"]
 
 
 @pytest.mark.parametrize("kept", ["a", "b", "sum"])
@@ -305,7 +315,8 @@ def test_nothing_to_become(merged: Merger) -> None:
 
 def test_the_best_part(merged: Merger) -> None:
     """A branch that is cheaper as it is stays, and the others become one without it."""
-    bottleneck = [conv("narrow", K1, outputs=2), conv("wide", "kernel_size: 5 pad: 2", "narrow")]
+    narrow = conv("narrow", f"{K1} bias_term: false", outputs=2)
+    bottleneck = [narrow, conv("wide", "kernel_size: 5 pad: 2", "narrow")]
     lines = [
         *bottleneck,
         conv("b", K1),
