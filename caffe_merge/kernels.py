@@ -24,6 +24,7 @@ from caffe_merge.weights.blobs import ALL, Rows
 
 Weights = Callable[[Rows], Float64]
 
+MANY = 16  # groups that are small enough to multiply all at once
 MAX_STRIDE = 1024  # of a mean
 DEEP = 64  # kernels within kernels, as many calls within one another
 
@@ -246,12 +247,17 @@ def chained(first: Kernel, second: Kernel) -> Union[Kernel, Refusal]:
         inner = widened(first, group, ALL).reshape(group, -1, first.inputs // group, *first.taps)
         outer = widened(second, group, rows)
         block = np.arange(second.outputs)[rows] // (second.outputs // group)
+        if group > MANY:
+            out = np.zeros((len(outer), 1, *shape[1:]))
+            _multiply(outer[:, np.newaxis], inner[block], first.axes, second.axes, axes, out)
+            return out[:, 0]
         out = np.zeros((len(outer), *shape[1:]))
         for number in np.unique(block):
             mine = block == number
-            part = np.zeros((np.count_nonzero(mine), *shape[1:]))
-            _multiply(outer[mine], inner[number], first.axes, second.axes, axes, part)
-            out[mine] = part
+            part = np.zeros((1, np.count_nonzero(mine), *shape[1:]))
+            blocks = outer[mine][np.newaxis], inner[number : number + 1]
+            _multiply(*blocks, first.axes, second.axes, axes, part)
+            out[mine] = part[0]
         return out
 
     def bias() -> Float64:
@@ -285,11 +291,13 @@ def _multiply(
     axes: Sequence[Axis],
     out: Float64,
 ) -> None:
-    """Add to ``out`` (o, i, taps) the products of outer (o, m, taps) and inner (m, i, taps).
+    """Add to ``out`` (g, o, i, taps) outer (g, o, m, taps) times inner (g, m, i, taps).
 
     Each tap is made contiguous first: numpy before 1.24 multiplies others a hundred times slower.
     """
-    lefts, rights = (np.ascontiguousarray(np.moveaxis(x, (0, 1), (-2, -1))) for x in (outer, inner))
+    lefts, rights = (
+        np.ascontiguousarray(np.moveaxis(x, (0, 1, 2), (-3, -2, -1))) for x in (outer, inner)
+    )
     for two in product(*(range(axis.size) for axis in second)):
         for one in product(*(range(axis.size) for axis in first)):
             at = tuple(
@@ -300,8 +308,8 @@ def _multiply(
 
 
 def _tap(at: Sequence[int]) -> Any:
-    """The index of one tap of all outputs and inputs."""
-    return (slice(None), slice(None), *at)
+    """The index of one tap of all groups, outputs and inputs."""
+    return (slice(None), slice(None), slice(None), *at)
 
 
 def _one_after(one: Axis, two: Axis, biased: bool) -> Union[Axis, Refusal]:
