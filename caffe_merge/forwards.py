@@ -11,6 +11,7 @@ import numpy as np
 
 from caffe_merge.affine import Refusal, unknown_fields
 from caffe_merge.arrays import Float64
+from caffe_merge.exact import product, row_products
 from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output, own_param
@@ -71,9 +72,8 @@ def _convolution(layer: Layer, before: Affine) -> New:
     factors = multiplier[per_row] if group > 1 else multiplier
 
     def sums(rows: slice, values: Float64) -> Float64:
-        flat = values.reshape(*values.shape[:2], -1).sum(axis=2)
-        total: Float64 = (flat * shift[per_row[rows]]).sum(axis=1)
-        return total
+        taps = count(values.shape[2:])
+        return row_products(values, np.repeat(shift[per_row[rows]], taps, axis=1))
 
     return _with_bias(layer, Scaled(weights, factors.reshape(*factors.shape, *tail)), before, sums)
 
@@ -86,9 +86,13 @@ def _product(layer: Layer, before: Affine) -> New:
     scale, shift = np.repeat(before.scale, repeat), np.repeat(before.shift, repeat)
     if own.transpose:
         new = Scaled(weights, scale[:, np.newaxis])
-        return _with_bias(layer, new, before, lambda rows, values: shift[rows] @ values)
+        return _with_bias(
+            layer, new, before, lambda rows, values: product(shift[np.newaxis, rows], values)[0]
+        )
     new = Scaled(weights, scale[np.newaxis, :])
-    return _with_bias(layer, new, before, lambda rows, values: values @ shift)
+    return _with_bias(
+        layer, new, before, lambda rows, values: product(values, shift[:, np.newaxis])[:, 0]
+    )
 
 
 def _deconvolution(layer: Layer, before: Affine) -> New:

@@ -19,6 +19,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, U
 import numpy as np
 
 from caffe_merge.arrays import Float64
+from caffe_merge.exact import parts, row_products, times
 from caffe_merge.layer import Refusal
 from caffe_merge.weights.blobs import ALL, Rows
 
@@ -264,12 +265,9 @@ def chained(first: Kernel, second: Kernel) -> Union[Kernel, Refusal]:
         total = np.zeros(second.outputs) if second.bias is None else second.bias()
         if first.bias is None:
             return total
-        sums = second.weights(ALL).reshape(*second.shape[:2], -1).sum(axis=2)
-        depth = second.inputs // second.group
-        each = second.outputs // second.group
-        values = first.bias().reshape(second.group, depth)
-        added_up: Float64 = total + (sums * np.repeat(values, each, axis=0)).sum(axis=1)
-        return added_up
+        values = np.repeat(first.bias(), prod(second.taps)).reshape(second.group, -1)
+        values = np.repeat(values, second.outputs // second.group, axis=0)
+        return total + row_products(second.weights(ALL), values)
 
     biased = first.bias is not None or second.bias is not None
     return Kernel(
@@ -298,13 +296,16 @@ def _multiply(
     lefts, rights = (
         np.ascontiguousarray(np.moveaxis(x, (0, 1, 2), (-3, -2, -1))) for x in (outer, inner)
     )
+    left_parts, right_parts = parts(lefts, -1), parts(rights, -2)
     for two in product(*(range(axis.size) for axis in second)):
         for one in product(*(range(axis.size) for axis in first)):
             at = tuple(
                 (a.taps[t] + a.stride * b.taps[u] - axis.start) // axis.step
                 for a, b, t, u, axis in zip(first, second, one, two, axes)
             )
-            out[_tap(at)] += lefts[two] @ rights[one]
+            out[_tap(at)] += times(
+                [left[two] for left in left_parts], [right[one] for right in right_parts]
+            )
 
 
 def _tap(at: Sequence[int]) -> Any:
