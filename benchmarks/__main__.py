@@ -15,16 +15,17 @@ from typing import Optional
 from benchmarks import nets, open_nsfw
 from benchmarks.building import Pair, write_pair
 from benchmarks.forward import forward
-from benchmarks.measure import Run, alternate, merge_command
+from benchmarks.measure import Run, alternate, merge_command, merged
 
 RESAVE = str(Path(__file__).with_name("caffe_resave.py"))
 
 
 def against_cp(pair: Pair, folder: Path, times: int) -> None:
     """Merging against copying the same two files."""
-    to = [str(folder / "copy.prototxt"), str(folder / "copy.caffemodel")]
-    copy = ["sh", "-c", 'cp "$0" "$2" && cp "$1" "$3"', *map(str, pair), *to]
-    merge, cp = alternate([merge_command(pair, folder), copy], times)
+    to = [folder / "copy.prototxt", folder / "copy.caffemodel"]
+    copy = ["sh", "-c", 'cp "$0" "$2" && cp "$1" "$3"', *map(str, [*pair, *to])]
+    outputs = [*to, *merged(folder)]
+    merge, cp = alternate([merge_command(pair, folder), copy], times, outputs)
     bound = 3 * cp.seconds + 0.5
     print(f"{pair[1].name}, {_megabytes(pair)} MB")
     print(f"  cp            {cp.seconds:6.2f} s")
@@ -34,8 +35,9 @@ def against_cp(pair: Pair, folder: Path, times: int) -> None:
 
 def against_caffe(pair: Pair, folder: Path, times: int, caffe: str) -> None:
     """Merging against what every script on pycaffe does at least: load, and save."""
-    resave = [caffe, RESAVE, *map(str, pair), str(folder / "resaved.caffemodel")]
-    merge, old = alternate([merge_command(pair, folder), resave], times)
+    to = folder / "resaved.caffemodel"
+    resave = [caffe, RESAVE, *map(str, pair), str(to)]
+    merge, old = alternate([merge_command(pair, folder), resave], times, [to, *merged(folder)])
     print(f"{pair[1].name}, {_megabytes(pair)} MB, start-up included")
     print(f"  pycaffe load + save  {_row(old)}")
     print(f"  merge                {_row(merge)}")

@@ -25,19 +25,26 @@ class Run(NamedTuple):
     resident: float
 
 
-def run(command: Sequence[str]) -> Run:
-    """Run ``command`` to its end; raises where it fails."""
+def run(command: Sequence[str], watched: bool = True, outputs: Sequence[Path] = ()) -> Run:
+    """Run ``command`` to its end; raises where it fails.
+
+    Its memory is looked at every 2 ms if it is ``watched``, which costs it some of its time. What
+    an earlier run left as its ``outputs`` is removed first: nobody else's time, and not its own.
+    """
+    for path in outputs:
+        path.unlink(missing_ok=True)
     os.sync()  # what the run before left to be written must not be this one's to wait for
     # Caffe logs more than a pipe holds, so what it says goes to a file.
     with tempfile.TemporaryFile() as log:
         before, start = _processor(), time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         anonymous = resident = 0
-        while process.poll() is None:
+        while watched and process.poll() is None:
             status = _status(process.pid)
             anonymous = max(anonymous, status.get("RssAnon", 0))
             resident = max(resident, status.get("VmHWM", 0))
             time.sleep(0.002)
+        process.wait()
         seconds = time.perf_counter() - start
         if process.returncode:
             log.seek(0)
@@ -61,22 +68,34 @@ def _status(pid: int) -> "dict[str, int]":
     return {key: int(value.split()[0]) for key, value in pairs if value.strip().endswith("kB")}
 
 
-def alternate(commands: Sequence[Sequence[str]], times: int) -> List[Run]:
-    """The median run of each command: one run of each to warm up, then A B A B ..."""
+def alternate(
+    commands: Sequence[Sequence[str]], times: int, outputs: Sequence[Path] = ()
+) -> List[Run]:
+    """The median times of each command, A B A B ..., and the memory of a run before these."""
+    watched = [run(command, outputs=outputs) for command in commands]
     runs: List[List[Run]] = [[] for _ in commands]
-    for number in range(times + 1):
+    for _ in range(times):
         for command, results in zip(commands, runs):
-            result = run(command)
-            if number:
-                results.append(result)
-    return [Run(*(statistics.median(column) for column in zip(*results))) for results in runs]
+            results.append(run(command, watched=False, outputs=outputs))
+    return [
+        memory._replace(
+            seconds=statistics.median(one.seconds for one in results),
+            processor=statistics.median(one.processor for one in results),
+        )
+        for memory, results in zip(watched, runs)
+    ]
+
+
+def merged(folder: Path) -> Pair:
+    """What ``merge_command`` writes."""
+    return folder / "merged.prototxt", folder / "merged.caffemodel"
 
 
 def merge_command(pair: Pair, folder: Path) -> List[str]:
     """Merge ``pair`` without validation into ``folder``, by the command beside this interpreter."""
+    model, weights = merged(folder)
     return [
         str(Path(sys.executable).with_name("merge_bn.py")), "--validate", "none", "--force", "-q",
         "--model", str(pair[0]), "--weights", str(pair[1]),
-        "--output-model", str(folder / "merged.prototxt"),
-        "--output-weights", str(folder / "merged.caffemodel"),
+        "--output-model", str(model), "--output-weights", str(weights),
     ]  # fmt: skip

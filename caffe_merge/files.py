@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+from queue import Queue
+from threading import Thread
 from types import TracebackType
 from typing import Any, BinaryIO, List, Optional, Tuple, Type
 
@@ -16,6 +18,7 @@ except ImportError:  # not on Windows: two runs on one output are not told apart
 MAX_TEXT = 32 << 20
 _SNIFFED = 512
 _STORED_AT_ONCE = 8 << 20  # bytes
+_AHEAD = 4  # pieces that wait to be written
 
 
 def read_text(path: str) -> bytes:
@@ -239,6 +242,44 @@ class _StoredEarly(io.FileIO):
             os.posix_fadvise(self.fileno(), start, self._unstored, os.POSIX_FADV_DONTNEED)
             self._unstored = 0
         return count
+
+
+class Behind:
+    """Writes to a file in another thread, in order, so that what is next is made meanwhile.
+
+    Data may not change after it was given to ``write``. What fails is raised by a later ``write``,
+    or at the end of the ``with``.
+    """
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._error: Optional[BaseException] = None
+        self._queue: Queue[Any] = Queue(_AHEAD)
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Behind":
+        self._thread.start()
+        return self
+
+    def write(self, data: Any) -> None:
+        """Have ``data`` written."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(data)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _run(self) -> None:
+        for data in iter(self._queue.get, None):
+            if self._error is None:
+                try:
+                    self._handle.write(data)
+                except BaseException as error:  # for the other thread to raise
+                    self._error = error
 
 
 def _open_locked(path: str) -> BinaryIO:

@@ -34,12 +34,13 @@ class Layer:
     missing   it wants blobs that the file has not, and its fillers are random (or not known)
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
+    recognised  what norms has found it to be, and of which parameters and blobs
     style     the name of the normalisation style that the user says it is of, "" if he says none
     """
 
     __slots__ = (
         "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
-        "param", "phase", "record", "sources", "style",
+        "param", "phase", "recognised", "record", "sources", "style",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Layer:
         self.missing = False
         self.sources: Tuple[str, ...] = ()
         self.style = ""
+        self.recognised: Optional[Tuple[Any, ...]] = None
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.name!r}>"

@@ -1,5 +1,6 @@
 """Which style a layer is of, and what follows from it."""
 
+from operator import is_not
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -26,6 +27,14 @@ def style_of(layer: Layer) -> Union[Style, Refusal]:
 
     Raises WeightsError where its values are not finite or a variance is negative.
     """
+    basis = (layer.param, layer.blobs, layer.style)
+    if layer.recognised is None or any(map(is_not, layer.recognised, basis)):
+        layer.recognised = (*basis, _style_of(layer))
+    answer: Union[Style, Refusal] = layer.recognised[-1]
+    return answer
+
+
+def _style_of(layer: Layer) -> Union[Style, Refusal]:
     odd = unknown_fields(layer)
     if odd is not None:
         return odd

@@ -7,13 +7,13 @@ numbers of its own is carried through unread.
 
 from typing import (
     Any,
-    BinaryIO,
     FrozenSet,
     Iterable,
     Iterator,
     List,
     NamedTuple,
     Optional,
+    Protocol,
     Sequence,
 )
 
@@ -47,9 +47,14 @@ class Entry(NamedTuple):
     shared: FrozenSet[int] = frozenset()
 
 
-def write(
-    handle: BinaryIO, index: Optional[Index], entries: Iterable[Entry], name: str = ""
-) -> None:
+class Sink(Protocol):
+    """What takes bytes, in order."""
+
+    def write(self, data: Buffer, /) -> object:
+        """Take ``data``; it does not change any more."""
+
+
+def write(handle: Sink, index: Optional[Index], entries: Iterable[Entry], name: str = "") -> None:
     """Write a NetParameter of ``entries`` behind the other net fields of ``index``.
 
     ``name`` is the net's, for an index that has no such fields. Raises WeightsError where a value
