@@ -150,6 +150,8 @@ def test_what_does_not_fit_its_field_is_an_error_with_its_place(text: str) -> No
     with pytest.raises(TextError) as caught:
         view(text)
     assert str(caught.value) == "net.prototxt:" + CASES[text]
+    if text.startswith("name: '\\u"):
+        return  # half a surrogate pair: some versions of protobuf take it, and no name has it
     # Protobuf rejects it too: we are no stricter than Caffe.
     with pytest.raises((text_format.ParseError, UnicodeError)):
         text_format.Parse(text, NetParameter())
