@@ -7,7 +7,7 @@ from caffe_merge.affine import Refusal, affine
 from caffe_merge.fold import Affine
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph
-from caffe_merge.kernels import DEEP, Axis, Kernel, diagonal, mean, widened
+from caffe_merge.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output
 from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window, sticks_out
@@ -48,6 +48,10 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
         return Refusal(f"its channels lie on axis {known.axis}")
     group = param.convolution_param.group
     window = convolution_window(param, len(weights.shape) - 2)
+    if 0 in window.dilation:
+        return Refusal("its dilation is 0")
+    if max(window.stride, default=1) > MAX_STRIDE:
+        return Refusal(f"a stride of {max(window.stride)} is more than is looked into")
     shape = graph.bottoms[layer][0].shape
     if shape is not None and sticks_out(window, shape[2:]):
         return Refusal("its kernel is larger than its input")
@@ -182,6 +186,8 @@ def set_window(param: Any, axes: Sequence[Axis]) -> None:
     _set(own, "stride", "stride", now.stride, [axis.stride for axis in axes], 1)
     _set(own, "pad", "pad", now.pad, [-axis.start for axis in axes], 0)
     _set(own, "dilation", None, now.dilation, [axis.step for axis in axes], 1)
+    if own.engine == own.CUDNN and any(axis.step > 1 for axis in axes):
+        own.ClearField("engine")  # layer_factory.cpp: cuDNN's layer takes no dilation, and aborts
 
 
 def _set(

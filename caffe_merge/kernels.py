@@ -26,8 +26,9 @@ from caffe_merge.weights.blobs import ALL, Rows
 Weights = Callable[[Rows], Float64]
 
 MANY = 16  # groups that are small enough to multiply all at once
-MAX_STRIDE = 1024  # of a mean
-DEEP = 64  # kernels within kernels, as many calls within one another
+MAX_STRIDE = 1024  # that is looked into
+MAX_PAIRS = 1 << 16  # of taps of two kernels: each is a product of matrices
+DEEP = 8  # kernels within kernels, beyond which one is computed for good
 
 
 class Axis(NamedTuple):
@@ -234,6 +235,11 @@ def chained(first: Kernel, second: Kernel) -> Union[Kernel, Refusal]:
 
     W[o, i, t + s u] = sum over m of V[o, m, u] W[m, i, t], with s the stride of the first.
     """
+    pairs = prod(first.taps) * prod(second.taps)
+    if pairs > MAX_PAIRS:
+        return Refusal(
+            f"together their kernels have {pairs} pairs of taps, more than are multiplied"
+        )
     axes: List[Axis] = []
     for one, two in zip(first.axes, second.axes):
         axis = _one_after(one, two, first.bias is not None)

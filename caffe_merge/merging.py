@@ -58,6 +58,10 @@ def merge(
     report.notes += [*unfit, *norms.notes(net.layers)]
     names = shared_blobs(graph.layers)
     wanted = pixels.wanted(mean, scale, swap_rgb)
+    if input_layer and wanted is None:
+        raise UsageError(
+            "--input-layer: there is no --mean, --scale or --swap-rgb to be a layer of"
+        )
     raw = None if wanted is None else raw_input.put_in(net, graph, wanted)
     if raw is not None:
         graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})

@@ -114,7 +114,7 @@ def _values(flag: str, value: Value, default: float) -> Tuple[str, Float64]:
         try:
             array = np.array([float(part) for part in value.split(",")])
         except ValueError:
-            if flag != "--mean":
+            if flag != "--mean" or "," in value or not value:
                 raise UsageError(f"{flag}: expected numbers, found {value!r}") from None
             array = _file(value)
     else:
@@ -130,8 +130,10 @@ def _file(path: str) -> Float64:
         with open(path, "rb") as handle:
             data = handle.read(len(_NPY))
             if data == _NPY:
-                handle.seek(0)
-                return np.asarray(np.load(handle, allow_pickle=False), np.float64)
+                array = np.load(path, mmap_mode="r", allow_pickle=False)  # no longer than the file
+                if array.dtype.kind not in "fiu":
+                    raise ValueError(f"expected real numbers, found {array.dtype}")
+                return np.array(array, np.float64)
             data += handle.read()
         if not data:
             raise WeightsError("it is empty")
@@ -141,7 +143,7 @@ def _file(path: str) -> Float64:
             raise UsageError(f"--mean: cannot read {path} as .npy: {error}") from None
         found = f"{path}: {error.strerror}"
         raise FileError(f"--mean: expected numbers or a file, found {found}") from None
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # numpy reads a header by Python's own parser: anything may come
         raise UsageError(f"--mean: {path} is no .npy and no mean.binaryproto: {error}") from None
 
 

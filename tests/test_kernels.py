@@ -327,3 +327,11 @@ def test_absurd_strides() -> None:
     ):
         assert isinstance(answer, Refusal)
         assert "is more than is looked into" in answer
+
+
+def test_absurd_kernels() -> None:
+    """Each pair of their taps would be a product of matrices."""
+    large = Kernel(1, 1, 1, (Axis(0, 300),), lambda rows: np.ones((1, 1, 300))[rows])
+    answer = chained(large, large)
+    assert isinstance(answer, Refusal)
+    assert "90000 pairs of taps" in answer

@@ -85,6 +85,7 @@ def test_an_image_of_another_size_is_told_with_its_means() -> None:
     [
         (b"", "is no .npy and no mean.binaryproto: it is empty"),
         (b"\x93NUMPY\x01", "is no .npy"),
+        (b"\x93NUMPY\x01\0\x08\0{'shape(", "is no .npy"),
         (b"\xff" * 40, "is no .npy and no mean.binaryproto"),
         (b"some text", "is no .npy and no mean.binaryproto"),
     ],
@@ -134,3 +135,26 @@ def test_of_pixels() -> None:
     assert np.allclose(fitted(IMAGE).of(raw), raw - IMAGE)
     with pytest.raises(UsageError, match="its mean does not fit the shape"):
         fitted(IMAGE).of(raw[:, :, :3])
+
+
+def test_a_header_that_promises_more_than_the_file_has(tmp_path: Path) -> None:
+    """It is not believed: nothing is allocated for it."""
+    path = tmp_path / "huge.npy"
+    np.save(path, np.zeros((3, 10, 10)))
+    path.write_bytes(path.read_bytes().replace(b"(3, 10, 10), }", b"(3,99999,999)}")[:200])
+    with pytest.raises(UsageError, match=r"is no \.npy and no mean"):
+        wanted(str(path))
+
+
+def test_numbers_that_are_not_real(tmp_path: Path) -> None:
+    """Their other half would be lost."""
+    np.save(tmp_path / "c.npy", np.ones(3, np.complex128))
+    with pytest.raises(UsageError, match="expected real numbers, found complex128"):
+        wanted(str(tmp_path / "c.npy"))
+
+
+@pytest.mark.parametrize("value", ["104,117,x", "1,,2", ""])
+def test_numbers_with_a_slip(value: str) -> None:
+    """What has commas is no file's name."""
+    with pytest.raises(UsageError, match=f"--mean: expected numbers, found '{value}'"):
+        wanted(value)

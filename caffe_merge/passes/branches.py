@@ -47,7 +47,7 @@ class Branch(NamedTuple):
 
 Sums = Dict[Layer, Optional[Branch]]  # inner sums as branches; None for layers to go around
 
-REACH = 64  # layers of a branch: nobody trains longer ones, and each is a call within a call
+REACH = 64  # layers of a branch: each in a row is a call within a call
 
 
 def is_sum(layer: Layer) -> bool:
@@ -118,16 +118,19 @@ def _cost(top: Version, end: Version, one: Kernel) -> int:
 def inner_sum(layer: Layer, found: Collection[List[Branch]]) -> Optional[Branch]:
     """A sum as a branch of a sum around it, where all that it adds up are maps of one blob."""
     factors = factors_of(layer)
-    whole: Optional[Kernel] = None
     for family in found:
         layers = (*(one for branch in family for one in branch.layers), layer)
         if factors is None or len(family) < len(factors) or len(layers) > REACH:
             continue
+        kernels: List[Kernel] = []
         for branch in costliest_first(family):
-            answer = with_branch(whole, branch, factors[branch.number])
-            if isinstance(answer, Refusal):
+            one = times(branch, factors[branch.number], kernels)
+            if isinstance(one, Refusal):
                 return None
-            whole = answer
+            kernels.append(one)
+        whole = added(kernels)
+        if isinstance(whole, Refusal):
+            return None
         return Branch(
             0,
             family[0].source,
@@ -150,15 +153,14 @@ def costliest_first(branches: Sequence[Branch]) -> List[Branch]:
     return sorted(branches, key=lambda one: -one.cost)
 
 
-def with_branch(whole: Optional[Kernel], branch: Branch, factor: float) -> Union[Kernel, Refusal]:
-    """``whole`` and a branch more, times ``factor``."""
+def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Refusal]:
+    """What a branch adds to a sum; that of a blob itself has the channels of the ``others``."""
     one = branch.kernel
     if isinstance(one, Refusal):
         return one
     if one is None:
-        if whole is None:
+        if not others:
             return Refusal("no branch has a convolution that can be merged")
-        ones = np.ones(whole.inputs)
-        one = diagonal(ones, 0 * ones, len(whole.axes))
-    one = one.times(factor)
-    return one if whole is None else added([whole, one])
+        ones = np.ones(others[0].inputs)
+        one = diagonal(ones, 0 * ones, len(others[0].axes))
+    return one.times(factor)

@@ -18,7 +18,7 @@ from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple, 
 from caffe_merge.affine import Refusal
 from caffe_merge.convolutions import as_convolution
 from caffe_merge.graph import Graph
-from caffe_merge.kernels import Kernel
+from caffe_merge.kernels import Kernel, added
 from caffe_merge.layer import Layer
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.branches import (
@@ -29,7 +29,7 @@ from caffe_merge.passes.branches import (
     families,
     inner_sum,
     is_sum,
-    with_branch,
+    times,
 )
 from caffe_merge.passes.runs import quoted
 
@@ -110,19 +110,22 @@ def _taken(
     end = graph.tops[layer][0]
     places = prod(end.shape[2:]) if end.shape is not None else 1
     members: List[Branch] = []
+    kernels: List[Kernel] = []
     whole: Optional[Kernel] = None
     refusal: Optional[Refusal] = None
     for branch in branches:
-        answer = with_branch(whole, branch, factors[branch.number])
+        one = times(branch, factors[branch.number], kernels)
+        answer = one if isinstance(one, Refusal) else added([*kernels, one])
         if isinstance(answer, Kernel) and members:
             both = [*members, branch]
-            if answer.cost * places > sum(one.cost for one in both):
+            if answer.cost * places > sum(each.cost for each in both):
                 answer = Refusal("one convolution would take more multiply-adds than its branches")
-            elif answer.cost > sum(one.weights for one in both):
+            elif answer.cost > sum(each.weights for each in both):
                 answer = Refusal("one convolution would have more weights than its branches")
-        if isinstance(answer, Refusal):
-            refusal = refusal or _told(branch, answer)
+        if isinstance(answer, Refusal) or isinstance(one, Refusal):
+            refusal = refusal or _told(branch, Refusal(answer))
             continue
+        kernels.append(one)
         whole = answer
         members.append(branch)
     return members, whole, refusal

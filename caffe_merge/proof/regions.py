@@ -6,7 +6,7 @@ some of its channels, or for all.
 """
 
 from functools import partial
-from itertools import product
+from itertools import chain, islice, product
 from typing import (
     Any,
     Callable,
@@ -29,6 +29,7 @@ from caffe_merge.arrays import Indices as Index
 from caffe_merge.errors import CaffeMergeError, NetError
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph, Version
+from caffe_merge.kernels import MAX_STRIDE
 from caffe_merge.layer import Layer
 from caffe_merge.proof.sampling import (
     Changes,
@@ -44,12 +45,14 @@ from caffe_merge.proof.sampling import (
     spread,
     thin_channels,
 )
-from caffe_merge.shapes import Shape
+from caffe_merge.shapes import Shape, count
 from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.weights.blobs import Blob
 
 SAMPLE = 32  # output channels that are run where there are more
 IMAGES = 4  # so that no output is small all over by chance
+MOST_SIZES = 1024  # sizes of a patch that are tried
+MOST_VALUES = 1 << 24  # of a blob of it
 JOINS = ("Concat", "Eltwise")
 WHOLE = ("Flatten", "InnerProduct", "Reshape")
 
@@ -115,7 +118,7 @@ def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, V
     """Noise for each source, at the least size at which the nodes can run and slide a little."""
     aside = {source for source in sources if _is_aside(source, nodes)}
     slid = [] if any(_is_whole(node) for node in nodes) else _extras(nodes)
-    for extra in (*slid, None):
+    for extra in chain(islice(slid, MOST_SIZES), [None]):
         sizes = {source: _size(source, nodes, extra) for source in sources if source not in aside}
         try:
             sizes = _shapes(nodes, sizes)
@@ -123,6 +126,8 @@ def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, V
             if extra is None:
                 raise
             continue
+        if max(map(count, sizes.values())) > MOST_VALUES:
+            raise NetError("its windows need an input that is too large to be run")
         return {source: noise(sizes[source]) for source in sources}
     raise AssertionError("the last size is the net's own")
 
@@ -164,6 +169,8 @@ def _extras(nodes: Sequence[Node]) -> Iterator[Shape]:
     """How far beyond the reach to try, axis by axis: every remainder of the strides."""
     spatial = max((len(node.blobs[0].shape) - 2 for node in nodes if node.blobs), default=2)
     _, jump = _reach(nodes, max(spatial, 2))
+    if max(jump, default=1) > MAX_STRIDE:
+        return iter(())
     ranges = [range(step + axis, 2 * step + axis + 1) for axis, step in enumerate(jump)]
     return product(*ranges)
 

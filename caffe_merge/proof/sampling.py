@@ -17,6 +17,7 @@ LIMIT = 1e-6  # of the largest output
 ROUNDING = 2e-7  # of the terms of a sum; one float32 rounding of each new weight is 6e-8
 TINY = 1e-37  # below the smallest normal float32, weights round coarsely
 SAMPLE = 8  # output channels that are run where there are more
+KEPT = 1 << 16  # values of noise that are kept for the next proof
 GROUPS = 4  # groups of a grouped layer that are run where there are more
 
 Reading = Callable[..., Values]  # of a blob, or of some of its rows
@@ -59,12 +60,16 @@ def difference(before: Values, after: Values, terms: Values) -> Optional[str]:
     return None
 
 
-@lru_cache(maxsize=16)  # a net has few kinds of layers
 def noise(shape: Tuple[int, ...]) -> Values:
     """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run.
 
     Nobody may write to them.
     """
+    return _noise(shape) if count(shape) <= KEPT else _noise.__wrapped__(shape)
+
+
+@lru_cache(maxsize=16)  # a net has few kinds of layers
+def _noise(shape: Tuple[int, ...]) -> Values:
     numbers = np.arange(count(shape), dtype=np.float64)
     fraction: Values = np.modf(np.sin(12.9898 * numbers + 78.233) * 43758.5453)[0]
     fraction.setflags(write=False)
