@@ -3,7 +3,7 @@
 from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.graph import Graph
-from caffe_merge.report import Fate, Report, multiply_adds
+from caffe_merge.report import Change, Fate, Report, multiply_adds
 
 SHOWN = 12  # lines of one kind that are printed without -v
 
@@ -12,6 +12,9 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     """A short summary of a merge: sizes before and after, what stayed and why, the proof."""
     yield from _sizes(report)
     yield from _fates(report, verbose)
+    yield from _merges(report, verbose)
+    if verbose:
+        yield from _refusals(report)
     yield from _unshared(report, verbose)
     yield from _notes(report, verbose)
     if comparison is not None:
@@ -63,6 +66,31 @@ def _fate_line(fate: Fate) -> str:
     return f"  {fate.type} {fate.layer!r} {fate.fate}: {fate.detail}"
 
 
+def _merges(report: Report, verbose: bool) -> Iterator[str]:
+    """How many layers, of whatever type, went into how many; one by one with -v."""
+    merges = [change for change in report.changes if change.rewrite.startswith("merge-")]
+    for name in dict.fromkeys(change.rewrite for change in merges):
+        made = [change for change in merges if change.rewrite == name]
+        gone = sum(len(change.removed) for change in made)
+        yield f"{name}: {gone} gone, into {len({change.changed for change in made})}"
+        if verbose:
+            yield from (f"  {_change_line(change)}" for change in made)
+
+
+def _refusals(report: Report) -> Iterator[str]:
+    """What stayed, and why, of layers whose fate is not told already."""
+    told = {fate.layer for fate in report.fates}
+    for one in report.refusals:
+        if one.layer not in told:
+            yield f"  {one.type} {one.layer!r} kept by {one.rewrite}: {one.reason}"
+
+
+def _change_line(change: Change) -> str:
+    gone = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
+    kept = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
+    return "; ".join(filter(None, (gone, kept)))
+
+
 def _unshared(report: Report, verbose: bool) -> Iterator[str]:
     """What unsharing costs, in one line; name by name with -v."""
     if not report.unshared:
@@ -98,13 +126,13 @@ def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
 def plan(report: Report, verbose: bool) -> Iterator[str]:
     """Every rewrite in order, then what stays and why."""
     for change in report.changes:
-        gone = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
-        kept = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
-        yield f"{change.rewrite}: {'; '.join(filter(None, (gone, kept)))}"
+        yield f"{change.rewrite}: {_change_line(change)}"
     if not report.changes:
         yield "nothing to do"
     yield from _sizes(report)
     yield from _fates(report, verbose)
+    if verbose:
+        yield from _refusals(report)
     yield from _unshared(report, verbose)
     yield from _notes(report, verbose)
 

@@ -10,6 +10,7 @@ import pytest
 
 from caffe_merge.cli import main, merge_bn
 from tests.builders import write_pair
+from tests.passes.support import prototxt, seeded
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -291,3 +292,26 @@ def test_every_flag_is_told_in_the_readme_or_help(capsys):
         r"(--[a-z][a-z-]+)", readme.split("## Commands")[1].split("`--help`")[0]
     ):
         assert flag in shown
+
+
+def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is gone without being a BatchNorm or its like, and with -v what stayed, and why."""
+    own = "convolution_param {{ num_output: 4 {} }}"
+    text = prototxt(
+        "data 1 4 6 5",
+        f"a: Convolution data -> a {{ {own.format('kernel_size: 3 pad: 1')} }}",
+        f"b: Convolution data -> b {{ {own.format('kernel_size: 1')} }}",
+        "s: Eltwise a b data -> s",
+        f"c: Convolution s -> c {{ {own.format('kernel_size: 1')} }}",
+        f"d: Convolution c -> d {{ {own.format('kernel_size: 3 pad: 1')} }}",
+    )
+    pair = write_pair(tmp_path, text, seeded(tmp_path, text))
+    words = ["--model", str(pair[0]), "--weights", str(pair[1]), "--force"]
+    assert merge_bn(words) == 0
+    quiet = capsys.readouterr().out
+    assert "\nmerge-branches: 2 gone, into 1\n" in quiet
+    assert "kept by" not in quiet
+    assert merge_bn([*words, "-v"]) == 0
+    told = capsys.readouterr().out
+    assert "  removes 'b', 's'; changes 'a'\n" in told
+    assert "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in told
