@@ -10,6 +10,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output
+from caffe_merge.schema import copied
 from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window, sticks_out
 from caffe_merge.weights.blobs import ALL, FLOAT, Blob, Computed, Dense, Rows
 
@@ -140,8 +141,7 @@ def _blob(made: Kernel, shape: Tuple[int, ...], dtype: Any) -> Blob:
 
 def as_inner_product(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
     """Parameters and blobs of the InnerProduct ``layer`` as one that does what ``made`` does."""
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
+    param = copied(layer.param)
     own = param.inner_product_param
     own.num_output = made.outputs
     dtype = layer.blobs[0].dtype
@@ -159,8 +159,7 @@ def as_inner_product(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]
 
 def as_convolution(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
     """Parameters and blobs of the convolution ``layer`` as one that does what ``made`` does."""
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
+    param = copied(layer.param)
     own = param.convolution_param
     depthwise = made.group == made.inputs == made.outputs
     if layer.type != "Convolution" and not depthwise:

@@ -15,6 +15,7 @@ from caffe_merge.exact import product, row_products
 from caffe_merge.fold import Affine
 from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output, own_param
+from caffe_merge.schema import copied
 from caffe_merge.shapes import Shape, count
 from caffe_merge.shapes.forks import DEPTHWISE
 from caffe_merge.shapes.geometry import convolution_window, sticks_out
@@ -52,12 +53,6 @@ def taken_in(layer: Layer, before: Affine) -> New:
     if layer.type == "InnerProduct":
         return _product(layer, before)
     return (_convolution if layer.type in CONVOLUTIONS else _deconvolution)(layer, before)
-
-
-def _copy(layer: Layer) -> Any:
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
-    return param
 
 
 def _convolution(layer: Layer, before: Affine) -> New:
@@ -99,7 +94,7 @@ def _deconvolution(layer: Layer, before: Affine) -> New:
     """W'[i] = W[i] scale[i]."""
     weights = layer.blobs[0]
     multiplier = before.scale.reshape(-1, *[1] * (len(weights.shape) - 1))
-    return _copy(layer), (Scaled(weights, multiplier), *layer.blobs[1:])
+    return copied(layer.param), (Scaled(weights, multiplier), *layer.blobs[1:])
 
 
 def _with_bias(
@@ -109,7 +104,7 @@ def _with_bias(
 
     ``sums`` gives that for a block of rows: bounded memory, whatever the weights' size.
     """
-    param, old = _copy(layer), layer.blobs[0]
+    param, old = copied(layer.param), layer.blobs[0]
     if not before.shift.any():
         return param, (new, *layer.blobs[1:])
     step = max(BLOCK // max(count(old.shape[1:]), 1), 1)
@@ -168,7 +163,7 @@ def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[M
     (one,), (shape,), (flat,) = maps, bottoms, tops
     assert one is not None
     param = layer.param.flatten_param
-    if shape is None or flat is None or (param.axis, param.end_axis) not in ((1, -1),):
+    if shape is None or flat is None or (param.axis, param.end_axis) != (1, -1):
         return Refusal("it does not flatten each image whole")
     repeat = count(shape[2:])
     return [Affine(np.repeat(one.scale, repeat), np.repeat(one.shift, repeat), 1)]

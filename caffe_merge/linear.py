@@ -11,6 +11,7 @@ from caffe_merge.fold import (
     inner_product_multiplier,
 )
 from caffe_merge.layer import Layer
+from caffe_merge.schema import copied
 from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
 
@@ -96,8 +97,7 @@ def _odd_depthwise(layer: Layer) -> Optional[Refusal]:
 def folded(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     """New parameters and blobs of a linear ``layer`` that does ``affine`` (a vector) as well."""
     weights = layer.blobs[0]
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
+    param = copied(layer.param)
     if layer.type in CONVOLUTIONS:
         multiplier = convolution_multiplier(affine.scale, len(weights.shape))
     elif layer.type == "Deconvolution":

@@ -68,3 +68,10 @@ def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
         for number in sorted(before.keys() | after.keys())
         if number not in before or number not in after or before[number][1] != after[number][1]
     ]
+
+
+def copied(message: Any) -> Any:
+    """Another message that says the same."""
+    other = type(message)()
+    other.CopyFrom(message)
+    return other

@@ -18,6 +18,7 @@ from caffe_merge.join import shared_blobs
 from caffe_merge.layer import Layer
 from caffe_merge.passes.base import Changes, Rewrite
 from caffe_merge.passes.runs import quoted
+from caffe_merge.schema import copied
 from caffe_merge.shapes import count
 from caffe_merge.weights.blobs import Blob, same_values
 
@@ -47,7 +48,7 @@ def settle(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
     maker = {layer: number for number, one in enumerate(rewrites) for layer in one.layers}
     sharers = {layer for slots in names.values() for layer, _ in slots}
     new: Changes = {
-        layer: (_copied(param) if layer in sharers else param, blobs)
+        layer: (copied(param) if layer in sharers else param, blobs)
         for one in rewrites
         for layer, (param, blobs) in one.changes.items()
     }
@@ -68,12 +69,6 @@ def settle(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
     told = {layer: quoted(list(dict.fromkeys(others))) for layer, others in parted.items()}
     parts = [[rewrites[number] for number in sorted(one)] for one in sorted(batches, key=min)]
     return [_batch(part, new, told) for part in parts]
-
-
-def _copied(param: Any) -> Any:
-    copy = type(param)()
-    copy.CopyFrom(param)
-    return copy
 
 
 def _alike(name: str, slots: Sequence[Slot], new: Changes) -> List[List[Slot]]:

@@ -21,6 +21,7 @@ from caffe_merge.layer import Layer
 from caffe_merge.linear import CONVOLUTIONS
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT
+from caffe_merge.schema import copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
 
 AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))
@@ -104,8 +105,7 @@ def _as_scale(layer: Layer, one: Affine) -> New:
 def _bare(layer: Layer, one: Affine, kind: str) -> Any:
     """The parameters of ``layer`` as those of a layer of type ``kind``, without any of its own."""
     alike = {layer.type, kind} == {"Scale", "Convolution"}
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
+    param = copied(layer.param)
     for name in _OWN:
         param.ClearField(name)
     if not alike or len(layer.blobs) != 1 + one.shift.any():

@@ -5,7 +5,7 @@ into the report. A Refusal is a result like any other: a layer and a sentence.
 """
 
 from types import MappingProxyType
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
@@ -84,6 +84,10 @@ class Pass:
     def __init__(self, options: Options = Options()) -> None:  # noqa: B008 - it is immutable
         self.options = options
         self.keep = options.keep
+
+    def fixed(self, graph: Graph) -> Set[Layer]:
+        """The layers of ``graph`` that stay as they are, as asked."""
+        return {layer for layer in graph.layers if layer.name in self.keep}
 
     def find(self, graph: Graph) -> List[Found]:
         """All that the pass would do to ``graph`` now; no two rewrites share a layer."""

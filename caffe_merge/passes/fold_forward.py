@@ -31,7 +31,7 @@ class FoldForward(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         used: Set[Layer] = set()
-        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed = self.fixed(graph)
         for run in runs(graph, self.keep)[0]:
             answer = _forwards(graph, run, fixed)
             if isinstance(answer, Refusal):

@@ -21,6 +21,7 @@ from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, add_bias, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT, quoted
+from caffe_merge.schema import copied
 from caffe_merge.weights.blobs import Blob, Dense
 
 New = Tuple[Any, Tuple[Blob, ...]]
@@ -33,7 +34,7 @@ class FoldImage(Pass):
 
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
-        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed = self.fixed(graph)
         for layer in graph.layers:
             if not _is_image(graph, layer):
                 continue
@@ -92,8 +93,7 @@ def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Refusal]:
         return Refusal("its output has several places, and the image adds another value to each")
     assert not isinstance(plain, Refusal)
     (made,) = reference.forward(plain[0], [blob.float64() for blob in plain[1]], [image])
-    param = type(reader.param)()
-    param.CopyFrom(reader.param)
+    param = copied(reader.param)
     if len(reader.blobs) == 1:
         add_bias(param)
     weights = reader.blobs[0]

@@ -23,6 +23,7 @@ from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, output, own_param
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT, quoted
+from caffe_merge.schema import copied
 from caffe_merge.shapes import Shape, count
 from caffe_merge.shapes.forks import DEPTHWISE
 from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
@@ -38,7 +39,7 @@ class FoldSwap(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         used: Set[Layer] = set()
-        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed = self.fixed(graph)
         for layer in graph.layers:
             order = _order(graph, layer)
             if order is None:
@@ -122,7 +123,7 @@ def _linear(reader: Layer, bottom: Optional[Shape], places: Indices) -> Union[Ne
     by_row = reader.type == "Deconvolution" or (reader.type == "InnerProduct" and own.transpose)
     each = weights.shape[0 if by_row else 1] // len(places)  # of an InnerProduct: values a channel
     index = (places[:, np.newaxis] * each + np.arange(each)).ravel()
-    return _copy(reader), (_ordered(weights, index, by_row), *reader.blobs[1:])
+    return copied(reader.param), (_ordered(weights, index, by_row), *reader.blobs[1:])
 
 
 def _ordered(blob: Blob, index: Indices, by_row: bool) -> Blob:
@@ -144,17 +145,11 @@ def _per_channel(reader: Layer, rank: Optional[int], places: Indices) -> Union[N
     if not isinstance(one, Affine) or one.axis not in (None, 1):
         return Refusal("it cannot take it in")
     if one.axis is None:
-        return _copy(reader), reader.blobs
+        return copied(reader.param), reader.blobs
     blobs = [
         Dense(blob.float64().reshape(-1)[places].reshape(blob.shape), blob.dtype)
         if count(blob.shape) == len(places)
         else blob
         for blob in reader.blobs
     ]
-    return _copy(reader), tuple(blobs)
-
-
-def _copy(layer: Layer) -> Any:
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
-    return param
+    return copied(reader.param), tuple(blobs)

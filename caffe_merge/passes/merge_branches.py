@@ -32,6 +32,7 @@ from caffe_merge.passes.branches import (
     times,
 )
 from caffe_merge.passes.runs import quoted
+from caffe_merge.schema import copied
 
 
 class MergeBranches(Pass):
@@ -179,8 +180,7 @@ def _survivor(members: Sequence[Branch], whole: Kernel) -> Optional[Branch]:
 
 def _sum_of(layer: Layer, numbers: Sequence[int], merged: int, factors: Sequence[float]) -> Any:
     """The Eltwise with fewer bottoms; the merged one has its factors in the weights."""
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
+    param = copied(layer.param)
     left = [1.0 if number == merged else factors[number] for number in numbers]
     param.eltwise_param.ClearField("coeff")
     if any(factor != 1 for factor in left):

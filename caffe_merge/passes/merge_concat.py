@@ -37,7 +37,7 @@ class MergeConcat(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         used: Set[Layer] = set()
-        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed = self.fixed(graph)
         for layer in graph.layers:
             if layer in fixed or not _joins_channels(layer):
                 continue

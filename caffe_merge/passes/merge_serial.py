@@ -34,7 +34,7 @@ class MergeSerial(Pass):
         if self.options.serial == "never":
             return found
         used: Set[Layer] = set()
-        fixed = {layer for layer in graph.layers if layer.name in self.keep}
+        fixed = self.fixed(graph)
         for layer in graph.layers:
             pair = _pair(graph, layer)
             if pair is None or not used.isdisjoint(pair):

@@ -17,6 +17,7 @@ from caffe_merge.graph import Graph
 from caffe_merge.layer import Layer
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import Run, quoted, runs
+from caffe_merge.schema import copied
 from caffe_merge.weights.blobs import FLOAT, Blob, Dense
 
 NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"
@@ -89,8 +90,7 @@ def _survivor(run: Run, sharers: Sharers) -> Layer:
 
 def as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     """Parameters and blobs of ``layer`` as a Scale that does ``affine`` (a vector)."""
-    param = type(layer.param)()
-    param.CopyFrom(layer.param)
+    param = copied(layer.param)
     own = param.scale_param
     if layer.type != "Scale":
         # Specs of BatchNorm's three blobs (lr_mult 0) would be wrong for a Scale's two.

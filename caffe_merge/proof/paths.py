@@ -32,6 +32,7 @@ from caffe_merge.proof.sampling import (
     spread,
     thin_channels,
 )
+from caffe_merge.schema import copied
 from caffe_merge.weights.blobs import Blob
 
 
@@ -154,8 +155,7 @@ class _Linear:
         if layer is not self.head:
             thin = [thin_channels(values(b), self.channels, self.sample) for b in blobs]
             return Step(param, thin)
-        thinned = type(param)()
-        thinned.CopyFrom(param)
+        thinned = copied(param)
         weights, *biases = blobs
         bias = [values(blob, self.sample) for blob in biases]
         if self.type == "InnerProduct":

@@ -45,6 +45,7 @@ from caffe_merge.proof.sampling import (
     spread,
     thin_channels,
 )
+from caffe_merge.schema import copied
 from caffe_merge.shapes import Shape, count
 from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.weights.blobs import Blob
@@ -339,8 +340,7 @@ def _convolution(node: Node, sample: Index) -> Plan:
     groups, local = np.unique(sample // each), np.unique(sample % each)
     rows = (groups[:, np.newaxis] * each + local).ravel()
     needed = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
-    param = type(node.param)()
-    param.CopyFrom(node.param)
+    param = copied(node.param)
     param.convolution_param.num_output = len(rows)
     param.convolution_param.group = len(groups)
 
@@ -351,8 +351,7 @@ def _convolution(node: Node, sample: Index) -> Plan:
 
 
 def _inner_product(node: Node, sample: Index, bottom: Shape) -> Plan:
-    param = type(node.param)()
-    param.CopyFrom(node.param)
+    param = copied(node.param)
     param.inner_product_param.num_output = len(sample)
     weights, *biases = node.blobs
 

@@ -10,6 +10,7 @@ from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.forks import Standard, standard
 from caffe_merge.layer import Layer
+from caffe_merge.schema import copied
 from caffe_merge.shapes import count
 from caffe_merge.weights.blobs import BLOCK, HALF, Blob
 
@@ -80,8 +81,7 @@ def absolute(step: Step) -> Step:
     """The same step without signs: on values without signs it adds up the terms of each sum."""
     param = step.param
     if param.type == "Eltwise" and param.eltwise_param.coeff:
-        param = type(param)()
-        param.CopyFrom(step.param)
+        param = copied(step.param)
         param.eltwise_param.coeff[:] = [abs(factor) for factor in step.param.eltwise_param.coeff]
     return Step(param, [np.abs(blob) for blob in step.blobs])
 
