@@ -5,7 +5,7 @@ layer can take the map into its weights, and what a layer gives out otherwise is
 of what it gives out then, or it is not, and there is a Refusal.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from caffe_merge.affine import Refusal, unknown_fields
 from caffe_merge.arrays import Float64
 from caffe_merge.exact import product, row_products
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, New
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output, own_param
 from caffe_merge.schema import copied
 from caffe_merge.shapes import Shape, count
@@ -22,7 +22,6 @@ from caffe_merge.shapes.geometry import convolution_window, sticks_out
 from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
 
 Shapes = Sequence[Optional[Shape]]
-New = Tuple[Any, Tuple[Blob, ...]]  # parameters and blobs
 
 
 def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Refusal]:

@@ -203,18 +203,25 @@ class Graph:
             todo += fresh
         return found
 
-    def changes_later(self, version: Version, but: Collection[Layer] = ()) -> bool:
-        """Whether some layer, ``but`` these, writes its memory after it was made.
+    def in_order(self, layers: Collection[Layer]) -> Tuple[Layer, ...]:
+        """``layers`` in net order."""
+        return tuple(layer for layer in self.layers if layer in layers)
 
-        Who reads it in another place of the net may then read something else.
+    def why_not_move(self, version: Version, but: Collection[Layer] = ()) -> Optional[str]:
+        """Why ``version`` cannot be read in another place of the net; None if it can.
+
+        Where some layer, ``but`` these, writes its memory after it was made, something else may be
+        found there.
         """
         place = {layer: number for number, layer in enumerate(self.layers)}
-        return any(
+        written = any(
             self.below(other) is not None
             and other.producer not in but
             and place[other.producer] > place[version.producer]
             for other in self._memory(version)
         )
+        name = repr(version.name)
+        return f"the memory of {name} is written in place by another" if written else None
 
     def _is_one_of_many(self, version: Version) -> bool:
         """Whether its memory is that of the other tops of its layer too."""

@@ -7,6 +7,8 @@ from caffe_merge.shapes import count
 from caffe_merge.state import TEST, TRAIN
 from caffe_merge.weights.blobs import Blob
 
+New = Tuple[Any, Tuple[Blob, ...]]  # what a layer is to be: its parameters and blobs
+
 
 class Note(NamedTuple):
     """Something met on loading that the user should know, ``layer`` empty if it is the net's."""

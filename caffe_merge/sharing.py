@@ -43,6 +43,8 @@ class Unshared(NamedTuple):
 
 def settle(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
     """``rewrites`` in batches. Whichever of these are made, the blobs of a name stay equal."""
+    if not rewrites:
+        return []
     names = shared_blobs(graph.layers)
     taken = set(names)
     maker = {layer: number for number, one in enumerate(rewrites) for layer in one.layers}

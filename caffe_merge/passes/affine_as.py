@@ -17,7 +17,7 @@ from caffe_merge.convolutions import kernel
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
 from caffe_merge.kernels import Kernel
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, New
 from caffe_merge.linear import CONVOLUTIONS
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT
@@ -82,9 +82,6 @@ def _diagonal(graph: Graph, layer: Layer) -> Answer:
         return None
     scale: Float64 = one.weights(ALL).reshape(-1)
     return Affine(scale, 0 * scale if one.bias is None else one.bias(), 1)
-
-
-New = Tuple[Any, Tuple[Blob, ...]]
 
 
 def _as_convolution(layer: Layer, one: Affine) -> New:

@@ -5,15 +5,12 @@ into the report. A Refusal is a result like any other: a layer and a sentence.
 """
 
 from types import MappingProxyType
-from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer
-from caffe_merge.weights.blobs import Blob
+from caffe_merge.layer import Layer, New
 
-Changes = Dict[Layer, Tuple[Any, Tuple[Blob, ...]]]  # layer -> its new param and blobs
-
-
+Changes = Dict[Layer, New]
 Reads = Mapping[Layer, Tuple[int, ...]]
 
 

@@ -63,7 +63,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refus
     region = {*run.layers, *changes}
     takers = [layer for layer in changes if layer.type in (*LINEAR_TYPES, "Scale")]
     return Rewrite(
-        layers=tuple(layer for layer in graph.layers if layer in region),
+        layers=graph.in_order(region),
         changes=changes,
         note="folded forwards into " + quoted([layer.name for layer in takers]),
         kept_note="took in " + quoted([layer.name for layer in run.layers]),

@@ -8,7 +8,7 @@ Every reader must be linear with one output place: an InnerProduct, or a Convolu
 covers its input. Such a Bias is what a mean image makes of raw pixels.
 """
 
-from typing import Any, List, Tuple, Union
+from typing import List, Union
 
 import numpy as np
 
@@ -17,14 +17,12 @@ from caffe_merge.affine import Refusal, affine
 from caffe_merge.arrays import Float64
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, New
 from caffe_merge.linear import LINEAR_TYPES, add_bias, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT, quoted
+from caffe_merge.passes.runs import KEPT, quoted, taken_forwards
 from caffe_merge.schema import copied
-from caffe_merge.weights.blobs import Blob, Dense
-
-New = Tuple[Any, Tuple[Blob, ...]]
+from caffe_merge.weights.blobs import Dense
 
 
 class FoldImage(Pass):
@@ -70,15 +68,7 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
         if isinstance(new, Refusal):
             return Refusal(f"{reader.type} {reader.name!r} reads it: {new}")
         changes[reader] = new
-    region = {layer, *changes}
-    if graph.changes_later(source, region):
-        return Refusal(f"the memory of {source.name!r} is written in place by another")
-    return Rewrite(
-        layers=tuple(one for one in graph.layers if one in region),
-        changes=changes,
-        note="folded forwards into " + quoted([one.name for one in changes]),
-        kept_note=f"took in {layer.name!r}",
-    )
+    return taken_forwards(graph, layer, changes)
 
 
 def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Refusal]:

@@ -9,7 +9,7 @@ Deconvolution and InnerProduct without groups. What is affine per channel change
 values, and hands it on. Padding does not matter: zeros stay zeros.
 """
 
-from typing import Any, List, Optional, Set, Tuple, Union
+from typing import List, Optional, Set, Union
 
 import numpy as np
 
@@ -19,16 +19,14 @@ from caffe_merge.convolutions import kernel
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
 from caffe_merge.kernels import Kernel
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, New
 from caffe_merge.linear import LINEAR_TYPES, output, own_param
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT, quoted
+from caffe_merge.passes.runs import KEPT, taken_forwards
 from caffe_merge.schema import copied
 from caffe_merge.shapes import Shape, count
 from caffe_merge.shapes.forks import DEPTHWISE
 from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
-
-New = Tuple[Any, Tuple[Blob, ...]]
 
 
 class FoldSwap(Pass):
@@ -76,7 +74,7 @@ def _order(graph: Graph, layer: Layer) -> Optional[Indices]:
 def _forwards(
     graph: Graph, layer: Layer, order: Indices, fixed: Set[Layer]
 ) -> Union[Rewrite, Refusal]:
-    (source,), (end,) = graph.bottoms[layer], graph.tops[layer]
+    (end,) = graph.tops[layer]
     changes: Changes = {}
     reached = {end}
     places = np.argsort(order)
@@ -98,15 +96,7 @@ def _forwards(
         if not reached.isdisjoint(tops) and tops[0].is_output:
             return Refusal(f"{tops[0].name!r} is a net output")
         changes[reader] = new
-    region = {layer, *changes}
-    if graph.changes_later(source, region):
-        return Refusal(f"the memory of {source.name!r} is written in place by another")
-    return Rewrite(
-        layers=tuple(one for one in graph.layers if one in region),
-        changes=changes,
-        note="folded forwards into " + quoted([one.name for one in changes]),
-        kept_note=f"took in {layer.name!r}",
-    )
+    return taken_forwards(graph, layer, changes)
 
 
 def _linear(reader: Layer, bottom: Optional[Shape], places: Indices) -> Union[New, Refusal]:

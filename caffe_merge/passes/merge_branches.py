@@ -94,9 +94,9 @@ def _summed(graph: Graph, layer: Layer, family: Sequence[Branch]) -> Union[Rewri
         refusals += [refusal] if refusal is not None else []
         if whole is None or len(members) < 2:
             continue
-        if graph.changes_later(family[0].source):
-            name = family[0].source.name
-            return Refusal(f"the memory of {name!r} is written in place by another")
+        reason = graph.why_not_move(family[0].source)
+        if reason is not None:
+            return Refusal(reason)
         answer = _rewrite(graph, layer, members, whole, factors)
         if isinstance(answer, Rewrite):
             return answer
@@ -159,7 +159,7 @@ def _rewrite(
     others = [one.name for one in region if one is not survivor]
     reads = {one: (0,) for one in region if one.type == "Eltwise"}
     return Rewrite(
-        layers=tuple(one for one in graph.layers if one in region or one is layer),
+        layers=graph.in_order([*region, layer]),
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
         kept_note=f"took in {quoted(others)}" if others else "took in its input",

@@ -109,8 +109,9 @@ def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite
         return Refusal(f"{quoted(names)} stay side by side: {whole}")
     first, *others = parts
     survivor = first.layer
-    if graph.changes_later(first.source):
-        return Refusal(f"the memory of {first.source.name!r} is written in place by another")
+    reason = graph.why_not_move(first.source)
+    if reason is not None:
+        return Refusal(reason)
     gone = {part.number for part in others}
     left = tuple(number for number in range(len(layer.param.bottom)) if number not in gone)
     changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, whole)}
@@ -118,7 +119,7 @@ def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite
         changes[layer] = (layer.param, ())
     region = [*(part.layer for part in parts), layer]
     return Rewrite(
-        layers=tuple(one for one in graph.layers if one in region),
+        layers=graph.in_order(region),
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
         kept_note=f"took in {quoted(names[1:])}",

@@ -93,8 +93,9 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     if not always and whole.cost > two.weights:
         return Refusal("one layer would have more weights than the two")
     survivor = pair[0] if whole.axes and whole.axes == two.first.axes else pair[-1]
-    if survivor is not pair[0] and graph.changes_later(two.source, pair):
-        return Refusal(f"the memory of {two.source.name!r} is written in place by another")
+    reason = None if survivor is pair[0] else graph.why_not_move(two.source, pair)
+    if reason is not None:
+        return Refusal(reason)
     make = as_inner_product if survivor.type == "InnerProduct" else as_convolution
     changes: Changes = {survivor: make(survivor, whole)}
     (other,) = {pair[0], pair[-1]} - {survivor}

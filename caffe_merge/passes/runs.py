@@ -1,12 +1,13 @@
 """Runs: layers that follow one another and are one affine map per channel together."""
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.affine import Refusal, affine
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph, Version
 from caffe_merge.layer import Layer
 from caffe_merge.linear import LINEAR_TYPES, output
+from caffe_merge.passes.base import Changes, Rewrite
 
 KEPT = Refusal("kept as asked with --keep")
 
@@ -98,6 +99,20 @@ def why_not(run: Run, keep: FrozenSet[str]) -> Optional[Refusal]:
             f"it has {run.affine.channels} channels, layer {producer.name!r} has {target.channels}"
         )
     return None
+
+
+def taken_forwards(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Refusal]:
+    """The rewrite in which all that ``layer`` feeds takes it in, as ``changes`` say."""
+    region = {layer, *changes}
+    reason = graph.why_not_move(graph.bottoms[layer][0], region)
+    if reason is not None:
+        return Refusal(reason)
+    return Rewrite(
+        layers=graph.in_order(region),
+        changes=changes,
+        note="folded forwards into " + quoted([one.name for one in changes]),
+        kept_note=f"took in {layer.name!r}",
+    )
 
 
 def quoted(names: List[str]) -> str:
