@@ -16,10 +16,11 @@ from benchmarks.building import Pair
 class Run(NamedTuple):
     """One run: seconds of wall time and of all processors' time, megabytes of memory.
 
-    Mapped file pages count as resident, not as anonymous: the kernel drops them when it likes.
+    Of several runs that are medians, and ``least`` the seconds of the fastest one. Mapped file pages count as resident, not as anonymous: the kernel drops them when it likes.
     """
 
     seconds: float
+    least: float
     processor: float
     anonymous: float
     resident: float
@@ -49,7 +50,7 @@ def run(command: Sequence[str], watched: bool = True, outputs: Sequence[Path] = 
         if process.returncode:
             log.seek(0)
             raise SystemExit(f"{command} failed: {log.read().decode(errors='replace')[-2000:]}")
-    return Run(seconds, _processor() - before, anonymous / 1024, resident / 1024)
+    return Run(seconds, seconds, _processor() - before, anonymous / 1024, resident / 1024)
 
 
 def _processor() -> float:
@@ -80,6 +81,7 @@ def alternate(
     return [
         memory._replace(
             seconds=statistics.median(one.seconds for one in results),
+            least=min(one.seconds for one in results),
             processor=statistics.median(one.processor for one in results),
         )
         for memory, results in zip(watched, runs)

@@ -13,7 +13,7 @@ from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import WeightsError
 from caffe_merge.fields import unknown_fields as unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, remembered
 from caffe_merge.layer import Refusal as Refusal
 from caffe_merge.shapes import count
 from caffe_merge.text.values import parse_bool
@@ -27,16 +27,20 @@ def affine(layer: Layer, rank: Optional[int]) -> Answer:
 
     Raises WeightsError where its values are not finite or a variance is negative.
     """
-    rule = _RULES.get(layer.type)
-    if rule is None or (layer.type == "Python" and python_layer.dropout(layer) is None):
+    if layer.type not in _RULES or (layer.type == "Python" and python_layer.dropout(layer) is None):
         return None
     if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
         if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
             what = "factor" if layer.type == "Scale" else "summand"
             return Refusal(f"its {what} is another blob, {layer.param.bottom[1]!r}")
         return Refusal("it has not one bottom and one top")
+    return _by_rule(layer, rank)
+
+
+@remembered
+def _by_rule(layer: Layer, rank: Optional[int]) -> Answer:
     odd = unknown_fields(layer) or odd_blobs(layer)
-    return odd if odd is not None else rule(layer, rank)
+    return odd if odd is not None else _RULES[layer.type](layer, rank)
 
 
 def odd_blobs(layer: Layer) -> Optional[Refusal]:

@@ -65,11 +65,14 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) ->
     try:
         options = parser.parse_args(arguments)
         verbose = getattr(options, "verbose", False)
-        if arguments is None:  # a process of our own, not a caller's
+        ours = arguments is None  # a process of our own, not a caller's
+        if ours:
             process.settle()
         action: Callable[[argparse.Namespace], int] = options.action
         status = action(options)
         sys.stdout.flush()
+        if ours:
+            process.leave(status)
         return status
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -194,6 +197,7 @@ def _merge(options: argparse.Namespace) -> int:
     conversion = _conversion(options)
     writing = _bar("writing", "layer", options.quiet)
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
+    options.kept = result  # to the end of the process, which need not free it
     if conversion.report is not None:
         write_report(result.report, conversion.report)
     if not options.quiet:

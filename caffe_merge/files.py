@@ -18,7 +18,8 @@ except ImportError:  # not on Windows: two runs on one output are not told apart
 MAX_TEXT = 32 << 20
 _SNIFFED = 512
 _STORED_AT_ONCE = 8 << 20  # bytes
-_AHEAD = 4  # pieces that wait to be written
+_HANDED_OVER = 1 << 20  # bytes
+_AHEAD = 4  # so many times that may wait to be written
 
 
 def read_text(path: str) -> bytes:
@@ -247,12 +248,15 @@ class _StoredEarly(io.FileIO):
 class Behind:
     """Writes to a file in another thread, in order, so that what is next is made meanwhile.
 
-    Data may not change after it was given to ``write``. What fails is raised by a later ``write``,
-    or at the end of the ``with``.
+    Pieces are handed over many at a time: to wake a thread takes as long as to write 100 kB. Data
+    may not change after it was given to ``write``. What fails is raised by a later ``write``, or
+    at the end of the ``with``.
     """
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle
+        self._pieces: List[Any] = []
+        self._size = 0
         self._error: Optional[BaseException] = None
         self._queue: Queue[Any] = Queue(_AHEAD)
         self._thread = Thread(target=self._run, daemon=True)
@@ -265,19 +269,28 @@ class Behind:
         """Have ``data`` written."""
         if self._error is not None:
             raise self._error
-        self._queue.put(data)
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= _HANDED_OVER:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        self._queue.put(self._pieces)
+        self._pieces, self._size = [], 0
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._hand_over()
         self._queue.put(None)
         self._thread.join()
         if self._error is not None and error is None:
             raise self._error
 
     def _run(self) -> None:
-        for data in iter(self._queue.get, None):
+        for pieces in iter(self._queue.get, None):
             if self._error is None:
                 try:
-                    self._handle.write(data)
+                    for piece in pieces:
+                        self._handle.write(piece)
                 except BaseException as error:  # for the other thread to raise
                     self._error = error
 

@@ -191,7 +191,7 @@ def _reshaped(blob: Stored, wanted: BlobShape) -> Optional[Stored]:
         return None
     if any(want is not None and want != have for want, have in zip(wanted, found)):
         return None
-    return blob.reshaped(found)
+    return blob.reshaped(found) if blob.legacy else blob
 
 
 def _show(shape: BlobShape) -> str:

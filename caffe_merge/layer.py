@@ -1,12 +1,15 @@
 """One layer of a net: its typed parameters, its blobs, and what is known of both."""
 
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from functools import wraps
+from operator import is_not
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from caffe_merge.schema import LayerParameter
 from caffe_merge.shapes import count
 from caffe_merge.state import TEST, TRAIN
 from caffe_merge.weights.blobs import Blob
 
+Answer = TypeVar("Answer")
 New = Tuple[Any, Tuple[Blob, ...]]  # what a layer is to be: its parameters and blobs
 
 
@@ -36,13 +39,13 @@ class Layer:
     missing   it wants blobs that the file has not, and its fillers are random (or not known)
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
-    recognised  what norms has found it to be, and of which parameters and blobs
+    remembered  what has been found out about it, see the function of this name
     style     the name of the normalisation style that the user says it is of, "" if he says none
     """
 
     __slots__ = (
         "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
-        "param", "phase", "recognised", "record", "sources", "style",
+        "param", "phase", "record", "remembered", "sources", "style",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +65,7 @@ class Layer:
         self.missing = False
         self.sources: Tuple[str, ...] = ()
         self.style = ""
-        self.recognised: Optional[Tuple[Any, ...]] = None
+        self.remembered: Dict[Any, Tuple[Tuple[Any, ...], Any]] = {}
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.name!r}>"
@@ -90,6 +93,25 @@ class Layer:
     def load_blobs(self, blobs: Sequence[Blob]) -> None:
         """Set the blobs that the files give it."""
         self.blobs = self.loaded = tuple(blobs)
+
+
+def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Have ``find(layer, ...)`` run once for a layer: every pass asks for the same anew.
+
+    It runs again when the layer has got other parameters, blobs, fork's fields or another style.
+    The names of bottoms and tops may change meanwhile: what is found may not hang on them.
+    """
+
+    @wraps(find)
+    def answer(layer: Layer, *more: Any) -> Answer:
+        basis = (layer.param, layer.blobs, layer.extra, layer.style, *more)
+        known = layer.remembered.get(find)
+        if known is None or any(map(is_not, known[0], basis)):
+            known = layer.remembered[find] = (basis, find(layer, *more))
+        found: Answer = known[1]
+        return found
+
+    return answer
 
 
 def shares_memory(layer: Layer) -> bool:

@@ -185,7 +185,7 @@ def test_fields_of_forks() -> None:
     made.extra = {"forward_type": "FLOAT16"}
     assert unknown_fields(made) is None
     assert float(found(made).scale) == 2
-    made.extra["scale_param.min_value"] = "0"
+    made.extra = {**made.extra, "scale_param.min_value": "0"}
     answer = affine(made, 4)
     assert answer == "scale_param.min_value is a fork's field, whose effect is not known"
 
@@ -210,3 +210,20 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
     else:
         assert isinstance(answer, Affine)
         assert (float(answer.scale), float(answer.shift)) == (scale, 0)
+
+
+def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
+    made = layer(SCALE, [2])
+    first = affine(made, 4)
+    made.param.bottom[0] = "renamed"
+    assert affine(made, 4) is first
+    made.blobs = (Dense(np.array([3.0])),)
+    assert float(found(made).scale) == 3
+    assert affine(made, None) is not affine(made, 4)
+
+
+def test_names_in_a_reason_are_those_of_now() -> None:
+    made = layer('type: "Scale" bottom: "f"', [])
+    assert affine(made, 4) == "its factor is another blob, 'f'"
+    made.param.bottom[1] = "g"
+    assert affine(made, 4) == "its factor is another blob, 'g'"

@@ -16,7 +16,10 @@ from tests.test_bad_input import BLOBS, TEXT
 
 TOLD = """
 import atexit, gc, os, sys
-atexit.register(lambda: print(seen, os.environ.get("OPENBLAS_NUM_THREADS"), gc.get_threshold()[0]))
+def tell(status=0):
+    print(seen, os.environ.get("OPENBLAS_NUM_THREADS"), gc.get_threshold()[0])
+atexit.register(tell)
+os._exit = sys.exit  # which is how a process of ours ends
 class Finder:
     def find_spec(name, path=None, target=None):
         if name == "numpy":
@@ -81,3 +84,20 @@ print(faults() - before)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 3 * 512  # their pages twice, and not 20 times
+
+
+def test_a_process_of_ours_ends_at_once_and_whole(plan: List[str]) -> None:
+    """With its status and all of its output, and without the exit handlers of anybody."""
+    code = """
+import atexit, sys
+atexit.register(print, "handled")
+from caffe_merge.cli import main
+main()
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", code, *plan], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "Scale: 1 gone"
+    missing = [*plan, "--keep", "nothing"]
+    failed = subprocess.run([sys.executable, "-c", code, *missing], capture_output=True, text=True)
+    assert failed.stdout == "went on\nhandled\n"

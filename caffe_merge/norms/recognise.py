@@ -1,6 +1,5 @@
 """Which style a layer is of, and what follows from it."""
 
-from operator import is_not
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -9,7 +8,7 @@ from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import WeightsError
 from caffe_merge.fields import Values, unknown_field, unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer, Note, Refusal
+from caffe_merge.layer import Layer, Note, Refusal, remembered
 from caffe_merge.norms import formulas
 from caffe_merge.norms.formulas import SINGLES
 from caffe_merge.norms.rules import Given
@@ -22,19 +21,12 @@ Shape = Tuple[int, ...]
 Terms = Tuple[Any, Tuple[Blob, ...]]
 
 
+@remembered
 def style_of(layer: Layer) -> Union[Style, Refusal]:
     """The one style that ``layer`` is of, or why it has none.
 
     Raises WeightsError where its values are not finite or a variance is negative.
     """
-    basis = (layer.param, layer.blobs, layer.style)
-    if layer.recognised is None or any(map(is_not, layer.recognised, basis)):
-        layer.recognised = (*basis, _style_of(layer))
-    answer: Union[Style, Refusal] = layer.recognised[-1]
-    return answer
-
-
-def _style_of(layer: Layer) -> Union[Style, Refusal]:
     odd = unknown_fields(layer)
     if odd is not None:
         return odd

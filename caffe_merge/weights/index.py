@@ -5,7 +5,10 @@ weights/blobproto.py reads the blobs, weights/hdf5.py the same index from an HDF
 
 import mmap
 import os
+from threading import Thread
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import numpy as np
 
 from caffe_merge import strings
 from caffe_merge.errors import FileError, WeightsError
@@ -20,6 +23,7 @@ _V0_NAME, _V0_BLOBS = 1, 50
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+_READ_AHEAD = 1 << 20  # bytes: a smaller file is there at once
 MAX_FIELDS = 500_000  # of the net and its layers; with MAX_PARTS a bound on time and memory
 
 
@@ -155,6 +159,8 @@ def open_index(path: str, *, keep_half: bool = False) -> Index:
             if size == 0:
                 raise WeightsError("the file is empty", path=path)
             mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            if size > _READ_AHEAD:
+                _read_ahead(mapped)
     except (OSError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -164,6 +170,15 @@ def open_index(path: str, *, keep_half: bool = False) -> Index:
 
         return Hdf5Index(memoryview(mapped), path, keep_half=keep_half)
     return Index(memoryview(mapped), path, keep_half=keep_half)
+
+
+def _read_ahead(mapped: mmap.mmap) -> None:
+    """Have another thread bring in the file while this one reads what the layers are.
+
+    It touches every page. Nobody waits for it, and it keeps nothing from running.
+    """
+    pages = np.frombuffer(mapped, np.uint8)[:: mmap.PAGESIZE]
+    Thread(target=pages.max, daemon=True).start()
 
 
 def _is_hdf5(mapped: mmap.mmap) -> bool:

@@ -1,10 +1,12 @@
 """The index: every way in which files store blobs, as Caffe reads them; anything else an error."""
 
+import mmap
 import random
 import struct
+import threading
 import time
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -274,3 +276,27 @@ def test_opening(tmp_path: Path) -> None:
     for name in ("missing", ".", "w.caffemodel/below"):
         with pytest.raises(FileError, match=str(tmp_path)):
             open_index(str(tmp_path / name))
+
+
+def test_large_files_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a thread that nobody waits for; what is read is the same."""
+    threads = []
+
+    class Noted(threading.Thread):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            threads.append(self)
+
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(WHOLE + field(77, bytes(3 * mmap.PAGESIZE)))
+    monkeypatch.setattr(index_module, "Thread", Noted)
+    plain = open_index(str(path))
+    assert not threads
+    monkeypatch.setattr(index_module, "_READ_AHEAD", path.stat().st_size - 1)
+    ahead = open_index(str(path))
+    assert [thread.daemon for thread in threads] == [True]
+    threads[0].join(10)
+    for one, other in zip(plain.layers, ahead.layers):
+        assert one[:4] == other[:4]
+        for stored, same in zip(one.blobs, other.blobs):
+            np.testing.assert_array_equal(stored.values, same.values)

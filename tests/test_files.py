@@ -1,0 +1,84 @@
+"""Writing behind: in another thread, in order, whole, and with its errors raised here."""
+
+import io
+import threading
+from typing import Any, List
+
+import numpy as np
+import pytest
+
+from caffe_merge import files
+from caffe_merge.files import Behind
+
+
+class Sink(io.BytesIO):
+    """A file that notes who writes to it, and fails once it holds ``room`` bytes."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        super().__init__()
+        self.room = room
+        self.threads: List[threading.Thread] = []
+
+    def write(self, data: Any) -> int:
+        self.threads.append(threading.current_thread())
+        if self.tell() + len(data) > self.room:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few bytes are many here."""
+    monkeypatch.setattr(files, "_HANDED_OVER", 100)
+
+
+def test_pieces_of_all_sizes_arrive_in_order() -> None:
+    pieces = [bytes([n % 251]) * (n * 37 % 160) for n in range(300)]
+    array = np.arange(50, dtype="<f4")
+    sink = Sink()
+    with Behind(sink) as behind:
+        for piece in pieces:
+            behind.write(piece)
+        behind.write(memoryview(b"view"))
+        behind.write(array.data.cast("B"))
+    assert sink.getvalue() == b"".join(pieces) + b"view" + array.tobytes()
+    assert threading.current_thread() not in sink.threads
+
+
+def test_nothing_at_all() -> None:
+    sink = Sink()
+    with Behind(sink):
+        pass
+    assert sink.getvalue() == b""
+
+
+def test_what_fails_is_raised_by_a_later_write() -> None:
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        with Behind(Sink(room=500)) as behind:
+            for written in range(100_000):  # noqa: B007 - it is counted
+                behind.write(b"x" * 40)
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert 500 // 40 < written < 99_999
+
+
+def test_what_fails_last_is_raised_at_the_end() -> None:
+    with pytest.raises(OSError, match="No space left"), Behind(Sink(room=10)) as behind:
+        behind.write(b"x" * 40)
+
+
+def test_an_error_of_the_caller_comes_first() -> None:
+    sink = Sink(room=10)
+
+    def write() -> None:
+        with Behind(sink) as behind:
+            behind.write(b"x" * 40)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        write()
+    assert not any(thread.is_alive() for thread in sink.threads)
