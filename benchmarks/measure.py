@@ -16,7 +16,8 @@ from benchmarks.building import Pair
 class Run(NamedTuple):
     """One run: seconds of wall time and of all processors' time, megabytes of memory.
 
-    Of several runs that are medians, and ``least`` the seconds of the fastest one. Mapped file pages count as resident, not as anonymous: the kernel drops them when it likes.
+    Of several runs that are medians, and ``least`` the seconds of the fastest one. Mapped file
+    pages count as resident, not as anonymous: the kernel drops them when it likes.
     """
 
     seconds: float
