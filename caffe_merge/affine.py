@@ -1,6 +1,6 @@
 """Which layers are one affine map per channel at inference, and which map that is.
 
-``affine`` answers with an Affine, or with a Refusal that says what makes the layer something else;
+``affine`` answers with an Affine, or with a Reason that says what makes the layer something else;
 None means that the type is none of these. What a layer of unknown parameters does is not guessed.
 """
 
@@ -11,15 +11,14 @@ import numpy as np
 from caffe_merge import norms, python_layer
 from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import WeightsError
-from caffe_merge.fields import unknown_fields as unknown_fields
+from caffe_merge.fields import unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer, remembered
-from caffe_merge.layer import Refusal as Refusal
+from caffe_merge.layer import Layer, Reason, remembered
 from caffe_merge.shapes import count
 from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob
 
-Answer = Union[Affine, Refusal, None]
+Answer = Union[Affine, Reason, None]
 
 
 def affine(layer: Layer, rank: Optional[int]) -> Answer:
@@ -32,8 +31,8 @@ def affine(layer: Layer, rank: Optional[int]) -> Answer:
     if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
         if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
             what = "factor" if layer.type == "Scale" else "summand"
-            return Refusal(f"its {what} is another blob, {layer.param.bottom[1]!r}")
-        return Refusal("it has not one bottom and one top")
+            return Reason(f"its {what} is another blob, {layer.param.bottom[1]!r}")
+        return Reason("it has not one bottom and one top")
     return _by_rule(layer, rank)
 
 
@@ -43,7 +42,7 @@ def _by_rule(layer: Layer, rank: Optional[int]) -> Answer:
     return odd if odd is not None else _RULES[layer.type](layer, rank)
 
 
-def odd_blobs(layer: Layer) -> Optional[Refusal]:
+def odd_blobs(layer: Layer) -> Optional[Reason]:
     """Why the blobs of an affine layer are not BVLC's, or a fork's.
 
     A layer with fields of a fork is loaded with whatever blobs it has.
@@ -53,12 +52,12 @@ def odd_blobs(layer: Layer) -> Optional[Refusal]:
     number = wanted.get(layer.type, 0)
     shapes = [blob.shape for blob in layer.blobs]
     if number and not shapes:
-        return Refusal("the file has no weights for it")
+        return Reason("the file has no weights for it")
     if layer.type in wanted and len(shapes) != number:
-        return Refusal(f"it has {len(shapes)} blobs, not {number}")
+        return Reason(f"it has {len(shapes)} blobs, not {number}")
     pair = number > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
     if pair and count(shapes[0]) != count(shapes[1]):
-        return Refusal(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
+        return Reason(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
     return None
 
 
@@ -70,7 +69,7 @@ def _scale(layer: Layer, rank: Optional[int]) -> Answer:
     param = layer.param.scale_param
     factor = _values(layer, 0)
     axis = _channel_axis(layer.blobs[0], param.axis, rank)
-    if isinstance(axis, Refusal):
+    if isinstance(axis, Reason):
         return axis
     shift = _values(layer, 1) if param.bias_term else np.zeros(factor.shape)
     return _vectors(factor, shift, axis)
@@ -79,7 +78,7 @@ def _scale(layer: Layer, rank: Optional[int]) -> Answer:
 def _bias(layer: Layer, rank: Optional[int]) -> Answer:
     shift = _values(layer, 0)
     axis = _channel_axis(layer.blobs[0], layer.param.bias_param.axis, rank)
-    if isinstance(axis, Refusal):
+    if isinstance(axis, Reason):
         return axis
     return _vectors(np.ones(shift.shape), shift, axis)
 
@@ -87,7 +86,7 @@ def _bias(layer: Layer, rank: Optional[int]) -> Answer:
 def _power(layer: Layer, rank: Optional[int]) -> Answer:
     param = layer.param.power_param
     if param.power != 1:
-        return Refusal(f"its power is {param.power:g}, not 1")
+        return Reason(f"its power is {param.power:g}, not 1")
     return Affine(np.array(float(param.scale)), np.array(float(param.shift)))
 
 
@@ -107,12 +106,12 @@ def _python(layer: Layer, rank: Optional[int]) -> Answer:
     return Affine(np.array(answer), np.array(0.0)) if isinstance(answer, float) else answer
 
 
-def random_dropout(layer: Layer) -> Optional[Refusal]:
+def random_dropout(layer: Layer) -> Optional[Reason]:
     """Why a Dropout still drops at inference, if it does."""
     if layer.trains:
-        return Refusal("its phase is TRAIN: it drops at inference too")
+        return Reason("its phase is TRAIN: it drops at inference too")
     if parse_bool(layer.extra.get("dropout_param.sample_weights_test", "false")) is not False:
-        return Refusal("sample_weights_test is true: it drops at inference too")
+        return Reason("sample_weights_test is true: it drops at inference too")
     return None
 
 
@@ -134,17 +133,17 @@ def _values(layer: Layer, number: int) -> Vector:
     return values
 
 
-def _channel_axis(blob: Blob, axis: int, rank: Optional[int]) -> Union[int, Refusal, None]:
+def _channel_axis(blob: Blob, axis: int, rank: Optional[int]) -> Union[int, Reason, None]:
     """The one axis of the bottom along which ``blob`` varies; None if it is a single value.
 
     ``axis`` is the layer's parameter: where the blob's first axis lies on the bottom.
     """
     if axis < 0 and rank is None:
-        return Refusal(f"its axis is {axis} and the rank of its bottom is not known")
+        return Reason(f"its axis is {axis} and the rank of its bottom is not known")
     start = axis + (rank or 0) if axis < 0 else axis
     wide = [start + number for number, dim in enumerate(blob.shape) if dim != 1]
     if len(wide) > 1:
-        return Refusal(f"it varies along axes {wide}, not along one")
+        return Reason(f"it varies along axes {wide}, not along one")
     if wide:
         return wide[0]
     # A single value, of one channel or of all: the same thing for a map per channel.

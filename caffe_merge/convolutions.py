@@ -3,18 +3,18 @@
 from math import prod
 from typing import Any, Optional, Sequence, Tuple, Union
 
-from caffe_merge.affine import Refusal, affine
+from caffe_merge.affine import affine
 from caffe_merge.fold import Affine
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph
 from caffe_merge.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output
 from caffe_merge.schema import copied
 from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window, sticks_out
 from caffe_merge.weights.blobs import ALL, FLOAT, Blob, Computed, Dense, Rows
 
-Answer = Union[Kernel, Refusal, None]
+Answer = Union[Kernel, Reason, None]
 
 
 def kernel(graph: Graph, layer: Layer) -> Answer:
@@ -30,32 +30,32 @@ def kernel(graph: Graph, layer: Layer) -> Answer:
     if not isinstance(answer, Affine):
         return answer
     if bottom.shape is None or len(bottom.shape) < 2:
-        return Refusal("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known")
     if answer.axis not in (None, 1):
-        return Refusal(f"it acts along axis {answer.axis}")
+        return Reason(f"it acts along axis {answer.axis}")
     per_channel = answer.over(bottom.shape[1], 1)
     return diagonal(per_channel.scale, per_channel.shift, len(bottom.shape) - 2)
 
 
 def _convolution(graph: Graph, layer: Layer) -> Answer:
     known = output(layer, graph.tops[layer][0].rank)
-    if isinstance(known, Refusal):
+    if isinstance(known, Reason):
         return known
     answer = standard(layer)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, Reason):
         return answer
     param, (weights, *biases) = answer
     if known.axis != 1:
-        return Refusal(f"its channels lie on axis {known.axis}")
+        return Reason(f"its channels lie on axis {known.axis}")
     group = param.convolution_param.group
     window = convolution_window(param, len(weights.shape) - 2)
     if 0 in window.dilation:
-        return Refusal("its dilation is 0")
+        return Reason("its dilation is 0")
     if max(window.stride, default=1) > MAX_STRIDE:
-        return Refusal(f"a stride of {max(window.stride)} is more than is looked into")
+        return Reason(f"a stride of {max(window.stride)} is more than is looked into")
     shape = graph.bottoms[layer][0].shape
     if shape is not None and sticks_out(window, shape[2:]):
-        return Refusal("its kernel is larger than its input")
+        return Reason("its kernel is larger than its input")
     found = Kernel(
         outputs=weights.shape[0],
         inputs=weights.shape[1] * group,
@@ -84,21 +84,21 @@ def _mean(graph: Graph, layer: Layer) -> Answer:
     if param.pool != param.AVE:
         return None
     answer = standard(layer)
-    if isinstance(answer, Refusal):
+    if isinstance(answer, Reason):
         return answer
     shape = graph.bottoms[layer][0].shape
     if shape is None:
-        return Refusal("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known")
     if param.global_pooling:
-        return Refusal("it is global")
+        return Reason("it is global")
     window = pooling_window(layer.param, shape[2:])
     return mean(shape[1], _axes(window, param.round_mode == param.CEIL))
 
 
-def product(graph: Graph, layer: Layer) -> Union[Kernel, Refusal]:
+def product(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     """The kernel without spatial axes that an InnerProduct is."""
     known = output(layer, graph.tops[layer][0].rank)
-    if isinstance(known, Refusal):
+    if isinstance(known, Reason):
         return known
     weights, *biases = layer.blobs
     transpose = layer.param.inner_product_param.transpose
@@ -112,17 +112,17 @@ def product(graph: Graph, layer: Layer) -> Union[Kernel, Refusal]:
     return found._replace(bias=biases[0].float64) if biases else found
 
 
-def covering(graph: Graph, layer: Layer) -> Union[Kernel, Refusal]:
+def covering(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     """The kernel without spatial axes that a convolution is whose one window is the whole input."""
     one = kernel(graph, layer)
     bottom, top = graph.bottoms[layer][0].shape, graph.tops[layer][0].shape
     if not isinstance(one, Kernel):
-        return one or Refusal("it has not one bottom and one top")
+        return one or Reason("it has not one bottom and one top")
     if bottom is None or top is None:
-        return Refusal("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known")
     for axis, size in zip(one.axes, bottom[2:]):
         if axis.start or axis.last != size - 1 or axis.step > 1 or axis.stride > 1:
-            return Refusal("the kernel of the first is not just as large as its input")
+            return Reason("the kernel of the first is not just as large as its input")
     inputs = prod(bottom[1:])
 
     def rows(selection: Rows) -> Any:

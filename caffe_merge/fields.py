@@ -6,7 +6,7 @@ not guessed.
 
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
-from caffe_merge.layer import Layer, Refusal
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer
 
 
@@ -88,7 +88,7 @@ READ: Dict[str, Tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def unknown_fields(layer: Layer) -> Optional[Refusal]:
+def unknown_fields(layer: Layer) -> Optional[Reason]:
     """Why the layer's effect is not known, if its parameters have fields of a fork that may matter.
 
     A single value beside the parameters, a number format say, changes nothing that it computes.
@@ -99,9 +99,9 @@ def unknown_fields(layer: Layer) -> Optional[Refusal]:
     return None
 
 
-def unknown_field(name: str) -> Refusal:
+def unknown_field(name: str) -> Reason:
     """The refusal for a field of which nobody here knows what it does."""
-    return Refusal(f"{name} is a fork's field, whose effect is not known")
+    return Reason(f"{name} is a fork's field, whose effect is not known")
 
 
 def has_unknown(layer: Layer) -> bool:

@@ -7,10 +7,9 @@ fields of a fork is put in those terms first, or refused.
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 
 from caffe_merge import affine, linear, norms, shapes
-from caffe_merge.affine import Refusal, unknown_fields
-from caffe_merge.fields import Values, described
+from caffe_merge.fields import Values, described, unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import LINEAR_TYPES
 from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob
@@ -18,7 +17,7 @@ from caffe_merge.weights.blobs import Blob
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
 
-def standard(layer: Layer) -> Union[Standard, Refusal]:
+def standard(layer: Layer) -> Union[Standard, Reason]:
     """Parameters and blobs under which the reference layer computes what ``layer`` does."""
     odd = unknown_fields(layer)
     if odd is not None:
@@ -27,13 +26,13 @@ def standard(layer: Layer) -> Union[Standard, Refusal]:
     if rule is not None:
         return rule(layer)
     if layer.missing:
-        return Refusal("the file has no weights for it, and its fillers are random")
+        return Reason("the file has no weights for it, and its fillers are random")
     if layer.extra:
         odd = _odd_blobs(layer)
     return odd if odd is not None else (described(layer), layer.blobs)
 
 
-def _odd_blobs(layer: Layer) -> Optional[Refusal]:
+def _odd_blobs(layer: Layer) -> Optional[Reason]:
     """Why its blobs are not those that it wants; a fork's fields may have kept them unchecked."""
     if layer.type in LINEAR_TYPES:
         return linear.odd_blobs(layer)
@@ -44,10 +43,10 @@ def _odd_blobs(layer: Layer) -> Optional[Refusal]:
     if wanted is None:
         return None
     if len(wanted) != len(found):
-        return Refusal(f"it has {len(found)} blobs, not {len(wanted)}")
+        return Reason(f"it has {len(found)} blobs, not {len(wanted)}")
     for shape, dims in zip(found, wanted):
         if dims is not None and not _matches(shape, dims):
-            return Refusal(f"it has a blob of shape {shape}, which does not fit its parameters")
+            return Reason(f"it has a blob of shape {shape}, which does not fit its parameters")
     return None
 
 
@@ -63,14 +62,14 @@ def _as(layer: Layer, kind: str) -> Any:
     return param
 
 
-def _norm(layer: Layer) -> Union[Standard, Refusal]:
+def _norm(layer: Layer) -> Union[Standard, Reason]:
     found = norms.style_of(layer)
     if isinstance(found, norms.Style) and found.name == "bvlc":
         return layer.param, layer.blobs  # the reference knows it, batch statistics too
     return norms.terms(layer)
 
 
-def _dropout(layer: Layer) -> Union[Standard, Refusal]:
+def _dropout(layer: Layer) -> Union[Standard, Reason]:
     answer = affine.affine(layer, None)
     if isinstance(answer, Affine):
         param = _as(layer, "Power")
@@ -79,28 +78,28 @@ def _dropout(layer: Layer) -> Union[Standard, Refusal]:
     return (layer.param, ()) if answer is None else answer
 
 
-def _spatial_dropout(layer: Layer) -> Union[Standard, Refusal]:
+def _spatial_dropout(layer: Layer) -> Union[Standard, Reason]:
     if layer.trains:
-        return Refusal("its phase is TRAIN: it drops at inference too")
+        return Reason("its phase is TRAIN: it drops at inference too")
     return _as(layer, "Power"), ()
 
 
-def _relu6(layer: Layer) -> Union[Standard, Refusal]:
+def _relu6(layer: Layer) -> Union[Standard, Reason]:
     """The forks differ in where a negative slope goes; 0 is the same in all of them."""
     slope = Values(layer.extra).number("relu6_param.negative_slope", 0.0)
     if slope or layer.param.relu_param.negative_slope:
-        return Refusal("what its negative_slope does differs from fork to fork")
+        return Reason("what its negative_slope does differs from fork to fork")
     param = _as(layer, "Clip")
     param.clip_param.min, param.clip_param.max = 0, 6
     return param, ()
 
 
-def _depthwise(layer: Layer) -> Union[Standard, Refusal]:
+def _depthwise(layer: Layer) -> Union[Standard, Reason]:
     """A Convolution of as many groups as channels; num_output and group are not read."""
     if layer.missing or not layer.blobs:
-        return Refusal("the file has no weights for it")
+        return Reason("the file has no weights for it")
     if depthwise_window(layer.param) is None:
-        return Refusal("of a pair such as stride_h and stride_w it has one only")
+        return Reason("of a pair such as stride_h and stride_w it has one only")
     param = _as(layer, "Convolution")
     own = param.convolution_param
     own.CopyFrom(layer.param.convolution_param)
@@ -109,15 +108,15 @@ def _depthwise(layer: Layer) -> Union[Standard, Refusal]:
     return param, layer.blobs
 
 
-def _convolution(layer: Layer) -> Union[Standard, Refusal]:
+def _convolution(layer: Layer) -> Union[Standard, Reason]:
     if layer.missing or not layer.blobs:
-        return Refusal("the file has no weights for it")
+        return Reason("the file has no weights for it")
     param = _as(layer, "Convolution")
     param.convolution_param.CopyFrom(layer.param.convolution_param)
     return param, layer.blobs
 
 
-_RULES: Dict[str, Callable[[Layer], Union[Standard, Refusal]]] = {
+_RULES: Dict[str, Callable[[Layer], Union[Standard, Reason]]] = {
     **dict.fromkeys(norms.TYPES, _norm),
     DEPTHWISE: _depthwise,
     "DepthwiseConv": _convolution,

@@ -2,18 +2,18 @@
 
 If a layer's bottom is ``scale x + shift`` per channel of x, and it is given x instead: a linear
 layer can take the map into its weights, and what a layer gives out otherwise is again an affine map
-of what it gives out then, or it is not, and there is a Refusal.
+of what it gives out then, or it is not, and there is a Reason.
 """
 
 from typing import Callable, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
-from caffe_merge.affine import Refusal, unknown_fields
 from caffe_merge.arrays import Float64
 from caffe_merge.exact import product, row_products
+from caffe_merge.fields import unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer, New
+from caffe_merge.layer import Layer, New, Reason
 from caffe_merge.linear import CONVOLUTIONS, add_bias, output, own_param
 from caffe_merge.schema import copied
 from caffe_merge.shapes import Shape, count
@@ -24,26 +24,26 @@ from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
 Shapes = Sequence[Optional[Shape]]
 
 
-def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Refusal]:
+def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Reason]:
     """Why the linear ``layer`` cannot do the map ``before`` first; None if it can.
 
     ``before`` are vectors over the channels on axis 1 of its bottom.
     """
     known = output(layer, None if bottom is None else len(bottom))
-    if isinstance(known, Refusal):
+    if isinstance(known, Reason):
         return known
     axis = own_param(layer.param).axis
     if axis != 1 and layer.type != DEPTHWISE:
-        return Refusal(f"its axis is {axis}, not 1")
+        return Reason(f"its axis is {axis}, not 1")
     if not before.shift.any() or layer.type == "InnerProduct":
         return None
     if layer.type == "Deconvolution":
-        return Refusal("not all of its outputs see as many inputs, so a shift is no bias of it")
+        return Reason("not all of its outputs see as many inputs, so a shift is no bias of it")
     window = convolution_window(layer.param, len(layer.blobs[0].shape) - 2)
     if bottom is not None and sticks_out(window, bottom[2:]):
-        return Refusal("its kernel is larger than its input, and the shift does not reach beyond")
+        return Reason("its kernel is larger than its input, and the shift does not reach beyond")
     if layer.type == DEPTHWISE or any(window.pad):
-        return Refusal("it pads with 0, which the shift does not reach: the border would differ")
+        return Reason("it pads with 0, which the shift does not reach: the border would differ")
     return None
 
 
@@ -125,69 +125,69 @@ def _with_bias(
 Maps = List[Optional[Affine]]  # of each bottom or top; None where nothing changes
 
 
-def handed_on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Refusal]:
+def handed_on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     """The map of each top of ``layer`` whose bottoms have ``maps``."""
     rule = _RULES.get(layer.type)
     if rule is None:
-        return Refusal("it cannot take it in, nor hand it on")
+        return Reason("it cannot take it in, nor hand it on")
     odd = unknown_fields(layer)
     return odd if odd is not None else rule(layer, maps, bottoms, tops)
 
 
-def _rectifier(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Refusal]:
+def _rectifier(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     """ReLU(s x) = s ReLU(x) for s >= 0, whatever the slope below 0."""
     (one,) = maps
     assert one is not None
     if one.shift.any():
-        return Refusal("a shift does not go through it")
+        return Reason("a shift does not go through it")
     if (one.scale < 0).any():
-        return Refusal("a negative multiplier does not go through it")
+        return Reason("a negative multiplier does not go through it")
     return [one]
 
 
-def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Refusal]:
+def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     (one,) = maps
     assert one is not None
     param = layer.param.pooling_param
     if len(tops) > 1 or param.pool not in (param.AVE, param.MAX):
-        return Refusal("only one mean or maximum hands it on")
+        return Reason("only one mean or maximum hands it on")
     if param.pool == param.MAX and (one.scale < 0).any():
-        return Refusal("a negative multiplier does not go through a maximum")
+        return Reason("a negative multiplier does not go through a maximum")
     if param.pool == param.AVE and one.shift.any() and (param.pad or param.pad_h or param.pad_w):
-        return Refusal("it counts the zeros of its padding, which the shift does not reach")
+        return Reason("it counts the zeros of its padding, which the shift does not reach")
     return [one]
 
 
-def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Refusal]:
+def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     (one,), (shape,), (flat,) = maps, bottoms, tops
     assert one is not None
     param = layer.param.flatten_param
     if shape is None or flat is None or (param.axis, param.end_axis) != (1, -1):
-        return Refusal("it does not flatten each image whole")
+        return Reason("it does not flatten each image whole")
     repeat = count(shape[2:])
     return [Affine(np.repeat(one.scale, repeat), np.repeat(one.shift, repeat), 1)]
 
 
-def _concat(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Refusal]:
+def _concat(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     own = layer.param.concat_param
     if own.axis != 1 or own.concat_dim != 1:
-        return Refusal("it joins along another axis")
+        return Reason("it joins along another axis")
     scales, shifts = [], []
     for one, shape in zip(maps, bottoms):
         if one is None and shape is None:
-            return Refusal("its shapes are not known")
+            return Reason("its shapes are not known")
         channels = len(one.scale) if one is not None else shape[1]  # type: ignore[index]
         scales.append(np.ones(channels) if one is None else one.scale)
         shifts.append(np.zeros(channels) if one is None else one.shift)
     return [Affine(np.concatenate(scales), np.concatenate(shifts), 1)]
 
 
-def _slice(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Refusal]:
+def _slice(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     (one,) = maps
     assert one is not None
     own = layer.param.slice_param
     if own.axis != 1 or own.slice_dim != 1 or None in tops:
-        return Refusal("it cuts along another axis")
+        return Reason("it cuts along another axis")
     out: Maps = []
     start = 0
     for shape in tops:
@@ -197,7 +197,7 @@ def _slice(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Map
     return out
 
 
-_RULES: Dict[str, Callable[[Layer, Maps, Shapes, Shapes], Union[Maps, Refusal]]] = {
+_RULES: Dict[str, Callable[[Layer, Maps, Shapes, Shapes], Union[Maps, Reason]]] = {
     "Concat": _concat,
     "Flatten": _flatten,
     "PReLU": _rectifier,

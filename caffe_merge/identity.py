@@ -1,6 +1,6 @@
 """Which layers give out what they are given, at inference.
 
-``identity`` answers True, or a Refusal where the type suggests it and a parameter forbids it, or
+``identity`` answers True, or a Reason where the type suggests it and a parameter forbids it, or
 False. Only what is certain counts: a layer with fields of a fork is never one.
 """
 
@@ -8,12 +8,13 @@ from typing import Callable, Dict, Union
 
 import numpy as np
 
-from caffe_merge.affine import Refusal, affine, random_dropout, unknown_fields
+from caffe_merge.affine import affine, random_dropout
+from caffe_merge.fields import unknown_fields
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 
-Answer = Union[bool, Refusal]
+Answer = Union[bool, Reason]
 
 
 def identity(graph: Graph, layer: Layer) -> Answer:
@@ -40,7 +41,7 @@ def _dropout(graph: Graph, layer: Layer) -> Answer:
 
 def _spatial_dropout(graph: Graph, layer: Layer) -> Answer:
     """Intel's: whole channels are dropped in training, nothing at test time."""
-    return Refusal("its phase is TRAIN: it drops at inference too") if layer.trains else True
+    return Reason("its phase is TRAIN: it drops at inference too") if layer.trains else True
 
 
 def _unit(graph: Graph, layer: Layer) -> Answer:

@@ -8,7 +8,7 @@ step)::
 
 Outside the input x is 0. Sums and products of such maps are such maps: added kernels are placed
 over one another by their taps, chained ones are convolved with each other. Whether that holds at
-the border is the question that every function answers first, with a Refusal if it does not.
+the border is the question that every function answers first, with a Reason if it does not.
 """
 
 from functools import reduce
@@ -20,7 +20,7 @@ import numpy as np
 
 from caffe_merge.arrays import Float64
 from caffe_merge.exact import parts, row_products, times
-from caffe_merge.layer import Refusal
+from caffe_merge.layer import Reason
 from caffe_merge.weights.blobs import ALL, Rows
 
 Weights = Callable[[Rows], Float64]
@@ -142,7 +142,7 @@ def mean(channels: int, axes: Tuple[Axis, ...]) -> Kernel:
 # -- sums ----------------------------------------------------------------------------------
 
 
-def added(kernels: Sequence[Kernel]) -> Union[Kernel, Refusal]:
+def added(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
     """The sum of maps of one input: their taps united, their weights placed on them and added.
 
     Kernels of different groups are widened to a grouping that all of them fit.
@@ -150,9 +150,9 @@ def added(kernels: Sequence[Kernel]) -> Union[Kernel, Refusal]:
     first = kernels[0]
     for other in kernels[1:]:
         if (other.outputs, other.inputs) != (first.outputs, first.inputs):
-            return Refusal("the branches differ in their channels")
+            return Reason("the branches differ in their channels")
     axes = [united(along) for along in zip(*(kernel.axes for kernel in kernels))]
-    refusals = [axis for axis in axes if isinstance(axis, Refusal)]
+    refusals = [axis for axis in axes if isinstance(axis, Reason)]
     if refusals:
         return refusals[0]
     whole: Tuple[Axis, ...] = tuple(axis for axis in axes if isinstance(axis, Axis))
@@ -170,14 +170,14 @@ def added(kernels: Sequence[Kernel]) -> Union[Kernel, Refusal]:
     return Kernel(first.outputs, first.inputs, group, whole, weights, _biases(kernels), depth)
 
 
-def united(axes: Sequence[Axis]) -> Union[Axis, Refusal]:
+def united(axes: Sequence[Axis]) -> Union[Axis, Reason]:
     """The taps of all ``axes`` as one; it has their places on every input on which they agree.
 
     The places grow with -start - last; that of the union lies between the least and the largest.
     """
     strides = {axis.stride for axis in axes}
     if len(strides) > 1:
-        return Refusal(f"the branches differ in their strides, {sorted(strides)}")
+        return Reason(f"the branches differ in their strides, {sorted(strides)}")
     start, last = min(axis.start for axis in axes), max(axis.last for axis in axes)
     gaps = [axis.start - start for axis in axes]
     gaps += [axis.step for axis in axes if axis.size > 1]
@@ -186,13 +186,13 @@ def united(axes: Sequence[Axis]) -> Union[Axis, Refusal]:
     if not any(axis.ceil for axis in axes):
         return whole
     if whole.stride > MAX_STRIDE:
-        return Refusal(f"a stride of {whole.stride} is more than is looked into")
+        return Reason(f"a stride of {whole.stride} is more than is looked into")
     # The differences between the places repeat with the stride.
     for size in range(last - start + 1, last - start + 1 + 2 * whole.stride):
         if len({axis.places(size) for axis in axes}) > 1:
             continue
         if not all(axis.fits(size) for axis in axes):
-            return Refusal("the last window of a mean may stick out of the input, and counts less")
+            return Reason("the last window of a mean may stick out of the input, and counts less")
     return whole
 
 
@@ -230,20 +230,20 @@ def _biases(kernels: Sequence[Kernel]) -> Optional[Callable[[], Float64]]:
 # -- products ------------------------------------------------------------------------------
 
 
-def chained(first: Kernel, second: Kernel) -> Union[Kernel, Refusal]:
+def chained(first: Kernel, second: Kernel) -> Union[Kernel, Reason]:
     """``second`` after ``first``: the taps of one for each tap of the other.
 
     W[o, i, t + s u] = sum over m of V[o, m, u] W[m, i, t], with s the stride of the first.
     """
     pairs = prod(first.taps) * prod(second.taps)
     if pairs > MAX_PAIRS:
-        return Refusal(
+        return Reason(
             f"together their kernels have {pairs} pairs of taps, more than are multiplied"
         )
     axes: List[Axis] = []
     for one, two in zip(first.axes, second.axes):
         axis = _one_after(one, two, first.bias is not None)
-        if isinstance(axis, Refusal):
+        if isinstance(axis, Reason):
             return axis
         axes.append(axis)
     group = gcd(first.group, second.group)
@@ -319,18 +319,18 @@ def _tap(at: Sequence[int]) -> Any:
     return (slice(None), slice(None), slice(None), *at)
 
 
-def _one_after(one: Axis, two: Axis, biased: bool) -> Union[Axis, Refusal]:
+def _one_after(one: Axis, two: Axis, biased: bool) -> Union[Axis, Reason]:
     """The taps of ``two`` after ``one`` along an axis."""
     if one.ceil and one.stride > 1:
-        return Refusal("the last window of a mean may stick out of the input, and counts less")
+        return Reason("the last window of a mean may stick out of the input, and counts less")
     if two.start < 0:
         # Beyond the border the second finds zeros, where the first would have had more to say.
         if biased:
-            return Refusal("the second pads what the first gave a bias: its border is not the same")
+            return Reason("the second pads what the first gave a bias: its border is not the same")
         if one.size > 1:
-            return Refusal("the second pads, and the first would reach into the input from there")
+            return Reason("the second pads, and the first would reach into the input from there")
     if two.ceil and one.stride > 1:
-        return Refusal("the last window of a mean may stick out of the input, and counts less")
+        return Reason("the last window of a mean may stick out of the input, and counts less")
     start = one.start + one.stride * two.start
     last = one.last + one.stride * two.last
     gaps = [one.step] if one.size > 1 else []
@@ -341,24 +341,24 @@ def _one_after(one: Axis, two: Axis, biased: bool) -> Union[Axis, Refusal]:
     if not two.ceil:  # the whole part of a whole part: the same, however it is divided
         return whole
     if whole.stride > MAX_STRIDE:
-        return Refusal(f"a stride of {whole.stride} is more than is looked into")
+        return Reason(f"a stride of {whole.stride} is more than is looked into")
     extent = last - start + 1
     for length in range(extent, extent + 2 * whole.stride):
         if whole.places(length) != two.places(one.places(length)):
-            return Refusal("the two reach differently beyond the borders")
+            return Reason("the two reach differently beyond the borders")
     return whole
 
 
 # -- side by side --------------------------------------------------------------------------
 
 
-def stacked(kernels: Sequence[Kernel]) -> Union[Kernel, Refusal]:
+def stacked(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
     """The outputs of all ``kernels``, one after the other; all read the same input whole."""
     first = kernels[0]
     if any(kernel.axes != first.axes for kernel in kernels):
-        return Refusal("their windows differ")
+        return Reason("their windows differ")
     if any(kernel.group > 1 for kernel in kernels):
-        return Refusal("they are grouped")
+        return Reason("they are grouped")
     outputs = sum(kernel.outputs for kernel in kernels)
 
     def weights(rows: Rows) -> Float64:

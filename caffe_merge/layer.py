@@ -21,7 +21,7 @@ class Note(NamedTuple):
     text: str
 
 
-class Refusal(str):
+class Reason(str):
     """Why a rewrite does not apply: a sentence without a subject, about the layer at hand."""
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple, Optional, Tuple, Union
 
-from caffe_merge.affine import Refusal, unknown_fields
+from caffe_merge.fields import unknown_fields
 from caffe_merge.fold import (
     Affine,
     convolution_multiplier,
@@ -10,7 +10,7 @@ from caffe_merge.fold import (
     folded_bias,
     inner_product_multiplier,
 )
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.schema import copied
 from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
@@ -31,7 +31,7 @@ def own_param(param: Any) -> Any:
     return param.inner_product_param if param.type == "InnerProduct" else param.convolution_param
 
 
-def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
+def output(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     """The output channels of a layer of LINEAR_TYPES, or why nothing can be folded into it.
 
     ``rank`` is the number of axes of its top, None if unknown.
@@ -40,27 +40,27 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Refusal]:
     if odd is not None:
         return odd
     if layer.missing:
-        return Refusal("the file has no weights for it, and its fillers are random")
+        return Reason("the file has no weights for it, and its fillers are random")
     misfit = odd_blobs(layer)
     if misfit is not None:
         return misfit
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
-        return Refusal(f"it has {len(layer.param.top)} tops, which share its weights")
+        return Reason(f"it has {len(layer.param.top)} tops, which share its weights")
     if layer.type == DEPTHWISE:
         return Output(layer.blobs[0].shape[0], 1)
     param = own_param(layer.param)
     if param.axis >= 0:
         return Output(param.num_output, param.axis)
     if rank is None:
-        return Refusal(f"its axis is {param.axis} and the rank of its bottom is not known")
+        return Reason(f"its axis is {param.axis} and the rank of its bottom is not known")
     # InnerProduct's outputs take the place of all axes from its own on, so theirs is the last.
     return Output(param.num_output, rank + (-1 if layer.type == "InnerProduct" else param.axis))
 
 
-def odd_blobs(layer: Layer) -> Optional[Refusal]:
+def odd_blobs(layer: Layer) -> Optional[Reason]:
     """Why the blobs of a layer of LINEAR_TYPES are not BVLC's; see affine.odd_blobs."""
     if not layer.blobs:
-        return Refusal("the file has no weights for it")
+        return Reason("the file has no weights for it")
     if layer.type == DEPTHWISE:
         return _odd_depthwise(layer)
     param = own_param(layer.param)
@@ -74,23 +74,23 @@ def odd_blobs(layer: Layer) -> Optional[Refusal]:
     elif layer.type == "Deconvolution" and len(shape) >= 2 and shape[0] % max(param.group, 1) == 0:
         outputs = shape[1] * param.group
     if outputs != channels:
-        return Refusal(f"its weights of shape {shape} do not make {channels} channels")
+        return Reason(f"its weights of shape {shape} do not make {channels} channels")
     biases = [blob.shape for blob in layer.blobs[1:]]
     if biases != [(channels,)] * param.bias_term:
-        return Refusal(f"it has other blobs than its bias_term says, of shapes {biases}")
+        return Reason(f"it has other blobs than its bias_term says, of shapes {biases}")
     return None
 
 
-def _odd_depthwise(layer: Layer) -> Optional[Refusal]:
+def _odd_depthwise(layer: Layer) -> Optional[Reason]:
     """As odd_blobs, of a ConvolutionDepthwise: its weights say how many, it reads no num_output."""
     if depthwise_window(layer.param) is None:
-        return Refusal("of a pair such as stride_h and stride_w it has one only")
+        return Reason("of a pair such as stride_h and stride_w it has one only")
     shape = layer.blobs[0].shape
     if len(shape) != 4 or shape[1] != 1:
-        return Refusal(f"its weights of shape {shape} are not (C, 1, height, width)")
+        return Reason(f"its weights of shape {shape} are not (C, 1, height, width)")
     biases = [blob.shape for blob in layer.blobs[1:]]
     if biases != [shape[:1]] * layer.param.convolution_param.bias_term:
-        return Refusal(f"it has other blobs than its bias_term says, of shapes {biases}")
+        return Reason(f"it has other blobs than its bias_term says, of shapes {biases}")
     return None
 
 

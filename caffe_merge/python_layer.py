@@ -9,11 +9,11 @@ that factor in training and without it at test time, so it is no identity.
 import ast
 from typing import Union
 
-from caffe_merge.layer import Layer, Refusal
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.shapes.forks import SPATIAL_DROPOUT
 
 
-def dropout(layer: Layer) -> Union[float, Refusal, None]:
+def dropout(layer: Layer) -> Union[float, Reason, None]:
     """What a SpatialDropoutLayer multiplies by; why that is not known; None if it is none."""
     param = layer.param.python_param
     if (param.module, param.layer) != SPATIAL_DROPOUT:
@@ -22,9 +22,9 @@ def dropout(layer: Layer) -> Union[float, Refusal, None]:
         own = ast.literal_eval(param.param_str)
         phase, ratio = str(own["phase"]), float(own["p"])
     except (ValueError, SyntaxError, LookupError, TypeError, MemoryError, RecursionError):
-        return Refusal(f"its param_str has no phase and p: {param.param_str[:40]!r}")
+        return Reason(f"its param_str has no phase and p: {param.param_str[:40]!r}")
     if phase == "TRAIN":
-        return Refusal("its param_str says phase TRAIN: it drops at inference too")
+        return Reason("its param_str says phase TRAIN: it drops at inference too")
     if not 0 < ratio < 1:
-        return Refusal(f"its p is {ratio:g}, not between 0 and 1")
+        return Reason(f"its p is {ratio:g}, not between 0 and 1")
     return 1.0 / (1.0 - ratio)

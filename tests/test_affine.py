@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from caffe_merge.affine import Refusal, affine, unknown_fields
+from caffe_merge.affine import affine
 from caffe_merge.errors import WeightsError
+from caffe_merge.fields import unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.schema import LayerParameter
 from caffe_merge.weights.blobs import Dense
 
@@ -156,7 +157,7 @@ REFUSED = [
 def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> None:
     """What is of an affine type and is no fixed map, and why."""
     answer = affine(layer(text, *blobs), 4)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, Reason)
     assert reason in answer
 
 

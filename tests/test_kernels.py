@@ -21,7 +21,7 @@ from caffe_merge.kernels import (
     united,
     widened,
 )
-from caffe_merge.layer import Refusal
+from caffe_merge.layer import Reason
 from caffe_merge.weights.blobs import ALL
 
 SIZES = range(1, 14)  # of an input along an axis
@@ -144,7 +144,7 @@ def test_axes_that_do_not_unite(name: str) -> None:
     """And the reason."""
     along, reason = STAY[name]
     answer = united(along)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, Reason)
     assert reason in answer
 
 
@@ -244,7 +244,7 @@ def test_borders_that_keep_two_apart(name: str) -> None:
     """And the reason."""
     first, two, reason = BORDERS[name]
     answer = chained(first, made(2, 2, 1, [two]))
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, Reason)
     assert reason in answer
 
 
@@ -325,7 +325,7 @@ def test_absurd_strides() -> None:
             Kernel(1, 1, 1, (Axis(0, 3, 1, 4_000_000_000, True),), lambda rows: np.ones((1, 1, 3))),
         ),
     ):
-        assert isinstance(answer, Refusal)
+        assert isinstance(answer, Reason)
         assert "is more than is looked into" in answer
 
 
@@ -333,5 +333,5 @@ def test_absurd_kernels() -> None:
     """Each pair of their taps would be a product of matrices."""
     large = Kernel(1, 1, 1, (Axis(0, 300),), lambda rows: np.ones((1, 1, 300))[rows])
     answer = chained(large, large)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, Reason)
     assert "90000 pairs of taps" in answer

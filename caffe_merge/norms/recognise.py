@@ -8,7 +8,7 @@ from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import WeightsError
 from caffe_merge.fields import Values, unknown_field, unknown_fields
 from caffe_merge.fold import Affine
-from caffe_merge.layer import Layer, Note, Refusal, remembered
+from caffe_merge.layer import Layer, Note, Reason, remembered
 from caffe_merge.norms import formulas
 from caffe_merge.norms.formulas import SINGLES
 from caffe_merge.norms.rules import Given
@@ -22,7 +22,7 @@ Terms = Tuple[Any, Tuple[Blob, ...]]
 
 
 @remembered
-def style_of(layer: Layer) -> Union[Style, Refusal]:
+def style_of(layer: Layer) -> Union[Style, Reason]:
     """The one style that ``layer`` is of, or why it has none.
 
     Raises WeightsError where its values are not finite or a variance is negative.
@@ -31,7 +31,7 @@ def style_of(layer: Layer) -> Union[Style, Refusal]:
     if odd is not None:
         return odd
     if layer.missing or not layer.blobs:
-        return Refusal("the file has no weights for it")
+        return Reason("the file has no weights for it")
     odd_name = foreign(layer)
     if odd_name is not None:
         return unknown_field(odd_name)
@@ -39,18 +39,18 @@ def style_of(layer: Layer) -> Union[Style, Refusal]:
     shapes = [blob.shape for blob in layer.blobs]
     fitting = [style for style in OF_TYPE.get(layer.type, ()) if _fits(style, shapes)]
     if not fitting:
-        return Refusal(f"no {layer.type} that is known has blobs of shapes {shapes}")
+        return Reason(f"no {layer.type} that is known has blobs of shapes {shapes}")
     chosen = [style for style in fitting if style.name == layer.style]
     if chosen:
         return chosen[0]
     known = [style for style in fitting if _explains(style, fields, layer)]
     if not known:
         found = f"{len(shapes)} blobs and the fields {', '.join(sorted(fields)) or '(none)'}"
-        return Refusal(f"no {layer.type} that is known has {found}{_ask(fitting)}")
+        return Reason(f"no {layer.type} that is known has {found}{_ask(fitting)}")
     return known[0] if len(known) == 1 else _told_apart(layer, known, fields)
 
 
-def _told_apart(layer: Layer, known: List[Style], fields: Given) -> Union[Style, Refusal]:
+def _told_apart(layer: Layer, known: List[Style], fields: Given) -> Union[Style, Reason]:
     """The first of several styles if all give the same result on the values at hand."""
     results: List[Tuple[Style, Affine]] = []
     reasons: List[Optional[str]] = []
@@ -66,7 +66,7 @@ def _told_apart(layer: Layer, known: List[Style], fields: Given) -> Union[Style,
     if all(_close(answer, other) for _, other in results[1:]) and len(set(reasons)) == 1:
         return first
     names = list(dict.fromkeys(style.name for style, _ in results))
-    return Refusal(f"it may be a {layer.type} of {' or '.join(names)}{_ask(known)}")
+    return Reason(f"it may be a {layer.type} of {' or '.join(names)}{_ask(known)}")
 
 
 def _ask(styles: List[Style]) -> str:
@@ -120,13 +120,13 @@ def _is_given(need: str, fields: Given) -> bool:
     return fields.get(name) == value if value else name in fields
 
 
-def affine(layer: Layer) -> Union[Affine, Refusal]:
+def affine(layer: Layer) -> Union[Affine, Reason]:
     """The affine map per channel that a layer of ``TYPES`` is."""
     style = style_of(layer)
-    if isinstance(style, Refusal):
+    if isinstance(style, Reason):
         return style
     batch = style.statistics(layer, given(layer))
-    return _affine(layer, style) if batch is None else Refusal(batch)
+    return _affine(layer, style) if batch is None else Reason(batch)
 
 
 def _affine(layer: Layer, style: Style) -> Affine:
@@ -179,17 +179,17 @@ def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> Non
         )
 
 
-def terms(layer: Layer) -> Union[Terms, Refusal]:
+def terms(layer: Layer) -> Union[Terms, Reason]:
     """The layer as mean, variance, scale and bias, for the reference layers to run.
 
     They do the arithmetic: nothing here is what ``affine`` computes.
     """
     style = style_of(layer)
-    if isinstance(style, Refusal):
+    if isinstance(style, Reason):
         return style
     batch = style.statistics(layer, given(layer))
     if batch is not None:
-        return Refusal(batch)
+        return Reason(batch)
     parts, eps = _parts(layer, style)
     with np.errstate(all="ignore"):
         blobs = formulas.divided(parts)

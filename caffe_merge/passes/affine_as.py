@@ -11,13 +11,13 @@ that run a Scale faster. What some other pass can take in is gone before.
 from typing import Any, List, Tuple, Union
 
 from caffe_merge import norms
-from caffe_merge.affine import Refusal, affine
+from caffe_merge.affine import affine
 from caffe_merge.arrays import Float64
 from caffe_merge.convolutions import kernel
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
 from caffe_merge.kernels import Kernel
-from caffe_merge.layer import Layer, New
+from caffe_merge.layer import Layer, New, Reason
 from caffe_merge.linear import CONVOLUTIONS
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT
@@ -27,7 +27,7 @@ from caffe_merge.weights.blobs import ALL, Blob, Dense
 AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))
 _OWN = ("batch_norm_param", "bias_param", "convolution_param", "scale_param")
 
-Answer = Union[Affine, Refusal, None]
+Answer = Union[Affine, Reason, None]
 
 
 class AffineAs(Pass):
@@ -44,7 +44,7 @@ class AffineAs(Pass):
             answer = _affine(graph, layer) if to_convolution else _diagonal(graph, layer)
             if isinstance(answer, Affine) and layer.name in self.keep:
                 answer = KEPT
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 found.append(Refused(layer, str(answer)))
             elif answer is not None:
                 new = _as_convolution(layer, answer) if to_convolution else _as_scale(layer, answer)
@@ -62,14 +62,14 @@ def _affine(graph: Graph, layer: Layer) -> Answer:
     if not isinstance(answer, Affine):
         return answer
     if bottom.shape is None:
-        return Refusal("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known")
     if len(bottom.shape) != 4:
-        return Refusal(f"its bottom has {len(bottom.shape)} axes, a convolution wants 4")
+        return Reason(f"its bottom has {len(bottom.shape)} axes, a convolution wants 4")
     if answer.axis not in (None, 1):
-        return Refusal(f"it acts along axis {answer.axis}")
+        return Reason(f"it acts along axis {answer.axis}")
     if top.name == bottom.name and not graph.is_private(bottom):
         # A convolution cannot write over its bottom, and the bottom cannot change its name.
-        return Refusal(f"it is written over {bottom.name!r}, which keeps its name")
+        return Reason(f"it is written over {bottom.name!r}, which keeps its name")
     return answer.over(bottom.shape[1], 1)
 
 

@@ -1,7 +1,7 @@
 """What a pass is: it finds rewrites and refusals, and touches nothing.
 
 A Rewrite says all that would change; the driver proves it, hands it to the editor and writes it
-into the report. A Refusal is a result like any other: a layer and a sentence.
+into the report. A Refused is a result like any other: a layer and a sentence.
 """
 
 from types import MappingProxyType

@@ -5,11 +5,11 @@ from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.affine import Refusal, unknown_fields
 from caffe_merge.convolutions import kernel
+from caffe_merge.fields import unknown_fields
 from caffe_merge.graph import Graph, Version
 from caffe_merge.kernels import Kernel, added, chained, diagonal
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import CONVOLUTIONS
 
 
@@ -24,7 +24,7 @@ class Branch(NamedTuple):
     number: int
     source: Version
     layers: Tuple[Layer, ...] = ()
-    kernel: Union[Kernel, Refusal, None] = None
+    kernel: Union[Kernel, Reason, None] = None
     cost: int = 0
     weights: int = 0
     convolution: Optional[Layer] = None
@@ -33,7 +33,7 @@ class Branch(NamedTuple):
         """What it does, done behind ``before``."""
         one, two = before.kernel, self.kernel
         if isinstance(one, Kernel):
-            one = one if two is None else two if isinstance(two, Refusal) else chained(one, two)
+            one = one if two is None else two if isinstance(two, Reason) else chained(one, two)
         return Branch(
             self.number,
             before.source,
@@ -78,7 +78,7 @@ def _branches(graph: Graph, layer: Layer, number: int, sums: Sums) -> List[Branc
     end = version
     found = [Branch(number, version)]
     while (
-        not isinstance(found[-1].kernel, Refusal)
+        not isinstance(found[-1].kernel, Reason)
         and len(version.readers) == 1
         and len(found[-1].layers) < REACH
     ):
@@ -125,11 +125,11 @@ def inner_sum(layer: Layer, found: Collection[List[Branch]]) -> Optional[Branch]
         kernels: List[Kernel] = []
         for branch in costliest_first(family):
             one = times(branch, factors[branch.number], kernels)
-            if isinstance(one, Refusal):
+            if isinstance(one, Reason):
                 return None
             kernels.append(one)
         whole = added(kernels)
-        if isinstance(whole, Refusal):
+        if isinstance(whole, Reason):
             return None
         return Branch(
             0,
@@ -153,14 +153,14 @@ def costliest_first(branches: Sequence[Branch]) -> List[Branch]:
     return sorted(branches, key=lambda one: -one.cost)
 
 
-def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Refusal]:
+def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Reason]:
     """What a branch adds to a sum; that of a blob itself has the channels of the ``others``."""
     one = branch.kernel
-    if isinstance(one, Refusal):
+    if isinstance(one, Reason):
         return one
     if one is None:
         if not others:
-            return Refusal("no branch has a convolution that can be merged")
+            return Reason("no branch has a convolution that can be merged")
         ones = np.ones(others[0].inputs)
         one = diagonal(ones, 0 * ones, len(others[0].axes))
     return one.times(factor)

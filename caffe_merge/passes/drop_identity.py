@@ -9,9 +9,9 @@ name, or where it still drops.
 
 from typing import List
 
-from caffe_merge.affine import Refusal
 from caffe_merge.graph import Graph
 from caffe_merge.identity import identity
+from caffe_merge.layer import Reason
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT
 
@@ -25,7 +25,7 @@ class DropIdentity(Pass):
         found: List[Found] = []
         for layer in graph.layers:
             answer = identity(graph, layer)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 if layer.type in ("Dropout", "SpatialDropout"):
                     found.append(Refused(layer, str(answer)))
                 continue

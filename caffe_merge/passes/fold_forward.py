@@ -11,12 +11,11 @@ they give out is the same map of what they would give out without it.
 
 from typing import Any, Dict, List, Optional, Set, Union
 
-from caffe_merge.affine import Refusal
 from caffe_merge.affine import affine as affine_of
 from caffe_merge.fold import Affine
 from caffe_merge.forwards import handed_on, taken_in, why_not
 from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import LINEAR_TYPES
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.one_scale import as_scale
@@ -34,7 +33,7 @@ class FoldForward(Pass):
         fixed = self.fixed(graph)
         for run in runs(graph, self.keep)[0]:
             answer = _forwards(graph, run, fixed)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 found += [Refused(layer, f"forwards: {answer}") for layer in run.layers]
             elif used.isdisjoint(answer.layers):
                 found.append(answer)
@@ -42,23 +41,23 @@ class FoldForward(Pass):
         return found
 
 
-def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refusal]:
+def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reason]:
     source, end = run.source, graph.tops[run.layers[-1]][0]
     affine = run.affine
     if affine.axis not in (None, 1):
-        return Refusal(f"it acts along axis {affine.axis}")
+        return Reason(f"it acts along axis {affine.axis}")
     if affine.axis is None:
         if source.shape is None or len(source.shape) < 2:
-            return Refusal("the number of its channels is not known")
+            return Reason("the number of its channels is not known")
         affine = affine.over(source.shape[1], 1)
     in_place = any(graph.tops[layer][0].name == source.name for layer in run.layers)
     if in_place and not graph.is_private(source):
-        return Refusal(f"it is written over {source.name!r}, which keeps its name")
+        return Reason(f"it is written over {source.name!r}, which keeps its name")
     alias = graph.why_not_alias(run.layers)
     if alias is not None:
-        return Refusal(alias)
+        return Reason(alias)
     changes = _flow(graph, end, affine, fixed)
-    if isinstance(changes, Refusal):
+    if isinstance(changes, Reason):
         return changes
     region = {*run.layers, *changes}
     takers = [layer for layer in changes if layer.type in (*LINEAR_TYPES, "Scale")]
@@ -72,19 +71,19 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Refus
 
 def _flow(
     graph: Graph, end: Version, affine: Affine, fixed: Set[Layer]
-) -> Union[Dict[Layer, Any], Refusal]:
+) -> Union[Dict[Layer, Any], Reason]:
     """The layers that ``affine`` reaches from ``end`` on, as they are to be."""
     changes: Dict[Layer, Any] = {}
     maps: Dict[Version, Affine] = {end: affine}
     takers: Dict[Layer, Affine] = {}
     if end.is_output:
-        return Refusal(f"{end.name!r} is a net output")
+        return Reason(f"{end.name!r} is a net output")
     for layer in graph.layers:
         bottoms, tops = graph.bottoms[layer], graph.tops[layer]
         if not any(bottom in maps for bottom in bottoms):
             continue
         if layer in fixed:
-            return Refusal(f"layer {layer.name!r}, which reads it, is kept as asked with --keep")
+            return Reason(f"layer {layer.name!r}, which reads it, is kept as asked with --keep")
         shapes = [bottom.shape for bottom in bottoms]
         if layer.type in LINEAR_TYPES and len(bottoms) == 1:
             refusal = why_not(layer, maps[bottoms[0]], shapes[0])
@@ -95,22 +94,22 @@ def _flow(
         own = affine_of(layer, bottoms[0].rank) if layer.type == "Scale" else None
         if isinstance(own, Affine):
             if own.axis not in (None, 1):
-                return _of(layer, Refusal(f"it acts along axis {own.axis}"))
+                return _of(layer, Reason(f"it acts along axis {own.axis}"))
             changes[layer] = as_scale(layer, maps[bottoms[0]].then(own))
             continue
         before: List[Optional[Affine]] = [maps.get(bottom) for bottom in bottoms]
         after = handed_on(layer, before, shapes, [top.shape for top in tops])
-        if isinstance(after, Refusal):
+        if isinstance(after, Reason):
             return _of(layer, after)
         changes[layer] = (layer.param, layer.blobs)
         for top, one in zip(tops, after):
             if one is None:
                 continue
             if top.is_output:
-                return Refusal(f"{top.name!r} is a net output")
+                return Reason(f"{top.name!r} is a net output")
             maps[top] = one
     return {**changes, **{layer: taken_in(layer, one) for layer, one in takers.items()}}
 
 
-def _of(layer: Layer, why: Refusal) -> Refusal:
-    return Refusal(f"{layer.type} {layer.name!r} reads it: {why}")
+def _of(layer: Layer, why: Reason) -> Reason:
+    return Reason(f"{layer.type} {layer.name!r} reads it: {why}")

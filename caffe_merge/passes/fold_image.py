@@ -13,11 +13,11 @@ from typing import List, Union
 import numpy as np
 
 from caffe_merge import reference
-from caffe_merge.affine import Refusal, affine
+from caffe_merge.affine import affine
 from caffe_merge.arrays import Float64
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer, New
+from caffe_merge.layer import Layer, New, Reason
 from caffe_merge.linear import LINEAR_TYPES, add_bias, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT, quoted, taken_forwards
@@ -36,11 +36,11 @@ class FoldImage(Pass):
         for layer in graph.layers:
             if not _is_image(graph, layer):
                 continue
-            answer: Union[Rewrite, Refusal] = KEPT
+            answer: Union[Rewrite, Reason] = KEPT
             if layer not in fixed:
                 others = fixed.intersection(one for one, _ in graph.tops[layer][0].readers)
                 answer = _forwards(graph, layer, [one.name for one in others])
-            found.append(Refused(layer, str(answer)) if isinstance(answer, Refusal) else answer)
+            found.append(Refused(layer, str(answer)) if isinstance(answer, Reason) else answer)
         return found
 
 
@@ -49,39 +49,39 @@ def _is_image(graph: Graph, layer: Layer) -> bool:
     if layer.type != "Bias" or len(layer.blobs) != 1 or len(graph.bottoms[layer]) != 1:
         return False
     bottom = graph.bottoms[layer][0]
-    several = isinstance(affine(layer, bottom.rank), Refusal)
+    several = isinstance(affine(layer, bottom.rank), Reason)
     return several and bottom.shape is not None and layer.blobs[0].shape == bottom.shape[1:]
 
 
-def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Refusal]:
+def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Reason]:
     (source,), (end,) = graph.bottoms[layer], graph.tops[layer]
     if end.is_output:
-        return Refusal(f"{end.name!r} is a net output")
+        return Reason(f"{end.name!r} is a net output")
     if end.name == source.name and not graph.is_private(source):
-        return Refusal(f"it is written over {source.name!r}, which keeps its name")
+        return Reason(f"it is written over {source.name!r}, which keeps its name")
     if fixed:
-        return Refusal(f"layer {quoted(fixed)}, which reads it, is kept as asked with --keep")
+        return Reason(f"layer {quoted(fixed)}, which reads it, is kept as asked with --keep")
     image = layer.blobs[0].float64()[np.newaxis]
     changes: Changes = {}
     for reader, _ in end.readers:
         new = _taken(reader, image, graph.tops[reader][0])
-        if isinstance(new, Refusal):
-            return Refusal(f"{reader.type} {reader.name!r} reads it: {new}")
+        if isinstance(new, Reason):
+            return Reason(f"{reader.type} {reader.name!r} reads it: {new}")
         changes[reader] = new
     return taken_forwards(graph, layer, changes)
 
 
-def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Refusal]:
+def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Reason]:
     """Parameters and blobs of a linear ``reader`` that adds ``image``, (1, C, H, W), first."""
     if reader.type not in LINEAR_TYPES:
-        return Refusal("it cannot take it in")
+        return Reason("it cannot take it in")
     known, plain = output(reader, top.rank), standard(reader)
     for refusal in (known, plain):
-        if isinstance(refusal, Refusal):
+        if isinstance(refusal, Reason):
             return refusal
     if top.shape is None or any(dim != 1 for dim in top.shape[2:]):
-        return Refusal("its output has several places, and the image adds another value to each")
-    assert not isinstance(plain, Refusal)
+        return Reason("its output has several places, and the image adds another value to each")
+    assert not isinstance(plain, Reason)
     (made,) = reference.forward(plain[0], [blob.float64() for blob in plain[1]], [image])
     param = copied(reader.param)
     if len(reader.blobs) == 1:

@@ -13,13 +13,13 @@ from typing import List, Optional, Set, Union
 
 import numpy as np
 
-from caffe_merge.affine import Refusal, affine
+from caffe_merge.affine import affine
 from caffe_merge.arrays import Float64, Indices
 from caffe_merge.convolutions import kernel
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
 from caffe_merge.kernels import Kernel
-from caffe_merge.layer import Layer, New
+from caffe_merge.layer import Layer, New, Reason
 from caffe_merge.linear import LINEAR_TYPES, output, own_param
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import KEPT, taken_forwards
@@ -43,7 +43,7 @@ class FoldSwap(Pass):
             if order is None:
                 continue
             answer = KEPT if layer in fixed else _forwards(graph, layer, order, fixed)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 found.append(Refused(layer, str(answer)))
             elif used.isdisjoint(answer.layers):
                 found.append(answer)
@@ -73,42 +73,42 @@ def _order(graph: Graph, layer: Layer) -> Optional[Indices]:
 
 def _forwards(
     graph: Graph, layer: Layer, order: Indices, fixed: Set[Layer]
-) -> Union[Rewrite, Refusal]:
+) -> Union[Rewrite, Reason]:
     (end,) = graph.tops[layer]
     changes: Changes = {}
     reached = {end}
     places = np.argsort(order)
     if end.is_output:
-        return Refusal(f"{end.name!r} is a net output")
+        return Reason(f"{end.name!r} is a net output")
     for reader in graph.layers:
         bottoms, tops = graph.bottoms[reader], graph.tops[reader]
         if reached.isdisjoint(bottoms):
             continue
         if reader in fixed:
-            return Refusal(f"layer {reader.name!r}, which reads it, is kept as asked with --keep")
+            return Reason(f"layer {reader.name!r}, which reads it, is kept as asked with --keep")
         if reader.type in LINEAR_TYPES:
             new = _linear(reader, bottoms[0].shape, places)
         else:
             new = _per_channel(reader, bottoms[0].rank, places)
             reached.update(tops)
-        if isinstance(new, Refusal):
-            return Refusal(f"{reader.type} {reader.name!r} reads it: {new}")
+        if isinstance(new, Reason):
+            return Reason(f"{reader.type} {reader.name!r} reads it: {new}")
         if not reached.isdisjoint(tops) and tops[0].is_output:
-            return Refusal(f"{tops[0].name!r} is a net output")
+            return Reason(f"{tops[0].name!r} is a net output")
         changes[reader] = new
     return taken_forwards(graph, layer, changes)
 
 
-def _linear(reader: Layer, bottom: Optional[Shape], places: Indices) -> Union[New, Refusal]:
+def _linear(reader: Layer, bottom: Optional[Shape], places: Indices) -> Union[New, Reason]:
     """Parameters and blobs of a linear ``reader`` whose channel i was its channel ``places[i]``."""
     known = output(reader, None if bottom is None else len(bottom))
-    if isinstance(known, Refusal):
+    if isinstance(known, Reason):
         return known
     own = own_param(reader.param)
     if reader.type == DEPTHWISE or (reader.type != "InnerProduct" and own.group > 1):
-        return Refusal("it is grouped, and channels of different groups change places")
+        return Reason("it is grouped, and channels of different groups change places")
     if own.axis != 1:
-        return Refusal(f"its axis is {own.axis}, not 1")
+        return Reason(f"its axis is {own.axis}, not 1")
     weights = reader.blobs[0]
     by_row = reader.type == "Deconvolution" or (reader.type == "InnerProduct" and own.transpose)
     each = weights.shape[0 if by_row else 1] // len(places)  # of an InnerProduct: values a channel
@@ -127,13 +127,13 @@ def _float64(blob: Blob, rows: Rows) -> Float64:
     return np.asarray(blob.rows(rows), np.float64)
 
 
-def _per_channel(reader: Layer, rank: Optional[int], places: Indices) -> Union[New, Refusal]:
+def _per_channel(reader: Layer, rank: Optional[int], places: Indices) -> Union[New, Reason]:
     """The same of a layer that is affine per channel, which makes its channels in that order."""
     one = affine(reader, rank)
-    if isinstance(one, Refusal):
+    if isinstance(one, Reason):
         return one
     if not isinstance(one, Affine) or one.axis not in (None, 1):
-        return Refusal("it cannot take it in")
+        return Reason("it cannot take it in")
     if one.axis is None:
         return copied(reader.param), reader.blobs
     blobs = [

@@ -10,10 +10,10 @@ and through a mean that does not pad.
 
 from typing import FrozenSet, List, Tuple, Union
 
-from caffe_merge.affine import Refusal, unknown_fields
+from caffe_merge.fields import unknown_fields
 from caffe_merge.forwards import handed_on
 from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import LINEAR_TYPES, folded, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import Run, quoted, runs, why_not
@@ -33,7 +33,7 @@ class FoldThrough(Pass):
             if not between or longer.producer.type not in LINEAR_TYPES:
                 continue
             answer = _through(longer, between, self.keep)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 names = quoted([layer.name for layer in between])
                 found += [Refused(one, f"back through {names}: {answer}") for one in run.layers]
             else:
@@ -54,16 +54,16 @@ def _behind(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
     return between, run._replace(layers=(*between, *run.layers), source=source)
 
 
-def _through(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewrite, Refusal]:
+def _through(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewrite, Reason]:
     reason = why_not(run, keep)
     if reason is not None:
         return reason
     kept = [layer.name for layer in between if layer.name in keep]
     if kept:
-        return Refusal(f"{quoted(kept)} are kept as asked with --keep")
+        return Reason(f"{quoted(kept)} are kept as asked with --keep")
     for layer in between:
         answer = handed_on(layer, [run.affine], [None], [None])
-        if isinstance(answer, Refusal):
+        if isinstance(answer, Reason):
             return answer
     producer = run.producer
     target = output(producer, run.source.rank)

@@ -15,11 +15,10 @@ become one bottom. It is done where it takes no more multiply-adds and weights t
 from math import prod
 from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from caffe_merge.affine import Refusal
 from caffe_merge.convolutions import as_convolution
 from caffe_merge.graph import Graph
 from caffe_merge.kernels import Kernel, added
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.branches import (
     Branch,
@@ -43,7 +42,7 @@ class MergeBranches(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         used: Set[Layer] = set()
-        answers: List[Tuple[Layer, Union[Rewrite, Refusal, None]]] = []
+        answers: List[Tuple[Layer, Union[Rewrite, Reason, None]]] = []
         sums: Sums = {layer: None for layer in graph.layers if layer.name in self.keep}
         for layer in graph.layers:
             if layer not in sums and is_sum(layer):
@@ -51,7 +50,7 @@ class MergeBranches(Pass):
                 sums[layer] = inner_sum(layer, from_blobs)
                 answers.append((layer, _merged(graph, layer, from_blobs)))
         for layer, answer in reversed(answers):  # a sum around another one does both
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 found.append(Refused(layer, str(answer)))
             elif answer is not None and used.isdisjoint(answer.layers):
                 found.append(answer)
@@ -61,9 +60,9 @@ class MergeBranches(Pass):
 
 def _merged(
     graph: Graph, layer: Layer, found: Collection[List[Branch]]
-) -> Union[Rewrite, Refusal, None]:
+) -> Union[Rewrite, Reason, None]:
     """The best that can be made of an Eltwise; None if no two branches come from one blob."""
-    refusal: Optional[Refusal] = None
+    refusal: Optional[Reason] = None
     for branches in _largest_first(found):
         answer = _summed(graph, layer, branches)
         if isinstance(answer, Rewrite):
@@ -82,13 +81,13 @@ def _largest_first(found: Collection[List[Branch]]) -> List[List[Branch]]:
     return sorted(several, key=lambda family: (-len(family), sum(len(b.layers) for b in family)))
 
 
-def _summed(graph: Graph, layer: Layer, family: Sequence[Branch]) -> Union[Rewrite, Refusal]:
+def _summed(graph: Graph, layer: Layer, family: Sequence[Branch]) -> Union[Rewrite, Reason]:
     """The largest part of a family that one convolution does without taking more for it."""
     factors = factors_of(layer)
     if factors is None:
-        return Refusal("it has not one coeff for each bottom")
+        return Reason("it has not one coeff for each bottom")
     ordered = costliest_first(family)
-    refusals: List[Refusal] = []
+    refusals: List[Reason] = []
     for first in range(len(ordered) - 1):
         members, whole, refusal = _taken(graph, layer, ordered[first:], factors)
         refusals += [refusal] if refusal is not None else []
@@ -96,35 +95,35 @@ def _summed(graph: Graph, layer: Layer, family: Sequence[Branch]) -> Union[Rewri
             continue
         reason = graph.why_not_move(family[0].source)
         if reason is not None:
-            return Refusal(reason)
+            return Reason(reason)
         answer = _rewrite(graph, layer, members, whole, factors)
         if isinstance(answer, Rewrite):
             return answer
         refusals.append(answer)
-    return refusals[0] if refusals else Refusal("its branches have no convolution")
+    return refusals[0] if refusals else Reason("its branches have no convolution")
 
 
 def _taken(
     graph: Graph, layer: Layer, branches: Sequence[Branch], factors: Sequence[float]
-) -> Tuple[List[Branch], Optional[Kernel], Optional[Refusal]]:
+) -> Tuple[List[Branch], Optional[Kernel], Optional[Reason]]:
     """The first of ``branches`` and those that go with it, their sum, why one does not."""
     end = graph.tops[layer][0]
     places = prod(end.shape[2:]) if end.shape is not None else 1
     members: List[Branch] = []
     kernels: List[Kernel] = []
     whole: Optional[Kernel] = None
-    refusal: Optional[Refusal] = None
+    refusal: Optional[Reason] = None
     for branch in branches:
         one = times(branch, factors[branch.number], kernels)
-        answer = one if isinstance(one, Refusal) else added([*kernels, one])
+        answer = one if isinstance(one, Reason) else added([*kernels, one])
         if isinstance(answer, Kernel) and members:
             both = [*members, branch]
             if answer.cost * places > sum(each.cost for each in both):
-                answer = Refusal("one convolution would take more multiply-adds than its branches")
+                answer = Reason("one convolution would take more multiply-adds than its branches")
             elif answer.cost > sum(each.weights for each in both):
-                answer = Refusal("one convolution would have more weights than its branches")
-        if isinstance(answer, Refusal) or isinstance(one, Refusal):
-            refusal = refusal or _told(branch, Refusal(answer))
+                answer = Reason("one convolution would have more weights than its branches")
+        if isinstance(answer, Reason) or isinstance(one, Reason):
+            refusal = refusal or _told(branch, Reason(answer))
             continue
         kernels.append(one)
         whole = answer
@@ -132,10 +131,10 @@ def _taken(
     return members, whole, refusal
 
 
-def _told(branch: Branch, why: Refusal) -> Refusal:
+def _told(branch: Branch, why: Reason) -> Reason:
     through = quoted([layer.name for layer in branch.layers])
     where = f" through {through}" if branch.layers else ""
-    return Refusal(f"its branch from {branch.source.name!r}{where} stays: {why}")
+    return Reason(f"its branch from {branch.source.name!r}{where} stays: {why}")
 
 
 def _rewrite(
@@ -144,10 +143,10 @@ def _rewrite(
     members: Sequence[Branch],
     whole: Kernel,
     coefficients: Sequence[float],
-) -> Union[Rewrite, Refusal]:
+) -> Union[Rewrite, Reason]:
     chosen = _survivor(members, whole)
     if chosen is None:
-        return Refusal("its branches have no convolution")
+        return Reason("its branches have no convolution")
     survivor = chosen.convolution
     assert survivor is not None
     merged = {branch.number for branch in members}

@@ -10,11 +10,11 @@ stand next to each other in the Concat; where it has other bottoms as well, it s
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
 
-from caffe_merge.affine import Refusal, unknown_fields
 from caffe_merge.convolutions import as_convolution, kernel
+from caffe_merge.fields import unknown_fields
 from caffe_merge.graph import Graph, Version
 from caffe_merge.kernels import Kernel, stacked
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import CONVOLUTIONS
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import quoted
@@ -43,7 +43,7 @@ class MergeConcat(Pass):
                 continue
             for parts in _neighbours(graph, layer, fixed):
                 answer = _stacked(graph, layer, parts)
-                if isinstance(answer, Refusal):
+                if isinstance(answer, Reason):
                     found.append(Refused(layer, str(answer)))
                 elif used.isdisjoint(answer.layers):
                     found.append(answer)
@@ -101,17 +101,17 @@ def _alike(parts: Sequence[Part]) -> Sequence[Part]:
     return best if len(best) > 1 else parts
 
 
-def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite, Refusal]:
+def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite, Reason]:
     parts = _alike(parts)
     whole = stacked([part.kernel for part in parts])
     names = [part.layer.name for part in parts]
-    if isinstance(whole, Refusal):
-        return Refusal(f"{quoted(names)} stay side by side: {whole}")
+    if isinstance(whole, Reason):
+        return Reason(f"{quoted(names)} stay side by side: {whole}")
     first, *others = parts
     survivor = first.layer
     reason = graph.why_not_move(first.source)
     if reason is not None:
-        return Refusal(reason)
+        return Reason(reason)
     gone = {part.number for part in others}
     left = tuple(number for number in range(len(layer.param.bottom)) if number not in gone)
     changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, whole)}

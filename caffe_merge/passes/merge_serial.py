@@ -12,11 +12,10 @@ border would differ. By default it is done where neither multiply-adds nor weigh
 from math import prod
 from typing import List, NamedTuple, Optional, Set, Tuple, Union
 
-from caffe_merge.affine import Refusal
 from caffe_merge.convolutions import as_convolution, as_inner_product, covering, kernel, product
 from caffe_merge.graph import Graph, Version
 from caffe_merge.kernels import Kernel, chained
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import CONVOLUTIONS, Output, output
 from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
 from caffe_merge.shapes import count
@@ -39,10 +38,10 @@ class MergeSerial(Pass):
             pair = _pair(graph, layer)
             if pair is None or not used.isdisjoint(pair):
                 continue
-            answer: Union[Rewrite, Refusal] = Refusal("one of them is kept as asked with --keep")
+            answer: Union[Rewrite, Reason] = Reason("one of them is kept as asked with --keep")
             if fixed.isdisjoint(pair):
                 answer = _merged(graph, pair, self.options.serial == "always")
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Reason):
                 found.append(Refused(layer, f"behind {pair[0].type} {pair[0].name!r}: {answer}"))
                 continue
             found.append(answer)
@@ -79,23 +78,23 @@ class _Two(NamedTuple):
     weights: int
 
 
-def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrite, Refusal]:
+def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrite, Reason]:
     two = _products(graph, pair) if pair[-1].type == "InnerProduct" else _windows(graph, pair)
-    if isinstance(two, Refusal):
+    if isinstance(two, Reason):
         return two
     whole = chained(two.first, two.second)
-    if isinstance(whole, Refusal):
+    if isinstance(whole, Reason):
         return whole
     end = graph.tops[pair[-1]][0]
     places = prod(end.shape[2:]) if whole.axes and end.shape is not None else 1
     if not always and whole.cost * places > two.cost:
-        return Refusal("one layer would take more multiply-adds than the two")
+        return Reason("one layer would take more multiply-adds than the two")
     if not always and whole.cost > two.weights:
-        return Refusal("one layer would have more weights than the two")
+        return Reason("one layer would have more weights than the two")
     survivor = pair[0] if whole.axes and whole.axes == two.first.axes else pair[-1]
     reason = None if survivor is pair[0] else graph.why_not_move(two.source, pair)
     if reason is not None:
-        return Refusal(reason)
+        return Reason(reason)
     make = as_inner_product if survivor.type == "InnerProduct" else as_convolution
     changes: Changes = {survivor: make(survivor, whole)}
     (other,) = {pair[0], pair[-1]} - {survivor}
@@ -107,24 +106,24 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     )
 
 
-def _windows(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
+def _windows(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Reason]:
     first, second = (kernel(graph, layer) for layer in pair)
     if not isinstance(first, Kernel) or not isinstance(second, Kernel):
-        return next(one for one in (first, second, _ODD) if isinstance(one, Refusal))
+        return next(one for one in (first, second, _ODD) if isinstance(one, Reason))
     between, end = graph.tops[pair[0]][0], graph.tops[pair[1]][0]
     source, weights = graph.bottoms[pair[0]][0], first.cost + second.cost
     if between.shape is None or end.shape is None:
         if any(axis.places(1 << 20) > 1 << 20 for axis in second.axes):
-            return Refusal("its shapes are not known")  # so that the first might cost less
+            return Reason("its shapes are not known")  # so that the first might cost less
         return _Two(first, second, source, weights, weights)
     cost = first.cost * prod(between.shape[2:]) + second.cost * prod(end.shape[2:])
     return _Two(first, second, source, cost, weights)
 
 
-_ODD = Refusal("it has not one bottom and one top")
+_ODD = Reason("it has not one bottom and one top")
 
 
-def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
+def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Reason]:
     second = product(graph, pair[-1])
     if pair[0].type == "InnerProduct":
         first = product(graph, pair[0])
@@ -133,17 +132,17 @@ def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Refusal]:
         known = [output(layer, graph.tops[layer][0].rank) for layer in (pair[0], pair[-1])]
         axes = {one.axis for one in known if isinstance(one, Output)}
         if len(written) > 1 or len(axes) > 1 or len(pair) > 2:
-            return Refusal("the two lie along different axes")
+            return Reason("the two lie along different axes")
     else:
         first = covering(graph, pair[0])
         if pair[-1].param.inner_product_param.axis != 1:
-            return Refusal("its axis is not 1")
-    if isinstance(first, Refusal):
+            return Reason("its axis is not 1")
+    if isinstance(first, Reason):
         return first
-    if isinstance(second, Refusal):
+    if isinstance(second, Reason):
         return second
     flat = pair[1].param.flatten_param if len(pair) > 2 else None
     if flat is not None and (flat.axis, flat.end_axis) != (1, -1):
-        return Refusal(f"{pair[1].name!r} does not flatten all of each image")
+        return Reason(f"{pair[1].name!r} does not flatten all of each image")
     weights = count(pair[0].blobs[0].shape) + second.cost  # as many as multiply-adds
     return _Two(first, second, graph.bottoms[pair[0]][0], weights, weights)

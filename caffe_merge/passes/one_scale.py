@@ -11,10 +11,9 @@ no BatchNorm on stored statistics is left.
 from typing import Any, Dict, List, Tuple, Union
 
 from caffe_merge import norms
-from caffe_merge.affine import Refusal
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
 from caffe_merge.passes.runs import Run, quoted, runs
 from caffe_merge.schema import copied
@@ -47,24 +46,24 @@ class OneScale(Pass):
             if run.why_not is None and shared:
                 names = quoted([layer.name for layer in shared])
                 why = f"layer {run.producer.name!r} shares its weights with {names}, kept so"
-                run = run._replace(why_not=Refusal(why + " with --keep-shared"))
+                run = run._replace(why_not=Reason(why + " with --keep-shared"))
             rewrite = _rewrite(run, sharers)
-            if isinstance(rewrite, Refusal):
+            if isinstance(rewrite, Reason):
                 found += [Refused(layer, rewrite) for layer in run.layers]
             else:
                 found.append(rewrite)
         return found
 
 
-def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Refusal]:
+def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
     survivor = _survivor(run, sharers)
     if survivor.type != "Scale" and not all(map(norms.has_scale, run.layers)):
-        return Refusal(NO_SCALE)
+        return Reason(NO_SCALE)
     affine = run.affine
     if affine.axis is None:
         shape = run.source.shape
         if shape is None or len(shape) < 2:
-            return Refusal("the number of its channels is not known")
+            return Reason("the number of its channels is not known")
         affine = affine.over(shape[1], 1)
     why = "" if run.why_not is None else f": {run.why_not}"
     others = [layer.name for layer in run.layers if layer is not survivor]

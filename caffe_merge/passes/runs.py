@@ -2,14 +2,14 @@
 
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
-from caffe_merge.affine import Refusal, affine
+from caffe_merge.affine import affine
 from caffe_merge.fold import Affine
 from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import LINEAR_TYPES, output
 from caffe_merge.passes.base import Changes, Rewrite
 
-KEPT = Refusal("kept as asked with --keep")
+KEPT = Reason("kept as asked with --keep")
 
 
 class Run(NamedTuple):
@@ -21,7 +21,7 @@ class Run(NamedTuple):
     layers: Tuple[Layer, ...]
     affine: Affine
     source: Version
-    why_not: Optional[Refusal] = None
+    why_not: Optional[Reason] = None
 
     @property
     def producer(self) -> Layer:
@@ -29,10 +29,10 @@ class Run(NamedTuple):
         return self.source.producer
 
 
-def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Layer, Refusal]]]:
+def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Layer, Reason]]]:
     """The longest runs of ``graph``, and the layers of affine types that are in none, with why."""
     ending: Dict[Version, Run] = {}  # by the version that a run ends in
-    refused: List[Tuple[Layer, Refusal]] = []
+    refused: List[Tuple[Layer, Reason]] = []
     for layer in graph.layers:
         if not graph.bottoms[layer]:
             continue
@@ -42,7 +42,7 @@ def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Laye
             continue
         if layer.name in keep:
             answer = KEPT
-        if isinstance(answer, Refusal):
+        if isinstance(answer, Reason):
             refused.append((layer, answer))
             continue
         top = graph.tops[layer][0]
@@ -73,40 +73,40 @@ def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
     return (one.axis, one.channels) == (other.axis, other.channels)
 
 
-def why_not(run: Run, keep: FrozenSet[str]) -> Optional[Refusal]:
+def why_not(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     """Why a run cannot be folded into the layer that feeds it; None if it can."""
     producer = run.producer
     if run.source.is_input:
-        return Refusal(f"its bottom {run.source.name!r} is a net input")
+        return Reason(f"its bottom {run.source.name!r} is a net input")
     if producer.type not in LINEAR_TYPES:
         article = "an" if producer.type[:1] in "AEIOU" else "a"
-        return Refusal(f"it is fed by {producer.name!r}, {article} {producer.type}")
+        return Reason(f"it is fed by {producer.name!r}, {article} {producer.type}")
     target = output(producer, run.source.rank)
-    if isinstance(target, Refusal):
-        return Refusal(f"layer {producer.name!r}, which feeds it, cannot take it in: {target}")
+    if isinstance(target, Reason):
+        return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {target}")
     if producer.name in keep:
-        return Refusal(f"layer {producer.name!r}, which feeds it, is kept as asked with --keep")
+        return Reason(f"layer {producer.name!r}, which feeds it, is kept as asked with --keep")
     if len(run.source.readers) > 1:
         others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
-        return Refusal(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")
+        return Reason(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")
     if run.affine.axis not in (None, target.axis):
-        return Refusal(
+        return Reason(
             f"it acts along axis {run.affine.axis}, the channels of layer {producer.name!r} "
             f"lie on axis {target.axis}"
         )
     if run.affine.channels not in (None, target.channels):
-        return Refusal(
+        return Reason(
             f"it has {run.affine.channels} channels, layer {producer.name!r} has {target.channels}"
         )
     return None
 
 
-def taken_forwards(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Refusal]:
+def taken_forwards(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Reason]:
     """The rewrite in which all that ``layer`` feeds takes it in, as ``changes`` say."""
     region = {layer, *changes}
     reason = graph.why_not_move(graph.bottoms[layer][0], region)
     if reason is not None:
-        return Refusal(reason)
+        return Reason(reason)
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,

@@ -10,11 +10,10 @@ from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from caffe_merge import reference
-from caffe_merge.affine import Refusal
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.forks import Standard, standard
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import LINEAR_TYPES, own_param
 from caffe_merge.proof.sampling import (
     GROUPS,
@@ -46,7 +45,7 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     now: Dict[Layer, Standard] = {}
     for layer in path:
         for side, known in ((was, standard(layer)), (now, changed(layer, changes))):
-            if isinstance(known, Refusal):
+            if isinstance(known, Reason):
                 return f"layer {layer.name!r} cannot be run: {known}"
             if known is not None:
                 side[layer] = known

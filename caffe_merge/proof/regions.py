@@ -23,14 +23,13 @@ from typing import (
 import numpy as np
 
 from caffe_merge import reference, shapes
-from caffe_merge.affine import Refusal
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.errors import CaffeMergeError, NetError
 from caffe_merge.forks import standard
 from caffe_merge.graph import Graph, Version
 from caffe_merge.kernels import MAX_STRIDE
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.proof.sampling import (
     Changes,
     Reading,
@@ -88,10 +87,10 @@ def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads)
         bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
         was, will = standard(layer), changed(layer, changes)
         for known in (was, will):
-            if isinstance(known, Refusal):
+            if isinstance(known, Reason):
                 return f"layer {layer.name!r} cannot be run: {known}"
-        assert not isinstance(was, Refusal)
-        assert not isinstance(will, Refusal)
+        assert not isinstance(was, Reason)
+        assert not isinstance(will, Reason)
         old.append(Node(*was, tuple(bottoms), tops))
         if will is not None:
             numbers = reads.get(layer, range(len(bottoms)))

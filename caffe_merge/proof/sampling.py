@@ -5,11 +5,10 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Un
 
 import numpy as np
 
-from caffe_merge.affine import Refusal
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.forks import Standard, standard
-from caffe_merge.layer import Layer
+from caffe_merge.layer import Layer, Reason
 from caffe_merge.schema import copied
 from caffe_merge.shapes import count
 from caffe_merge.weights.blobs import BLOCK, HALF, Blob
@@ -34,7 +33,7 @@ class Step(NamedTuple):
     blobs: List[Values]
 
 
-def changed(layer: Layer, changes: Changes) -> Union[Standard, Refusal, None]:
+def changed(layer: Layer, changes: Changes) -> Union[Standard, Reason, None]:
     """What ``changes`` make of ``layer``, in the reference layers' terms; None if it goes."""
     if layer not in changes:
         return None

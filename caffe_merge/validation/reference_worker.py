@@ -13,9 +13,8 @@ import numpy as np
 
 from caffe_merge import forks, norms, reference
 from caffe_merge import net as net_module
-from caffe_merge.affine import Refusal
 from caffe_merge.errors import CaffeMergeError, ValidationError, WeightsError
-from caffe_merge.layer import shares_memory
+from caffe_merge.layer import Reason, shares_memory
 from caffe_merge.state import State
 from caffe_merge.validation.caffe_worker import serve
 
@@ -175,7 +174,7 @@ def _execute(
         if bottom not in arrays:
             raise ValidationError(f"layer {param.name!r} reads {bottom!r}, which nothing produces")
     known = forks.standard(layer)
-    if isinstance(known, Refusal):
+    if isinstance(known, Reason):
         return [], f"{name}: {known}"
     param, stored = known
     try:
