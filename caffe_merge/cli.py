@@ -145,33 +145,14 @@ def _load(options: argparse.Namespace) -> Any:
 
 
 def _conversion(options: argparse.Namespace) -> Any:
+    """The convert.Options of these flags: they have the names of its fields."""
     from caffe_merge.convert import Options
     from caffe_merge.files import default_output
 
-    return Options(
-        model=options.model,
-        weights=options.weights,
-        output_model=getattr(options, "output_model", None) or default_output(options.model),
-        output_weights=getattr(options, "output_weights", None) or default_output(options.weights),
-        force=getattr(options, "force", False),
-        only=tuple(options.only),
-        skip=tuple(options.skip),
-        keep=tuple(options.keep),
-        keep_shared=options.keep_shared,
-        bn_style=options.bn_style,
-        serial=options.serial,
-        affine_as=options.affine_as,
-        mean=options.mean,
-        scale=options.scale,
-        swap_rgb=options.swap_rgb,
-        input_layer=options.input_layer,
-        state=_state(options),
-        input_shapes=_shapes(options),
-        report=options.report,
-        deploy=options.deploy,
-        keep_dtype=options.keep_dtype,
-        proto=options.proto,
-    )
+    given = {name: value for name, value in vars(options).items() if name in Options._fields}
+    for name, path in (("output_model", options.model), ("output_weights", options.weights)):
+        given[name] = given.get(name) or default_output(path)
+    return Options(**{**given, "state": _state(options), "input_shapes": _shapes(options)})
 
 
 def _judging(options: argparse.Namespace) -> Dict[str, Any]:

@@ -23,16 +23,16 @@ HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to hal
 
 
 class Options(NamedTuple):
-    """What to merge, and how; every command that merges has these."""
+    """What to merge, and how; each is the flag of this name."""
 
     model: str
     weights: str
     output_model: str
     output_weights: str
     force: bool = False
-    only: Tuple[str, ...] = ()
-    skip: Tuple[str, ...] = ()
-    keep: Tuple[str, ...] = ()
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    keep: Sequence[str] = ()
     keep_shared: bool = False
     bn_style: Optional[str] = None
     serial: str = "auto"

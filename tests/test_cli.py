@@ -1,5 +1,6 @@
 """The commands as users run them: flags, files, exit status, what is printed."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import List, Tuple
 import numpy as np
 import pytest
 
+from caffe_merge import flags as all_flags
 from caffe_merge.cli import main, merge_bn
+from caffe_merge.convert import Options
 from tests.builders import write_pair
 from tests.passes.support import prototxt, seeded
 
@@ -315,3 +318,13 @@ def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().out
     assert "  removes 'b', 's'; changes 'a'\n" in told
     assert "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in told
+
+
+def test_every_option_of_a_conversion_is_a_flag() -> None:
+    """They are passed on by name, so one without a flag would silently keep its default."""
+    parser = argparse.ArgumentParser()
+    all_flags.merge(parser)
+    known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
+    assert {*Options._fields} - {*known} == {"state", "input_shapes"}
+    for name, default in Options._field_defaults.items():
+        assert (known.get(name) or None) == (default or None), name

@@ -36,6 +36,8 @@ def checked(layer: Layer, shape: Shape) -> Shape:
     """
     if len(shape) > MAX_AXES:
         raise error(layer, f"at most {MAX_AXES} axes", len(shape))
+    if min(shape, default=1) > 0 and prod(shape) <= MAX_COUNT:  # as good as always
+        return shape
     total = 1
     for size in shape:
         if size < 0:
