@@ -3,10 +3,11 @@
 import contextlib
 import io
 import os
+import struct
 from queue import Queue
 from threading import Thread
 from types import TracebackType
-from typing import Any, BinaryIO, List, Optional, Tuple, Type
+from typing import Any, BinaryIO, Iterator, List, Optional, Tuple, Type
 
 from caffe_merge.errors import FileError, TextError, UsageError, WeightsError
 
@@ -18,6 +19,7 @@ except ImportError:  # not on Windows: two runs on one output are not told apart
 MAX_TEXT = 32 << 20
 _SNIFFED = 512
 _STORED_AT_ONCE = 8 << 20  # bytes
+_RESERVE = 0x40305828  # Linux's FS_IOC_RESVSP: takes a struct space_resv, leaves the size as it is
 _HANDED_OVER = 1 << 20  # bytes
 _AHEAD = 4  # so many times that may wait to be written
 
@@ -243,6 +245,21 @@ class _StoredEarly(io.FileIO):
             os.posix_fadvise(self.fileno(), start, self._unstored, os.POSIX_FADV_DONTNEED)
             self._unstored = 0
         return count
+
+
+@contextlib.contextmanager
+def room(handle: BinaryIO, size: int) -> Iterator[None]:
+    """Have the system set ``size`` bytes of disk aside for what is written to an empty file.
+
+    It then need not look for room with each write. What was not needed is given back.
+    """
+    if fcntl is not None and size >= _STORED_AT_ONCE:
+        # os.posix_fallocate would write the bytes where a file system cannot set them aside.
+        wanted = struct.pack("hhqqiI4i", 0, os.SEEK_SET, 0, size, *[0] * 6)
+        with contextlib.suppress(OSError):  # another system, or no room: that is seen later
+            fcntl.ioctl(handle.fileno(), _RESERVE, wanted)
+    yield
+    handle.truncate()
 
 
 class Behind:

@@ -2,7 +2,7 @@
 
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from caffe_merge.files import Behind, Replacement, check_outputs
+from caffe_merge.files import Behind, Replacement, check_outputs, room
 from caffe_merge.layer import Layer
 from caffe_merge.net import Net
 from caffe_merge.schema import LayerParameter, Message, NetParameter
@@ -77,7 +77,8 @@ def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] 
         hdf5.write(handle, path, told)
     else:
         name = net.name if net.index is None or net.index.is_hdf5 else ""
-        with Behind(handle) as behind:
+        size = net.index.size if net.index is not None else 0  # it grows where weights are unshared
+        with room(handle, size), Behind(handle) as behind:
             writer.write(behind, net.index, told, name)
 
 

@@ -1,14 +1,15 @@
-"""Writing behind: in another thread, in order, whole, and with its errors raised here."""
+"""Writing behind: in another thread, in order, whole, with errors raised here; room set aside."""
 
 import io
 import threading
+from pathlib import Path
 from typing import Any, List
 
 import numpy as np
 import pytest
 
 from caffe_merge import files
-from caffe_merge.files import Behind
+from caffe_merge.files import Behind, room
 
 
 class Sink(io.BytesIO):
@@ -82,3 +83,42 @@ def test_an_error_of_the_caller_comes_first() -> None:
     with pytest.raises(ValueError, match="mine"):
         write()
     assert not any(thread.is_alive() for thread in sink.threads)
+
+
+@pytest.mark.parametrize("size", [0, 1, 16 << 20])
+def test_room_that_was_set_aside_is_given_back(size: int, tmp_path: Path) -> None:
+    """The file is as long as what was written, and takes no more of the disk."""
+    path = tmp_path / "it"
+    with open(path, "w+b") as handle, room(handle, size):
+        handle.write(b"x" * 10_000)
+        handle.flush()
+        assert path.stat().st_size == 10_000
+    found = path.stat()
+    assert found.st_size == 10_000
+    assert getattr(found, "st_blocks", 0) * 512 < 1 << 20
+
+
+def test_more_may_be_written_than_was_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_STORED_AT_ONCE", 1)
+    with open(tmp_path / "it", "w+b") as handle, room(handle, 4096):
+        handle.write(b"x" * 100_000)
+    assert (tmp_path / "it").stat().st_size == 100_000
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="not on this system")
+def test_a_file_system_that_sets_nothing_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(*given: Any) -> None:
+        asked.append(given)
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "ioctl", refuse)
+    with open(tmp_path / "it", "w+b") as handle, room(handle, 16 << 20):
+        handle.write(b"x")
+    assert len(asked) == 1
+    assert (tmp_path / "it").read_bytes() == b"x"
