@@ -199,6 +199,8 @@ class _Editor:
             layer.blobs = blobs
         for layer in rewrite.removed:
             self.net.all_layers.remove(layer)
+        for layer in rewrite.layers:
+            layer.remembered.clear()  # it holds vectors that nobody asks for again
         self.graph.reshape(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
