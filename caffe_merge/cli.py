@@ -1,6 +1,6 @@
 """The command line: flags to calls, errors to one line on stderr and an exit status.
 
-0 done; 1 the merged pair failed validation; 2 bad usage or bad input.
+0 done; 1 the merged pair failed validation; 2 bad usage or bad input; 130 interrupted.
 """
 
 import argparse
@@ -8,16 +8,19 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
 
 from caffe_merge import flags, process
-from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
 
 OK, FAILED, BAD = 0, 1, 2
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """``caffe-merge``: the commands merge, plan, validate and inspect."""
+def main(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
+    """``caffe-merge``: the commands merge, plan, validate and inspect.
+
+    A process that is ``ours`` is set up for the command, and ends with it (caffe_merge.process).
+    """
     parser = _Parser(prog="caffe-merge", description=__doc_top__)
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -25,16 +28,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         sub = commands.add_parser(name, help=describe, description=describe)
         options(sub)
         sub.set_defaults(action=action)
-    return _run(parser, arguments)
+    return _run(parser, arguments, ours)
 
 
-def merge_bn(arguments: Optional[Sequence[str]] = None) -> int:
+def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
     """``merge_bn.py``: the command merge under the name its users know."""
     parser = _Parser(prog="merge_bn.py", description=_COMMANDS["merge"][0])
     parser.add_argument("--version", action=_Version)
     flags.merge(parser)
     parser.set_defaults(action=_merge)
-    return _run(parser, arguments)
+    return _run(parser, arguments, ours)
 
 
 __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pair, and proves it."
@@ -58,19 +61,22 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]]) -> int:
+def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ours: bool) -> int:
     verbose = False
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the process was started without it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end
     with contextlib.suppress(ValueError):  # not in a main thread
         signal.signal(signal.SIGTERM, _terminated)
     try:
         options = parser.parse_args(arguments)
         verbose = getattr(options, "verbose", False)
-        ours = arguments is None  # a process of our own, not a caller's
         if ours:
             process.settle()
         action: Callable[[argparse.Namespace], int] = options.action
         status = action(options)
-        sys.stdout.flush()
+        with _printing():
+            sys.stdout.flush()
         if ours:
             process.leave(status)
         return status
@@ -97,7 +103,9 @@ def _terminated(*_: object) -> NoReturn:
 
 def _fail(program: str, message: str, status: int) -> int:
     line = " ".join(message.split())
-    sys.stderr.write(f"{program}: error: {line}\n".encode(errors="backslashreplace").decode())
+    with contextlib.suppress(OSError):  # the status tells as well
+        sys.stderr.write(f"{program}: error: {line}\n".encode(errors="backslashreplace").decode())
+        sys.stderr.flush()
     return status
 
 
@@ -107,14 +115,27 @@ def _traceback() -> None:
     traceback.print_exc()
 
 
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Have a stdout that cannot be written be an error like that of any file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
+        raise FileError(f"stdout: {error.strerror or error}") from None
+
+
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         text = line + "\n"
-        try:
-            sys.stdout.write(text)
-        except UnicodeEncodeError:
-            encoding = sys.stdout.encoding or "ascii"
-            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        with _printing():
+            try:
+                sys.stdout.write(text)
+            except UnicodeEncodeError:
+                encoding = sys.stdout.encoding or "ascii"
+                sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _state(options: argparse.Namespace) -> Any:
@@ -178,7 +199,7 @@ def _merge(options: argparse.Namespace) -> int:
     conversion = _conversion(options)
     writing = _bar("writing", "layer", options.quiet)
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
-    options.kept = result  # to the end of the process, which need not free it
+    options.result = result  # held as long as they are: a process that ends need not free it
     if conversion.report is not None:
         write_report(result.report, conversion.report)
     if not options.quiet:

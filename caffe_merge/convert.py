@@ -66,8 +66,11 @@ class Result(NamedTuple):
         return self.comparison is None or bool(self.comparison.ok)
 
 
-def plan(options: Options) -> Tuple[Net, Report]:
-    """All that ``convert`` does up to writing: the merged net in memory, and its report."""
+def plan(options: Options, *, ahead: bool = False) -> Tuple[Net, Report]:
+    """All that ``convert`` does up to writing: the merged net in memory, and its report.
+
+    ``ahead``: it will be written, so all weights are brought in meanwhile.
+    """
     start = time.perf_counter()
     net = load(
         options.model,
@@ -78,6 +81,8 @@ def plan(options: Options) -> Tuple[Net, Report]:
         keep_dtype=options.keep_dtype,
         proto=options.proto,
     )
+    if ahead and net.index is not None:
+        net.index.read_ahead()
     report = merge(
         net,
         only=options.only,
@@ -139,7 +144,7 @@ def convert(
             # It is written last: that must not fail when the pair is in place.
             raise FileError(f"{options.report}: {os.strerror(errno.ENOENT)}")
     files.check_outputs(options.inputs, tuple(outputs), options.force)
-    net, report = plan(options)
+    net, report = plan(options, ahead=True)
     comparison = None
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
@@ -172,6 +177,8 @@ def convert(
 
 def _is_report(path: str) -> bool:
     """Whether a file is there and is a report of ours, of any version."""
+    if not os.path.isfile(path):  # to open a pipe would be to wait
+        return False
     try:
         with open(path, "rb") as handle:
             return SCHEMA.split("/")[0].encode() in handle.read(64)

@@ -19,7 +19,9 @@ except ImportError:  # not on Windows: two runs on one output are not told apart
 MAX_TEXT = 32 << 20
 _SNIFFED = 512
 _STORED_AT_ONCE = 8 << 20  # bytes
-_RESERVE = 0x40305828  # Linux's FS_IOC_RESVSP: takes a struct space_resv, leaves the size as it is
+# Linux's FS_IOC_RESVSP, which takes a struct space_resv and leaves the file's size as it is. Where
+# ioctl's numbers are made in another way (MIPS, PowerPC) nothing has this one.
+_RESERVE = 0x40305828
 _HANDED_OVER = 1 << 20  # bytes
 _AHEAD = 4  # so many times that may wait to be written
 
@@ -100,7 +102,7 @@ def default_output(path: str) -> str:
 
 
 def check_outputs(inputs: Tuple[str, ...], outputs: Tuple[str, ...], force: bool) -> None:
-    """Refuse an output that is an input, is another output, or exists (without ``force``).
+    """Refuse an output that is an input, another output, no file, or exists (without ``force``).
 
     ``outputs`` are the prototxt, the caffemodel, and what else is written. A caffemodel that a run
     left when it was killed before its prototxt came may be replaced without ``force``.
@@ -113,6 +115,8 @@ def check_outputs(inputs: Tuple[str, ...], outputs: Tuple[str, ...], force: bool
             raise UsageError(f"{output}: both outputs have this name")
         if os.path.isdir(output):
             raise UsageError(f"{output}: the output is a folder")
+        if os.path.exists(output) and not os.path.isfile(output):  # root would replace /dev/null
+            raise UsageError(f"{output}: the output is a device or the like, not a file")
         left_over = number == 1 and _interrupted(outputs[0])
         if os.path.lexists(output) and not (force or left_over):
             raise UsageError(f"{output}: exists already; --force replaces it")
@@ -138,7 +142,8 @@ class Replacement:
     Each is written to ``.<name>.part`` beside its target. ``commit`` syncs and renames them in the
     order given, so the last one's presence promises the others. A target that is replaced is first
     moved to ``.<name>.old``, last one first; any failure moves it back. A process killed in
-    between leaves files with such names and no last target; the next run writes over them.
+    between leaves files with such names and no last target, and the room that was set aside for
+    them; the next run writes over them. A target that is a link is replaced, not what it names.
     """
 
     def __init__(self, *targets: str) -> None:

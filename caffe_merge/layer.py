@@ -98,13 +98,14 @@ class Layer:
 def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
     """Have ``find(layer, ...)`` run once for a layer: every pass asks for the same anew.
 
-    It runs again when the layer has got other parameters, blobs, fork's fields or another style.
-    The names of bottoms and tops may change meanwhile: what is found may not hang on them.
+    It runs again when the layer has got other parameters, blobs, fork's fields or another style,
+    and in the next merge: who edits parameters in place does so before. The names of bottoms and
+    tops may change meanwhile: what is found may not hang on them.
     """
 
     @wraps(find)
     def answer(layer: Layer, *more: Any) -> Answer:
-        basis = (layer.param, layer.blobs, layer.extra, layer.style, *more)
+        basis = (layer.param, layer.blobs, layer.extra, layer.style, layer.missing, *more)
         known = layer.remembered.get(find)
         if known is None or any(map(is_not, known[0], basis)):
             known = layer.remembered[find] = (basis, find(layer, *more))

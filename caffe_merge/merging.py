@@ -49,6 +49,8 @@ def merge(
     took what these make of them. What cannot be folded exactly is left as a layer on the input
     with ``input_layer``, else it is a UsageError, and ``net`` of no further use.
     """
+    for layer in net.layers:
+        layer.remembered.clear()  # of before its parameters were edited, perhaps
     unfit = _choose_style(net, bn_style)
     passes = _chosen(net, only, skip, Options(frozenset(keep), keep_shared, serial, affine_as))
     others = [layer.param for layer in net.all_layers if not layer.active]

@@ -24,9 +24,8 @@ def settle() -> None:
 def leave(status: int) -> NoReturn:
     """End the process at once: the system takes its memory back faster than Python can free it.
 
-    No ``finally`` and no exit handler runs any more, so all files must be closed.
+    No ``finally`` and no exit handler runs any more: files must be closed, stdout flushed.
     """
-    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 

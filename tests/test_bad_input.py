@@ -230,6 +230,20 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, refused: Run) -> None:
     assert "the output is a folder" in refused(*flags_of(pair), "--output-model", tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_outputs_that_are_no_files(tmp_path: Path, refused: Run) -> None:
+    """Devices and their like: root could replace them, and so is who runs in a container."""
+    pair = write_pair(tmp_path, TEXT, BLOBS)
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for flag in ("--output-model", "--output-weights", "--report"):
+        for path in (pipe, link):
+            line = refused(*flags_of(pair), flag, path, "--force")
+            assert line == f"{path}: the output is a device or the like, not a file"
+    assert not pipe.is_file()
+
+
 def test_outputs_that_would_overwrite(tmp_path: Path, refused: Run) -> None:
     pair = write_pair(tmp_path, TEXT, BLOBS)
     hard, soft, other = (tmp_path / name for name in ("hard", "soft", "other"))

@@ -15,7 +15,7 @@ PROJECT = (ROOT / "pyproject.toml").read_text()
 FILE = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
 STAGES = re.findall(r"^FROM .*?(?=^FROM |\Z)", FILE.replace("\\\n", " "), re.MULTILINE | re.DOTALL)
 BUILD, CAFFE, LAST = STAGES
-SCRIPTS = re.findall(r'^"?([\w.-]+)"? = "caffe_merge\.cli:', PROJECT, re.MULTILINE)
+SCRIPTS = re.findall(r'^"?([\w.-]+)"? = "caffe_merge\.__main__:', PROJECT, re.MULTILINE)
 
 
 def last(stage: str, instruction: str) -> str:

@@ -1,6 +1,8 @@
 """Writing behind: in another thread, in order, whole, with errors raised here; room set aside."""
 
+import errno
 import io
+import sys
 import threading
 from pathlib import Path
 from typing import Any, List
@@ -83,6 +85,27 @@ def test_an_error_of_the_caller_comes_first() -> None:
     with pytest.raises(ValueError, match="mine"):
         write()
     assert not any(thread.is_alive() for thread in sink.threads)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux")
+def test_room_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = []
+    real = files.fcntl.ioctl
+
+    def noted(*given: Any) -> Any:
+        try:
+            return real(*given)
+        except OSError as error:
+            refused.append(error.errno)
+            raise
+
+    monkeypatch.setattr(files.fcntl, "ioctl", noted)
+    path = tmp_path / "it"
+    with open(path, "w+b") as handle, room(handle, 16 << 20):
+        if refused == [errno.EOPNOTSUPP]:
+            pytest.skip("this file system cannot")
+        assert path.stat().st_blocks * 512 >= 16 << 20
+        assert path.stat().st_size == 0
 
 
 @pytest.mark.parametrize("size", [0, 1, 16 << 20])

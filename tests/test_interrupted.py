@@ -34,7 +34,7 @@ def dying(real):
     return call
 for name in ("open", "fdopen", "fsync", "replace", "unlink"):
     setattr(os, name, dying(getattr(os, name)))
-sys.exit(cli.main())
+sys.exit(cli.main(ours=True))
 """
 Pair = Tuple[bytes, bytes]
 
@@ -246,7 +246,9 @@ def test_without_locks_files_are_closed_before_they_are_renamed(
 
 def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     script = "import os, signal, sys\nfrom caffe_merge import cli\n"
-    script += "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(cli.main())"
+    script += (
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGTERM)\nsys.exit(cli.main(ours=True))"
+    )
     flags = inputs(tmp_path, 1)
     before = sorted(tmp_path.iterdir())
     command = [sys.executable, "-c", script, *flags]

@@ -294,6 +294,16 @@ def test_merging_is_done_in_place_and_saving_is_not(merged: Merger) -> None:
     assert state(steps.after) == state(merged(*LINES).after)
 
 
+def test_parameters_edited_between_two_merges_count(tmp_path: Path) -> None:
+    lines = LINES[0], LINES[1], "double: Power conv -> out { power_param { scale: 2 } }"
+    net = net_of(tmp_path, *lines)
+    weights = net.layers[1].blobs[0].array()
+    assert not caffe_merge.merge(net, only=["fold-affine"], keep=["conv"]).changes
+    net.layers[2].param.power_param.scale = 10
+    assert caffe_merge.merge(net).changes
+    np.testing.assert_array_equal(net.layers[1].blobs[0].array(), 10 * weights)
+
+
 def test_every_pass_has_a_name_and_a_reason() -> None:
     """Pass names are the command line's: kebab-case, no two alike."""
     names = [one.name for one in PASSES]

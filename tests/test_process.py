@@ -26,8 +26,8 @@ class Finder:
             seen.append(os.environ.get("OPENBLAS_NUM_THREADS"))
 seen = []
 sys.meta_path.insert(0, Finder)
-from caffe_merge.cli import main
-sys.exit(main())
+from caffe_merge.__main__ import main
+main()
 """
 
 
@@ -89,15 +89,57 @@ print(faults() - before)
 def test_a_process_of_ours_ends_at_once_and_whole(plan: List[str]) -> None:
     """With its status and all of its output, and without the exit handlers of anybody."""
     code = """
-import atexit, sys
+import atexit
 atexit.register(print, "handled")
-from caffe_merge.cli import main
+from caffe_merge.__main__ import main
 main()
-print("went on")
 """
     done = subprocess.run([sys.executable, "-c", code, *plan], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1] == "Scale: 1 gone"
     missing = [*plan, "--keep", "nothing"]
     failed = subprocess.run([sys.executable, "-c", code, *missing], capture_output=True, text=True)
-    assert failed.stdout == "went on\nhandled\n"
+    assert (failed.returncode, failed.stdout) == (2, "handled\n")
+
+
+def test_the_process_of_a_caller_goes_on(plan: List[str]) -> None:
+    code = """
+import numpy, sys
+from caffe_merge.cli import main
+before = numpy.getbufsize()
+status = main()
+print(status, numpy.getbufsize() == before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *plan], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 True"
+
+
+def test_conversion_is_in_pieces() -> None:
+    code = "from caffe_merge import process; process.settle()\n"
+    code += "import numpy; print(numpy.getbufsize())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "256\n"
+
+
+ENDS = {  # and the status of what succeeds otherwise
+    "no stdout": (">&-", 0),
+    "no stderr": ("2>&-", 0),
+    "neither": (">&- 2>&-", 0),
+    "a full stdout": (">/dev/full", 2),
+    "a full stderr": ("2>/dev/full", 0),
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("more", ["", "--keep=nothing"])
+def test_where_nothing_can_be_printed(plan: List[str], end: str, more: str) -> None:
+    """The status is what it would have been; of stdout that is an error."""
+    redirected, status = ENDS[end]
+    command = ["sh", "-c", f'"$0" -m caffe_merge "$@" {redirected}', sys.executable, *plan]
+    done = subprocess.run([*command, *filter(None, [more])], capture_output=True, text=True)
+    assert done.returncode == (2 if more else status)
+    if end == "a full stdout" and not more:
+        assert done.stderr == "caffe-merge: error: stdout: No space left on device\n"
+    elif end in ("no stdout", "a full stdout") and more:
+        assert done.stderr.endswith("the net has no layer of this name\n")

@@ -3,6 +3,7 @@
 weights/blobproto.py reads the blobs, weights/hdf5.py the same index from an HDF5 file.
 """
 
+import contextlib
 import mmap
 import os
 from threading import Thread
@@ -88,6 +89,17 @@ class Index:
         """The file's size in bytes."""
         return len(self.buffer)
 
+    def read_ahead(self) -> None:
+        """Have another thread bring in the whole file, for who will need all of it.
+
+        It touches every page, and nobody waits for it.
+        """
+        if self.size < _READ_AHEAD:
+            return
+        pages = np.frombuffer(self.buffer, np.uint8)[:: mmap.PAGESIZE]
+        with contextlib.suppress(RuntimeError):  # no thread can be had: it is read when it is used
+            Thread(target=pages.max, daemon=True).start()
+
     def by_name(self) -> Dict[str, LayerRecord]:
         """The record of each layer name; of several the last, which is the one Caffe ends with."""
         return {layer.name: layer for layer in self.layers}
@@ -159,8 +171,6 @@ def open_index(path: str, *, keep_half: bool = False) -> Index:
             if size == 0:
                 raise WeightsError("the file is empty", path=path)
             mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-            if size > _READ_AHEAD:
-                _read_ahead(mapped)
     except (OSError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
@@ -170,15 +180,6 @@ def open_index(path: str, *, keep_half: bool = False) -> Index:
 
         return Hdf5Index(memoryview(mapped), path, keep_half=keep_half)
     return Index(memoryview(mapped), path, keep_half=keep_half)
-
-
-def _read_ahead(mapped: mmap.mmap) -> None:
-    """Have another thread bring in the file while this one reads what the layers are.
-
-    It touches every page. Nobody waits for it, and it keeps nothing from running.
-    """
-    pages = np.frombuffer(mapped, np.uint8)[:: mmap.PAGESIZE]
-    Thread(target=pages.max, daemon=True).start()
 
 
 def _is_hdf5(mapped: mmap.mmap) -> bool:
