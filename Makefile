@@ -48,4 +48,4 @@ bench: $(VENV)/ready
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info caffe_merge/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info caffe_merge/schema/caffe.desc

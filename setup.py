@@ -1,4 +1,4 @@
-"""Compiles proto/*.proto into the descriptor set that caffe_merge.schema loads."""
+"""Compiles proto/*.proto into the descriptor set that caffe_merge.schema.messages loads."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DESCRIPTORS = os.path.join("caffe_merge", "caffe.desc")
+DESCRIPTORS = os.path.join("caffe_merge", "schema", "caffe.desc")
 
 
 def protoc() -> List[str]:

@@ -25,20 +25,20 @@ __all__ = [
 
 if TYPE_CHECKING:
     from caffe_merge.errors import CaffeMergeError
-    from caffe_merge.merging import merge
-    from caffe_merge.net import Net, load
-    from caffe_merge.report import Report
-    from caffe_merge.saving import save
+    from caffe_merge.merging.driver import merge
+    from caffe_merge.merging.report import Report
+    from caffe_merge.net.loading import Net, load
+    from caffe_merge.net.saving import save
     from caffe_merge.validation import Comparison, validate
 
 _HOMES = {
     "CaffeMergeError": "errors",
     "Comparison": "validation",
-    "Net": "net",
-    "Report": "report",
-    "load": "net",
-    "merge": "merging",
-    "save": "saving",
+    "Net": "net.loading",
+    "Report": "merging.report",
+    "load": "net.loading",
+    "merge": "merging.driver",
+    "save": "net.saving",
     "validate": "validation",
 }
 

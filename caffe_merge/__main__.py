@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from caffe_merge import cli
+from caffe_merge.command import cli
 
 
 def main() -> NoReturn:

@@ -1,6 +1,10 @@
-"""Names for array types. numpy.typing.NDArray is newer than the oldest numpy we run on."""
+"""Names for array types and shapes."""
 
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
+
+Shape = Tuple[int, ...]
+BlobShape = Optional[Tuple[Optional[int], ...]]  # None: that dimension, or their number, is unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -10,5 +14,10 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Indices = npt.NDArray[np.intp]
     ArrayLike = npt.ArrayLike
-else:
+else:  # numpy.typing.NDArray is newer than the oldest numpy we run on
     Array = Float64 = Indices = ArrayLike = Any
+
+
+def count(shape: Sequence[int]) -> int:
+    """How many values a blob of ``shape`` has; 1 for a scalar."""
+    return prod(shape)

@@ -5,7 +5,7 @@ from typing import Dict, Iterable, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 
 Blobs = Dict[str, Sequence[np.ndarray]]
 

@@ -28,10 +28,10 @@ def test_merge_without_validation_starts_no_engine() -> None:
 import sys
 import numpy, google.protobuf.descriptor_pool
 theirs = set(sys.modules)
-import caffe_merge.cli, caffe_merge.convert
+import caffe_merge.command.cli, caffe_merge.merging.convert
 from caffe_merge import load, merge, save
 names = "subprocess tempfile caffe_merge.validation tqdm numpy.random importlib.metadata".split()
-names += ["caffe_merge.upgrade.v1", "caffe_merge.console"]
+names += ["caffe_merge.text.upgrade.v1", "caffe_merge.command.console"]
 print([name for name in names if name in sys.modules and name not in theirs])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 import numpy as np
 import pytest
 
-from caffe_merge import cli, files
+from caffe_merge import files
+from caffe_merge.command import cli
 from tests.builders import caffemodel, write_pair
 
 TEXT = """name: "bad"
@@ -334,7 +335,7 @@ def test_dev_full(tmp_path: Path, refused: Run, monkeypatch: pytest.MonkeyPatch)
 # Its own peak, which unlike that of wait4 does not begin with ours.
 SCRIPT = """
 import sys
-from caffe_merge.cli import merge_bn
+from caffe_merge.command.cli import merge_bn
 status = merge_bn()
 for line in open("/proc/self/status") if sys.platform == "linux" else ["VmHWM: 0 kB"]:
     if line.startswith("VmHWM"):

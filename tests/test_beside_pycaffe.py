@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dialect.support import TEXT, fork, needs_protoc, pair
+from tests.net.dialect.support import TEXT, fork, needs_protoc, pair
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("caffe") is None, reason="this interpreter has no pycaffe"
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 def test_both_are_imported_and_work(order):
     code = f"""
 import {order[0]}, {order[1]}
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 from caffe.proto import caffe_pb2
 ours, theirs = NetParameter(name="a"), caffe_pb2.NetParameter(name="a")
 assert ours.SerializeToString() == theirs.SerializeToString()

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.graph import Graph
-from caffe_merge.net import Net
-from caffe_merge.report import Size
-from caffe_merge.shapes.geometry import convolution_window, sticks_out
+from caffe_merge.layers.shapes.geometry import convolution_window, sticks_out
+from caffe_merge.merging.report import Size
+from caffe_merge.net.graph import Graph
+from caffe_merge.net.loading import Net
 from tests.passes.support import Merged, Merger, assert_equal, random_inputs, run
 from tests.test_random_nets import Recipe
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import open_nsfw
-from caffe_merge import load, saving
-from caffe_merge.cli import merge_bn
+from caffe_merge import load
+from caffe_merge.command.cli import merge_bn
+from caffe_merge.net import saving
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = os.environ.get("CAFFE_MERGE_CORPUS")

@@ -2,8 +2,8 @@
 
 from typing import Tuple, Type
 
+from caffe_merge.passes._pass import Pass
 from caffe_merge.passes.affine_as import AffineAs
-from caffe_merge.passes.base import Pass
 from caffe_merge.passes.drop_identity import DropIdentity
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.passes.fold_forward import FoldForward

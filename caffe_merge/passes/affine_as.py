@@ -10,18 +10,19 @@ that run a Scale faster. What some other pass can take in is gone before.
 
 from typing import Any, List, Tuple, Union
 
-from caffe_merge import norms
-from caffe_merge.affine import affine
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Float64
-from caffe_merge.convolutions import kernel
-from caffe_merge.fold import Affine
-from caffe_merge.graph import Graph
-from caffe_merge.kernels import Kernel
-from caffe_merge.layer import Layer, New, Reason
-from caffe_merge.linear import CONVOLUTIONS
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT
-from caffe_merge.schema import copied
+from caffe_merge.layers import norms
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import CONVOLUTIONS
+from caffe_merge.layers.per_channel import affine
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._kernels import kernel
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
 
 AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))

@@ -3,17 +3,17 @@
     x -> Dropout -> y        x = y
 
 Dropout, Split, a Concat or Slice of one blob, a Scale of 1 and 0, a Power of 1, 1, 0, a
-Pooling of 1x1 and what else caffe_merge.identity knows. It stays where a net output would lose its
+Pooling of 1x1 and what else layers.identity knows. It stays where a net output would lose its
 name, or where it still drops.
 """
 
 from typing import List
 
-from caffe_merge.graph import Graph
-from caffe_merge.identity import identity
-from caffe_merge.layer import Reason
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT
+from caffe_merge.layers.identity import identity
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT
 
 
 class DropIdentity(Pass):
@@ -24,7 +24,8 @@ class DropIdentity(Pass):
     def find(self, graph: Graph) -> List[Found]:
         found: List[Found] = []
         for layer in graph.layers:
-            answer = identity(graph, layer)
+            bottoms = graph.bottoms[layer]
+            answer = identity(layer, bottoms[0].rank if bottoms else None)
             if isinstance(answer, Reason):
                 if layer.type in ("Dropout", "SpatialDropout"):
                     found.append(Refused(layer, str(answer)))

@@ -11,10 +11,10 @@ It stays where somebody else reads the linear layer's output.
 
 from typing import List
 
-from caffe_merge.graph import Graph
-from caffe_merge.linear import folded, output
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import Run, quoted, runs
+from caffe_merge.layers.linear import folded, output
+from caffe_merge.net.graph import Graph
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import Run, quoted, runs
 
 
 class FoldAffine(Pass):

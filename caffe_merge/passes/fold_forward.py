@@ -11,15 +11,16 @@ they give out is the same map of what they would give out without it.
 
 from typing import Any, Dict, List, Optional, Set, Union
 
-from caffe_merge.affine import affine as affine_of
-from caffe_merge.fold import Affine
-from caffe_merge.forwards import handed_on, taken_in, why_not
-from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.linear import LINEAR_TYPES
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES
+from caffe_merge.layers.per_channel import affine as affine_of
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._forwards import handed_on, taken_in, why_not
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import Run, quoted, runs
 from caffe_merge.passes.one_scale import as_scale
-from caffe_merge.passes.runs import Run, quoted, runs
 
 
 class FoldForward(Pass):

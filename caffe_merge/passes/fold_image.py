@@ -13,15 +13,16 @@ from typing import List, Union
 import numpy as np
 
 from caffe_merge import reference
-from caffe_merge.affine import affine
 from caffe_merge.arrays import Float64
-from caffe_merge.forks import standard
-from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer, New, Reason
-from caffe_merge.linear import LINEAR_TYPES, add_bias, output
-from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT, quoted, taken_forwards
-from caffe_merge.schema import copied
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import LINEAR_TYPES, add_bias, output
+from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.standard import standard
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT, quoted, taken_forwards
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Dense
 
 

@@ -13,19 +13,19 @@ from typing import List, Optional, Set, Union
 
 import numpy as np
 
-from caffe_merge.affine import affine
-from caffe_merge.arrays import Float64, Indices
-from caffe_merge.convolutions import kernel
-from caffe_merge.fold import Affine
-from caffe_merge.graph import Graph
-from caffe_merge.kernels import Kernel
-from caffe_merge.layer import Layer, New, Reason
-from caffe_merge.linear import LINEAR_TYPES, output, own_param
-from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import KEPT, taken_forwards
-from caffe_merge.schema import copied
-from caffe_merge.shapes import Shape, count
-from caffe_merge.shapes.forks import DEPTHWISE
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.algebra.kernels import Kernel
+from caffe_merge.arrays import Float64, Indices, Shape, count
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import LINEAR_TYPES, output, own_param
+from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.shapes.forks import DEPTHWISE
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._kernels import kernel
+from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT, taken_forwards
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
 
 

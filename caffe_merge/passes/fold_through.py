@@ -10,13 +10,14 @@ and through a mean that does not pad.
 
 from typing import FrozenSet, List, Tuple, Union
 
-from caffe_merge.fields import unknown_fields
-from caffe_merge.forwards import handed_on
-from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.linear import LINEAR_TYPES, folded, output
-from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import Run, quoted, runs, why_not
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES, folded, output
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._forwards import handed_on
+from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import Run, quoted, runs, why_not
 
 THROUGH = ("PReLU", "Pooling", "ReLU")
 

@@ -15,12 +15,11 @@ become one bottom. It is done where it takes no more multiply-adds and weights t
 from math import prod
 from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from caffe_merge.convolutions import as_convolution
-from caffe_merge.graph import Graph
-from caffe_merge.kernels import Kernel, added
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.branches import (
+from caffe_merge.algebra.kernels import Kernel, added
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._branches import (
     Branch,
     Sums,
     costliest_first,
@@ -30,8 +29,10 @@ from caffe_merge.passes.branches import (
     is_sum,
     times,
 )
-from caffe_merge.passes.runs import quoted
-from caffe_merge.schema import copied
+from caffe_merge.passes._kernels import as_convolution
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import quoted
+from caffe_merge.schema.messages import copied
 
 
 class MergeBranches(Pass):

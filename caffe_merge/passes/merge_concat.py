@@ -10,14 +10,15 @@ stand next to each other in the Concat; where it has other bottoms as well, it s
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
 
-from caffe_merge.convolutions import as_convolution, kernel
-from caffe_merge.fields import unknown_fields
-from caffe_merge.graph import Graph, Version
-from caffe_merge.kernels import Kernel, stacked
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.linear import CONVOLUTIONS
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import quoted
+from caffe_merge.algebra.kernels import Kernel, stacked
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import CONVOLUTIONS
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._kernels import as_convolution, kernel
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import quoted
 
 
 class Part(NamedTuple):

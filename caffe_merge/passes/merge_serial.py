@@ -12,13 +12,14 @@ border would differ. By default it is done where neither multiply-adds nor weigh
 from math import prod
 from typing import List, NamedTuple, Optional, Set, Tuple, Union
 
-from caffe_merge.convolutions import as_convolution, as_inner_product, covering, kernel, product
-from caffe_merge.graph import Graph, Version
-from caffe_merge.kernels import Kernel, chained
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.linear import CONVOLUTIONS, Output, output
-from caffe_merge.passes.base import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.shapes import count
+from caffe_merge.algebra.kernels import Kernel, chained
+from caffe_merge.arrays import count
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import CONVOLUTIONS, Output, output
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._kernels import as_convolution, as_inner_product, covering, kernel, product
+from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
 
 LINEAR = (*CONVOLUTIONS, "InnerProduct")
 

@@ -10,13 +10,14 @@ no BatchNorm on stored statistics is left.
 
 from typing import Any, Dict, List, Tuple, Union
 
-from caffe_merge import norms
-from caffe_merge.fold import Affine
-from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.passes.base import Found, Pass, Refused, Rewrite
-from caffe_merge.passes.runs import Run, quoted, runs
-from caffe_merge.schema import copied
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.layers import norms
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import Run, quoted, runs
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import FLOAT, Blob, Dense
 
 NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"

@@ -7,9 +7,9 @@ whatever branches, joins or has windows in a row is run as it is wired (regions)
 
 from typing import List, Mapping, Optional, Sequence, Tuple
 
-from caffe_merge.graph import Graph, Version
-from caffe_merge.layer import Layer
-from caffe_merge.linear import LINEAR_TYPES
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES
+from caffe_merge.net.graph import Graph, Version
 from caffe_merge.proof import paths, regions
 from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes

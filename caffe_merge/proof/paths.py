@@ -12,9 +12,10 @@ import numpy as np
 from caffe_merge import reference
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.forks import Standard, standard
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.linear import LINEAR_TYPES, own_param
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES, own_param
+from caffe_merge.layers.standard import Standard, standard
+from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import (
     GROUPS,
     SAMPLE,
@@ -31,7 +32,7 @@ from caffe_merge.proof.sampling import (
     spread,
     thin_channels,
 )
-from caffe_merge.schema import copied
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob
 
 

@@ -22,14 +22,18 @@ from typing import (
 
 import numpy as np
 
-from caffe_merge import reference, shapes
+from caffe_merge import reference
+from caffe_merge.algebra.kernels import MAX_STRIDE
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
+from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import CaffeMergeError, NetError
-from caffe_merge.forks import standard
-from caffe_merge.graph import Graph, Version
-from caffe_merge.kernels import MAX_STRIDE
-from caffe_merge.layer import Layer, Reason
+from caffe_merge.layers import shapes
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
+from caffe_merge.layers.standard import standard
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import (
     Changes,
     Reading,
@@ -44,9 +48,7 @@ from caffe_merge.proof.sampling import (
     spread,
     thin_channels,
 )
-from caffe_merge.schema import copied
-from caffe_merge.shapes import Shape, count
-from caffe_merge.shapes.geometry import Window, convolution_window, pooling_window
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob
 
 SAMPLE = 32  # output channels that are run where there are more

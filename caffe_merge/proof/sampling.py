@@ -7,10 +7,11 @@ import numpy as np
 
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
-from caffe_merge.forks import Standard, standard
-from caffe_merge.layer import Layer, Reason
-from caffe_merge.schema import copied
-from caffe_merge.shapes import count
+from caffe_merge.arrays import count
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.standard import Standard, standard
+from caffe_merge.notes import Reason
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, HALF, Blob
 
 LIMIT = 1e-6  # of the largest output

@@ -3,7 +3,7 @@
     forward(layer, blobs, bottoms) -> tops
 
 One function per layer type, grouped by what it does to its bottoms. Shapes are the business of
-caffe_merge.shapes, which has been asked before a layer's function runs: the functions get the top
+layers.shapes, which has been asked before a layer's function runs: the functions get the top
 shapes and may rely on bottoms and blobs that fit.
 """
 
@@ -11,8 +11,9 @@ from typing import Any, Dict, List, Sequence, cast
 
 import numpy as np
 
-from caffe_merge import shapes
+from caffe_merge.arrays import Shape
 from caffe_merge.errors import WeightsError
+from caffe_merge.layers import shapes
 from caffe_merge.reference import (
     activation,
     arrange,
@@ -58,9 +59,9 @@ def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
         return function(layer, blobs, bottoms, tops)
 
 
-def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[shapes.Shape]) -> Arrays:
+def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[Shape]) -> Arrays:
     """``blobs`` in the shapes that ``layer`` wants; 4-D blobs of old files lose leading ones."""
-    wanted = cast("List[shapes.Shape]", shapes.blobs(layer, bottoms) or [])
+    wanted = cast("List[Shape]", shapes.blobs(layer, bottoms) or [])
     if [blob.shape for blob in blobs] == wanted:
         return blobs
     if len(blobs) != len(wanted):

@@ -5,9 +5,9 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from caffe_merge.layers.shapes.geometry import canonical
+from caffe_merge.layers.shapes.outputs import crop_offsets, old_axis
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
-from caffe_merge.shapes.geometry import canonical
-from caffe_merge.shapes.outputs import crop_offsets, old_axis
 
 
 def _concat(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:

@@ -4,8 +4,8 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
-from caffe_merge.shapes.geometry import canonical
 
 
 def _spread(layer: Any, axis: int, blob: np.ndarray, rank: int) -> np.ndarray:

@@ -11,8 +11,9 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from caffe_merge.arrays import Shape
+from caffe_merge.layers.shapes.geometry import Window, canonical, convolution_window
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
-from caffe_merge.shapes.geometry import Shape, Window, canonical, convolution_window
 
 Box = Tuple[Tuple[int, int], ...]  # (start, stop) per axis
 

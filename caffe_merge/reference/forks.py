@@ -1,11 +1,11 @@
-"""Layers that only forks of Caffe have; see caffe_merge.shapes.forks for their fields."""
+"""Layers that only forks of Caffe have; see caffe_merge.layers.shapes.forks for their fields."""
 
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from caffe_merge.layers.shapes.forks import NORMALISED, crop, order, values
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
-from caffe_merge.shapes.forks import NORMALISED, crop, order, values
 
 
 def _normalised(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:

@@ -4,8 +4,8 @@ from typing import Any, Callable, List, Sequence
 
 import numpy as np
 
+from caffe_merge.arrays import Shape
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.shapes.geometry import Shape
 
 Arrays = Sequence[np.ndarray]
 TopShapes = List[Shape]

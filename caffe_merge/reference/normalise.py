@@ -4,9 +4,9 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+from caffe_merge.layers.shapes.geometry import Window, canonical
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, in_training
 from caffe_merge.reference.pooling import average, slide
-from caffe_merge.shapes.geometry import Window, canonical
 
 
 def _batch_norm(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:

@@ -5,8 +5,9 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
+from caffe_merge.arrays import Shape
+from caffe_merge.layers.shapes.geometry import Window, pooled, pooling_window, spp_windows
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
-from caffe_merge.shapes.geometry import Shape, Window, pooled, pooling_window, spp_windows
 
 LOWEST = -float(np.finfo(np.float32).max)  # what Caffe starts a maximum from
 

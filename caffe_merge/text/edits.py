@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from caffe_merge import strings
-from caffe_merge.schema import changed_fields, is_repeated
+from caffe_merge.schema import strings
+from caffe_merge.schema.messages import changed_fields, is_repeated
 from caffe_merge.text.splices import BLANK_OR_COMMENT, Splices
 from caffe_merge.text.syntax import BOM, Document, Field, Value
 from caffe_merge.text.values import format_float, format_string

@@ -5,7 +5,7 @@ import re
 import struct
 from typing import Optional
 
-from caffe_merge import strings
+from caffe_merge.schema import strings
 
 _ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})"
                      r"|U([0-9a-fA-F]{8})|(.))", re.DOTALL)  # fmt: skip
@@ -27,7 +27,7 @@ _FALSE = frozenset(("false", "False", "f", "0"))
 
 
 def parse_string(source: str) -> Optional[str]:
-    """The text of one or more adjacent quoted strings, as caffe_merge.strings has it.
+    """The text of one or more adjacent quoted strings, as caffe_merge.schema.strings has it.
 
     None where an escape is of no character.
     """

@@ -21,8 +21,8 @@ from typing import (
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from caffe_merge import strings
-from caffe_merge.schema import is_repeated, is_required
+from caffe_merge.schema import strings
+from caffe_merge.schema.messages import is_repeated, is_required
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer, parse_string
 

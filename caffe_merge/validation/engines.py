@@ -8,9 +8,9 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
-from caffe_merge.fields import described
-from caffe_merge.pixels import Pixels, Wanted
-from caffe_merge.state import State
+from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.state import State
+from caffe_merge.net.pixels import Pixels, Wanted
 from caffe_merge.validation import compare, inputs, sizes
 from caffe_merge.validation.workers import (
     Frame,
@@ -158,7 +158,7 @@ def validate(
     when None); ``shapes`` and ``files`` replace declared input shapes and seeded noise of standard
     deviation ``scale``; ``bn_style`` is that of caffe_merge.merge; ``time_limit`` is in seconds for
     each net; ``state`` is the NetState that both are built for (phase TEST); ``progress(done,
-    total, name)`` is called after each blob. ``raw`` (of caffe_merge.pixels) says what the new net
+    total, name)`` is called after each blob. ``raw`` (of net.pixels) says what the new net
     does to an input itself: it is fed pixels, the old net what was made of them, and the input is
     not compared.
 
@@ -281,10 +281,10 @@ def _cost(
     prototxt: str, declared: Dict[str, Tuple[int, ...]], state: Optional[State]
 ) -> Optional[sizes.Cost]:
     """The net's cost by input shape; None where only the engine can read it."""
-    from caffe_merge import net  # not for those who need the workers alone
+    from caffe_merge.net import loading  # not for those who need the workers alone
 
     try:
-        layers = net.load(prototxt, None, state).layers
+        layers = loading.load(prototxt, None, state).layers
     except CaffeMergeError:
         return None
     return sizes.Cost([described(layer) for layer in layers], declared)

@@ -7,10 +7,10 @@ from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
+from caffe_merge.arrays import Shape
 from caffe_merge.errors import UsageError
-from caffe_merge.pixels import Pixels
+from caffe_merge.net.pixels import Pixels
 
-Shape = Tuple[int, ...]
 Shapes = Dict[str, Shape]
 Cost = Callable[[Shapes], Optional[float]]
 

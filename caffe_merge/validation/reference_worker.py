@@ -11,11 +11,13 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 
 import numpy as np
 
-from caffe_merge import forks, norms, reference
-from caffe_merge import net as net_module
+from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError, ValidationError, WeightsError
-from caffe_merge.layer import Reason, shares_memory
-from caffe_merge.state import State
+from caffe_merge.layers import norms, standard
+from caffe_merge.layers.layer import shares_memory
+from caffe_merge.layers.state import State
+from caffe_merge.net import loading
+from caffe_merge.notes import Reason
 from caffe_merge.validation.caffe_worker import serve
 
 Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
@@ -35,7 +37,7 @@ class ReferenceNet:
 
     def _open(self, job: Dict[str, Any]) -> Answer:
         state = State(**job["state"]) if job.get("state") else None
-        net = net_module.load(job["prototxt"], job["weights"], state)
+        net = loading.load(job["prototxt"], job["weights"], state)
         self.layers = net.layers
         norms.choose(self.layers, job.get("bn_style"))
         params = [layer.param for layer in self.layers]
@@ -173,7 +175,7 @@ def _execute(
             return [], reasons[bottom]
         if bottom not in arrays:
             raise ValidationError(f"layer {param.name!r} reads {bottom!r}, which nothing produces")
-    known = forks.standard(layer)
+    known = standard.standard(layer)
     if isinstance(known, Reason):
         return [], f"{name}: {known}"
     param, stored = known

@@ -1,13 +1,13 @@
 """What a forward pass costs at other input shapes, and whether a net's layers allow them."""
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
-from caffe_merge import shapes
+from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
+from caffe_merge.layers import shapes
 
-Shape = Tuple[int, ...]
-Weights = List[Optional[List[shapes.BlobShape]]]
+Weights = List[Optional[List[BlobShape]]]
 
 
 class Walk(NamedTuple):

@@ -10,9 +10,8 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from caffe_merge.arrays import Array
+from caffe_merge.arrays import Array, count
 from caffe_merge.errors import WeightsError
-from caffe_merge.shapes import count
 from caffe_merge.weights.blobs import DOUBLE, FLOAT, HALF, Stored
 from caffe_merge.weights.wire import (
     BYTES,

@@ -6,14 +6,12 @@ memory stays near one block whatever the model's size.
 """
 
 from copy import copy
-from typing import Callable, Iterator, Tuple, Union
+from typing import Callable, Iterator, Union
 
 import numpy as np
 
-from caffe_merge.arrays import Array, ArrayLike, Float64, Indices
-from caffe_merge.shapes import count
+from caffe_merge.arrays import Array, ArrayLike, Float64, Indices, Shape, count
 
-Shape = Tuple[int, ...]
 Rows = Union[slice, Indices]
 
 FLOAT = np.dtype("<f4")

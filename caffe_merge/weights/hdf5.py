@@ -11,10 +11,9 @@ from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tupl
 
 import numpy as np
 
-from caffe_merge import strings
-from caffe_merge.arrays import Array
+from caffe_merge.arrays import Array, count
 from caffe_merge.errors import UsageError, WeightsError
-from caffe_merge.shapes import count
+from caffe_merge.schema import strings
 from caffe_merge.weights.blobproto import MAX_AXES
 from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored
 from caffe_merge.weights.index import Index, LayerRecord

@@ -11,8 +11,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from caffe_merge import strings
 from caffe_merge.errors import FileError, WeightsError
+from caffe_merge.schema import strings
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.blobs import Stored
 from caffe_merge.weights.wire import BYTES, Buffer, Record, records

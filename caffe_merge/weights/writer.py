@@ -21,11 +21,10 @@ import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from caffe_merge import strings
-from caffe_merge.arrays import Array
+from caffe_merge.arrays import Array, count
 from caffe_merge.errors import WeightsError
-from caffe_merge.schema import LayerParameter, changed_fields, is_repeated
-from caffe_merge.shapes import count
+from caffe_merge.schema import strings
+from caffe_merge.schema.messages import LayerParameter, changed_fields, is_repeated
 from caffe_merge.weights.blobproto import ENCODINGS, Encoding
 from caffe_merge.weights.blobs import DOUBLE, HALF, Blob, Stored
 from caffe_merge.weights.index import LAYER_BLOBS, NET_LAYER, Index, LayerRecord

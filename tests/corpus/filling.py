@@ -9,9 +9,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
-from caffe_merge import norms, shapes
-from caffe_merge.fields import described, has_unknown
-from caffe_merge.layer import Layer
+from caffe_merge.layers import norms, shapes
+from caffe_merge.layers.fork_fields import described, has_unknown
+from caffe_merge.layers.layer import Layer
 from caffe_merge.weights.wire import field, varint
 
 Shape = Tuple[int, ...]

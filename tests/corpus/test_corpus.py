@@ -34,11 +34,11 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 import pytest
 
 import caffe_merge
-from caffe_merge import saving
-from caffe_merge.cli import merge_bn
-from caffe_merge.convert import Options, plan
+from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, ValidationError
-from caffe_merge.net import Net
+from caffe_merge.merging.convert import Options, plan
+from caffe_merge.net import saving
+from caffe_merge.net.loading import Net
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.validation.inputs import parse_shapes

@@ -7,13 +7,13 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 import caffe_merge
-from caffe_merge import shapes
-from caffe_merge.graph import Graph
-from caffe_merge.layer import Layer
-from caffe_merge.net import Net
-from caffe_merge.norms import choose
-from caffe_merge.report import FOLLOWED, Fate, Report, Size
-from caffe_merge.shapes.forks import RULES
+from caffe_merge.layers import shapes
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.norms import choose
+from caffe_merge.layers.shapes.forks import RULES
+from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
+from caffe_merge.net.graph import Graph
+from caffe_merge.net.loading import Net
 from caffe_merge.validation import reference_worker
 from tests.builders import write_pair
 from tests.conftest import RealCaffe

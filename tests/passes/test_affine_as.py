@@ -8,7 +8,7 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import UsageError
-from caffe_merge.net import Net
+from caffe_merge.net.loading import Net
 from tests.builders import write_pair
 from tests.passes.support import Merger, prototxt, seeded
 

@@ -5,8 +5,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from google.protobuf import text_format
 
-from caffe_merge import reference, shapes
-from caffe_merge.schema import LayerParameter
+from caffe_merge import reference
+from caffe_merge.layers import shapes
+from caffe_merge.schema.messages import LayerParameter
 from tests.conftest import RealCaffe
 
 Shapes = Sequence[Tuple[int, ...]]

@@ -6,7 +6,9 @@ from typing import Iterator
 import numpy as np
 import pytest
 
-from caffe_merge import reference, shapes
+from caffe_merge import reference
+from caffe_merge.arrays import Shape
+from caffe_merge.layers import shapes
 from caffe_merge.reference import convolution
 from tests.conftest import RealCaffe
 from tests.reference.cases import Case, Judged, normal, parse
@@ -92,7 +94,7 @@ def test_as_caffe(judged: Judged, case: Case) -> None:
     judged.check(case)
 
 
-def places(window: shapes.Shape, size: shapes.Shape) -> Iterator[tuple]:
+def places(window: Shape, size: Shape) -> Iterator[tuple]:
     """Every (kernel offset, position) pair of a window."""
     return product(product(*map(range, window)), product(*map(range, size)))
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from caffe_merge import reference, shapes
+from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError, NetError, WeightsError
+from caffe_merge.layers import shapes
 from tests.reference.cases import parse
 
 DENSE = parse('name: "fc" type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }')

@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from caffe_merge import reference, shapes
+from caffe_merge import reference
+from caffe_merge.layers import shapes
 from caffe_merge.reference.pooling import LOWEST
 from tests.conftest import RealCaffe
 from tests.reference.cases import Case, Judged, normal

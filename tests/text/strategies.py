@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from caffe_merge.schema import LayerParameter, NetParameter, is_repeated
+from caffe_merge.schema.messages import LayerParameter, NetParameter, is_repeated
 
 # The same examples on every run: a test that fails must fail again.
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=120)

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffe_merge.schema import LayerParameter, NetParameter
+from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.view import View

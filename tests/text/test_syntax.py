@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError, TextError
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text import syntax
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, encode

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import TextError
-from caffe_merge.schema import LayerParameter, NetParameter
+from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.view import View, sources
 from tests.text.strategies import REPEATABLE, messages, styled

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import UsageError
-from caffe_merge.pixels import Pixels
+from caffe_merge.net.pixels import Pixels
 from caffe_merge.validation import inputs
 
 

@@ -7,9 +7,9 @@ import pytest
 from google.protobuf import text_format
 
 from caffe_merge.errors import NetError, ValidationError
-from caffe_merge.layer import Layer
+from caffe_merge.layers.layer import Layer
 from caffe_merge.reference import Unsupported
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 from caffe_merge.validation.reference_worker import input_shapes, outputs, run
 from caffe_merge.weights.blobs import Dense
 

@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf import text_format
 
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 from caffe_merge.validation.sizes import Cost
 
 CONV = """

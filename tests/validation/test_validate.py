@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import UsageError, ValidationError
-from caffe_merge.state import State
+from caffe_merge.layers.state import State
 from caffe_merge.validation import ENGINES, compare, forward, validate
 from caffe_merge.validation.engines import Engine
 from tests.builders import write_pair

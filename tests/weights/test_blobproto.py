@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import caffe_merge
-from caffe_merge import saving
-from caffe_merge.cli import merge_bn
+from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import WeightsError
-from caffe_merge.schema import LayerParameter, NetParameter
+from caffe_merge.net import saving
+from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.weights import writer
 from caffe_merge.weights.blobs import Dense, Scaled
 from caffe_merge.weights.index import Index

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import caffe_merge
-from caffe_merge.cli import merge_bn
+from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError, WeightsError
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 from caffe_merge.weights.index import open_index
 from tests.builders import write_pair
 from tests.weights.test_blobproto import half_pair

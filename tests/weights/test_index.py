@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caffe_merge import strings
 from caffe_merge.errors import CaffeMergeError, FileError, WeightsError
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema import strings
+from caffe_merge.schema.messages import NetParameter
 from caffe_merge.weights import index as index_module
 from caffe_merge.weights.index import Index, open_index
 from caffe_merge.weights.wire import field, varint

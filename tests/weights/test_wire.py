@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caffe_merge.errors import WeightsError
-from caffe_merge.schema import NetParameter
+from caffe_merge.schema.messages import NetParameter
 from caffe_merge.weights import wire
 from caffe_merge.weights.wire import (
     Record,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caffe_merge.errors import WeightsError
-from caffe_merge.schema import LayerParameter, NetParameter
+from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.weights import writer
 from caffe_merge.weights.blobs import Blob, Dense, Scaled, Stored
 from caffe_merge.weights.index import Index, open_index

@@ -1,0 +1,1 @@
+"""Array mathematics without layers: affine maps, convolution kernels, exact products."""

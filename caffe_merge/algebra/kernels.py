@@ -1,0 +1,373 @@
+"""Convolutions as numbers: kernels added, chained and stacked. Array maths; no graph, no files.
+
+A Kernel is a convolution without a layer. Per spatial axis its taps lie at start, start + step, ...
+of the input, relative to p * stride for the output place p (Caffe's pad is -start, its dilation is
+step)::
+
+    y[o, p] = bias[o] + sum over i, t of weights[o, i, t] x[i, p * stride + start + t * step]
+
+Outside the input x is 0. Sums and products of such maps are such maps: added kernels are placed
+over one another by their taps, chained ones are convolved with each other. Whether that holds at
+the border is the question that every function answers first, with a Reason if it does not.
+"""
+
+from functools import reduce
+from itertools import product
+from math import gcd, prod
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.algebra.exact import parts, row_products, times
+from caffe_merge.arrays import Float64
+from caffe_merge.notes import Reason
+from caffe_merge.weights.blobs import ALL, Rows
+
+Weights = Callable[[Rows], Float64]
+
+MANY = 16  # groups that are small enough to multiply all at once
+MAX_STRIDE = 1024  # that is looked into
+MAX_PAIRS = 1 << 16  # of taps of two kernels: each is a product of matrices
+DEEP = 8  # kernels within kernels, beyond which one is computed for good
+
+
+class Axis(NamedTuple):
+    """The taps along one spatial axis.
+
+    ``ceil``: of Pooling, whose last window may stick out of the input; that one is no convolution.
+    """
+
+    start: int
+    size: int
+    step: int = 1
+    stride: int = 1
+    ceil: bool = False
+
+    @property
+    def last(self) -> int:
+        """Where the last tap lies."""
+        return self.start + self.step * (self.size - 1)
+
+    @property
+    def taps(self) -> range:
+        """Where the taps lie."""
+        return range(self.start, self.last + 1, self.step)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether its only tap is the place itself."""
+        return (self.start, self.size, self.stride) == (0, 1, 1)
+
+    def places(self, size: int) -> int:
+        """How many output places an input of ``size`` has (conv_layer.cpp, pooling_layer.cpp)."""
+        room = size - 2 * self.start - (self.last - self.start + 1)
+        if not self.ceil:
+            return room // self.stride + 1
+        places = -(-room // self.stride) + 1
+        if self.start and (places - 1) * self.stride >= size - self.start:
+            places -= 1
+        return places
+
+    def fits(self, size: int) -> bool:
+        """Whether no window of an input of ``size`` sticks out."""
+        return not self.ceil or (size - self.start - self.last - 1) % self.stride == 0
+
+
+ONE = Axis(0, 1)
+
+
+class Kernel(NamedTuple):
+    """A linear map, and what computes its numbers when they are wanted.
+
+    ``weights(rows)`` are (rows, inputs / group, taps per axis) in float64; ``bias()`` is (outputs).
+    ``depth`` is how many kernels within one another it is computed from.
+    """
+
+    outputs: int
+    inputs: int
+    group: int
+    axes: Tuple[Axis, ...]
+    weights: Weights
+    bias: Optional[Callable[[], Float64]] = None
+    depth: int = 0
+
+    @property
+    def taps(self) -> Tuple[int, ...]:
+        """The number of taps per axis."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def shape(self) -> Tuple[int, ...]:
+        """The shape of all weights."""
+        return (self.outputs, self.inputs // self.group, *self.taps)
+
+    @property
+    def cost(self) -> int:
+        """Multiply-adds for one output place: as many as it has weights."""
+        return prod(self.shape)
+
+    def times(self, factor: float) -> "Kernel":
+        """The map times ``factor``."""
+        if factor == 1:
+            return self
+        weights, bias = self.weights, self.bias
+        return self._replace(
+            weights=lambda rows: factor * weights(rows),
+            bias=None if bias is None else lambda: factor * bias(),
+        )
+
+
+def diagonal(scale: Float64, shift: Float64, spatial: int) -> Kernel:
+    """y[c] = scale[c] x[c] + shift[c]: a depthwise kernel of one tap."""
+    count = len(scale)
+
+    def weights(rows: Rows) -> Float64:
+        return scale[rows].reshape(-1, *[1] * (spatial + 1))
+
+    kernel = Kernel(count, count, count, (ONE,) * spatial, weights)
+    return kernel._replace(bias=lambda: shift) if shift.any() else kernel
+
+
+def mean(channels: int, axes: Tuple[Axis, ...]) -> Kernel:
+    """The mean of each window: a depthwise kernel of equal weights."""
+    one = 1.0 / prod(axis.size for axis in axes)
+    shape = (channels, 1, *[axis.size for axis in axes])
+
+    def weights(rows: Rows) -> Float64:
+        return np.broadcast_to(one, shape)[rows]
+
+    return Kernel(channels, channels, channels, axes, weights)
+
+
+# -- sums ----------------------------------------------------------------------------------
+
+
+def added(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
+    """The sum of maps of one input: their taps united, their weights placed on them and added.
+
+    Kernels of different groups are widened to a grouping that all of them fit.
+    """
+    first = kernels[0]
+    for other in kernels[1:]:
+        if (other.outputs, other.inputs) != (first.outputs, first.inputs):
+            return Reason("the branches differ in their channels")
+    axes = [united(along) for along in zip(*(kernel.axes for kernel in kernels))]
+    refusals = [axis for axis in axes if isinstance(axis, Reason)]
+    if refusals:
+        return refusals[0]
+    whole: Tuple[Axis, ...] = tuple(axis for axis in axes if isinstance(axis, Axis))
+    group = reduce(gcd, [kernel.group for kernel in kernels])
+    taps = tuple(axis.size for axis in whole)
+    shape = (first.outputs, first.inputs // group, *taps)
+
+    def weights(rows: Rows) -> Float64:
+        out = np.zeros(shape)[rows]
+        for kernel in kernels:
+            out[placed(kernel.axes, whole)] += widened(kernel, group, rows)
+        return out
+
+    depth = 1 + max(kernel.depth for kernel in kernels)
+    return Kernel(first.outputs, first.inputs, group, whole, weights, _biases(kernels), depth)
+
+
+def united(axes: Sequence[Axis]) -> Union[Axis, Reason]:
+    """The taps of all ``axes`` as one; it has their places on every input on which they agree.
+
+    The places grow with -start - last; that of the union lies between the least and the largest.
+    """
+    strides = {axis.stride for axis in axes}
+    if len(strides) > 1:
+        return Reason(f"the branches differ in their strides, {sorted(strides)}")
+    start, last = min(axis.start for axis in axes), max(axis.last for axis in axes)
+    gaps = [axis.start - start for axis in axes]
+    gaps += [axis.step for axis in axes if axis.size > 1]
+    step = reduce(gcd, gaps) or 1
+    whole = Axis(start, (last - start) // step + 1, step, strides.pop())
+    if not any(axis.ceil for axis in axes):
+        return whole
+    if whole.stride > MAX_STRIDE:
+        return Reason(f"a stride of {whole.stride} is more than is looked into")
+    # The differences between the places repeat with the stride.
+    for size in range(last - start + 1, last - start + 1 + 2 * whole.stride):
+        if len({axis.places(size) for axis in axes}) > 1:
+            continue
+        if not all(axis.fits(size) for axis in axes):
+            return Reason("the last window of a mean may stick out of the input, and counts less")
+    return whole
+
+
+def placed(axes: Sequence[Axis], whole: Sequence[Axis]) -> Tuple[slice, ...]:
+    """Where the taps of ``axes`` lie among those of ``whole``: an index of whole weights."""
+    index = [slice(None), slice(None)]
+    for axis, into in zip(axes, whole):
+        begin = (axis.start - into.start) // into.step
+        step = axis.step // into.step if axis.size > 1 else 1
+        index.append(slice(begin, begin + (axis.size - 1) * step + 1, step))
+    return tuple(index)
+
+
+def widened(kernel: Kernel, group: int, rows: Rows) -> Float64:
+    """Some rows of the weights of ``kernel`` as those of a kernel of fewer groups."""
+    narrow = kernel.weights(rows)
+    if kernel.group == group:
+        return narrow
+    outputs = np.arange(kernel.outputs)[rows]
+    depth = kernel.inputs // kernel.group
+    # The first input of a row, counted from the first input of its new group.
+    begin = outputs // (kernel.outputs // kernel.group) * depth % (kernel.inputs // group)
+    wide = np.zeros((len(outputs), kernel.inputs // group, *kernel.taps))
+    wide[np.arange(len(outputs))[:, np.newaxis], begin[:, np.newaxis] + np.arange(depth)] = narrow
+    return wide
+
+
+def _biases(kernels: Sequence[Kernel]) -> Optional[Callable[[], Float64]]:
+    biases = [kernel.bias for kernel in kernels if kernel.bias is not None]
+    if not biases:
+        return None
+    return lambda: np.sum([bias() for bias in biases], axis=0)
+
+
+# -- products ------------------------------------------------------------------------------
+
+
+def chained(first: Kernel, second: Kernel) -> Union[Kernel, Reason]:
+    """``second`` after ``first``: the taps of one for each tap of the other.
+
+    W[o, i, t + s u] = sum over m of V[o, m, u] W[m, i, t], with s the stride of the first.
+    """
+    pairs = prod(first.taps) * prod(second.taps)
+    if pairs > MAX_PAIRS:
+        return Reason(
+            f"together their kernels have {pairs} pairs of taps, more than are multiplied"
+        )
+    axes: List[Axis] = []
+    for one, two in zip(first.axes, second.axes):
+        axis = _one_after(one, two, first.bias is not None)
+        if isinstance(axis, Reason):
+            return axis
+        axes.append(axis)
+    group = gcd(first.group, second.group)
+    taps = tuple(axis.size for axis in axes)
+    shape = (second.outputs, first.inputs // group, *taps)
+
+    def weights(rows: Rows) -> Float64:
+        inner = widened(first, group, ALL).reshape(group, -1, first.inputs // group, *first.taps)
+        outer = widened(second, group, rows)
+        block = np.arange(second.outputs)[rows] // (second.outputs // group)
+        if group > MANY:
+            out = np.zeros((len(outer), 1, *shape[1:]))
+            _multiply(outer[:, np.newaxis], inner[block], first.axes, second.axes, axes, out)
+            return out[:, 0]
+        out = np.zeros((len(outer), *shape[1:]))
+        for number in np.unique(block):
+            mine = block == number
+            part = np.zeros((1, np.count_nonzero(mine), *shape[1:]))
+            blocks = outer[mine][np.newaxis], inner[number : number + 1]
+            _multiply(*blocks, first.axes, second.axes, axes, part)
+            out[mine] = part[0]
+        return out
+
+    def bias() -> Float64:
+        total = np.zeros(second.outputs) if second.bias is None else second.bias()
+        if first.bias is None:
+            return total
+        values = np.repeat(first.bias(), prod(second.taps)).reshape(second.group, -1)
+        values = np.repeat(values, second.outputs // second.group, axis=0)
+        return total + row_products(second.weights(ALL), values)
+
+    biased = first.bias is not None or second.bias is not None
+    return Kernel(
+        second.outputs,
+        first.inputs,
+        group,
+        tuple(axes),
+        weights,
+        bias if biased else None,
+        1 + max(first.depth, second.depth),
+    )
+
+
+def _multiply(
+    outer: Float64,
+    inner: Float64,
+    first: Sequence[Axis],
+    second: Sequence[Axis],
+    axes: Sequence[Axis],
+    out: Float64,
+) -> None:
+    """Add to ``out`` (g, o, i, taps) outer (g, o, m, taps) times inner (g, m, i, taps).
+
+    Each tap is made contiguous first: numpy before 1.24 multiplies others a hundred times slower.
+    """
+    lefts, rights = (
+        np.ascontiguousarray(np.moveaxis(x, (0, 1, 2), (-3, -2, -1))) for x in (outer, inner)
+    )
+    left_parts, right_parts = parts(lefts, -1), parts(rights, -2)
+    for two in product(*(range(axis.size) for axis in second)):
+        for one in product(*(range(axis.size) for axis in first)):
+            at = tuple(
+                (a.taps[t] + a.stride * b.taps[u] - axis.start) // axis.step
+                for a, b, t, u, axis in zip(first, second, one, two, axes)
+            )
+            out[_tap(at)] += times(
+                [left[two] for left in left_parts], [right[one] for right in right_parts]
+            )
+
+
+def _tap(at: Sequence[int]) -> Any:
+    """The index of one tap of all groups, outputs and inputs."""
+    return (slice(None), slice(None), slice(None), *at)
+
+
+def _one_after(one: Axis, two: Axis, biased: bool) -> Union[Axis, Reason]:
+    """The taps of ``two`` after ``one`` along an axis."""
+    if one.ceil and one.stride > 1:
+        return Reason("the last window of a mean may stick out of the input, and counts less")
+    if two.start < 0:
+        # Beyond the border the second finds zeros, where the first would have had more to say.
+        if biased:
+            return Reason("the second pads what the first gave a bias: its border is not the same")
+        if one.size > 1:
+            return Reason("the second pads, and the first would reach into the input from there")
+    if two.ceil and one.stride > 1:
+        return Reason("the last window of a mean may stick out of the input, and counts less")
+    start = one.start + one.stride * two.start
+    last = one.last + one.stride * two.last
+    gaps = [one.step] if one.size > 1 else []
+    gaps += [one.stride * two.step] if two.size > 1 else []
+    step = reduce(gcd, gaps, 0) or 1
+    size = (last - start) // step + 1
+    whole = Axis(start, size, step, one.stride * two.stride, two.ceil)
+    if not two.ceil:  # the whole part of a whole part: the same, however it is divided
+        return whole
+    if whole.stride > MAX_STRIDE:
+        return Reason(f"a stride of {whole.stride} is more than is looked into")
+    extent = last - start + 1
+    for length in range(extent, extent + 2 * whole.stride):
+        if whole.places(length) != two.places(one.places(length)):
+            return Reason("the two reach differently beyond the borders")
+    return whole
+
+
+# -- side by side --------------------------------------------------------------------------
+
+
+def stacked(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
+    """The outputs of all ``kernels``, one after the other; all read the same input whole."""
+    first = kernels[0]
+    if any(kernel.axes != first.axes for kernel in kernels):
+        return Reason("their windows differ")
+    if any(kernel.group > 1 for kernel in kernels):
+        return Reason("they are grouped")
+    outputs = sum(kernel.outputs for kernel in kernels)
+
+    def weights(rows: Rows) -> Float64:
+        return np.concatenate([kernel.weights(ALL) for kernel in kernels])[rows]
+
+    def bias() -> Float64:
+        parts = [np.zeros(k.outputs) if k.bias is None else k.bias() for k in kernels]
+        return np.concatenate(parts)
+
+    biased = any(kernel.bias is not None for kernel in kernels)
+    depth = 1 + max(kernel.depth for kernel in kernels)
+    return Kernel(outputs, first.inputs, 1, first.axes, weights, bias if biased else None, depth)

@@ -1,0 +1,1 @@
+"""The command line: flags to calls, what is printed, exit statuses."""

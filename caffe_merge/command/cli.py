@@ -1,0 +1,308 @@
+"""The command line: flags to calls, errors to one line on stderr and an exit status.
+
+0 done; 1 the merged pair failed validation; 2 bad usage or bad input; 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
+
+from caffe_merge.command import flags, process
+from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
+
+OK, FAILED, BAD = 0, 1, 2
+
+
+def main(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
+    """``caffe-merge``: the commands merge, plan, validate and inspect.
+
+    A process that is ``ours`` is set up for the command, and ends with it (see process.py).
+    """
+    parser = _Parser(prog="caffe-merge", description=__doc_top__)
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (describe, options, action) in _COMMANDS.items():
+        sub = commands.add_parser(name, help=describe, description=describe)
+        options(sub)
+        sub.set_defaults(action=action)
+    return _run(parser, arguments, ours)
+
+
+def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
+    """``merge_bn.py``: the command merge under the name its users know."""
+    parser = _Parser(prog="merge_bn.py", description=_COMMANDS["merge"][0])
+    parser.add_argument("--version", action=_Version)
+    flags.merge(parser)
+    parser.set_defaults(action=_merge)
+    return _run(parser, arguments, ours)
+
+
+__doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pair, and proves it."
+
+
+class _Version(argparse.Action):
+    """``--version``; the import is slow, so it waits until somebody asks."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        print(f"{parser.prog} {metadata.version('caffe_merge')}")
+        parser.exit()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ours: bool) -> int:
+    verbose = False
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the process was started without it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end
+    with contextlib.suppress(ValueError):  # not in a main thread
+        signal.signal(signal.SIGTERM, _terminated)
+    try:
+        options = parser.parse_args(arguments)
+        verbose = getattr(options, "verbose", False)
+        if ours:
+            process.settle()
+        action: Callable[[argparse.Namespace], int] = options.action
+        status = action(options)
+        with _printing():
+            sys.stdout.flush()
+        if ours:
+            process.leave(status)
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD
+    except KeyboardInterrupt:
+        return _fail(parser.prog, "interrupted", 130)
+    except CaffeMergeError as error:
+        if verbose:
+            _traceback()
+        return _fail(parser.prog, str(error), FAILED if isinstance(error, ValidationError) else BAD)
+    except Exception as error:  # the edge: a bug of ours is one line too, unless -v
+        if verbose:
+            _traceback()
+        kind = type(error).__name__
+        return _fail(parser.prog, f"internal error, please report it: {kind}: {error}", BAD)
+
+
+def _terminated(*_: object) -> NoReturn:
+    """End as on Ctrl-C, so that half-written files go."""
+    raise KeyboardInterrupt
+
+
+def _fail(program: str, message: str, status: int) -> int:
+    line = " ".join(message.split())
+    with contextlib.suppress(OSError):  # the status tells as well
+        sys.stderr.write(f"{program}: error: {line}\n".encode(errors="backslashreplace").decode())
+        sys.stderr.flush()
+    return status
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    """Have a stdout that cannot be written be an error like that of any file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
+        raise FileError(f"stdout: {error.strerror or error}") from None
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        text = line + "\n"
+        with _printing():
+            try:
+                sys.stdout.write(text)
+            except UnicodeEncodeError:
+                encoding = sys.stdout.encoding or "ascii"
+                sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _state(options: argparse.Namespace) -> Any:
+    from caffe_merge.layers.state import TEST, TRAIN, State
+
+    return State(TRAIN if options.phase == "TRAIN" else TEST, options.level, options.stage)
+
+
+def _shapes(options: argparse.Namespace) -> Dict[str, Any]:
+    if not options.input_shape:
+        return {}
+    from caffe_merge.validation.inputs import parse_shapes
+
+    return dict(parse_shapes(options.input_shape))
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from caffe_merge.net.loading import load
+
+    return load(
+        options.model,
+        options.weights,
+        _state(options),
+        _shapes(options),
+        deploy=options.deploy,
+        proto=options.proto,
+    )
+
+
+def _conversion(options: argparse.Namespace) -> Any:
+    """The convert.Options of these flags: they have the names of its fields."""
+    from caffe_merge.files import default_output
+    from caffe_merge.merging.convert import Options
+
+    given = {name: value for name, value in vars(options).items() if name in Options._fields}
+    for name, path in (("output_model", options.model), ("output_weights", options.weights)):
+        given[name] = given.get(name) or default_output(path)
+    return Options(**{**given, "state": _state(options), "input_shapes": _shapes(options)})
+
+
+def _judging(options: argparse.Namespace) -> Dict[str, Any]:
+    """Keyword arguments of caffe_merge.validation.validate."""
+    from caffe_merge.validation.inputs import load_files
+
+    return {
+        "limit": options.limit,
+        "seed": options.seed,
+        "scale": options.input_scale,
+        "shapes": _shapes(options),
+        "files": load_files(options.input),
+        "caffe_python": options.caffe_python,
+        "state": _state(options),
+        "progress": _bar("validating", "blob", getattr(options, "quiet", False)),
+    }
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from caffe_merge.merging.convert import NONE, convert, write_report
+
+    judging = {} if options.validate == NONE else _judging(options)
+    conversion = _conversion(options)
+    writing = _bar("writing", "layer", options.quiet)
+    result = convert(conversion, options.validate, engine_options=judging, progress=writing)
+    options.result = result  # held as long as they are: a process that ends need not free it
+    if conversion.report is not None:
+        write_report(result.report, conversion.report)
+    if not options.quiet:
+        from caffe_merge.command import console
+
+        _print(console.summary(result.report, result.comparison, options.verbose))
+        if result.ok:
+            _print([f"written: {conversion.output_model}, {conversion.output_weights}"])
+    if not result.ok:
+        raise ValidationError(f"the merged pair was not put in place: {_reason(result.comparison)}")
+    return OK
+
+
+def _reason(comparison: Any) -> str:
+    return f"validation by {comparison.engine} {comparison.status}: {comparison.reason}"
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from caffe_merge import files
+    from caffe_merge.command import console
+    from caffe_merge.merging.convert import plan, write_report
+
+    conversion = _conversion(options)
+    if conversion.report is not None:
+        files.check_outputs(conversion.inputs, (conversion.report,), False)
+    _, report = plan(conversion)
+    if conversion.report is not None:
+        write_report(report, conversion.report)
+    if not options.quiet:
+        _print(console.plan(report, options.verbose))
+    return OK
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from caffe_merge import validation
+    from caffe_merge.files import default_output
+    from caffe_merge.merging.convert import original
+    from caffe_merge.net import pixels
+
+    after = (
+        options.output_model or default_output(options.model),
+        options.output_weights or default_output(options.weights),
+    )
+    before, judging = (options.model, options.weights), _judging(options)
+    with contextlib.ExitStack() as stack:
+        if options.deploy or options.proto is not None:
+            before = stack.enter_context(original(_load(options)))
+        raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+        comparison = validation.validate(
+            before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
+        )
+    _print(comparison.summary().splitlines())
+    if options.verbose:
+        _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)
+    if not comparison.ok:
+        raise ValidationError(_reason(comparison))
+    return OK
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from caffe_merge.command import console
+    from caffe_merge.net import joining
+    from caffe_merge.net.graph import Graph
+
+    net = _load(options)
+    graph = Graph(net.layers, net.input_shapes)
+    _print(console.inspect(graph, joining.parameter_counts(net.layers, net.input_shapes)))
+    return OK
+
+
+def _bar(title: str, unit: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
+    """A progress bar on stderr; None where that is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    bar: List[Any] = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        if not bar:
+            bar.append(tqdm(total=total, desc=title, unit=unit, leave=False, delay=1.0))
+        bar[0].update(done - bar[0].n)
+        if done >= total:
+            bar[0].close()
+
+    return progress
+
+
+_COMMANDS: Dict[str, Any] = {
+    "merge": (
+        "Merge BatchNorm, Scale and what else is linear at inference into the layers before.",
+        flags.merge,
+        _merge,
+    ),
+    "plan": ("Print what merge would do, and write nothing.", flags.plan, _plan),
+    "validate": (
+        "Run two pairs on the same inputs and compare every blob that both have.",
+        flags.validate,
+        _validate,
+    ),
+    "inspect": (
+        "Print the net as a table: layer, type, output shape, parameters, multiply-adds.",
+        flags.inspect,
+        _inspect,
+    ),
+}

@@ -1,0 +1,103 @@
+"""Which layers give out what they are given, at inference.
+
+``identity`` answers True, or a Reason where the type suggests it and a parameter forbids it, or
+False. Only what is certain counts: a layer with fields of a fork is never one.
+"""
+
+from typing import Callable, Dict, Optional, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.per_channel import affine, random_dropout
+from caffe_merge.notes import Reason
+
+Answer = Union[bool, Reason]
+
+
+def identity(layer: Layer, rank: Optional[int]) -> Answer:
+    """Whether every top of ``layer`` (of one bottom, of ``rank`` axes) equals its bottom."""
+    if len(layer.param.bottom) != 1 or not layer.param.top:
+        return False
+    rule = _RULES.get(layer.type)
+    if rule is None or (len(layer.param.top) > 1 and layer.type != "Split"):
+        return False
+    odd = unknown_fields(layer)
+    return odd if odd is not None else rule(layer, rank)
+
+
+def _always(layer: Layer, rank: Optional[int]) -> Answer:
+    return True
+
+
+def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
+    odd = random_dropout(layer)
+    if odd is not None:
+        return odd
+    return affine(layer, None) is None or _unit(layer, rank)
+
+
+def _spatial_dropout(layer: Layer, rank: Optional[int]) -> Answer:
+    """Intel's: whole channels are dropped in training, nothing at test time."""
+    return Reason("its phase is TRAIN: it drops at inference too") if layer.trains else True
+
+
+def _unit(layer: Layer, rank: Optional[int]) -> Answer:
+    """Scale, Bias and Power that multiply by 1 and add 0."""
+    answer = affine(layer, rank)
+    return isinstance(answer, Affine) and bool(
+        (answer.scale == 1).all() and (answer.shift == 0).all()
+    )
+
+
+def _eltwise(layer: Layer, rank: Optional[int]) -> Answer:
+    """Of one bottom: BVLC's Caffe wants two, hand-cut nets have one."""
+    return all(factor == 1 for factor in layer.param.eltwise_param.coeff)
+
+
+def _pooling(layer: Layer, rank: Optional[int]) -> Answer:
+    """Windows of one value, one for each; Caffe lets such a window have no padding."""
+    param = layer.param.pooling_param
+    kernel = (param.kernel_h, param.kernel_w) if param.HasField("kernel_h") else param.kernel_size
+    stride = (param.stride_h, param.stride_w) if param.HasField("stride_h") else param.stride
+    return kernel in (1, (1, 1)) and stride in (1, (1, 1))
+
+
+def _relu(layer: Layer, rank: Optional[int]) -> Answer:
+    return bool(layer.param.relu_param.negative_slope == 1)
+
+
+def _prelu(layer: Layer, rank: Optional[int]) -> Answer:
+    return bool(layer.blobs) and bool((np.asarray(layer.blobs[0].float64()) == 1).all())
+
+
+def _reshape(layer: Layer, rank: Optional[int]) -> Answer:
+    """Every axis copied: true whatever size the net is run at."""
+    param = layer.param.reshape_param
+    copied = len(param.shape.dim) > 0 and not any(param.shape.dim)
+    return copied and param.axis == 0 and param.num_axes == -1 and len(param.shape.dim) == rank
+
+
+def _flatten(layer: Layer, rank: Optional[int]) -> Answer:
+    param = layer.param.flatten_param
+    return rank == 2 and param.axis == 1 and param.end_axis in (-1, 1)
+
+
+_RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
+    "Bias": _unit,
+    "Concat": _always,
+    "Dropout": _dropout,
+    "Eltwise": _eltwise,
+    "Flatten": _flatten,
+    "PReLU": _prelu,
+    "Pooling": _pooling,
+    "Power": _unit,
+    "ReLU": _relu,
+    "Reshape": _reshape,
+    "Scale": _unit,
+    "Slice": _always,
+    "SpatialDropout": _spatial_dropout,
+    "Split": _always,
+}

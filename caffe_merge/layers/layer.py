@@ -1,0 +1,110 @@
+"""One layer of a net: its typed parameters, its blobs, and what is known of both."""
+
+from functools import wraps
+from operator import is_not
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
+
+from caffe_merge.arrays import count
+from caffe_merge.layers.state import TEST, TRAIN
+from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.weights.blobs import Blob
+
+Answer = TypeVar("Answer")
+New = Tuple[Any, Tuple[Blob, ...]]  # what a layer is to be: its parameters and blobs
+
+
+class Layer:
+    """A layer. ``param`` and ``blobs`` are what passes edit; the rest says where they came from.
+
+    param     the LayerParameter, edited in place or replaced
+    original  the LayerParameter as read; None for a layer that a pass made
+    blobs     the values the layer runs on, in Caffe's order; empty where they are not known
+    loaded    ``blobs`` as loaded, to tell whether they changed
+    extra     the fields of its text that the schema does not know: dotted name -> its text, "" for
+              a block, several values with blanks between
+    phase     the phase of its net, which counts unless its own text names one
+    filled    its blobs are made by its fillers, the file has none
+    missing   it wants blobs that the file has not, and its fillers are random (or not known)
+    implicit  it stands for net-level ``input`` fields and has no text of its own
+    sources   the names of layers merged into it
+    remembered  what has been found out about it, see the function of this name
+    style     the name of the normalisation style that the user says it is of, "" if he says none
+    """
+
+    __slots__ = (
+        "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
+        "param", "phase", "record", "remembered", "sources", "style",
+    )  # fmt: skip
+
+    def __init__(
+        self, param: Any, active: bool = True, implicit: bool = False, phase: int = TEST
+    ) -> None:
+        self.param = param
+        self.original: Optional[Any] = LayerParameter()
+        self.original.CopyFrom(param)
+        self.active = active
+        self.implicit = implicit
+        self.phase = phase
+        self.blobs: Tuple[Blob, ...] = ()
+        self.loaded: Tuple[Blob, ...] = ()
+        self.record: Optional[Any] = None
+        self.extra: Dict[str, str] = {}
+        self.filled = False
+        self.missing = False
+        self.sources: Tuple[str, ...] = ()
+        self.style = ""
+        self.remembered: Dict[Any, Tuple[Tuple[Any, ...], Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The layer's name; Caffe lets several layers have one name."""
+        return str(self.param.name)
+
+    @property
+    def type(self) -> str:
+        """The type string."""
+        return str(self.param.type)
+
+    @property
+    def trains(self) -> bool:
+        """Whether its phase makes it behave as in training (net.cpp: its own, else the net's)."""
+        return bool((self.param.phase if self.param.HasField("phase") else self.phase) == TRAIN)
+
+    @property
+    def parameters(self) -> int:
+        """The number of values in its blobs."""
+        return sum(count(blob.shape) for blob in self.blobs)
+
+    def load_blobs(self, blobs: Sequence[Blob]) -> None:
+        """Set the blobs that the files give it."""
+        self.blobs = self.loaded = tuple(blobs)
+
+
+def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Have ``find(layer, ...)`` run once for a layer: every pass asks for the same anew.
+
+    It runs again when the layer has got other parameters, blobs, fork's fields or another style,
+    and in the next merge: who edits parameters in place does so before. The names of bottoms and
+    tops may change meanwhile: what is found may not hang on them.
+    """
+
+    @wraps(find)
+    def answer(layer: Layer, *more: Any) -> Answer:
+        basis = (layer.param, layer.blobs, layer.extra, layer.style, layer.missing, *more)
+        known = layer.remembered.get(find)
+        if known is None or any(map(is_not, known[0], basis)):
+            known = layer.remembered[find] = (basis, find(layer, *more))
+        found: Answer = known[1]
+        return found
+
+    return answer
+
+
+def shares_memory(layer: Layer) -> bool:
+    """Whether the top of a layer is its bottom's memory in Caffe (Blob::ShareData), not a copy."""
+    if layer.type in ("Concat", "Slice"):
+        return len(layer.param.bottom) == len(layer.param.top) == 1
+    return layer.type in ("Flatten", "Reshape", "Split")

@@ -1,0 +1,40 @@
+"""Intel Caffe's BatchNorm that has taken in the Scale behind it.
+
+With engine MKL2017 or MKLDNN a net is saved as it runs: BatchNorm of four or five blobs, no Scale.
+Its text still has both. On loading, Intel Caffe drops that Scale, so it multiplies by 1 and adds 0.
+"""
+
+from typing import Dict, List, Sequence
+
+import numpy as np
+
+from caffe_merge.arrays import count
+from caffe_merge.layers.layer import Layer
+from caffe_merge.notes import Note
+from caffe_merge.weights.blobs import Blob, Dense
+
+_FILLED = ("filler-weights", "missing-weights")
+
+
+def absorbed(layers: Sequence[Layer], notes: List[Note]) -> None:
+    """Make each Scale that is not in the file, behind a BatchNorm that holds it, an identity."""
+    makers: Dict[str, Layer] = {}
+    for layer in layers:
+        bottom = makers.get(layer.param.bottom[0]) if layer.param.bottom else None
+        absent = layer.type == "Scale" and layer.record is None and len(layer.param.bottom) == 1
+        if absent and bottom is not None and bottom.type == "BatchNorm" and _is_full(bottom):
+            size = count(bottom.blobs[0].shape)
+            blobs: List[Blob] = [Dense(np.ones(size))]
+            if layer.param.scale_param.bias_term:
+                blobs.append(Dense(np.zeros(size)))
+            layer.load_blobs(blobs)
+            layer.filled, layer.missing = True, False
+            notes[:] = [n for n in notes if n.layer != layer.name or n.kind not in _FILLED]
+            text = f"the file has its weights in BatchNorm {bottom.name!r}, as Intel Caffe saves it"
+            notes.append(Note("absorbed-weights", layer.name, text))
+        makers.update((top, layer) for top in layer.param.top)
+
+
+def _is_full(layer: Layer) -> bool:
+    sizes = [count(blob.shape) for blob in layer.blobs]
+    return len(sizes) in (4, 5) and sizes[2] == 1 and {*sizes[:2], *sizes[3:]} == {sizes[0]}

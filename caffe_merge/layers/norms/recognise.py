@@ -1,0 +1,289 @@
+"""Which style a layer is of, and what follows from it."""
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.arrays import BlobShape, Shape, count
+from caffe_merge.arrays import Float64 as Vector
+from caffe_merge.errors import WeightsError
+from caffe_merge.layers.fork_fields import Values, unknown_field, unknown_fields
+from caffe_merge.layers.layer import Layer, remembered
+from caffe_merge.layers.norms import formulas
+from caffe_merge.layers.norms.formulas import SINGLES
+from caffe_merge.layers.norms.rules import Given
+from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, blocks, given
+from caffe_merge.layers.shapes.forks import NORMALISED
+from caffe_merge.notes import Note, Reason
+from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
+
+Terms = Tuple[Any, Tuple[Blob, ...]]
+
+
+@remembered
+def style_of(layer: Layer) -> Union[Style, Reason]:
+    """The one style that ``layer`` is of, or why it has none.
+
+    Raises WeightsError where its values are not finite or a variance is negative.
+    """
+    odd = unknown_fields(layer)
+    if odd is not None:
+        return odd
+    if layer.missing or not layer.blobs:
+        return Reason("the file has no weights for it")
+    odd_name = foreign(layer)
+    if odd_name is not None:
+        return unknown_field(odd_name)
+    fields = given(layer)
+    shapes = [blob.shape for blob in layer.blobs]
+    fitting = [style for style in OF_TYPE.get(layer.type, ()) if _fits(style, shapes)]
+    if not fitting:
+        return Reason(f"no {layer.type} that is known has blobs of shapes {shapes}")
+    chosen = [style for style in fitting if style.name == layer.style]
+    if chosen:
+        return chosen[0]
+    known = [style for style in fitting if _explains(style, fields, layer)]
+    if not known:
+        found = f"{len(shapes)} blobs and the fields {', '.join(sorted(fields)) or '(none)'}"
+        return Reason(f"no {layer.type} that is known has {found}{_ask(fitting)}")
+    return known[0] if len(known) == 1 else _told_apart(layer, known, fields)
+
+
+def _told_apart(layer: Layer, known: List[Style], fields: Given) -> Union[Style, Reason]:
+    """The first of several styles if all give the same result on the values at hand."""
+    results: List[Tuple[Style, Affine]] = []
+    reasons: List[Optional[str]] = []
+    for style in known:
+        try:
+            results.append((style, _affine(layer, style)))
+            reasons.append(style.statistics(layer, fields))
+        except WeightsError:
+            continue  # a negative variance: it is not of this style
+    if not results:
+        return known[0]  # and the error is raised where its values are used
+    first, answer = results[0]
+    if all(_close(answer, other) for _, other in results[1:]) and len(set(reasons)) == 1:
+        return first
+    names = list(dict.fromkeys(style.name for style, _ in results))
+    return Reason(f"it may be a {layer.type} of {' or '.join(names)}{_ask(known)}")
+
+
+def _ask(styles: List[Style]) -> str:
+    names = ", ".join(dict.fromkeys(style.name for style in styles))
+    return f"; say which with --bn-style ({names})"
+
+
+def _close(one: Affine, other: Affine) -> bool:
+    size = np.abs(one.shift) + np.abs(one.scale)
+    return np.allclose(one.scale, other.scale, rtol=1e-9, atol=0) and bool(
+        (np.abs(one.shift - other.shift) <= 1e-9 * size).all()
+    )
+
+
+def _fits(style: Style, shapes: Sequence[Shape]) -> bool:
+    """Whether blobs of ``shapes`` are as many and as large as the style's."""
+    if len(shapes) != len(style.order):
+        return False
+    sizes = set()
+    for name, shape in zip(style.order, shapes):
+        if name in SINGLES:
+            if count(shape) != 1:
+                return False
+        elif len([dim for dim in shape if dim != 1]) > 1:
+            return False
+        else:
+            sizes.add(count(shape))
+    four = all(len(shape) == 4 and shape[1] == count(shape) for shape in shapes)
+    if "unused" in style.order or "factor" in style.order:
+        if style.four_axes and not four:
+            return False
+        rivals = style.order[2] in SINGLES and len(style.order) == 5
+        if four and rivals and not style.four_axes:
+            return False
+    return len(sizes) == 1
+
+
+def _explains(style: Style, fields: Given, layer: Layer) -> bool:
+    """Whether the fields of the layer, and its factor, may be those of the style."""
+    if style.asked or not fields.keys() <= style.fields:
+        return False
+    if style.needs and not any(_is_given(need, fields) for need in style.needs):
+        return False
+    if style.factors:
+        return float(layer.blobs[2].float64().reshape(-1)[0]) in style.factors
+    return True
+
+
+def _is_given(need: str, fields: Given) -> bool:
+    name, _, value = need.partition("=")
+    return fields.get(name) == value if value else name in fields
+
+
+def affine(layer: Layer) -> Union[Affine, Reason]:
+    """The affine map per channel that a layer of ``TYPES`` is."""
+    style = style_of(layer)
+    if isinstance(style, Reason):
+        return style
+    batch = style.statistics(layer, given(layer))
+    return _affine(layer, style) if batch is None else Reason(batch)
+
+
+def _affine(layer: Layer, style: Style) -> Affine:
+    blobs, eps = _parts(layer, style)
+    with np.errstate(all="ignore"):
+        result = formulas.affine(blobs, eps, style.outside)
+    if not (np.isfinite(result.scale).all() and np.isfinite(result.shift).all()):
+        raise WeightsError(
+            f"expected finite multipliers, found a variance of 0 with eps {eps:g}",
+            layer=layer.name,
+            blob=style.order.index("variance") if "variance" in style.order else 0,
+        )
+    return result
+
+
+def _parts(layer: Layer, style: Style) -> Tuple[Dict[str, Vector], float]:
+    """The blobs that the style's formula uses, by name, and its eps."""
+    fields = given(layer)
+    blobs: Dict[str, Vector] = {}
+    for number, (name, blob) in enumerate(zip(style.order, layer.blobs)):
+        values = blob.float64().reshape(-1)
+        if not np.isfinite(values).all():
+            bad = values[~np.isfinite(values)].flat[0]
+            raise WeightsError(
+                f"expected finite values, found {bad}", layer=layer.name, blob=number
+            )
+        if name != "unused":
+            blobs[name] = values
+    _check_variance(layer, style, blobs)
+    for name in style.adjust(fields):
+        del blobs[name]
+    if not blobs.keys() & set(formulas.VECTORS):
+        blobs["scale"] = np.ones(count(layer.blobs[0].shape))
+    return blobs, float(np.float32(style.eps(layer, Values(fields))))
+
+
+def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> None:
+    name = "inverse" if "inverse" in blobs else "variance"
+    if name not in blobs:
+        return
+    factor = float(blobs["factor"][0]) if "factor" in blobs else 1.0
+    negative = blobs[name][blobs[name] * factor < 0]
+    if len(negative):
+        wanted = f"of the factor's sign, {factor:g}" if "factor" in blobs else "of at least 0"
+        raise WeightsError(
+            f"expected {'variances' if name == 'variance' else 'inverses'} {wanted}, "
+            f"found {negative[0]:g}",
+            layer=layer.name,
+            blob=style.order.index(name),
+        )
+
+
+def terms(layer: Layer) -> Union[Terms, Reason]:
+    """The layer as mean, variance, scale and bias, for the reference layers to run.
+
+    They do the arithmetic: nothing here is what ``affine`` computes.
+    """
+    style = style_of(layer)
+    if isinstance(style, Reason):
+        return style
+    batch = style.statistics(layer, given(layer))
+    if batch is not None:
+        return Reason(batch)
+    parts, eps = _parts(layer, style)
+    with np.errstate(all="ignore"):
+        blobs = formulas.divided(parts)
+    size = len(next(iter(blobs.values())))
+    variance = blobs.get("variance")
+    if "inverse" in blobs:  # 1 / sqrt(v) is the inverse
+        with np.errstate(divide="ignore"):
+            variance, eps = blobs["inverse"] ** -2.0, 0.0
+    elif variance is None:
+        variance, eps = np.ones(size), 0.0
+    elif style.outside:  # sqrt(v) is sqrt(variance) + eps
+        variance, eps = (np.sqrt(variance) + eps) ** 2, 0.0
+    scale = blobs.get("scale", np.ones(size))
+    param = type(layer.param)(name=layer.name, type=NORMALISED)
+    param.bottom.extend(layer.param.bottom)
+    param.top.extend(layer.param.top)
+    param.batch_norm_param.eps = eps
+    values = (blobs.get("mean", np.zeros(size)), variance, scale, blobs.get("bias", np.zeros(size)))
+    return param, tuple(Dense(one, DOUBLE) for one in values)
+
+
+def fitting(layer: Layer, blobs: Sequence[Blob], wanted: Sequence[BlobShape]) -> bool:
+    """Whether ``blobs``, other than the ``wanted`` of BVLC's layer, are those of a style."""
+    shapes = [blob.shape for blob in blobs]
+    if layer.type not in TYPES or len(shapes) == len(wanted):
+        return False
+    channels = (wanted[0] or (None,))[0]
+    sizes = {*map(count, shapes)}
+    fits = any(_fits(style, shapes) for style in OF_TYPE[layer.type])
+    return fits and (channels is None or channels in sizes)
+
+
+def foreign(layer: Layer) -> Optional[str]:
+    """A field that no style of its type has, if there is one."""
+    known = [style.fields for style in OF_TYPE.get(layer.type, ())]
+    odd = given(layer).keys() - frozenset().union(*known) if known else ()
+    return f"{blocks(layer.type)[0]}.{min(odd)}" if odd else None
+
+
+def has_scale(layer: Layer) -> bool:
+    """Whether the forks that have ``layer`` have a Scale that could take its place."""
+    style = style_of(layer) if layer.type in TYPES else None
+    return not isinstance(style, Style) or style.has_scale
+
+
+def own_blocks(layer: Layer) -> Tuple[str, ...]:
+    """The blocks of a layer's text that mean nothing once it is of another type."""
+    return blocks(layer.type) if layer.type in TYPES else ()
+
+
+def choose(layers: Sequence[Layer], name: Optional[str]) -> int:
+    """Have ``layers`` be of the style ``name`` where it fits them; how many it fits."""
+    number = 0
+    for layer in layers:
+        shapes = [blob.shape for blob in layer.blobs]
+        rows = OF_TYPE.get(layer.type, ())
+        if any(style.name == name and _fits(style, shapes) for style in rows):
+            layer.style = name or ""
+            number += 1
+    return number
+
+
+def notes(layers: Sequence[Layer]) -> List[Note]:
+    """What the user should know: the styles that were found, and factors that are 0."""
+    found: Dict[Style, List[Layer]] = {}
+    out = []
+    for layer in layers:
+        if layer.type not in TYPES:
+            continue
+        try:
+            style = style_of(layer)
+        except WeightsError:
+            continue  # told by who uses its values
+        if isinstance(style, Style):
+            found.setdefault(style, []).append(layer)
+            text = _zero(layer, style)
+            if text:
+                out.append(Note("zero-factor", layer.name, text))
+    for style, members in found.items():
+        if style.name != "bvlc":
+            number = f"{len(members)} {members[0].type} layer{'s' if len(members) > 1 else ''}"
+            text = f"{number} read as {style.name}: y = {style.formula}"
+            out.append(Note("bn-style", "" if len(members) > 1 else members[0].name, text))
+    return out
+
+
+def _zero(layer: Layer, style: Style) -> str:
+    if "factor" in style.order:
+        if layer.blobs[style.order.index("factor")].float64().any():
+            return ""
+        text = "its scale factor is 0: Caffe takes its mean and variance as 0, and so do we"
+        if style.name == "bvlc" and layer.blobs[1].float64().any():
+            text += "; if NVIDIA Caffe 0.16 wrote the file, they are meant: --bn-style nvidia"
+        return text
+    if style.factors and not layer.blobs[2].float64().any():
+        return "its third blob is 0, as NVIDIA Caffe 0.16 writes it: mean and variance are meant"
+    return ""

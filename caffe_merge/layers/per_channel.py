@@ -1,0 +1,157 @@
+"""Which layers are one affine map per channel at inference, and which map that is.
+
+``affine`` answers with an Affine, or with a Reason that says what makes the layer something else;
+None means that the type is none of these. What a layer of unknown parameters does is not guessed.
+"""
+
+from typing import Callable, Dict, Optional, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.arrays import Float64 as Vector
+from caffe_merge.arrays import count
+from caffe_merge.errors import WeightsError
+from caffe_merge.layers import enet_dropout, norms
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer, remembered
+from caffe_merge.notes import Reason
+from caffe_merge.text.values import parse_bool
+from caffe_merge.weights.blobs import Blob
+
+Answer = Union[Affine, Reason, None]
+
+
+def affine(layer: Layer, rank: Optional[int]) -> Answer:
+    """The affine map that ``layer`` is; ``rank`` is its bottom's number of axes, None if unknown.
+
+    Raises WeightsError where its values are not finite or a variance is negative.
+    """
+    if layer.type not in _RULES or (layer.type == "Python" and enet_dropout.dropout(layer) is None):
+        return None
+    if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
+        if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
+            what = "factor" if layer.type == "Scale" else "summand"
+            return Reason(f"its {what} is another blob, {layer.param.bottom[1]!r}")
+        return Reason("it has not one bottom and one top")
+    return _by_rule(layer, rank)
+
+
+@remembered
+def _by_rule(layer: Layer, rank: Optional[int]) -> Answer:
+    odd = unknown_fields(layer) or odd_blobs(layer)
+    return odd if odd is not None else _RULES[layer.type](layer, rank)
+
+
+def odd_blobs(layer: Layer) -> Optional[Reason]:
+    """Why the blobs of an affine layer are not BVLC's, or a fork's.
+
+    A layer with fields of a fork is loaded with whatever blobs it has.
+    """
+    own = int(len(layer.param.bottom) == 1)  # else the factor or summand is a bottom
+    wanted = {"Scale": own + layer.param.scale_param.bias_term, "Bias": own}
+    number = wanted.get(layer.type, 0)
+    shapes = [blob.shape for blob in layer.blobs]
+    if number and not shapes:
+        return Reason("the file has no weights for it")
+    if layer.type in wanted and len(shapes) != number:
+        return Reason(f"it has {len(shapes)} blobs, not {number}")
+    pair = number > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
+    if pair and count(shapes[0]) != count(shapes[1]):
+        return Reason(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
+    return None
+
+
+def _norm(layer: Layer, rank: Optional[int]) -> Answer:
+    return norms.affine(layer)
+
+
+def _scale(layer: Layer, rank: Optional[int]) -> Answer:
+    param = layer.param.scale_param
+    factor = _values(layer, 0)
+    axis = _channel_axis(layer.blobs[0], param.axis, rank)
+    if isinstance(axis, Reason):
+        return axis
+    shift = _values(layer, 1) if param.bias_term else np.zeros(factor.shape)
+    return _vectors(factor, shift, axis)
+
+
+def _bias(layer: Layer, rank: Optional[int]) -> Answer:
+    shift = _values(layer, 0)
+    axis = _channel_axis(layer.blobs[0], layer.param.bias_param.axis, rank)
+    if isinstance(axis, Reason):
+        return axis
+    return _vectors(np.ones(shift.shape), shift, axis)
+
+
+def _power(layer: Layer, rank: Optional[int]) -> Answer:
+    param = layer.param.power_param
+    if param.power != 1:
+        return Reason(f"its power is {param.power:g}, not 1")
+    return Affine(np.array(float(param.scale)), np.array(float(param.shift)))
+
+
+def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
+    """``scale_train: false`` of some forks: nothing in training, times 1 - ratio at test time."""
+    odd = random_dropout(layer)
+    if odd is not None:
+        return odd
+    if parse_bool(layer.extra.get("dropout_param.scale_train", "true")) is not False:
+        return None
+    ratio = float(layer.param.dropout_param.dropout_ratio)
+    return Affine(np.array(1.0 - ratio), np.array(0.0))
+
+
+def _python(layer: Layer, rank: Optional[int]) -> Answer:
+    answer = enet_dropout.dropout(layer)
+    return Affine(np.array(answer), np.array(0.0)) if isinstance(answer, float) else answer
+
+
+def random_dropout(layer: Layer) -> Optional[Reason]:
+    """Why a Dropout still drops at inference, if it does."""
+    if layer.trains:
+        return Reason("its phase is TRAIN: it drops at inference too")
+    if parse_bool(layer.extra.get("dropout_param.sample_weights_test", "false")) is not False:
+        return Reason("sample_weights_test is true: it drops at inference too")
+    return None
+
+
+_RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
+    **dict.fromkeys(norms.TYPES, _norm),
+    "Scale": _scale,
+    "Bias": _bias,
+    "Power": _power,
+    "Python": _python,
+    "Dropout": _dropout,
+}
+
+
+def _values(layer: Layer, number: int) -> Vector:
+    values = layer.blobs[number].float64()
+    if not np.isfinite(values).all():
+        bad = values[~np.isfinite(values)].flat[0]
+        raise WeightsError(f"expected finite values, found {bad}", layer=layer.name, blob=number)
+    return values
+
+
+def _channel_axis(blob: Blob, axis: int, rank: Optional[int]) -> Union[int, Reason, None]:
+    """The one axis of the bottom along which ``blob`` varies; None if it is a single value.
+
+    ``axis`` is the layer's parameter: where the blob's first axis lies on the bottom.
+    """
+    if axis < 0 and rank is None:
+        return Reason(f"its axis is {axis} and the rank of its bottom is not known")
+    start = axis + (rank or 0) if axis < 0 else axis
+    wide = [start + number for number, dim in enumerate(blob.shape) if dim != 1]
+    if len(wide) > 1:
+        return Reason(f"it varies along axes {wide}, not along one")
+    if wide:
+        return wide[0]
+    # A single value, of one channel or of all: the same thing for a map per channel.
+    return None
+
+
+def _vectors(scale: Vector, shift: Vector, axis: Optional[int]) -> Affine:
+    if axis is None:
+        return Affine(scale.reshape(()), shift.reshape(()))
+    return Affine(scale.reshape(-1), shift.reshape(-1), axis)

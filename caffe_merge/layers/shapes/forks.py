@@ -1,0 +1,242 @@
+"""Layers that only forks of Caffe have: the top shapes and blobs of those that are certain.
+
+The fields that BVLC's schema does not know are in ``layer.values``, where the text has any; see
+caffe_merge.layers.fork_fields.
+"""
+
+from typing import Any, Callable, Dict, List, Optional
+
+from caffe_merge.arrays import BlobShape, Shape
+from caffe_merge.layers.shapes.geometry import (
+    Layer,
+    Rule,
+    Window,
+    convolution_window,
+    convolved,
+    error,
+    four_axes,
+)
+
+DEPTHWISE = "ConvolutionDepthwise"
+SPATIAL_DROPOUT = ("spatial_dropout", "SpatialDropoutLayer")  # ENet's, by module and layer
+
+# One bottom and one top of its shape; which blobs it has, its style says (layers.norms).
+NORMS = (
+    "BN",
+    "BNData",
+    "BNHK",
+    "BatchNormScale",
+    "BatchNormTorch",
+    "CuDNNBatchNorm",
+    "SyncBN",
+)
+
+
+# What each of them is put as for the reference layers: mean, variance, scale and bias per channel.
+NORMALISED = "caffe_merge.Normalised"
+
+
+class _Nothing:
+    """The values of a layer without fork fields."""
+
+    def __contains__(self, name: str) -> bool:
+        return False
+
+    @staticmethod
+    def integers(name: str) -> Shape:
+        return ()
+
+    @staticmethod
+    def integer(name: str, default: int) -> int:
+        return default
+
+    number = flag = integer
+
+
+def values(layer: Layer) -> Any:
+    """The values of the layer's fork fields."""
+    return getattr(layer, "values", _Nothing())
+
+
+def _same(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    return [bottoms[0]] if len(layer.top) == 1 and len(bottoms) == 1 else None
+
+
+def _axpy(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+    """A factor per image and channel, (N, C) or (N, C, 1, 1), and two of one shape."""
+    factor, x, y = bottoms
+    if x != y or factor[:2] != x[:2] or any(dim != 1 for dim in factor[2:]):
+        raise error(layer, f"a factor of shape {x[:2]} and a summand of shape {x}", (factor, y))
+    return [x]
+
+
+def _shuffle_channel(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+    group = values(layer).integer("shuffle_channel_param.group", 1)
+    if len(bottoms[0]) < 2 or group < 1 or bottoms[0][1] % group:
+        raise error(layer, f"channels to be a multiple of group {group}", f"shape {bottoms[0]}")
+    return [bottoms[0]]
+
+
+def order(layer: Layer, rank: int) -> Shape:
+    """The whole order of a Permute: axes that are not named follow in their own order."""
+    given = values(layer).integers("permute_param.order")
+    if len(set(given)) < len(given) or not all(0 <= axis < rank for axis in given):
+        raise error(layer, f"each of {rank} axes at most once", f"order {given}")
+    return (*given, *(axis for axis in range(rank) if axis not in given))
+
+
+def _permute(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+    return [tuple(bottoms[0][axis] for axis in order(layer, len(bottoms[0])))]
+
+
+def crop(layer: Layer, bottom: Shape) -> Shape:
+    """What an Interp takes of (H, W): its pads are not positive and cut the borders off."""
+    begin = values(layer).integer("interp_param.pad_beg", 0)
+    end = values(layer).integer("interp_param.pad_end", 0)
+    height, width = (dim + begin + end for dim in four_axes(layer, bottom)[2:])
+    if begin > 0 or end > 0 or height < 1 or width < 1:
+        raise error(layer, "pads that cut off less than there is", (begin, end))
+    return (height, width)
+
+
+def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """Shrunk, zoomed, or to a given size; with a second bottom the forks differ."""
+    if len(bottoms) > 1 or len(layer.top) > 1:
+        return None
+    own, name = values(layer), "interp_param."
+    shrink = own.integer(name + "shrink_factor", 1)
+    zoom = own.integer(name + "zoom_factor", 1)
+    sizes = crop(layer, bottoms[0])
+    scales = name + "shrink_factor" in own, name + "zoom_factor" in own
+    if any(scales) and min(shrink, zoom) < 1:
+        raise error(layer, "factors larger than 0", (shrink, zoom))
+    if name + "height" in own and name + "width" in own and scales in ((0, 0), (1, 1)):
+        sizes = (own.integer(name + "height", 0), own.integer(name + "width", 0))
+    elif any(scales):
+        shrunk = ((size - 1) // shrink + 1 for size in sizes)
+        sizes = tuple(size + (size - 1) * (zoom - 1) for size in shrunk)
+    else:
+        raise error(layer, "a height and width or a factor", "neither")
+    if min(sizes) < 1:
+        raise error(layer, "a height and width larger than 0", sizes)
+    return [(*bottoms[0][:2], *sizes)]
+
+
+def _normalize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    return [bottoms[0]] if 2 <= len(bottoms[0]) <= 4 else None
+
+
+def depthwise_window(layer: Layer) -> Optional[Window]:
+    """The window of a ConvolutionDepthwise; None if it is given in a way in which forks differ.
+
+    Of a pair such as stride_h and stride_w both must be there to count (conv_dw_layer.cpp).
+    """
+    param = layer.convolution_param
+    for name in ("kernel", "stride", "pad"):
+        if param.HasField(name + "_h") != param.HasField(name + "_w"):
+            return None
+    return convolution_window(layer, 2)
+
+
+def _depthwise(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """As many channels as the bottom; num_output and group are not read (conv_dw_layer.cpp)."""
+    bottom = four_axes(layer, bottoms[0])
+    window = depthwise_window(layer)
+    if window is None:
+        return None
+    return [(*bottom[:2], *convolved(window, bottom[2:]))]
+
+
+def _is_spatial_dropout(layer: Layer) -> bool:
+    return (layer.python_param.module, layer.python_param.layer) == SPATIAL_DROPOUT
+
+
+def _python(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    return _same(layer, bottoms) if _is_spatial_dropout(layer) else None
+
+
+def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """To a given size, or scaled (2 if no scale is given) less a pad (SegNet, upsample_layer.cpp).
+
+    Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
+    """
+    own, name = values(layer), "upsample_param."
+    height, width = four_axes(layer, bottoms[0])[2:]
+    if len(bottoms) == 1:
+        scale = own.integer(name + "scale", 0)
+        odd = any(name + other in own for other in ("scale_h", "pad_out_h", "upsample_h"))
+        return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
+    if bottoms[1] != bottoms[0] or len(bottoms) > 2:
+        return None
+    size = own.integer(name + "upsample_h", 0), own.integer(name + "upsample_w", 0)
+    if 0 in size:
+        both = own.integer(name + "scale", 2)
+        scales = (own.integer(name + side, both) for side in ("scale_h", "scale_w"))
+        pads = (own.flag(name + side, False) for side in ("pad_out_h", "pad_out_w"))
+        size = tuple(n * k - pad for n, k, pad in zip((height, width), scales, pads))
+    return [(*bottoms[0][:2], *size)]
+
+
+def _roi_pooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """A small image for each region; the second bottom has one a row (roi_pooling_layer.cpp)."""
+    own = values(layer)
+    size = tuple(own.integer(f"roi_pooling_param.pooled_{side}", 0) for side in "hw")
+    if len(bottoms) != 2 or 0 in size:
+        return None
+    return [(bottoms[1][0], four_axes(layer, bottoms[0])[1], *size)]
+
+
+RULES: Dict[str, Rule] = {
+    "Axpy": Rule(_axpy, bottoms=(3, 3)),
+    DEPTHWISE: Rule(_depthwise),
+    "Interp": Rule(_interp, bottoms=(1, 2), tops=(1, 2)),
+    "Normalize": Rule(_normalize),
+    "Permute": Rule(_permute),
+    "Python": Rule(_python, bottoms=(0, None), tops=(0, None)),
+    "ROIPooling": Rule(_roi_pooling, bottoms=(1, None)),
+    "ReLU6": Rule(_same),
+    "ShuffleChannel": Rule(_shuffle_channel),
+    "SpatialDropout": Rule(_same),
+    "Upsample": Rule(_upsample, bottoms=(1, None)),
+    NORMALISED: Rule(_same),
+    **{kind: Rule(_same, tops=(1, 3)) for kind in NORMS},
+}
+
+
+def _depthwise_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    window = depthwise_window(layer)
+    if window is None:
+        return None
+    channels = None if bottom is None else four_axes(layer, bottom)[1]
+    weights: BlobShape = (channels, 1, *window.kernel)
+    return [weights, (channels,)] if layer.convolution_param.bias_term else [weights]
+
+
+def _normalize_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    if values(layer).flag("norm_param.channel_shared", True):
+        return [()]
+    return [(None if bottom is None else bottom[1],)]
+
+
+def _python_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    return [] if _is_spatial_dropout(layer) else None
+
+
+def _normalised_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    return [(None if bottom is None else bottom[1],)] * 4
+
+
+_LEARNERS: Dict[str, Callable[[Layer, Optional[Shape]], Optional[List[BlobShape]]]] = {
+    DEPTHWISE: _depthwise_blobs,
+    NORMALISED: _normalised_blobs,
+    "Normalize": _normalize_blobs,
+    "Python": _python_blobs,
+}
+
+
+def blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    """The blobs of a fork's layer; None where their number is not certain."""
+    if layer.type in NORMS:
+        return None
+    learned = _LEARNERS.get(layer.type)
+    return [] if learned is None else learned(layer, bottom)

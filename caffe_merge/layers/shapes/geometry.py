@@ -1,0 +1,257 @@
+"""Axes, counts and sliding windows: the arithmetic that Caffe's layers share."""
+
+from math import prod
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from caffe_merge.arrays import Shape
+from caffe_merge.errors import NetError
+
+Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
+
+Range = Tuple[int, Optional[int]]  # least and most; None is no limit
+
+
+class Rule(NamedTuple):
+    """How to compute a type's top shapes, and how many bottoms and tops Caffe lets it have."""
+
+    function: Callable[[Layer, List[Shape]], Optional[List[Shape]]]
+    bottoms: Range = (1, 1)
+    tops: Range = (1, 1)
+
+
+MAX_AXES = 32
+MAX_COUNT = 2**31 - 1  # Caffe counts in int
+
+
+def error(layer: Layer, expected: str, found: object) -> NetError:
+    """What Caffe would abort on, as one line."""
+    return NetError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
+
+
+def checked(layer: Layer, shape: Shape) -> Shape:
+    """Return ``shape`` if a Caffe blob can have it (Blob::Reshape in blob.cpp).
+
+    A dimension may be 0; the product of the dimensions before a 0 must still fit an int.
+    """
+    if len(shape) > MAX_AXES:
+        raise error(layer, f"at most {MAX_AXES} axes", len(shape))
+    if min(shape, default=1) > 0 and prod(shape) <= MAX_COUNT:  # as good as always
+        return shape
+    total = 1
+    for size in shape:
+        if size < 0:
+            raise error(layer, "no negative dimension", f"shape {shape}")
+        total *= size
+        if total > MAX_COUNT:
+            raise error(layer, f"at most {MAX_COUNT} values in a blob", f"shape {shape}")
+    return shape
+
+
+def canonical(layer: Layer, axis: int, rank: int) -> int:
+    """``axis`` counted from the front, for a blob of ``rank`` axes (Blob::CanonicalAxisIndex)."""
+    if not -rank <= axis < rank:
+        raise error(layer, f"an axis of a {rank}-D blob", f"axis {axis}")
+    return axis + rank if axis < 0 else axis
+
+
+def four_axes(layer: Layer, bottom: Shape) -> Shape:
+    """``bottom`` as (N, C, H, W), for the layers that take nothing else."""
+    if len(bottom) != 4:
+        raise error(layer, "a 4-D bottom", f"shape {bottom}")
+    return bottom
+
+
+def legacy(layer: Layer, bottom: Shape) -> Shape:
+    """``bottom`` as num(), channels(), height(), width() see it: at most 4 axes, 1 where absent."""
+    if len(bottom) > 4:
+        raise error(layer, "at most 4 axes", f"shape {bottom}")
+    return bottom + (1,) * (4 - len(bottom))
+
+
+class Window(NamedTuple):
+    """A sliding window: one entry per spatial axis in each field."""
+
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    dilation: Shape
+
+    @property
+    def extent(self) -> Shape:
+        """How far a window reaches: dilation * (kernel - 1) + 1."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
+
+
+def _per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:
+    """A field of ConvolutionParameter given never, once, or once per spatial axis."""
+    values = tuple(getattr(layer.convolution_param, name))
+    if len(values) == spatial:
+        return values
+    if len(values) == 1:
+        return values * spatial
+    if not values and default is not None:
+        return (default,) * spatial
+    raise error(layer, f"{name} once or {spatial} times", f"{len(values)} times")
+
+
+def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:
+    """The same field, or its _h and _w (2 spatial axes only; the absent one counts 0)."""
+    param = layer.convolution_param
+    short = "kernel" if name == "kernel_size" else name
+    if not (param.HasField(short + "_h") or param.HasField(short + "_w")):
+        return _per_axis(layer, name, spatial, default)
+    if spatial != 2:
+        raise error(layer, f"{short}_h and {short}_w with 2 spatial axes only", spatial)
+    if getattr(param, name):
+        raise error(layer, f"{name} or {short}_h and {short}_w", "both")
+    return (getattr(param, short + "_h"), getattr(param, short + "_w"))
+
+
+def convolution_window(layer: Layer, spatial: int) -> Window:
+    """The window of a Convolution or Deconvolution over ``spatial`` axes (base_conv_layer.cpp)."""
+    key = layer.convolution_param.SerializePartialToString(), spatial
+    known = _WINDOWS.get(key)
+    if known is not None:
+        return known
+    window = Window(
+        kernel=_pair_or_per_axis(layer, "kernel_size", spatial, None),
+        stride=_pair_or_per_axis(layer, "stride", spatial, 1),
+        pad=_pair_or_per_axis(layer, "pad", spatial, 0),
+        dilation=_per_axis(layer, "dilation", spatial, 1),
+    )
+    if 0 in window.kernel:
+        raise error(layer, "a kernel larger than 0 on every axis", window.kernel)
+    if 0 in window.stride:
+        raise error(layer, "a stride larger than 0 on every axis", window.stride)
+    _WINDOWS[key] = window
+    return window
+
+
+_WINDOWS: Dict[Tuple[bytes, int], Window] = {}  # a net has few, and asks for each many times
+
+
+def convolution_channels(layer: Layer, channels: Optional[int]) -> Tuple[int, int]:
+    """(num_output, group) of a Convolution or Deconvolution that reads ``channels`` channels."""
+    param = layer.convolution_param
+    outputs, group = param.num_output, param.group
+    if not outputs:
+        raise error(layer, "num_output larger than 0", outputs)
+    if not group:
+        raise error(layer, "group larger than 0", group)
+    if outputs % group:
+        raise error(layer, f"num_output to be a multiple of group {group}", outputs)
+    if channels is not None and channels % group:
+        raise error(layer, f"channels to be a multiple of group {group}", channels)
+    return outputs, group
+
+
+def convolved(window: Window, spatial: Shape) -> Shape:
+    """Output size trunc((in + 2 pad - extent) / stride) + 1 per axis (conv_layer.cpp).
+
+    C's division rounds towards 0: a window that sticks out of the padded input by less than one
+    stride is still placed once.
+    """
+    sizes = []
+    for size, stride, pad, extent in zip(spatial, window.stride, window.pad, window.extent):
+        room = size + 2 * pad - extent
+        sizes.append((room // stride if room >= 0 else -(-room // stride)) + 1)
+    return tuple(sizes)
+
+
+def sticks_out(window: Window, spatial: Shape) -> bool:
+    """Whether a window is larger than the padded input, which `convolved` places all the same."""
+    return any(
+        size + 2 * pad < extent for size, pad, extent in zip(spatial, window.pad, window.extent)
+    )
+
+
+def deconvolved(window: Window, spatial: Shape) -> Shape:
+    """Output size stride * (in - 1) + extent - 2 pad per axis (deconv_layer.cpp)."""
+    return tuple(
+        stride * (size - 1) + extent - 2 * pad
+        for size, stride, pad, extent in zip(spatial, window.stride, window.pad, window.extent)
+    )
+
+
+def pooling_window(layer: Layer, spatial: Shape) -> Window:
+    """The window of a Pooling layer over (H, W) (pooling_layer.cpp)."""
+    param = layer.pooling_param
+    sides = param.HasField("kernel_h"), param.HasField("kernel_w")
+    if param.global_pooling:
+        if param.HasField("kernel_size") or any(sides):
+            raise error(layer, "no kernel size with global_pooling", "one")
+        kernel = spatial
+    elif param.HasField("kernel_size") == all(sides):
+        raise error(layer, "kernel_size, or kernel_h and kernel_w", "both or neither")
+    else:
+        whole = param.HasField("kernel_size")
+        kernel = (param.kernel_size,) * 2 if whole else (param.kernel_h, param.kernel_w)
+    pad, stride = _pooling_pair(layer, "pad"), _pooling_pair(layer, "stride")
+    if param.global_pooling and (pad != (0, 0) or stride != (1, 1)):
+        raise error(layer, "pad 0 and stride 1 with global_pooling", f"pad {pad}, stride {stride}")
+    if 0 in kernel:
+        raise error(layer, "a kernel larger than 0 on every axis", kernel)
+    if 0 in stride:
+        raise error(layer, "a stride larger than 0 on every axis", stride)
+    if pad != (0, 0):
+        if param.pool == param.STOCHASTIC:
+            raise error(layer, "no pad with STOCHASTIC pooling", pad)
+        if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
+            raise error(layer, f"a pad smaller than the kernel {kernel}", pad)
+    return Window(kernel, stride, pad, (1, 1))
+
+
+def _pooling_pair(layer: Layer, name: str) -> Shape:
+    """Pad or stride: one value for both axes, or both _h and _w."""
+    param = layer.pooling_param
+    sides = param.HasField(name + "_h"), param.HasField(name + "_w")
+    if not any(sides):
+        return (getattr(param, name),) * 2
+    if not all(sides) or param.HasField(name):
+        raise error(layer, f"{name}, or {name}_h and {name}_w", "a part or all of them")
+    return (getattr(param, name + "_h"), getattr(param, name + "_w"))
+
+
+def pooled(layer: Layer, window: Window, spatial: Shape) -> Shape:
+    """Output size ceil((in + 2 pad - kernel) / stride) + 1, or floor (pooling_layer.cpp).
+
+    With a pad on either axis, a last window that would start beyond input and first pad is dropped.
+    """
+    up = layer.pooling_param.round_mode == layer.pooling_param.CEIL
+    sizes = []
+    for size, kernel, stride, pad in zip(spatial, window.kernel, window.stride, window.pad):
+        room = size + 2 * pad - kernel
+        windows = (-(-room // stride) if up else room // stride) + 1
+        if any(window.pad) and (windows - 1) * stride >= size + pad:
+            windows -= 1
+        sizes.append(windows)
+    return tuple(sizes)
+
+
+def spp_windows(layer: Layer, spatial: Shape) -> List[Window]:
+    """The windows of an SPP layer: level i cuts (H, W) into 2^i by 2^i bins (spp_layer.cpp).
+
+    kernel = stride = ceil(size / bins), pad = ceil((kernel * bins - size) / 2)
+    """
+    levels = layer.spp_param.pyramid_height
+    if not levels or 0 in spatial:
+        raise error(layer, "pyramid_height, H and W larger than 0", (levels, *spatial))
+    windows = []
+    for level in range(levels):
+        bins = 2**level
+        kernel = tuple(-(-size // bins) for size in spatial)
+        pad = tuple((k * bins - size + 1) // 2 for k, size in zip(kernel, spatial))
+        if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
+            raise error(layer, f"(H, W) that {bins} bins of {kernel} can cover", spatial)
+        windows.append(Window(kernel, kernel, pad, (1, 1)))
+    return windows
+
+
+def covered(layer: Layer, axis: int, num_axes: int, bottom: Shape) -> Shape:
+    """The part of ``bottom`` that a Scale or Bias blob has: ``num_axes`` axes, -1 for the rest."""
+    start = canonical(layer, axis, len(bottom))
+    if num_axes < -1:
+        raise error(layer, "num_axes to be -1 or more", num_axes)
+    if start + num_axes > len(bottom):
+        raise error(layer, f"axis + num_axes of at most {len(bottom)}", start + num_axes)
+    return bottom[start:] if num_axes == -1 else bottom[start : start + num_axes]

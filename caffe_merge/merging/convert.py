@@ -1,0 +1,241 @@
+"""One whole conversion: load, merge, write beside the targets, validate, put in place."""
+
+import contextlib
+import errno
+import os
+import time
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from caffe_merge import files
+from caffe_merge.arrays import Shape
+from caffe_merge.errors import FileError, TextError, UsageError
+from caffe_merge.layers.state import State
+from caffe_merge.merging.driver import check_names, merge
+from caffe_merge.merging.report import SCHEMA, Report
+from caffe_merge.net import pixels
+from caffe_merge.net.loading import Net, load
+from caffe_merge.net.saving import Progress, text, write
+from caffe_merge.notes import Note
+from caffe_merge.text.syntax import Document, encode
+from caffe_merge.weights.blobs import HALF
+
+NONE = "none"  # the engine that validates nothing
+HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to half precision
+
+
+class Options(NamedTuple):
+    """What to merge, and how; each is the flag of this name."""
+
+    model: str
+    weights: str
+    output_model: str
+    output_weights: str
+    force: bool = False
+    only: Sequence[str] = ()
+    skip: Sequence[str] = ()
+    keep: Sequence[str] = ()
+    keep_shared: bool = False
+    bn_style: Optional[str] = None
+    serial: str = "auto"
+    affine_as: Optional[str] = None
+    mean: pixels.Value = None
+    scale: pixels.Value = None
+    swap_rgb: Union[bool, str] = False
+    input_layer: bool = False
+    state: Optional[State] = None
+    input_shapes: Optional[Mapping[str, Shape]] = None
+    report: Optional[str] = None
+    deploy: bool = False
+    keep_dtype: bool = False
+    proto: Optional[str] = None
+
+    @property
+    def inputs(self) -> Tuple[str, ...]:
+        """The files that are read, and are never written."""
+        return (self.model, self.weights, *([self.proto] if self.proto is not None else []))
+
+
+class Result(NamedTuple):
+    """The report of a conversion, and the comparison if the pair was validated."""
+
+    report: Report
+    comparison: Optional[Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the pair was put in place."""
+        return self.comparison is None or bool(self.comparison.ok)
+
+
+def plan(options: Options, *, ahead: bool = False) -> Tuple[Net, Report]:
+    """All that ``convert`` does up to writing: the merged net in memory, and its report.
+
+    ``ahead``: it will be written, so all weights are brought in meanwhile.
+    """
+    start = time.perf_counter()
+    net = load(
+        options.model,
+        options.weights,
+        options.state,
+        options.input_shapes,
+        deploy=options.deploy,
+        keep_dtype=options.keep_dtype,
+        proto=options.proto,
+    )
+    if ahead and net.index is not None:
+        net.index.read_ahead()
+    report = merge(
+        net,
+        only=options.only,
+        skip=options.skip,
+        keep=options.keep,
+        keep_shared=options.keep_shared,
+        bn_style=options.bn_style,
+        serial=options.serial,
+        affine_as=options.affine_as,
+        mean=options.mean,
+        scale=options.scale,
+        swap_rgb=options.swap_rgb,
+        input_layer=options.input_layer,
+        input_shapes=options.input_shapes,
+    )
+    report.extra["files"] = {
+        "model": options.model,
+        "weights": options.weights,
+        "model_bytes": os.path.getsize(options.model),
+        "weights_bytes": net.index.size if net.index else 0,
+    }
+    if net.dialect is not None:
+        report.extra["files"]["proto"] = options.proto
+        _note_unreadable(net, options.output_model, report)
+    report.extra["seconds"] = {"merge": time.perf_counter() - start}
+    return net, report
+
+
+def _note_unreadable(net: Net, path: str, report: Report) -> None:
+    """Say where the Caffe whose schema was given would not read the text that is to be ``path``."""
+    assert net.dialect is not None
+    try:
+        net.dialect.check(Document(text(net), path))
+    except TextError as error:
+        told = f"the merged text is not for the Caffe of {net.dialect.path}: {error}"
+        report.notes.append(Note("fork-unreadable", "", told))
+
+
+def convert(
+    options: Options,
+    engine: str = "reference",
+    *,
+    engine_options: Optional[Dict[str, Any]] = None,
+    progress: Optional[Progress] = None,
+) -> Result:
+    """Merge a pair into a new one. Nothing is put in place unless ``engine`` finds it equivalent.
+
+    ``engine`` is that of caffe_merge.validation, or "none"; ``engine_options`` go to its
+    ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
+    Raises UsageError, before anything is read, where an output would overwrite something.
+    """
+    files.check_inputs(options.model, options.weights)
+    check_names(options.only, options.skip)
+    outputs: Sequence[str] = [options.output_model, options.output_weights]
+    if options.report is not None:
+        # A report of an earlier run is no work of the user's: it may go.
+        outputs = [*outputs, *([] if _is_report(options.report) else [options.report])]
+        if not os.path.isdir(os.path.dirname(options.report) or "."):
+            # It is written last: that must not fail when the pair is in place.
+            raise FileError(f"{options.report}: {os.strerror(errno.ENOENT)}")
+    files.check_outputs(options.inputs, tuple(outputs), options.force)
+    net, report = plan(options, ahead=True)
+    comparison = None
+    start = time.perf_counter()
+    # The prototxt comes last: one that is there has its weights.
+    with files.Replacement(options.output_weights, options.output_model) as pair:
+        write(net, pair, progress)
+        sizes = [os.path.getsize(part) for part in pair.parts]
+        report.extra["files"].update(
+            output_model=options.output_model,
+            output_weights=options.output_weights,
+            output_model_bytes=sizes[1],
+            output_weights_bytes=sizes[0],
+        )
+        report.extra["seconds"]["write"] = time.perf_counter() - start
+        if engine != NONE:
+            start = time.perf_counter()
+            judging = dict(engine_options or {})
+            if judging.get("limit") is None and _keeps_half(net):
+                judging["limit"] = HALF_LIMIT
+            with original(net) as before:
+                comparison = _validate(options, before, pair.parts, engine, judging)
+            report.extra["seconds"]["validate"] = time.perf_counter() - start
+        report.extra["validation"] = comparison.to_json() if comparison is not None else None
+        result = Result(report, comparison)
+        if result.ok:
+            start = time.perf_counter()
+            pair.commit()
+            report.extra["seconds"]["put in place"] = time.perf_counter() - start
+    return result
+
+
+def _is_report(path: str) -> bool:
+    """Whether a file is there and is a report of ours, of any version."""
+    if not os.path.isfile(path):  # to open a pipe would be to wait
+        return False
+    try:
+        with open(path, "rb") as handle:
+            return SCHEMA.split("/")[0].encode() in handle.read(64)
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def original(net: Net) -> Iterator[Tuple[str, str]]:
+    """The pair that ``net`` was loaded from, to compare with; if its text was rewritten, so.
+
+    That text is no file of the user's: it is there as long as the context is.
+    """
+    path = net.document.path
+    weights = net.index.path if net.index else ""
+    if not net.rewritten:
+        yield path, weights
+        return
+    import tempfile  # with much behind it
+
+    with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
+        made = os.path.join(folder, os.path.basename(path))
+        with open(made, "wb") as handle:
+            handle.write(encode(net.document.text))
+        yield made, weights
+
+
+def _keeps_half(net: Net) -> bool:
+    records = net.index.layers if net.index else ()
+    return any(blob.dtype == HALF for record in records for blob in record.blobs)
+
+
+def _validate(
+    options: Options,
+    before: Tuple[str, str],
+    parts: Tuple[str, ...],
+    engine: str,
+    engine_options: Dict[str, Any],
+) -> Any:
+    from caffe_merge import validation  # with its processes: only for those who validate
+
+    if engine not in validation.ENGINES:
+        known = ", ".join([*validation.ENGINES, NONE])
+        raise UsageError(f"no engine is called {engine!r}; there are {known}")
+    after = (parts[1], parts[0])
+    raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+    return validation.validate(
+        before, after, engine, bn_style=options.bn_style, raw=raw, **engine_options
+    )
+
+
+def write_report(report: Report, path: str) -> None:
+    """Write the report as JSON, whole or not at all."""
+    import json
+
+    data = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    with files.Replacement(path) as place:
+        place.handles[0].write(data.encode("utf-8", "backslashreplace") + b"\n")
+        place.commit()

@@ -1,0 +1,144 @@
+"""Raw pixels for a net's input: what was done to them before it becomes layers, for passes to fold.
+
+    data -> Bias (-mean) -> Scale (scale) -> Convolution 1x1 (swaps channels) -> the old net
+
+The net computes on raw pixels then what it computed before. The layers are like any others: what
+no pass can take in is left, and whether it may be is for the user to say.
+"""
+
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from caffe_merge.errors import UsageError
+from caffe_merge.layers.layer import Layer
+from caffe_merge.merging.report import Refusal, Report
+from caffe_merge.net.graph import Graph
+from caffe_merge.net.loading import Net
+from caffe_merge.net.pixels import Pixels, Wanted, per_channel
+from caffe_merge.notes import Note
+from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.weights.blobs import Dense
+
+_TELLING = (
+    "fold-swap",
+    "fold-image",
+    "fold-forward",
+)  # passes whose reasons say what is in the way
+
+
+class RawInput:
+    """The layers that were put in, and why passes did not take them in."""
+
+    def __init__(self, pixels: Pixels, layers: Sequence[Layer]) -> None:
+        self.pixels = pixels
+        self.layers = layers
+        self._reasons: Dict[Layer, str] = {}
+
+    def hear(self, refusals: Mapping[Layer, List[Refusal]]) -> None:
+        """Remember the first reasons: in later rounds a layer may be another."""
+        for layer in self.layers:
+            for refusal in refusals.get(layer, ()):
+                if refusal.rewrite in _TELLING:
+                    reason = refusal.reason.split("forwards: ")[-1]
+                    self._reasons.setdefault(layer, reason)
+
+    def settle(self, net: Net, report: Report, may_stay: bool) -> None:
+        """Write into the report what the net reads now; UsageError where a layer must not stay."""
+        pixels = self.pixels
+        left = [layer for layer in self.layers if layer in net.all_layers]
+        if left and not may_stay:
+            raise UsageError(self._why(left[0]))
+        done = "(x - mean) * scale" + (", channels reversed," if pixels.swap else "")
+        text = f"the input {pixels.name!r} takes raw pixels now: {done} is in the weights"
+        if left:
+            kept = " and ".join(f"{layer.type} {layer.name!r}" for layer in left)
+            text += f" and in {kept} on the input"
+        report.notes.append(Note("raw-input", "", text))
+        report.input = {
+            "name": pixels.name,
+            "mean": None if pixels.is_image else pixels.mean.tolist(),
+            "scale": pixels.scale.tolist(),
+            "swap_rgb": pixels.swap,
+            "layers": [layer.name for layer in left],
+        }
+
+    def _why(self, layer: Layer) -> str:
+        reason = self._reasons.get(layer, "no pass that was asked for takes it in")
+        text = (
+            f"input {self.pixels.name!r}: what is done to its pixels cannot be folded: {reason}; "
+        )
+        text += f"--input-layer keeps a {layer.type} on the input"
+        if self.pixels.is_image and layer.type == "Bias":
+            text += f"; a mean per channel may fold: --mean {per_channel(self.pixels.mean)}"
+        return text
+
+
+def put_in(net: Net, graph: Graph, wanted: Wanted) -> RawInput:
+    """Put the layers that ``wanted`` stands for on the net's input; ``graph`` is out of date then.
+
+    Raises UsageError where it does not fit the net.
+    """
+    tops = [top for layer in net.layers if layer.type == "Input" for top in graph.tops[layer]]
+    pixels = wanted.on({top.name: top.shape for top in tops})
+    source = next(top for top in tops if top.name == pixels.name)
+    if any(one.name == pixels.name for one in graph.outputs):
+        raise UsageError(
+            f"input {pixels.name!r} is a net output too, and keeps its name and values"
+        )
+    taken = {layer.name for layer in net.all_layers}
+    taken.update(top for layer in net.all_layers for top in layer.param.top)
+    layers: List[Layer] = []
+    name = pixels.name
+    for param, values in _steps(pixels):
+        param.name = _free(f"{pixels.name}_{param.name}", taken)
+        param.bottom.append(name)
+        param.top.append(param.name)
+        layer = Layer(param, phase=net.state.phase)
+        layer.original = None
+        layer.blobs = (Dense(values),)
+        layers.append(layer)
+        name = str(param.name)
+    _rename(net.layers[net.layers.index(source.producer) + 1 :], pixels.name, name)
+    at = net.all_layers.index(source.producer) + 1
+    net.all_layers[at:at] = layers
+    return RawInput(pixels, layers)
+
+
+def _steps(pixels: Pixels) -> List[Tuple[Any, Any]]:
+    """Parameters (named by what they do) and values of each layer; the channels swap last."""
+    order = slice(None, None, -1 if pixels.swap else 1)
+    mean, scale = pixels.mean[order], pixels.scale[order]
+    steps: List[Tuple[Any, Any]] = []
+    if mean.any():
+        param = LayerParameter(name="mean", type="Bias")
+        if pixels.is_image:
+            param.bias_param.num_axes = mean.ndim
+        steps.append((param, -mean))
+    if (scale != 1).any():
+        steps.append((LayerParameter(name="scale", type="Scale"), scale))
+    if pixels.swap:
+        param = LayerParameter(name="swap", type="Convolution")
+        own = param.convolution_param
+        own.num_output = len(scale)
+        own.bias_term = False
+        own.kernel_size.append(1)
+        steps.append((param, np.eye(len(scale))[::-1].reshape(len(scale), -1, 1, 1)))
+    return steps
+
+
+def _free(name: str, taken: "set[str]") -> str:
+    """``name``, with a number behind it if it is ``taken``; it is taken then."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}{number}"
+    taken.add(found)
+    return found
+
+
+def _rename(layers: Sequence[Layer], old: str, new: str) -> None:
+    """Call a blob ``new`` in ``layers``, those that write it in place included."""
+    for layer in layers:
+        for names in (layer.param.bottom, layer.param.top):
+            names[:] = [new if name == old else name for name in names]

@@ -1,0 +1,134 @@
+"""What a merge did and did not do: changes, refusals, sizes; as data, as JSON, as text."""
+
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from caffe_merge.layers import norms, shapes
+from caffe_merge.layers.fork_fields import described, has_unknown
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Note
+
+if TYPE_CHECKING:
+    from caffe_merge.merging.sharing import Unshared
+    from caffe_merge.net.loading import Net
+    from caffe_merge.passes._pass import Rewrite
+
+SCHEMA = "caffe_merge.report/1"
+# The types whose fate is told.
+FOLLOWED = frozenset(("Scale", "Bias", "Power", "Dropout", "SpatialDropout", *norms.TYPES))
+
+
+class Change(NamedTuple):
+    """One rewrite that was made: the pass, the layers it removed and changed, and in words."""
+
+    rewrite: str
+    removed: Tuple[str, ...]
+    changed: Tuple[str, ...]
+    note: str
+
+    @classmethod
+    def of(cls, name: str, rewrite: "Rewrite") -> "Change":
+        """The record of ``rewrite``, made by the pass ``name``."""
+        removed = tuple(layer.name for layer in rewrite.removed)
+        return cls(name, removed, tuple(layer.name for layer in rewrite.changed), rewrite.note)
+
+
+class Refusal(NamedTuple):
+    """A layer that a pass left as it is, and why."""
+
+    rewrite: str
+    layer: str
+    type: str
+    reason: str
+
+
+class Fate(NamedTuple):
+    """What became of one BatchNorm (or its like), Scale, Bias, Power or Dropout."""
+
+    layer: str
+    type: str
+    fate: str
+    detail: str
+
+
+class Size(NamedTuple):
+    """How large a net is. ``multiply_adds`` of one forward pass, None if no shape is known."""
+
+    layers: int
+    parameters: int
+    multiply_adds: Optional[int]
+    uncounted: int  # layers whose multiply-adds are not known
+
+    @classmethod
+    def of(cls, graph: Graph) -> "Size":
+        """The size of the layers of ``graph``, which must have its shapes."""
+        total = uncounted = 0
+        for layer in graph.layers:
+            cost = multiply_adds(graph, layer)
+            total += cost or 0
+            uncounted += cost is None
+        parameters = sum(layer.parameters for layer in graph.layers)
+        known = uncounted < len(graph.layers)
+        return cls(len(graph.layers), parameters, total if known else None, uncounted)
+
+
+def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
+    """Multiply-adds of one forward pass of ``layer``; None if they are not known."""
+    bottoms = [version.shape for version in graph.bottoms[layer]]
+    tops = [version.shape for version in graph.tops[layer]]
+    if has_unknown(layer) or None in bottoms or None in tops:
+        return None
+    return shapes.multiply_adds(described(layer), bottoms, tops)  # type: ignore[arg-type]
+
+
+class Report:
+    """The result of ``merge``. ``finish`` completes it; the caller may add ``extra`` entries."""
+
+    def __init__(self, net: "Net", graph: Graph) -> None:
+        self.name = net.name
+        self.before = self.after = Size.of(graph)
+        self.changes: List[Change] = []
+        self.refusals: List[Refusal] = []
+        self.fates: List[Fate] = []
+        self.notes: List[Note] = list(net.notes)
+        self.unshared: List[Unshared] = []
+        self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
+        self.extra: Dict[str, Any] = {}
+        self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
+        self._types = [layer.type for layer in self._followed]
+        self._made: Dict[Layer, Tuple[str, str]] = {}
+
+    def add(self, name: str, rewrite: "Rewrite") -> None:
+        """Write down a rewrite that the pass ``name`` made."""
+        self.changes.append(Change.of(name, rewrite))
+        for layer in rewrite.removed:
+            self._made[layer] = ("gone", rewrite.note)
+        for layer in rewrite.changed:
+            self._made[layer] = ("changed", rewrite.kept_note)
+
+    def finish(self, graph: Graph, refusals: Mapping[Layer, List[Refusal]]) -> None:
+        """Take in the final graph, and the refusals for layers that are still there."""
+        self.after = Size.of(graph)
+        self.refusals = [one for layer in graph.layers for one in refusals.get(layer, ())]
+        for layer, kind in zip(self._followed, self._types):
+            fate = self._made.get(layer)
+            if fate is None:
+                reasons = dict.fromkeys(refusal.reason for refusal in refusals.get(layer, ()))
+                fate = ("kept", "; ".join(reasons) or "no pass that was asked for touches it")
+            self.fates.append(Fate(layer.name, kind, *fate))
+
+    def to_json(self) -> Dict[str, Any]:
+        """The report as plain data; docs/report.md describes every entry."""
+        return {
+            "schema": SCHEMA,
+            "net": self.name,
+            "before": self.before._asdict(),
+            "after": self.after._asdict(),
+            "changes": [change._asdict() for change in self.changes],
+            "refusals": [refusal._asdict() for refusal in self.refusals],
+            "fates": [fate._asdict() for fate in self.fates],
+            "notes": [note._asdict() for note in self.notes],
+            "unshared": [one._asdict() for one in self.unshared],
+            "input": self.input,
+            **self.extra,
+        }

@@ -1,0 +1,1 @@
+"""A whole net: loaded from its files, as a graph, and saved."""

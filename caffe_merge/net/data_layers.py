@@ -1,0 +1,210 @@
+"""Layers that bring data into a net: which they are, and the shapes of what they bring.
+
+The text says how large an image is cropped, the weights of its first reader how many channels it
+has; where one of the two is missing the shape is the user's to give.
+"""
+
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from caffe_merge.arrays import Shape
+from caffe_merge.weights.index import Index
+
+Param = Any  # a LayerParameter
+Extra = Mapping[str, str]  # a layer's fields that the schema does not know
+
+_PLAIN = ("AbsVal", "BNLL", "Dropout", "ELU", "Exp", "LRN", "Log", "MVN", "PReLU", "Pooling",
+          "Power", "ReLU", "Scale", "Sigmoid", "Split", "TanH")  # fmt: skip
+_IMAGES = ("Data", "ImageData", "WindowData", "AnnotatedData", "ImageSegData", "DenseImageData")
+_LOSS = re.compile(r"Loss|Accuracy|Evaluat")
+
+
+def is_loss(param: Param) -> bool:
+    """Whether a layer compares with labels and is of no use without them."""
+    return len(param.bottom) > 0 and _LOSS.search(param.type) is not None
+
+
+def data_layers(params: Sequence[Param]) -> List[Param]:
+    """The layers whose tops come from outside the net.
+
+    A DummyData of constants is one only where nothing else brings data; else it is a constant, as
+    is a fork's layer without bottoms that is not called data and gives no loss its labels.
+    """
+    compared = {name for param in params if is_loss(param) for name in param.bottom}
+    found = []
+    for param in params:
+        if not param.bottom and param.type not in ("Input", "Parameter"):
+            named = "data" in param.type.lower() or param.type == "Python"
+            if named or not compared.isdisjoint(param.top):
+                found.append(param)
+    real = [param for param in found if not _is_constant(param)]
+    return real if real or any(param.type == "Input" for param in params) else found
+
+
+def _is_constant(param: Param) -> bool:
+    fillers = param.dummy_data_param.data_filler
+    constant = all(one.type == "constant" for one in fillers)
+    return constant and bool(param.type == "DummyData")
+
+
+def is_label(param: Param, number: int) -> bool:
+    """Whether a data layer's top ``number`` is a label by the layer's type."""
+    return number > 0 and "Data" in param.type and param.type not in ("HDF5Data", "DummyData")
+
+
+class Shapes:
+    """The shapes that the data layers of a net give, as far as text and weights tell them."""
+
+    def __init__(self, params: Sequence[Param], index: Optional[Index]) -> None:
+        self._params = params
+        self._records = index.by_name() if index is not None else {}
+
+    def of(
+        self, param: Param, top: str, extra: Extra, batch: Optional[int] = None
+    ) -> Optional[Shape]:
+        """The shape of ``top`` of the data layer ``param``, with its own batch if None is given."""
+        if param.type == "DummyData":
+            shape = _dummy_shape(param, list(param.top).index(top))
+            return shape if batch is None or not shape else (batch, *shape[1:])
+        number = batch or _batch_size(param) or 1
+        if param.type == "MemoryData":
+            own = param.memory_data_param
+            return (number, own.channels, own.height, own.width)
+        size = image_size(param, extra)
+        if size is None:
+            values = self._values(top)
+            return (number, values) if values is not None else None
+        channels = self.channels(top, size) or _channels(param)
+        return (number, channels, *size) if channels else None
+
+    def channels(
+        self, blob: str, size: Optional[Tuple[int, int]] = None, start: int = 0
+    ) -> Optional[int]:
+        """How many channels the first reader of ``blob`` with weights wants; None if unknown."""
+        for at in range(start, len(self._params)):
+            param = self._params[at]
+            if blob not in param.bottom:
+                continue
+            found = self._wanted(param, blob, size)
+            if found is None and len(param.bottom) == 1:
+                tops = [self.channels(top, size, at + 1) for top in param.top if top != blob]
+                if param.type in (*_PLAIN, "BatchNorm"):
+                    found = next((number for number in tops if number is not None), None)
+                elif _slices_channels(param) and None not in tops:
+                    found = sum(filter(None, tops)) or None
+            if found is not None:
+                return found
+        return None
+
+    def _wanted(self, param: Param, blob: str, size: Optional[Tuple[int, int]]) -> Optional[int]:
+        record = self._records.get(param.name)
+        if record is None or not record.blobs or param.bottom[0] != blob:
+            return None
+        shape = record.blobs[0].shape
+        if param.type == "Convolution" and len(shape) == 4:
+            return int(shape[1] * param.convolution_param.group)
+        if param.type in ("Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise"):
+            return shape[0] if len(shape) == 4 else None
+        if param.type in ("BatchNorm", "PReLU") or (
+            param.type == "Scale" and param.scale_param.axis == 1
+        ):
+            return shape[-1] if shape else None
+        if param.type == "InnerProduct" and size is not None:
+            values = self._inner(param)
+            return values // (size[0] * size[1]) if values else None
+        return None
+
+    def _inner(self, param: Param) -> Optional[int]:
+        record = self._records.get(param.name)
+        own = param.inner_product_param
+        if record is None or not record.blobs or own.axis != 1 or len(record.blobs[0].shape) < 2:
+            return None
+        return record.blobs[0].shape[-2 if own.transpose else -1]
+
+    def _values(self, blob: str, start: int = 0) -> Optional[int]:
+        """How many values an InnerProduct wants that reads ``blob``, flat or to be flattened."""
+        for at in range(start, len(self._params)):
+            param = self._params[at]
+            if blob not in param.bottom:
+                continue
+            if param.type == "InnerProduct":
+                return self._inner(param)
+            if param.type in ("Flatten", *_PLAIN) and param.type not in ("Pooling", "LRN"):
+                found = self._values(param.top[0], at + 1) if param.top[0] != blob else None
+                if found is not None:
+                    return found
+        return None
+
+
+def _slices_channels(param: Param) -> bool:
+    own = param.slice_param
+    axis = own.slice_dim if own.HasField("slice_dim") else own.axis
+    return bool(param.type == "Slice" and axis == 1)
+
+
+def _dummy_shape(param: Param, number: int) -> Optional[Shape]:
+    own = param.dummy_data_param
+    if own.shape:
+        return tuple(own.shape[min(number, len(own.shape) - 1)].dim)
+    dims = (own.num, own.channels, own.height, own.width)
+    if not all(dims):
+        return None
+    return tuple(one[min(number, len(one) - 1)] for one in dims)
+
+
+def _batch_size(param: Param) -> int:
+    sizes = (
+        param.data_param.batch_size,
+        param.image_data_param.batch_size,
+        param.window_data_param.batch_size,
+        param.memory_data_param.batch_size,
+        param.hdf5_data_param.batch_size,
+    )
+    return int(max(sizes))
+
+
+def image_size(param: Param, extra: Extra) -> Optional[Tuple[int, int]]:
+    """Height and width: what is cropped, else what every image is resized to."""
+    if param.type not in _IMAGES:
+        return None
+    for own in (
+        param.transform_param, param.data_param, param.image_data_param, param.window_data_param
+    ):  # fmt: skip
+        if own.crop_size:
+            return own.crop_size, own.crop_size
+    image = param.image_data_param
+    if image.new_height and image.new_width:
+        return image.new_height, image.new_width
+    resized = [
+        extra.get(f"transform_param.resize_param.{side}", "") for side in ("height", "width")
+    ]
+    if all(side.isdigit() for side in resized):  # SSD's
+        return int(resized[0]), int(resized[1])
+    return None
+
+
+def _channels(param: Param) -> Optional[int]:
+    """What the text says, where no weights do."""
+    transform = param.transform_param
+    if transform.force_gray:
+        return 1
+    if transform.force_color or len(transform.mean_value) == 3:
+        return 3
+    if param.type == "ImageData":
+        return 3 if param.image_data_param.is_color else 1
+    return None
+
+
+def told(
+    params: Sequence[Param], extras: Sequence[Extra], index: Optional[Index]
+) -> Dict[str, Shape]:
+    """The shape of every data layer's first top that text and weights tell, with its own batch."""
+    shapes = Shapes(params, index)
+    wanted = {id(param) for param in data_layers(params)}
+    out = {}
+    for param, extra in zip(params, extras):
+        if id(param) in wanted:
+            shape = shapes.of(param, param.top[0], extra)
+            if shape is not None and min(shape, default=0) > 0:
+                out[param.top[0]] = shape
+    return out

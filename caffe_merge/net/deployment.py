@@ -1,0 +1,298 @@
+"""``--deploy``: the text of a training net made one to deploy, before anything else reads it.
+
+What the state leaves out goes; data layers become Input layers; labels, losses and Accuracy go,
+with all that is computed from labels; SoftmaxWithLoss and SigmoidCrossEntropyLoss leave the Softmax
+or Sigmoid that is in them; rules are dropped. What stays keeps its text and its comments.
+"""
+
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
+
+from caffe_merge.arrays import Shape
+from caffe_merge.errors import NetError, UsageError
+from caffe_merge.layers.state import TRAIN, State
+from caffe_merge.net import data_layers
+from caffe_merge.notes import Note
+from caffe_merge.schema.messages import LayerParameter, NetParameter
+from caffe_merge.text.edits import Edits
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.view import View
+from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.weights.index import Index
+
+STAGE = "deploy"  # what DIGITS calls the net that it makes of a file for all three
+_HEADS = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
+_OUTPUT = "prob"
+
+
+class _Part:
+    """A layer of the text: as it is (``old``), as it will be (``new``; None: it goes)."""
+
+    def __init__(self, field: Field, element: int, param: Any, extra: Dict[str, str]) -> None:
+        self.field = field
+        self.element = element
+        self.old = param
+        self.extra = extra
+        self.new: Any = None
+        self.chosen = False  # it is in the net, though perhaps not in the one to deploy
+
+    @property
+    def block(self) -> Value:
+        return self.field.values[self.element]
+
+    def keep(self) -> None:
+        self.chosen = True
+        self.new = LayerParameter()
+        self.new.CopyFrom(self.old)
+        self.new.ClearField("include")
+        self.new.ClearField("exclude")
+
+
+def note_training(params: Sequence[Any], notes: List[Note]) -> None:
+    """Say it where a net is one for training."""
+    data = [param.name for param in data_layers.data_layers(params)]
+    losses = [param.name for param in params if data_layers.is_loss(param)]
+    if data or losses:
+        kinds = (("data", data), ("losses", losses))
+        parts = [f"{what} {_list(names)}" for what, names in kinds if names]
+        text = (
+            f"a training file ({'; '.join(parts)}), merged as it is; --deploy makes Input of data "
+            "layers and Softmax of SoftmaxWithLoss, and takes out labels, losses and Accuracy"
+        )
+        notes.append(Note("training-net", "", text))
+
+
+def check_data(active: Sequence[Any], others: Sequence[Any]) -> None:
+    """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
+    elsewhere = {top for param in data_layers.data_layers(others) for top in param.top}
+    made: Set[str] = set()
+    for param in active:
+        for name in param.bottom:
+            if name in elsewhere - made:
+                raise NetError(
+                    f"layer {param.name!r}: bottom {name!r} is the top of data layers of other "
+                    "phases or stages: choose one with --stage, or let --deploy make it an Input"
+                )
+        made.update(param.top)
+
+
+def _list(names: Sequence[str], most: int = 4) -> str:
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*map(repr, names[:most]), *more])
+
+
+def rewrite(
+    document: Document,
+    state: State,
+    input_shapes: Mapping[str, Shape],
+    index: Optional[Index],
+    notes: List[Note],
+) -> Document:
+    """The document of the net to deploy; ``notes`` say what was done.
+
+    Raises UsageError where the shape of an input is not known, nor in ``input_shapes``.
+    """
+    net = NetParameter()
+    rest = [field for field in document.fields if field.name != "layer"]
+    View(document).read(rest, net)
+    parts = _read(document)
+    stages = [*state.stages, *net.state.stage]
+    rules = [rule for part in parts for rule in (*part.old.include, *part.old.exclude)]
+    if any(STAGE in (*rule.stage, *rule.not_stage) for rule in rules):
+        stages.append(STAGE)
+    deployment = _Deployment(parts, State(state.phase, state.level, stages), net.input, notes)
+    deployment.choose()
+    deployment.heads()
+    deployment.prune()
+    deployment.inputs(input_shapes, index, document.path)
+    return _written(document, parts)
+
+
+def _read(document: Document) -> List[_Part]:
+    parts = []
+    for field in document.fields:
+        if field.name != "layer":
+            continue
+        for element, value in enumerate(field.values):
+            if value.fields is None:
+                document.fail(value.start, "expected a { block } for 'layer'")
+            view = View(document)
+            param = LayerParameter()
+            view.read(value.fields, param)
+            parts.append(_Part(field, element, param, extra_fields(view.unknown)))
+    return parts
+
+
+class _Deployment:
+    """The steps, in order; each changes what the parts will be."""
+
+    def __init__(
+        self, parts: List[_Part], state: State, net_inputs: Iterable[str], notes: List[Note]
+    ) -> None:
+        self.parts = parts
+        self.state = state
+        self.net_inputs = set(net_inputs)
+        self.notes = notes
+        self.data: List[_Part] = []
+
+    @property
+    def live(self) -> List[_Part]:
+        return [part for part in self.parts if part.new is not None]
+
+    def _note(self, layer: str, text: str) -> None:
+        self.notes.append(Note("deploy", layer, text))
+
+    def choose(self) -> None:
+        """Keep what the state includes, and data layers of other states where it has none."""
+        for part in self.parts:
+            if self.state.includes(part.old):
+                part.keep()
+        made = set(self.net_inputs)
+        for at, part in enumerate(self.parts):
+            if part.new is None:
+                continue
+            for name in set(part.new.bottom) - made:
+                before = [one for one in self.parts[:at] if name in one.old.top]
+                others = [one for one in before if one.new is None and not one.old.bottom]
+                tested = [one for one in others if not _trains(one.old)] or others
+                if tested:
+                    tested[-1].keep()
+                    made.update(tested[-1].old.top)
+            made.update(part.new.top)
+        gone = [part.old.name for part in self.parts if part.new is None]
+        if gone:
+            self._note("", f"not in the net to deploy, removed: {_list(gone)}")
+        wanted = data_layers.data_layers([part.old for part in self.live])
+        self.data = [part for part in self.live if any(part.old is one for one in wanted)]
+
+    def heads(self) -> None:
+        """Make of each loss the layer that is in it, or take it out."""
+        losses = [part for part in self.live if data_layers.is_loss(part.old)]
+        gone = []
+        for part in reversed(losses):  # the last is the net's main one
+            kind = _HEADS.get(part.old.type)
+            if kind is None or self._has(kind, part.old.bottom[0]):
+                part.new = None
+                gone.append(part.old.name)
+                continue
+            self._make_head(part, kind)
+        if gone:
+            self._note("", f"losses and their like, removed: {_list(gone[::-1])}")
+
+    def _has(self, kind: str, logits: str) -> bool:
+        return any(p.new.type == kind and list(p.new.bottom) == [logits] for p in self.live)
+
+    def _make_head(self, part: _Part, kind: str) -> None:
+        new = LayerParameter(name=part.old.name, type=kind, bottom=part.old.bottom[:1])
+        if part.old.HasField("softmax_param") and kind == "Softmax":
+            new.softmax_param.CopyFrom(part.old.softmax_param)
+        part.new = None
+        names = {p.new.name for p in self.live}
+        blobs = {top for p in self.live for top in (*p.new.top, *p.new.bottom)} | self.net_inputs
+        if len(part.old.top) > 1:  # it gives out what is in it already
+            new.top.append(part.old.top[1])
+        else:
+            new.top.append(_free(_OUTPUT, f"{new.bottom[0]}_{_OUTPUT}", blobs))
+        if new.top[0] not in names:
+            new.name = new.top[0]
+        part.new = new
+        self._note(part.old.name, f"{part.old.type} became {kind}, its output is {new.top[0]!r}")
+
+    def prune(self) -> None:
+        """Take out labels and what is computed from them."""
+        gone: Set[str] = set()
+        for part in self.data:
+            gone.update(t for n, t in enumerate(part.old.top) if data_layers.is_label(part.old, n))
+        removed: Dict[str, None] = {}
+        size = -1
+        while size != len(gone):
+            size = len(gone)
+            self._spread(gone, removed)
+            read = {name for part in self.live for name in part.new.bottom}
+            gone.update(top for part in self.data for top in part.old.top if top not in read)
+        for part in self.data:
+            kept = [top for top in part.old.top if top not in gone]
+            if not kept:
+                part.new = None
+                removed[part.old.name] = None
+            elif part.new is not None:
+                part.new.ClearField("top")
+                part.new.top.extend(kept)
+        self.data = [part for part in self.data if part.new is not None]
+        if removed:
+            self._note("", f"of use to labels and losses only, removed: {_list(list(removed))}")
+
+    def _spread(self, gone: Set[str], removed: Dict[str, None]) -> None:
+        """Take out the readers of ``gone`` blobs; what they would make is gone as well.
+
+        So are the tops of layers that went before, unless a layer that stays makes them anew.
+        """
+        known = set(self.net_inputs)
+        for part in self.parts:
+            if part in self.data:
+                known.update(top for top in part.old.top if top not in gone)
+                continue
+            if part.new is None:
+                continue
+            lost = [n for n in part.new.bottom if n in gone or (n not in known and self._made(n))]
+            if not lost:
+                known.update(part.new.top)
+                continue
+            kept = [name for name in part.new.bottom if name not in lost]
+            if part.new.type == "Silence" and kept:
+                part.new.ClearField("bottom")
+                part.new.bottom.extend(kept)
+                continue
+            part.new = None
+            removed[part.old.name] = None
+            gone.update(top for top in part.old.top if top not in known)
+
+    def _made(self, name: str) -> bool:
+        """Whether a layer of the net makes ``name``; else the net is wrong, and stays so."""
+        return any(part.chosen and name in part.old.top for part in self.parts)
+
+    def inputs(self, given: Mapping[str, Shape], index: Optional[Index], path: str) -> None:
+        """Make an Input of each data layer."""
+        shapes = data_layers.Shapes([part.new for part in self.live], index)
+        for part in self.data:
+            new = LayerParameter(name=part.old.name, type="Input", top=part.new.top)
+            for top in new.top:
+                shape = given.get(top) or shapes.of(part.old, top, part.extra, batch=1)
+                if shape is None:
+                    size = data_layers.image_size(part.old, part.extra)
+                    dims = ["1", shapes.channels(top, size) or "C", *(size or ("HEIGHT", "WIDTH"))]
+                    raise UsageError(
+                        f"{path}: --deploy cannot tell the shape of input {top!r} "
+                        f"({part.old.type}): give --input-shape {top}={','.join(map(str, dims))}"
+                    )
+                new.input_param.shape.add(dim=shape)
+                shown = "x".join(map(str, shape))
+                self._note(part.old.name, f"{part.old.type} became Input, {top!r} is {shown}")
+            part.new = new
+
+
+def _trains(param: Any) -> bool:
+    return any(rule.HasField("phase") and rule.phase == TRAIN for rule in param.include)
+
+
+def _free(name: str, other: str, taken: Set[str]) -> str:
+    """``name`` if nobody has it, else ``other``, numbered if need be."""
+    names = [name, other, *(f"{other}{number}" for number in range(2, len(taken) + 4))]
+    return next(one for one in names if one not in taken)
+
+
+def _written(document: Document, parts: Sequence[_Part]) -> Document:
+    """The document with the parts as they will be; the same one where nothing changes."""
+    edits = Edits(document)
+    changed = False
+    known = LayerParameter.DESCRIPTOR.fields_by_name
+    for part in parts:
+        if part.new is None:
+            edits.remove(part.field, part.element)
+        elif part.new != part.old:
+            edits.update(part.block, part.old, part.new)
+            if part.new.type == "Input":
+                for field in part.block.fields or ():
+                    if field.name not in known:
+                        edits.delete(field)
+        changed = changed or part.new != part.old
+    return edits.rewritten() if changed else document

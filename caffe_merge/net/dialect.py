@@ -1,0 +1,198 @@
+"""``--proto``: the schema of a user's own Caffe, beside ours.
+
+The text must be what that Caffe would read: each field one of its schema, each value of that
+field's type. What both schemas know is then read by ours, as ever, so where the two would not read
+the same from the same text, the text is made to say it: numbers of enum values become names, and
+defaults that are not BVLC's are written out. What only theirs knows stays as opaque as it was: a
+field's name and type do not tell its effect.
+"""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from caffe_merge.errors import FileError
+from caffe_merge.notes import Note
+from caffe_merge.schema.messages import LayerParameter, NetParameter, is_repeated
+from caffe_merge.schema.protoc import compiled
+from caffe_merge.text.edits import Edits
+from caffe_merge.text.splices import Splices
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.values import parse_integer
+from caffe_merge.text.view import Known, View, known_fields
+
+
+class _Default(NamedTuple):
+    """A field with another default than BVLC's; ``value`` is theirs, in terms of our schema."""
+
+    block: str
+    name: str
+    value: Any
+
+
+class Dialect:
+    """The NetParameter of the .proto file at ``path``.
+
+    ``changed`` tells whether the text of a net was made to say more than it did.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.changed = False
+        files = reversed(compiled(path))
+        nets = [one for file in files for one in file.message_types_by_name.values()]
+        nets = [one for one in nets if one.name == "NetParameter"]
+        lists = known_fields(nets[0]) if nets else {}
+        layers = [lists[name].message for name in ("layer", "layers") if name in lists]
+        if not layers or layers[0] is None:
+            raise FileError(
+                f"{path}: expected the schema of a Caffe, with a message NetParameter that has "
+                "`layer` or `layers`; found none"
+            )
+        self._net = nets[0]
+        self._defaults = _differing(layers[0])
+
+    def check(self, document: Document) -> None:
+        """Raise TextError where this Caffe would not read ``document``."""
+        self._checked(document)
+
+    def named(self, document: Document) -> Document:
+        """``document``, checked, with names for the enum values that it has by other numbers."""
+        numbers = self._checked(document)
+        if not numbers:
+            return document
+        self.changed = True
+        splices = Splices(document)
+        for value, name in numbers:
+            splices.splice(value.start, value.end, name)
+        return splices.rewritten()
+
+    def explicit(self, document: Document, notes: List[Note]) -> Document:
+        """``document``, of the current format, with the defaults that are not BVLC's in it."""
+        if not self._defaults:
+            return document
+        edits = Edits(document)
+        written: Dict[_Default, int] = {}
+        blocks = [v for f in document.fields if f.name == "layer" for v in f.values]
+        for block in blocks:
+            old, new = LayerParameter(), LayerParameter()
+            view = View(document)
+            view.read(block.fields or [], old)
+            new.CopyFrom(old)
+            given = {unknown.name for unknown in view.unknown}  # with a value that we do not know
+            for one in self._defaults:
+                if f"{one.block}.{one.name}" not in given and _lacks(old, one):
+                    setattr(getattr(new, one.block), one.name, one.value)
+                    written[one] = written.get(one, 0) + 1
+            edits.update(block, old, new)
+        if not written:
+            return document
+        self.changed = True
+        for one, number in written.items():
+            text = (
+                f"{one.block}.{one.name} is written out in {number} layer{'s'[: number > 1]}: "
+                f"its default in {self.path} is not BVLC's"
+            )
+            notes.append(Note("fork-default", "", text))
+        return edits.rewritten()
+
+    def _checked(self, document: Document) -> List[Tuple[Value, str]]:
+        check = _Check(View(document), self.path)
+        check.fields(document.fields, self._net, NetParameter.DESCRIPTOR, 0)
+        return check.numbers
+
+
+class _Check:
+    """One walk over a document by their schema and ours side by side."""
+
+    def __init__(self, view: View, path: str) -> None:
+        self.view = view
+        self.path = path
+        self.numbers: List[Tuple[Value, str]] = []  # enum values by number, and their names
+
+    def fields(self, fields: List[Field], theirs: Any, ours: Optional[Any], at: int) -> None:
+        """Hold the fields of the block at ``at`` against their message; ``ours`` is its like."""
+        document = self.view.document
+        known_to_us = known_fields(ours) if ours is not None else {}
+        known_to_them = known_fields(theirs)
+        seen: Dict[str, int] = {}
+        for field in fields:
+            if field.name.startswith("["):
+                continue  # an extension, which no Caffe is known to have
+            known = known_to_them.get(field.name)
+            if known is None:
+                message = f"expected a field of {theirs.name} in {self.path}, found {field.name!r}"
+                document.fail(field.start, message)
+            first = seen.setdefault(field.name, field.start)
+            if not known.repeated:
+                self.view.check_single(field, first)
+            for value in field.values:
+                self.value(field, value, known, known_to_us.get(field.name))
+        missing = [n for n, known in known_to_them.items() if known.required and n not in seen]
+        if missing:
+            message = f"expected {missing[0]!r} here, which {theirs.name} in {self.path} requires"
+            document.fail(at, message)
+
+    def value(self, field: Field, value: Value, theirs: Known, ours: Optional[Known]) -> None:
+        """Hold one value against their field; ``ours`` is the field of the same name."""
+        if theirs.message is not None:
+            inner = self.view.block(field, value)
+            self.fields(inner, theirs.message, ours and ours.message, value.start)
+            return
+        scalar = self.view.scalar(theirs, field, value)
+        if theirs.enum is None:
+            return
+        source = self.view.document.source(value)
+        if scalar is None:
+            self.view.fail(value, f"found {source} for {field.name!r}, expected {theirs.expected}")
+        if ours is None or ours.enum is None or parse_integer(source) is None:
+            return
+        names = [name for name, number in theirs.enum.items() if number == scalar]
+        if all(ours.enum.get(name) != scalar for name in names):
+            self.numbers.append((value, names[0]))
+
+
+def _differing(layer: Any) -> List[_Default]:
+    """The defaults in the parameters of a layer that their schema and ours both state."""
+    out = []
+    for block in LayerParameter.DESCRIPTOR.fields:
+        other = layer.fields_by_name.get(block.name)
+        if other is None or not (block.message_type and other.message_type) or is_repeated(block):
+            continue
+        if block.name.endswith("data_param"):
+            continue  # what reads data is neither merged nor run by us
+        for ours in block.message_type.fields:
+            theirs = other.message_type.fields_by_name.get(ours.name)
+            if theirs is None or not (ours.has_default_value and theirs.has_default_value):
+                continue
+            value = _in_our_terms(theirs, ours)
+            if value is not None and value != ours.default_value:
+                out.append(_Default(block.name, ours.name, value))
+    return out
+
+
+def _in_our_terms(theirs: Any, ours: Any) -> Any:
+    """Their default as a value of our field; None where it is none: an engine of theirs, say."""
+    if theirs.cpp_type != ours.cpp_type:
+        return None
+    if ours.enum_type is None:
+        return theirs.default_value
+    name = theirs.enum_type.values_by_number[theirs.default_value].name
+    known = ours.enum_type.values_by_name.get(name)
+    return None if known is None else known.number
+
+
+# Types whose parameters are in a block of another name.
+_BLOCKS = {
+    "ConvolutionDepthwise": "convolution_param",
+    "CuDNNBatchNorm": "batch_norm_param",
+    "Deconvolution": "convolution_param",
+    "DepthwiseConv": "convolution_param",
+    "DepthwiseConvolution": "convolution_param",
+}
+
+
+def _lacks(param: Any, default: _Default) -> bool:
+    """Whether a layer depends on a default: its block is there without the field, or is not."""
+    if param.HasField(default.block):
+        return not getattr(param, default.block).HasField(default.name)
+    stem = default.block[: -len("_param")].replace("_", "")
+    return bool(_BLOCKS.get(param.type) == default.block or param.type.lower() == stem)

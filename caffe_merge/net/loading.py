@@ -1,0 +1,180 @@
+"""A Net: the layers of a prototxt, each with its typed view, its place in the text, its blobs.
+
+``load`` reads both files; ``save`` (caffe_merge.net.saving) writes them back with the changes made.
+"""
+
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+from caffe_merge.arrays import Shape
+from caffe_merge.errors import NetError, UsageError
+from caffe_merge.files import read_text, reject_weights
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.state import State
+from caffe_merge.net import data_layers, deployment, joining
+from caffe_merge.notes import Note
+from caffe_merge.schema.messages import LayerParameter, NetParameter
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.upgrade import upgrade
+from caffe_merge.text.view import View
+from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.weights.index import Index, open_index
+
+if TYPE_CHECKING:
+    from caffe_merge.net.dialect import Dialect
+
+
+class Place(NamedTuple):
+    """Where a layer stands in its document."""
+
+    field: Field
+    element: int
+
+    @property
+    def block(self) -> Value:
+        """The layer's own block."""
+        return self.field.values[self.element]
+
+
+class Net:
+    """Text, weights and layers of one model.
+
+    ``all_layers`` are in file order, those that the state leaves out included; ``layers`` are the
+    ones in the net. Passes edit ``layer.param`` and ``layer.blobs``; nothing else is written.
+    ``dialect`` is the schema of the user's own Caffe, if one was given; ``rewritten`` tells that
+    ``document`` says something that the file, read by itself, does not.
+    """
+
+    def __init__(self, document: Document, index: Optional[Index], state: State) -> None:
+        self.document = document
+        self.index = index
+        self.state = state
+        self.dialect: Optional[Dialect] = None
+        self.rewritten = False
+        self.notes: List[Note] = []
+        self.input_shapes: Dict[str, Shape] = {}  # of what data layers bring, where it is known
+        self.places: Dict[Layer, Place] = {}
+        self.message = NetParameter()
+        self.all_layers: List[Layer] = self._read()
+        self.loaded: Tuple[Layer, ...] = tuple(self.all_layers)
+
+    @property
+    def name(self) -> str:
+        """The net's own name, perhaps empty."""
+        return str(self.message.name)
+
+    @property
+    def layers(self) -> List[Layer]:
+        """The layers in the net, in order."""
+        return [layer for layer in self.all_layers if layer.active]
+
+    def _read(self) -> List[Layer]:
+        view = View(self.document)
+        rest = [field for field in self.document.fields if field.name != "layer"]
+        view.read(rest, self.message)
+        # Of the net's own state Caffe keeps the stages; phase and level are the caller's.
+        stages = (*self.state.stages, *self.message.state.stage)
+        self.state = State(self.state.phase, self.state.level, stages)
+        layers = self._inputs()
+        for unknown in view.unknown:
+            self.note_unknown("", unknown.name, unknown.at)
+        for field in self.document.fields:
+            if field.name != "layer":
+                continue
+            for element, value in enumerate(field.values):
+                if value.fields is None:
+                    self.document.fail(value.start, "expected a { block } for 'layer'")
+                view.unknown = []
+                param = LayerParameter()
+                view.read(value.fields, param)
+                layer = Layer(param, self.state.includes(param), phase=self.state.phase)
+                self.places[layer] = Place(field, element)
+                layer.extra = extra_fields(view.unknown)
+                for unknown in view.unknown:
+                    self.note_unknown(layer.name, unknown.name, unknown.at)
+                layers.append(layer)
+        return layers
+
+    def note_unknown(self, layer: str, name: str, at: int) -> None:
+        """Report a field that the schema does not know."""
+        line, column = self.document.place(at)
+        text = f"{line}:{column}: {name} is not a field of BVLC Caffe; kept as it is"
+        self.notes.append(Note("unknown-field", layer, text))
+
+    def _inputs(self) -> List[Layer]:
+        """The Input layer that the net's own ``input`` fields stand for (upgrade_proto.cpp)."""
+        message = self.message
+        if not message.input:
+            return []
+        param = LayerParameter(name="input", type="Input", top=message.input)
+        count = len(message.input)
+        if message.input_shape:
+            if len(message.input_shape) < count:  # more are ignored, as in Caffe
+                raise NetError(
+                    f"{self.document.path}: expected {count} input_shape, one for each input, "
+                    f"found {len(message.input_shape)}"
+                )
+            param.input_param.shape.MergeFrom(message.input_shape[:count])
+        elif message.input_dim:
+            if len(message.input_dim) < 4 * count:
+                raise NetError(
+                    f"{self.document.path}: expected {4 * count} input_dim, four for each input, "
+                    f"found {len(message.input_dim)}"
+                )
+            for at in range(count):
+                param.input_param.shape.add(dim=message.input_dim[4 * at : 4 * at + 4])
+        return [Layer(param, True, implicit=True)]
+
+
+def load(
+    prototxt: str,
+    caffemodel: Optional[str],
+    state: Optional[State] = None,
+    input_shapes: Optional[Mapping[str, Shape]] = None,
+    *,
+    deploy: bool = False,
+    keep_dtype: bool = False,
+    proto: Optional[str] = None,
+) -> Net:
+    """Read a pair. ``caffemodel`` None reads the text alone, every layer without weights.
+
+    ``deploy`` makes a training file one to deploy; ``keep_dtype`` writes half precision as such;
+    ``proto`` is the caffe.proto of the Caffe that the text is for, if that is not BVLC's.
+    Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
+    that Caffe would not build, FileError for a file that cannot be read.
+    """
+    document = Document(read_text(prototxt), prototxt)
+    dialect = None
+    if proto is not None:
+        from caffe_merge.net.dialect import Dialect  # which compiles it: for those who have one
+
+        dialect = Dialect(proto)
+        document = dialect.named(document)
+    document, notes = upgrade(document)
+    if dialect is not None:
+        document = dialect.explicit(document, notes)
+    index = None
+    if caffemodel is not None:
+        reject_weights(caffemodel)
+        index = open_index(caffemodel, keep_half=keep_dtype)
+    state = state or State()
+    if deploy:
+        document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
+    net = Net(document, index, state)
+    net.dialect = dialect
+    net.rewritten = deploy or (dialect is not None and dialect.changed)
+    if dialect is not None:  # which knows them all, or would have refused them
+        net.notes = [note for note in net.notes if note.kind != "unknown-field"]
+    net.notes[:0] = notes
+    if not net.layers:
+        raise NetError(f"{prototxt}: no layers in it: not the text of a net")
+    tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
+    for name in input_shapes or ():
+        if name not in tops:
+            known = ", ".join(map(repr, tops)) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
+    params = [layer.param for layer in net.layers]
+    deployment.note_training(params, net.notes)
+    net.input_shapes = data_layers.told(params, [layer.extra for layer in net.layers], index)
+    net.input_shapes.update(input_shapes or {})
+    joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
+    return net

@@ -1,0 +1,153 @@
+"""Writes a Net back: the changes replayed on its text, its weights streamed."""
+
+from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
+
+from caffe_merge.files import Behind, Replacement, check_outputs, room
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.loading import Net
+from caffe_merge.schema.messages import LayerParameter, Message, NetParameter
+from caffe_merge.text.edits import Edits
+from caffe_merge.text.syntax import Document, Field, encode
+from caffe_merge.text.view import View
+from caffe_merge.weights import hdf5, writer
+from caffe_merge.weights.index import LayerRecord
+
+Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
+
+_INPUTS = ("input", "input_dim", "input_shape")
+_KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
+
+
+def text(net: Net) -> bytes:
+    """The prototxt of ``net``: its own text, with only what changed changed."""
+    edits = Edits(net.document)
+    kept = set(net.all_layers)
+    for layer in net.loaded:
+        place = net.places.get(layer)
+        if place is None:
+            continue
+        if layer not in kept:
+            edits.remove(place.field, place.element)
+        elif layer.original is not None and layer.param != layer.original:
+            edits.update(place.block, layer.original, layer.param)
+            for field in place.block.fields or ():
+                if field.name not in _KNOWN and field.name not in layer.extra:
+                    edits.delete(field)  # a fork's, of the type that the layer was
+    anchor: Optional[Field] = None
+    for layer in net.all_layers:
+        place = net.places.get(layer)
+        if place is not None:
+            anchor = place.field
+        elif layer.implicit:
+            anchor = _last_input(net.document)
+        elif layer.original is None:
+            edits.insert_after(anchor, "layer", layer.param)
+    written = edits.text()
+    _check(net, written)
+    return encode(written)
+
+
+def _last_input(document: Document) -> Field:
+    """The last of the net-level fields that stand for an Input layer, before the first layer."""
+    places = [n for n, field in enumerate(document.fields) if field.name == "layer"]
+    head = document.fields[: places[0] if places else None]
+    return [field for field in head if field.name in _INPUTS][-1]
+
+
+def _check(net: Net, written: str) -> None:
+    """Read the text back: it must say what the net says, whatever odd form it is written in."""
+    document = Document(encode(written), net.document.path)
+    message = NetParameter()
+    View(document).read(document.fields, message)
+    meant = [layer.param for layer in net.all_layers if not layer.implicit]
+    if list(map(_bytes, message.layer)) != list(map(_bytes, meant)):
+        raise AssertionError(f"{net.document.path}: the text written differs from the net")
+
+
+def _bytes(message: Message) -> bytes:
+    """The message's wire form: unlike the message it equals itself where a value is NaN."""
+    return message.SerializePartialToString(deterministic=True)
+
+
+def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
+    """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
+    layers = entries(net)
+    told = _told(layers, progress) if progress else layers
+    if hdf5.wanted(path, net.index):
+        hdf5.write(handle, path, told)
+    else:
+        name = net.name if net.index is None or net.index.is_hdf5 else ""
+        size = net.index.size if net.index is not None else 0  # it grows where weights are unshared
+        with room(handle, size), Behind(handle) as behind:
+            writer.write(behind, net.index, told, name)
+
+
+def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
+    for number, entry in enumerate(layers):
+        yield entry
+        progress(number + 1, len(layers), entry.name)
+
+
+def entries(net: Net) -> List[writer.Entry]:
+    """What the caffemodel holds: a record for each layer that has one or has got blobs."""
+    is_hdf5 = net.index is not None and net.index.is_hdf5
+    owners: Dict[str, Layer] = {}  # of blobs under each param { name }
+    by_name: Dict[str, LayerRecord] = net.index.by_name() if net.index else {}
+    active = {layer.name for layer in net.layers}
+    taken = set()
+    out = []
+    for layer in net.all_layers:
+        record = layer.record
+        if not layer.active and layer.name not in active:
+            record = by_name.get(layer.name)  # of another phase: kept for it
+        if record is not None and record.name in taken:
+            continue
+        changed = layer.blobs is not layer.loaded
+        if record is None and not (changed and layer.blobs):
+            continue
+        taken.add(layer.name)
+        shared = _shared(layer, owners)
+        if is_hdf5 or (record is not None and record.old):  # no bytes of it can be copied
+            blobs = layer.blobs or (record.blobs if record is not None and not changed else ())
+            entry = writer.Entry(layer.name, record, blobs, None, layer.param, shared)
+        elif changed or (layer.original is not None and layer.param != layer.original):
+            old, new = layer.original, layer.param
+            entry = writer.Entry(layer.name, record, layer.blobs, old, new, shared)
+        else:
+            entry = writer.Entry(layer.name, record, layer.loaded, shared=shared)
+        out.append(entry)
+    # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
+    return out or [writer.Entry(one.name, None, (), None, one.param) for one in net.layers]
+
+
+def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:
+    """The blobs of ``layer`` that are those of an earlier one; its own go into ``owners``."""
+    found = set()
+    if layer.active:
+        for number, spec in enumerate(layer.param.param[: len(layer.blobs)]):
+            if spec.name and owners.setdefault(spec.name, layer) is not layer:
+                found.add(number)
+    return frozenset(found)
+
+
+def save(
+    net: Net, prototxt: str, caffemodel: str, *, force: bool = False, source: Tuple[str, ...] = ()
+) -> None:
+    """Write a net as a pair: both files appear complete under their names, or neither does.
+
+    Raises UsageError where an output exists (without ``force``) or is an input, FileError where a
+    file cannot be written.
+    """
+    read = [net.document.path, *([net.index.path] if net.index else [])]
+    inputs = (*read, *([net.dialect.path] if net.dialect else []), *source)
+    check_outputs(inputs, (prototxt, caffemodel), force)
+    with Replacement(caffemodel, prototxt) as pair:
+        write(net, pair)
+        pair.commit()
+
+
+def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
+    """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
+    weights(net, pair.handles[0], pair.targets[0], progress)
+    pair.handles[1].write(text(net))  # while the system stores the weights
+    pair.flush()

@@ -1,0 +1,207 @@
+"""An affine map per channel on its way forward: what layers make of it.
+
+If a layer's bottom is ``scale x + shift`` per channel of x, and it is given x instead: a linear
+layer can take the map into its weights, and what a layer gives out otherwise is again an affine map
+of what it gives out then, or it is not, and there is a Reason.
+"""
+
+from typing import Callable, Dict, List, Optional, Sequence, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.algebra.exact import product, row_products
+from caffe_merge.arrays import Float64, Shape, count
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output, own_param
+from caffe_merge.layers.shapes.forks import DEPTHWISE
+from caffe_merge.layers.shapes.geometry import convolution_window, sticks_out
+from caffe_merge.notes import Reason
+from caffe_merge.schema.messages import copied
+from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
+
+Shapes = Sequence[Optional[Shape]]
+
+
+def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Reason]:
+    """Why the linear ``layer`` cannot do the map ``before`` first; None if it can.
+
+    ``before`` are vectors over the channels on axis 1 of its bottom.
+    """
+    known = output(layer, None if bottom is None else len(bottom))
+    if isinstance(known, Reason):
+        return known
+    axis = own_param(layer.param).axis
+    if axis != 1 and layer.type != DEPTHWISE:
+        return Reason(f"its axis is {axis}, not 1")
+    if not before.shift.any() or layer.type == "InnerProduct":
+        return None
+    if layer.type == "Deconvolution":
+        return Reason("not all of its outputs see as many inputs, so a shift is no bias of it")
+    window = convolution_window(layer.param, len(layer.blobs[0].shape) - 2)
+    if bottom is not None and sticks_out(window, bottom[2:]):
+        return Reason("its kernel is larger than its input, and the shift does not reach beyond")
+    if layer.type == DEPTHWISE or any(window.pad):
+        return Reason("it pads with 0, which the shift does not reach: the border would differ")
+    return None
+
+
+def taken_in(layer: Layer, before: Affine) -> New:
+    """New parameters and blobs of the linear ``layer`` that does ``before`` first (see why_not)."""
+    if layer.type == "InnerProduct":
+        return _product(layer, before)
+    return (_convolution if layer.type in CONVOLUTIONS else _deconvolution)(layer, before)
+
+
+def _convolution(layer: Layer, before: Affine) -> New:
+    """W'[o, i] = W[o, i] scale[i], b' = b + sum over i, t of W[o, i, t] shift[i]."""
+    weights = layer.blobs[0]
+    each = weights.shape[1]
+    group = len(before.scale) // each
+    shift = before.shift.reshape(group, each)
+    per_row = np.arange(weights.shape[0]) // (weights.shape[0] // group)
+    tail = [1] * (len(weights.shape) - 2)
+    multiplier = before.scale.reshape(group, each)
+    factors = multiplier[per_row] if group > 1 else multiplier
+
+    def sums(rows: slice, values: Float64) -> Float64:
+        taps = count(values.shape[2:])
+        return row_products(values, np.repeat(shift[per_row[rows]], taps, axis=1))
+
+    return _with_bias(layer, Scaled(weights, factors.reshape(*factors.shape, *tail)), before, sums)
+
+
+def _product(layer: Layer, before: Affine) -> New:
+    """W'[o, k] = W[o, k] scale[c of k], b' = b + W shift; each channel is some columns of W."""
+    own, weights = layer.param.inner_product_param, layer.blobs[0]
+    width = weights.shape[0 if own.transpose else 1]
+    repeat = width // len(before.scale)
+    scale, shift = np.repeat(before.scale, repeat), np.repeat(before.shift, repeat)
+    if own.transpose:
+        new = Scaled(weights, scale[:, np.newaxis])
+        return _with_bias(
+            layer, new, before, lambda rows, values: product(shift[np.newaxis, rows], values)[0]
+        )
+    new = Scaled(weights, scale[np.newaxis, :])
+    return _with_bias(
+        layer, new, before, lambda rows, values: product(values, shift[:, np.newaxis])[:, 0]
+    )
+
+
+def _deconvolution(layer: Layer, before: Affine) -> New:
+    """W'[i] = W[i] scale[i]."""
+    weights = layer.blobs[0]
+    multiplier = before.scale.reshape(-1, *[1] * (len(weights.shape) - 1))
+    return copied(layer.param), (Scaled(weights, multiplier), *layer.blobs[1:])
+
+
+def _with_bias(
+    layer: Layer, new: Blob, before: Affine, sums: Callable[[slice, Float64], Float64]
+) -> New:
+    """The layer with weights ``new``, its bias with what its old weights make of the shift.
+
+    ``sums`` gives that for a block of rows: bounded memory, whatever the weights' size.
+    """
+    param, old = copied(layer.param), layer.blobs[0]
+    if not before.shift.any():
+        return param, (new, *layer.blobs[1:])
+    step = max(BLOCK // max(count(old.shape[1:]), 1), 1)
+    parts = []
+    for start in range(0, old.shape[0], step):
+        rows = slice(start, start + step)
+        parts.append(sums(rows, np.asarray(old.rows(rows), np.float64)))
+    transposed = layer.type == "InnerProduct" and param.inner_product_param.transpose
+    bias = np.sum(parts, axis=0) if transposed else np.concatenate(parts)
+    if len(layer.blobs) > 1:
+        bias = bias + layer.blobs[1].float64()
+    else:
+        add_bias(param)
+    return param, (new, Dense(bias, old.dtype))
+
+
+# -- layers that hand the map on -----------------------------------------------------------
+
+Maps = List[Optional[Affine]]  # of each bottom or top; None where nothing changes
+
+
+def handed_on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+    """The map of each top of ``layer`` whose bottoms have ``maps``."""
+    rule = _RULES.get(layer.type)
+    if rule is None:
+        return Reason("it cannot take it in, nor hand it on")
+    odd = unknown_fields(layer)
+    return odd if odd is not None else rule(layer, maps, bottoms, tops)
+
+
+def _rectifier(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+    """ReLU(s x) = s ReLU(x) for s >= 0, whatever the slope below 0."""
+    (one,) = maps
+    assert one is not None
+    if one.shift.any():
+        return Reason("a shift does not go through it")
+    if (one.scale < 0).any():
+        return Reason("a negative multiplier does not go through it")
+    return [one]
+
+
+def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+    (one,) = maps
+    assert one is not None
+    param = layer.param.pooling_param
+    if len(tops) > 1 or param.pool not in (param.AVE, param.MAX):
+        return Reason("only one mean or maximum hands it on")
+    if param.pool == param.MAX and (one.scale < 0).any():
+        return Reason("a negative multiplier does not go through a maximum")
+    if param.pool == param.AVE and one.shift.any() and (param.pad or param.pad_h or param.pad_w):
+        return Reason("it counts the zeros of its padding, which the shift does not reach")
+    return [one]
+
+
+def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+    (one,), (shape,), (flat,) = maps, bottoms, tops
+    assert one is not None
+    param = layer.param.flatten_param
+    if shape is None or flat is None or (param.axis, param.end_axis) != (1, -1):
+        return Reason("it does not flatten each image whole")
+    repeat = count(shape[2:])
+    return [Affine(np.repeat(one.scale, repeat), np.repeat(one.shift, repeat), 1)]
+
+
+def _concat(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+    own = layer.param.concat_param
+    if own.axis != 1 or own.concat_dim != 1:
+        return Reason("it joins along another axis")
+    scales, shifts = [], []
+    for one, shape in zip(maps, bottoms):
+        if one is None and shape is None:
+            return Reason("its shapes are not known")
+        channels = len(one.scale) if one is not None else shape[1]  # type: ignore[index]
+        scales.append(np.ones(channels) if one is None else one.scale)
+        shifts.append(np.zeros(channels) if one is None else one.shift)
+    return [Affine(np.concatenate(scales), np.concatenate(shifts), 1)]
+
+
+def _slice(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+    (one,) = maps
+    assert one is not None
+    own = layer.param.slice_param
+    if own.axis != 1 or own.slice_dim != 1 or None in tops:
+        return Reason("it cuts along another axis")
+    out: Maps = []
+    start = 0
+    for shape in tops:
+        stop = start + shape[1]  # type: ignore[index]
+        out.append(Affine(one.scale[start:stop], one.shift[start:stop], 1))
+        start = stop
+    return out
+
+
+_RULES: Dict[str, Callable[[Layer, Maps, Shapes, Shapes], Union[Maps, Reason]]] = {
+    "Concat": _concat,
+    "Flatten": _flatten,
+    "PReLU": _rectifier,
+    "Pooling": _pooling,
+    "ReLU": _rectifier,
+    "Slice": _slice,
+}

@@ -1,0 +1,122 @@
+"""Runs: layers that follow one another and are one affine map per channel together."""
+
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES, output
+from caffe_merge.layers.per_channel import affine
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Changes, Rewrite
+
+KEPT = Reason("kept as asked with --keep")
+
+
+class Run(NamedTuple):
+    """Affine layers in a row, nothing else reading between them, and the map they are.
+
+    ``why_not`` is None where the layer that feeds the run is linear and can take it in.
+    """
+
+    layers: Tuple[Layer, ...]
+    affine: Affine
+    source: Version
+    why_not: Optional[Reason] = None
+
+    @property
+    def producer(self) -> Layer:
+        """The layer that feeds the run."""
+        return self.source.producer
+
+
+def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Layer, Reason]]]:
+    """The longest runs of ``graph``, and the layers of affine types that are in none, with why."""
+    ending: Dict[Version, Run] = {}  # by the version that a run ends in
+    refused: List[Tuple[Layer, Reason]] = []
+    for layer in graph.layers:
+        if not graph.bottoms[layer]:
+            continue
+        source = graph.bottoms[layer][0]
+        answer = affine(layer, source.rank)
+        if answer is None:
+            continue
+        if layer.name in keep:
+            answer = KEPT
+        if isinstance(answer, Reason):
+            refused.append((layer, answer))
+            continue
+        top = graph.tops[layer][0]
+        run = ending.get(source)
+        if run is None or not _joins(graph, run, top, answer):
+            ending[top] = Run((layer,), answer, source)
+            continue
+        del ending[source]
+        joined = run.affine.then(answer)
+        ending[top] = run._replace(layers=(*run.layers, layer), affine=joined)
+    found = [run._replace(why_not=why_not(run, keep)) for run in ending.values()]
+    return found, refused
+
+
+def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
+    """Whether ``run`` goes on with a layer that does ``other`` to its end and writes ``top``."""
+    end = graph.tops[run.layers[-1]][0]
+    if len(end.readers) > 1:
+        return False
+    in_place = end.name == run.source.name
+    if in_place and end.name != top.name and not graph.is_private(run.source):
+        return False  # the name that stays, of a net input or its like, would hold another value
+    if in_place and graph.is_watched(run.source):
+        return False
+    one = run.affine
+    if one.axis is None or other.axis is None:
+        return True
+    return (one.axis, one.channels) == (other.axis, other.channels)
+
+
+def why_not(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
+    """Why a run cannot be folded into the layer that feeds it; None if it can."""
+    producer = run.producer
+    if run.source.is_input:
+        return Reason(f"its bottom {run.source.name!r} is a net input")
+    if producer.type not in LINEAR_TYPES:
+        article = "an" if producer.type[:1] in "AEIOU" else "a"
+        return Reason(f"it is fed by {producer.name!r}, {article} {producer.type}")
+    target = output(producer, run.source.rank)
+    if isinstance(target, Reason):
+        return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {target}")
+    if producer.name in keep:
+        return Reason(f"layer {producer.name!r}, which feeds it, is kept as asked with --keep")
+    if len(run.source.readers) > 1:
+        others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
+        return Reason(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")
+    if run.affine.axis not in (None, target.axis):
+        return Reason(
+            f"it acts along axis {run.affine.axis}, the channels of layer {producer.name!r} "
+            f"lie on axis {target.axis}"
+        )
+    if run.affine.channels not in (None, target.channels):
+        return Reason(
+            f"it has {run.affine.channels} channels, layer {producer.name!r} has {target.channels}"
+        )
+    return None
+
+
+def taken_forwards(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Reason]:
+    """The rewrite in which all that ``layer`` feeds takes it in, as ``changes`` say."""
+    region = {layer, *changes}
+    reason = graph.why_not_move(graph.bottoms[layer][0], region)
+    if reason is not None:
+        return Reason(reason)
+    return Rewrite(
+        layers=graph.in_order(region),
+        changes=changes,
+        note="folded forwards into " + quoted([one.name for one in changes]),
+        kept_note=f"took in {layer.name!r}",
+    )
+
+
+def quoted(names: List[str]) -> str:
+    """Layer names for a sentence, the first few of many."""
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,1 @@
+"""NetParameter and its messages, what their strings may hold, and a user's own schema."""

@@ -1,0 +1,112 @@
+"""A user's .proto file compiled by protoc, into a descriptor pool of its own.
+
+protoc is grpcio-tools' if that is installed, else the one on PATH, and always another process. The
+descriptors never enter protobuf's default pool, as ours do not (caffe_merge.schema.messages).
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any, List, NoReturn
+
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.message import DecodeError
+
+from caffe_merge.errors import FileError, TextError, UsageError
+
+TIME_LIMIT = 60.0  # seconds; the largest caffe.proto known takes less than one
+_MESSAGES_READ = 1 << 16
+_LONGEST_MESSAGE = 300
+_OUTPUT, _MESSAGES = "descriptors", "messages"
+# What protoc, grpcio-tools' and that of 2014 too, writes of an error: path:line:column: message.
+_LOCATED = re.compile(r"^(.+?):(\d+):(\d+): (?!warning:)(.+)$", re.MULTILINE)
+
+
+def command() -> List[str]:
+    """The command line of protoc. Raises UsageError where there is none."""
+    if importlib.util.find_spec("grpc_tools") is not None:
+        return [sys.executable, "-m", "grpc_tools.protoc"]
+    found = shutil.which("protoc")
+    if found is None:
+        raise UsageError(
+            "a --proto file needs protoc: pip install grpcio-tools, or put protoc on PATH"
+        )
+    return [os.path.abspath(found)]
+
+
+def compiled(path: str) -> List[Any]:
+    """The FileDescriptors of the .proto file at ``path``, which comes last, and of its imports.
+
+    Raises TextError where protoc says what is wrong at which line, FileError for what else it says.
+    """
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    files = _descriptors(path, command())
+    pool = descriptor_pool.DescriptorPool()
+    try:
+        for file in files:
+            pool.AddSerializedFile(file.SerializeToString())
+        return [pool.FindFileByName(file.name) for file in files]
+    except (TypeError, KeyError, ValueError) as error:  # TypeError: protobuf's for a bad file
+        _fail(path, str(error))
+
+
+def _descriptors(path: str, protoc: List[str]) -> List[Any]:
+    """What protoc makes of the file, in the order in which each needs the ones before."""
+    whole = os.path.abspath(path)
+    arguments = ["--include_imports", f"--descriptor_set_out={_OUTPUT}"]
+    arguments += [f"-I{os.path.dirname(whole)}", whole]
+    with tempfile.TemporaryDirectory(prefix="caffe_merge_") as made:
+        output, messages = os.path.join(made, _OUTPUT), os.path.join(made, _MESSAGES)
+        try:
+            with open(messages, "wb") as told:
+                done = subprocess.run(
+                    [*protoc, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=told,
+                    stderr=told,
+                    cwd=made,  # -m looks for modules here first: it must be empty
+                    timeout=TIME_LIMIT,
+                )
+        except subprocess.TimeoutExpired:
+            _fail(path, f"it took longer than {TIME_LIMIT:g} seconds")
+        except OSError as error:
+            _fail(path, str(error.strerror or error))
+        if done.returncode:
+            with open(messages, "rb") as told:
+                said = told.read(_MESSAGES_READ).decode("utf-8", "replace")
+            _refuse(path, said, done.returncode)
+        try:
+            with open(output, "rb") as handle:
+                files = descriptor_pb2.FileDescriptorSet.FromString(handle.read()).file
+        except (OSError, DecodeError):
+            _fail(path, "it wrote no descriptors")
+    return list(files)
+
+
+def _refuse(path: str, said: str, status: int) -> NoReturn:
+    """Raise the first error that protoc told, at the place that it named."""
+    found = _LOCATED.search(said)
+    if found is None:
+        lines = [line for line in said.splitlines() if line.strip()]
+        _fail(path, lines[-1] if lines else f"its exit status is {status}")
+    file, line, column, message = found.groups()
+    whole = os.path.abspath(path)
+    own = file in (whole, os.path.basename(path))  # else it is an import
+    raise TextError(path if own else file, int(line), int(column), _clean(message))
+
+
+def _fail(path: str, message: str) -> NoReturn:
+    raise FileError(f"{path}: protoc cannot compile it: {_clean(message)}")
+
+
+def _clean(message: str) -> str:
+    shown = "".join(char if char.isprintable() else "?" for char in message.strip())
+    return shown[:_LONGEST_MESSAGE]

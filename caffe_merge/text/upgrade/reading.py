@@ -1,0 +1,40 @@
+"""The layers of an old text: where each stands, and what it says."""
+
+from typing import Any, List, NamedTuple
+
+from caffe_merge.schema.messages import NetParameter
+from caffe_merge.text.syntax import Document, Field, Value
+from caffe_merge.text.view import View
+
+
+class Old(NamedTuple):
+    """One ``layers`` block: its place, and its V1LayerParameter."""
+
+    field: Field
+    element: int
+    block: Value
+    param: Any
+
+
+def read(document: Document) -> Any:
+    """The NetParameter of an old text. Raises TextError where a value does not fit its field."""
+    message = NetParameter()
+    View(document).read(document.fields, message)
+    return message
+
+
+def old_layers(document: Document, message: Any) -> List[Old]:
+    """The old layers of ``message``, which is that of ``document``."""
+    params = iter(message.layers)
+    return [
+        Old(field, element, block, next(params))
+        for field in document.fields
+        if field.name == "layers"
+        for element, block in enumerate(field.values)
+    ]
+
+
+def listed(names: List[str], limit: int = 5) -> str:
+    """``'a', 'b' and 3 more``."""
+    shown = ", ".join(map(repr, names[:limit]))
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

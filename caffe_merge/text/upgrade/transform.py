@@ -1,0 +1,43 @@
+"""Fields of data layers that became those of ``transform_param`` (UpgradeNetDataTransformation)."""
+
+from typing import Any, List
+
+from caffe_merge.text.edits import Edits
+from caffe_merge.text.syntax import Document
+from caffe_merge.text.upgrade.reading import listed, old_layers, read
+
+_PARAMS = {
+    "DATA": "data_param",
+    "IMAGE_DATA": "image_data_param",
+    "WINDOW_DATA": "window_data_param",
+}
+_MOVED = ("scale", "mean_file", "crop_size", "mirror")
+
+
+def upgrade(document: Document, told: List[str]) -> Document:
+    """V1 text in which no data layer has ``scale`` and the like in its own parameters."""
+    edits = Edits(document, keep_comments=True)
+    changed = []
+    for layer in old_layers(document, read(document)):
+        new = type(layer.param)()
+        new.CopyFrom(layer.param)
+        if _move(new):
+            edits.update(layer.block, layer.param, new)
+            changed.append(layer.param.name)
+    if not changed:
+        return document
+    told.append(f"the transformations of data layers {listed(changed)} moved to transform_param")
+    return edits.rewritten()
+
+
+def _move(layer: Any) -> bool:
+    """Move the fields of one layer, as Caffe does: they win over those that are there."""
+    kind = layer.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
+    if kind not in _PARAMS:
+        return False
+    param = getattr(layer, _PARAMS[kind])
+    moved = [name for name in _MOVED if param.HasField(name)]
+    for name in moved:
+        setattr(layer.transform_param, name, getattr(param, name))
+        param.ClearField(name)
+    return bool(moved)

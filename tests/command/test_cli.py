@@ -1,0 +1,330 @@
+"""The commands as users run them: flags, files, exit status, what is printed."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import List, Tuple
+
+import numpy as np
+import pytest
+
+from caffe_merge.command import flags as all_flags
+from caffe_merge.command.cli import main, merge_bn
+from caffe_merge.merging.convert import Options
+from tests.builders import write_pair
+from tests.passes.support import prototxt, seeded
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TEXT = """name: "tiny"
+layer {
+  name: "data" type: "Input" top: "data"
+  input_param { shape { dim: 2 dim: 3 dim: 6 dim: 5 } }
+}
+# The stem.
+layer {
+  name: "conv"
+  type: "Convolution"
+  bottom: "data"
+  top: "conv"
+  convolution_param { num_output: 4 kernel_size: 3 bias_term: false }
+}
+layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "drop" type: "Dropout" bottom: "conv" top: "out" }
+"""
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Tuple[Path, Path]:
+    random = np.random.default_rng(3)
+    blobs = {
+        "conv": [random.standard_normal((4, 3, 3, 3))],
+        "bn": [random.standard_normal(4), 1 + random.random(4), np.array([2.0])],
+        "scale": [random.standard_normal(4), random.standard_normal(4)],
+    }
+    return write_pair(tmp_path, TEXT, blobs)
+
+
+def flags(pair: Tuple[Path, Path], *more: str) -> List[str]:
+    return ["--model", str(pair[0]), "--weights", str(pair[1]), *more]
+
+
+def test_merge_bn_writes_the_pair_beside_the_input(pair, tmp_path, capsys):
+    before = [path.read_bytes() for path in pair]
+    assert merge_bn(flags(pair)) == 0
+    assert [path.read_bytes() for path in pair] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "net.caffemodel", "net.prototxt", "net_merged.caffemodel", "net_merged.prototxt",
+    ]  # fmt: skip
+    merged = (tmp_path / "net_merged.prototxt").read_text()
+    stem = TEXT.split('layer { name: "bn"')[0]
+    stem = stem.replace("bias_term: false", "bias_term: true").replace('top: "conv"', 'top: "out"')
+    relu = 'layer { name: "relu" type: "ReLU" bottom: "out" top: "out" }\n'
+    assert merged == stem + relu
+    out = capsys.readouterr()
+    assert out.err == ""
+    for expected in ("layers", "parameters", "multiply-adds", "bytes", "worst error", "time:"):
+        assert expected in out.out
+
+
+def test_the_same_input_gives_the_same_bytes(pair, tmp_path):
+    outputs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        out = [str(tmp_path / name / part) for part in ("m.prototxt", "m.caffemodel")]
+        more = ["--output-model", out[0], "--output-weights", out[1], "--validate", "none"]
+        assert merge_bn(flags(pair, *more)) == 0
+        outputs.append([Path(path).read_bytes() for path in out])
+    assert outputs[0] == outputs[1]
+
+
+def test_plan_writes_nothing_and_tells_what_merge_does(pair, tmp_path, capsys):
+    assert main(["plan", *flags(pair)]) == 0
+    planned = capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
+    assert "fold-affine: removes 'bn', 'scale'; changes 'conv'" in planned
+    assert "drop-identity: removes 'drop'" in planned
+    report = tmp_path / "r.json"
+    assert main(["merge", *flags(pair, "--report", str(report))]) == 0
+    changes = json.loads(report.read_text())["changes"]
+    assert [f"{one['rewrite']}: removes" in planned for one in changes] == [True] * len(changes)
+
+
+def test_the_report_has_what_its_documentation_says(pair, tmp_path):
+    report = tmp_path / "r.json"
+    assert merge_bn(flags(pair, "--report", str(report), "-q")) == 0
+    data = json.loads(report.read_text())
+    documented = (ROOT / "docs" / "report.md").read_text().split("## Kinds of notes")[0]
+    entries = {name for row in re.findall(r"^\| (`.*?) \|", documented, re.MULTILINE)
+               for name in re.findall(r"`([a-z_]+)`", row)}  # fmt: skip
+    assert entries == set(data)
+    assert data["schema"] == "caffe_merge.report/1"
+    assert data["before"] == {
+        "layers": 6, "parameters": 125, "multiply_adds": 2784, "uncounted": 0,
+    }  # fmt: skip
+    assert data["after"]["layers"] == 3
+    assert {fate["layer"]: fate["fate"] for fate in data["fates"]} == {
+        "bn": "gone", "scale": "gone", "drop": "gone",
+    }  # fmt: skip
+    assert data["validation"]["ok"]
+    assert (
+        data["files"]["output_weights_bytes"] == (tmp_path / "net_merged.caffemodel").stat().st_size
+    )
+
+
+def test_only_skip_and_keep(pair, tmp_path, capsys):
+    def merged(*more: str) -> str:
+        assert merge_bn(flags(pair, "--force", "--validate", "none", *more)) == 0
+        return (tmp_path / "net_merged.prototxt").read_text()
+
+    assert "BatchNorm" in merged("--only", "drop-identity")
+    assert "Dropout" not in merged("--only", "drop-identity")
+    text = merged("--skip", "fold-affine")
+    assert "BatchNorm" not in text
+    assert 'name: "scale"' in text
+    capsys.readouterr()
+    text = merged("--keep", "conv", "--keep", "drop")
+    assert "BatchNorm" not in text
+    assert "Dropout" in text
+    told = capsys.readouterr().out
+    assert "layer 'conv', which feeds it, is kept as asked with --keep" in told
+
+
+@pytest.mark.parametrize(
+    ("serial", "kernel", "left"),
+    [("auto", 3, 2), ("always", 3, 1), ("auto", 1, 1), ("never", 1, 2)],
+)
+def test_serial_is_passed_on(tmp_path, capsys, serial, kernel, left):
+    """Two convolutions of 3x3 are one of 5x5, which costs more; two of 1x1 cost less as one."""
+    layer = 'layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s" convolution_param {'
+    layer += f" num_output: 3 kernel_size: {kernel} bias_term: false }} }}\n"
+    names = [("a", "data", "a"), ("b", "a", "out")]
+    text = TEXT.split("# The stem.")[0] + "".join(layer % name for name in names)
+    random = np.random.default_rng(3)
+    blobs = {name: [random.standard_normal((3, 3, kernel, kernel))] for name in "ab"}
+    pair = write_pair(tmp_path, text, blobs)
+    assert main(["plan", *flags(pair, "--serial", serial)]) == 0
+    assert ("merge-serial: removes" in capsys.readouterr().out) == (left == 1)
+    assert merge_bn(flags(pair, "--serial", serial)) == 0
+    assert (tmp_path / "net_merged.prototxt").read_text().count('"Convolution"') == left
+
+
+def test_raw_pixels(pair, tmp_path, capsys):
+    """The flags reach merge, plan and validate; the outcome is told and validated."""
+    given = ["--mean", "data=104,117,123", "--scale", "0.017", "--swap-rgb"]
+    report = tmp_path / "r.json"
+    assert main(["plan", *flags(pair, *given)]) == 0
+    assert "note: the input 'data' takes raw pixels now" in capsys.readouterr().out
+    assert merge_bn(flags(pair, *given, "--report", str(report))) == 0
+    told = capsys.readouterr().out
+    assert "note: the input 'data' takes raw pixels now: (x - mean) * scale, channels rev" in told
+    assert "input 'data': 2x3x6x5, raw pixels" in told
+    data = json.loads(report.read_text())
+    assert data["input"] == {
+        "name": "data", "mean": [104, 117, 123], "scale": [0.017] * 3, "swap_rgb": True,
+        "layers": [],
+    }  # fmt: skip
+    assert "data" not in [blob["name"] for blob in data["validation"]["blobs"]]
+    assert main(["validate", *flags(pair, *given)]) == 0
+    assert main(["validate", *flags(pair)]) == 1
+
+
+def test_pixels_that_do_not_fold(pair, tmp_path, capsys):
+    """One line, nothing written; with --input-layer a layer on the input."""
+    pair[0].write_text(pair[0].read_text().replace("kernel_size: 3", "kernel_size: 3 pad: 1"))
+    mean = tmp_path / "mean.npy"
+    np.save(mean, np.array([104.0, 117, 123]))
+    given = ["--mean", str(mean), "--swap-rgb", "data"]
+    assert merge_bn(flags(pair, *given)) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert len(out.err.splitlines()) == 1
+    assert "'conv' reads it: it pads with 0" in out.err
+    assert "--input-layer" in out.err
+    assert len(list(tmp_path.iterdir())) == 3
+    assert merge_bn(flags(pair, *given, "--input-layer")) == 0
+    assert "and in Bias 'data_mean' on the input" in capsys.readouterr().out
+    assert 'name: "data_mean"' in (tmp_path / "net_merged.prototxt").read_text()
+
+
+def test_affine_as_is_passed_on(pair, tmp_path):
+    assert merge_bn(flags(pair, "--affine-as", "conv", "--keep", "conv")) == 0
+    text = (tmp_path / "net_merged.prototxt").read_text()
+    assert "Scale" not in text
+    assert "group: 4" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--only", "nonsense"],
+            "no pass is called 'nonsense'; there are drop-identity, fold",
+        ),
+        (["--keep", "nobody"], "--keep nobody: the net has no layer of this name"),
+        (["--validate", "guess"], "invalid choice: 'guess'"),
+        (["--serial", "perhaps"], "invalid choice: 'perhaps'"),
+        (["--input-shape", "data"], "data"),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(pair, tmp_path, capsys, more, message):
+    assert merge_bn(flags(pair, *more)) == 2
+    out = capsys.readouterr()
+    assert out.out == ""
+    assert len(out.err.splitlines()) == 1
+    assert out.err.startswith("merge_bn.py: error: ")
+    assert message in out.err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_validate_finds_a_wrong_pair(pair, tmp_path, capsys):
+    assert merge_bn(flags(pair, "-q")) == 0
+    assert main(["validate", *flags(pair)]) == 0
+    assert "passed" in capsys.readouterr().out
+    merged = tmp_path / "net_merged.caffemodel"
+    data = bytearray(merged.read_bytes())
+    data[-2] ^= 0x40  # the last value of conv's bias
+    merged.write_bytes(bytes(data))
+    assert main(["validate", *flags(pair)]) == 1
+    out = capsys.readouterr()
+    assert "'out'" in out.err
+    assert len(out.err.splitlines()) == 1
+
+
+def test_a_merge_that_fails_validation_leaves_nothing(pair, tmp_path, capsys):
+    report = tmp_path / "r.json"
+    more = ["--limit", "1e-12", "--report", str(report)]
+    assert merge_bn(flags(pair, *more)) == 1
+    out = capsys.readouterr()
+    assert "was not put in place" in out.err
+    assert not json.loads(report.read_text())["validation"]["ok"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["net.caffemodel", "net.prototxt", "r.json"]
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_merge(pair, tmp_path, capsys):
+    missing = tmp_path / "missing" / "r.json"
+    assert merge_bn(flags(pair, "--report", str(missing))) == 2
+    assert f"{missing}: No such file or directory" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_layers_of_other_states_are_told(pair, capsys):
+    text = pair[0].read_text()
+    train = 'layer { name: "t" type: "Silence" bottom: "conv" include { phase: TRAIN } }\n'
+    pair[0].write_text(text + train)
+    assert merge_bn(flags(pair)) == 0
+    assert "note: layers of other states (1) stay as they were" in capsys.readouterr().out
+    assert pair[0].with_name("net_merged.prototxt").read_text().endswith(train)
+
+
+def test_inspect_prints_a_table_with_totals(pair, capsys):
+    assert main(["inspect", *flags(pair)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["layer", "type", "output", "parameters", "multiply-adds"]
+    assert lines[3].split() == ["conv", "Convolution", "2x4x4x3", "108", "2,592"]
+    assert lines[-2].split() == ["125", "2,784"]
+    assert lines[-1] == "6 layers"
+    assert main(["inspect", "--model", str(pair[0])]) == 0
+    assert capsys.readouterr().out.splitlines()[3:-3] == lines[3:-3]
+
+
+def test_quiet_prints_nothing(pair, capsys):
+    assert merge_bn(flags(pair, "-q")) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["merge", "--help"]])
+def test_help_and_version(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    assert "caffe-merge" in capsys.readouterr().out
+
+
+def test_every_flag_is_told_in_the_readme_or_help(capsys):
+    with pytest.raises(SystemExit):
+        merge_bn(["--help"])
+    shown = capsys.readouterr().out
+    readme = (ROOT / "README.md").read_text()
+    for flag in re.findall(
+        r"(--[a-z][a-z-]+)", readme.split("## Commands")[1].split("`--help`")[0]
+    ):
+        assert flag in shown
+
+
+def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is gone without being a BatchNorm or its like, and with -v what stayed, and why."""
+    own = "convolution_param {{ num_output: 4 {} }}"
+    text = prototxt(
+        "data 1 4 6 5",
+        f"a: Convolution data -> a {{ {own.format('kernel_size: 3 pad: 1')} }}",
+        f"b: Convolution data -> b {{ {own.format('kernel_size: 1')} }}",
+        "s: Eltwise a b data -> s",
+        f"c: Convolution s -> c {{ {own.format('kernel_size: 1')} }}",
+        f"d: Convolution c -> d {{ {own.format('kernel_size: 3 pad: 1')} }}",
+    )
+    pair = write_pair(tmp_path, text, seeded(tmp_path, text))
+    words = ["--model", str(pair[0]), "--weights", str(pair[1]), "--force"]
+    assert merge_bn(words) == 0
+    quiet = capsys.readouterr().out
+    assert "\nmerge-branches: 2 gone, into 1\n" in quiet
+    assert "kept by" not in quiet
+    assert merge_bn([*words, "-v"]) == 0
+    told = capsys.readouterr().out
+    assert "  removes 'b', 's'; changes 'a'\n" in told
+    assert "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in told
+
+
+def test_every_option_of_a_conversion_is_a_flag() -> None:
+    """They are passed on by name, so one without a flag would silently keep its default."""
+    parser = argparse.ArgumentParser()
+    all_flags.merge(parser)
+    known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
+    assert {*Options._fields} - {*known} == {"state", "input_shapes"}
+    for name, default in Options._field_defaults.items():
+        assert (known.get(name) or None) == (default or None), name

@@ -1,0 +1,325 @@
+"""Text and weights joined as Net::CopyTrainedLayersFrom does it; real Caffe judges each case."""
+
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+import pytest
+
+from caffe_merge import load
+from caffe_merge.errors import ValidationError, WeightsError
+from caffe_merge.layers.fillers import fill
+from caffe_merge.net import saving
+from caffe_merge.net.loading import Net
+from caffe_merge.schema.messages import NetParameter
+from tests.conftest import RealCaffe
+
+RANDOM = np.random.default_rng(0)
+INPUT = """layer { name: "x" type: "Input" top: "x"
+  input_param { shape { dim: 2 dim: 4 dim: 5 dim: 6 } } }
+"""
+BODY = {
+    "Convolution": "convolution_param { num_output: 6 kernel_size: 3 group: 2 }",
+    "Deconvolution": "convolution_param { num_output: 6 kernel_size: 3 group: 2 }",
+    "InnerProduct": "inner_product_param { num_output: 3 }",
+    "BatchNorm": "",
+    "Scale": "scale_param { bias_term: true }",
+    "Bias": "",
+    "PReLU": "",
+}
+WANTED: Dict[str, List[Tuple[int, ...]]] = {
+    "Convolution": [(6, 2, 3, 3), (6,)],
+    "Deconvolution": [(4, 3, 3, 3), (6,)],
+    "InnerProduct": [(3, 120), (3,)],
+    "BatchNorm": [(4,), (4,), (1,)],
+    "Scale": [(4,), (4,)],
+    "Bias": [(4,)],
+    "PReLU": [(4,)],
+}
+
+
+def one(kind: str, name: str = "l", body: str = "", bottom: str = "x", top: str = "y") -> str:
+    """A layer of type ``kind``."""
+    return (
+        f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{top}" '
+        f"{body or BODY.get(kind, '')} }}\n"
+    )
+
+
+class Blob(NamedTuple):
+    """How to store a blob: its dims, and whether as num/channels/height/width."""
+
+    dims: Tuple[int, ...]
+    legacy: bool = False
+
+
+def model(layers: Sequence[Tuple[str, Sequence[Blob]]]) -> bytes:
+    """A caffemodel with seeded positive values."""
+    net = NetParameter()
+    for name, blobs in layers:
+        layer = net.layer.add(name=name)
+        for dims, legacy in blobs:
+            blob = layer.blobs.add()
+            blob.data.extend(RANDOM.uniform(0.5, 2, int(np.prod(dims))).astype("f4").tolist())
+            if legacy:
+                blob.num, blob.channels, blob.height, blob.width = dims
+            else:
+                blob.shape.dim.extend(dims)
+    return bytes(net.SerializeToString())
+
+
+def pair(folder: Path, text: str, weights: bytes) -> Tuple[Path, Path]:
+    """The two files."""
+    prototxt, caffemodel = folder / "n.prototxt", folder / "n.caffemodel"
+    prototxt.write_text(text)
+    caffemodel.write_bytes(weights)
+    return prototxt, caffemodel
+
+
+def joined(folder: Path, text: str, weights: bytes) -> Net:
+    """Our net."""
+    return load(*map(str, pair(folder, text, weights)))
+
+
+def caffe_takes(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> bool:
+    """Whether real Caffe loads the pair."""
+    try:
+        caffe.forward_pair(*pair(folder, text, weights), {})
+    except ValidationError:
+        return False
+    return True
+
+
+def notes(net: Net) -> List[Tuple[str, str]]:
+    """What was noted of which layers."""
+    return [(note.kind, note.layer) for note in net.notes]
+
+
+@pytest.mark.parametrize("kind", BODY)
+def test_shapes_that_fit(kind: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
+    text = INPUT + one(kind)
+    padded = [Blob((1,) * (4 - len(dims)) + dims, True) for dims in WANTED[kind]]
+    for blobs in ([Blob(dims) for dims in WANTED[kind]], padded):
+        weights = model([("l", blobs)])
+        net = joined(tmp_path, text, weights)
+        assert [blob.shape for blob in net.layers[1].blobs] == WANTED[kind]
+        assert notes(net) == []
+        assert caffe_takes(real_caffe, tmp_path, text, weights)
+
+
+FC = [Blob((3, 120)), Blob((3,))]
+MISFITS = {
+    "a bias more": (
+        "InnerProduct", [*FC, FC[1]], "layer 'l': expected 2 blobs for a InnerProduct, found 3",
+    ),
+    "no bias": ("InnerProduct", FC[:1], "layer 'l': expected 2 blobs for a InnerProduct, found 1"),
+    "no blobs": ("InnerProduct", [], "layer 'l': expected 2 blobs for a InnerProduct, found 0"),
+    "blobs for none": ("ReLU", [Blob((3,))], "layer 'l': expected 0 blobs for a ReLU, found 1"),
+    "transposed": (
+        "InnerProduct", [Blob((120, 3)), FC[1]],
+        "layer 'l', blob 0: expected shape (3, 120), found (120, 3)",
+    ),
+    "same count, other rank": (
+        "InnerProduct", [Blob((3, 4, 5, 6)), FC[1]],
+        "layer 'l', blob 0: expected shape (3, 120), found (3, 4, 5, 6)",
+    ),
+    "padded, but not legacy": (
+        "BatchNorm", [Blob((4,)), Blob((1, 1, 1, 4)), Blob((1,))],
+        "layer 'l', blob 1: expected shape (4,), found (1, 1, 1, 4)",
+    ),
+    "legacy, padded behind": (
+        "BatchNorm", [Blob((4,)), Blob((1, 4, 1, 1), True), Blob((1,))],
+        "layer 'l', blob 1: expected shape (4,), found (1, 4, 1, 1)",
+    ),
+    "legacy, not 1 in front": (
+        "InnerProduct", [Blob((3, 1, 1, 120), True), FC[1]],
+        "layer 'l', blob 0: expected shape (3, 120), found (3, 1, 1, 120)",
+    ),
+    "group": (
+        "Convolution", [Blob((6, 4, 3, 3)), Blob((6,))],
+        "layer 'l', blob 0: expected shape (6, 2, 3, 3), found (6, 4, 3, 3)",
+    ),
+    "a wrong bias": (
+        "Convolution", [Blob((6, 2, 3, 3)), Blob((4,))],
+        "layer 'l', blob 1: expected shape (6,), found (4,)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_what_does_not_fit_names_layer_and_blob(
+    case: str, tmp_path: Path, real_caffe: RealCaffe
+) -> None:
+    kind, blobs, message = MISFITS[case]
+    text, weights = INPUT + one(kind), model([("l", blobs)])
+    with pytest.raises(WeightsError) as caught:
+        joined(tmp_path, text, weights)
+    assert str(caught.value) == f"{tmp_path / 'n.caffemodel'}: {message}"
+    assert not caffe_takes(real_caffe, tmp_path, text, weights)
+
+
+def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None:
+    weights = model([("l", [Blob((7,)), Blob((1, 1, 2, 2), True)]), ("e", [Blob((9, 9))])])
+    text = INPUT + one("OfAFork") + one("InnerProduct", "e", "of_a_fork: 1", top="z")
+    net = joined(tmp_path, text, weights)
+    assert [blob.shape for blob in net.layers[1].blobs] == [(7,), (1, 1, 2, 2)]
+    assert [blob.shape for blob in net.layers[2].blobs] == [(9, 9)]
+
+
+def test_names_match_whatever_the_type_and_order(tmp_path: Path, real_caffe: RealCaffe) -> None:
+    text = INPUT + one("PReLU", "b", top="y") + one("Bias", "a", bottom="y", top="z")
+    weights = model([("a", [Blob((4,))]), ("b", [Blob((4,))])])
+    net = joined(tmp_path, text, weights)
+    assert [layer.record.name for layer in net.layers[1:]] == ["b", "a"]
+    x = RANDOM.standard_normal((2, 4, 5, 6)).astype("f4")
+    found = real_caffe.forward_pair(*pair(tmp_path, text, weights), {"x": x})
+    slope, bias = (layer.blobs[0].float64()[:, None, None] for layer in net.layers[1:])
+    np.testing.assert_allclose(found["z"], np.where(x > 0, x, slope * x) + bias, 1e-5)
+
+
+def values(net: Net, layer: str) -> List[float]:
+    """The values of a layer's first blob."""
+    (found,) = [one_ for one_ in net.layers if one_.name == layer]
+    return list(found.blobs[0].array().ravel())
+
+
+def forward_bias(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> Dict[str, Any]:
+    """What Caffe makes of an input of zeros: each blob's first channel-wise value."""
+    zeros = np.zeros((2, 4, 5, 6), "f4")
+    blobs = caffe.forward_pair(*pair(folder, text, weights), {"x": zeros})
+    return {name: list(array[0, :, 0, 0]) for name, array in blobs.items()}
+
+
+def test_of_two_records_of_one_name_the_last_counts(tmp_path: Path, real_caffe: RealCaffe) -> None:
+    text = INPUT + one("Bias")
+    weights = model([("l", [Blob((4,))]), ("l", [Blob((4,))])])
+    net = joined(tmp_path, text, weights)
+    assert notes(net) == [("duplicate-weights", "l")]
+    assert values(net, "l") == forward_bias(real_caffe, tmp_path, text, weights)["y"]
+
+
+def test_of_two_layers_of_one_name_the_first_is_meant(
+    tmp_path: Path, real_caffe: RealCaffe
+) -> None:
+    text = INPUT + one("Bias") + one("Bias", bottom="x", top="z")
+    weights = model([("l", [Blob((4,))])])
+    net = joined(tmp_path, text, weights)
+    made = forward_bias(real_caffe, tmp_path, text, weights)
+    assert [list(layer.blobs[0].array()) for layer in net.layers[1:]] == [made["y"], made["z"]]
+    assert notes(net) == [("filler-weights", "l")]
+    assert net.layers[2].filled
+
+
+def test_two_layers_of_one_name_by_phase(tmp_path: Path, real_caffe: RealCaffe) -> None:
+    text = (
+        INPUT
+        + one("InnerProduct", body=BODY["InnerProduct"] + " include { phase: TRAIN }")
+        + one("Bias", body="include { phase: TEST }")
+    )
+    weights = model([("l", [Blob((4,))])])
+    net = joined(tmp_path, text, weights)
+    assert [layer.type for layer in net.layers] == ["Input", "Bias"]
+    assert values(net, "l") == forward_bias(real_caffe, tmp_path, text, weights)["y"]
+
+
+def test_weights_without_a_layer_are_noted_and_left_out(tmp_path: Path) -> None:
+    text = INPUT + one("Bias") + one("Bias", "t", "include { phase: TRAIN }", top="z")
+    weights = model(
+        [("l", [Blob((4,))]), ("t", [Blob((4,))]), ("gone", [Blob((9,))]), ("y_split", [])]
+    )
+    net = joined(tmp_path, text, weights)
+    assert notes(net) == [("surplus-weights", "gone")]
+    saving.save(net, str(tmp_path / "p"), str(tmp_path / "w"))
+    written = NetParameter.FromString((tmp_path / "w").read_bytes())
+    assert [layer.name for layer in written.layer] == ["l", "t"]  # t: another phase's, kept
+
+
+CONSTANT = "{ type: 'constant' value: 0.5 }"
+FILLED = {
+    "PReLU": ("", [0.25]),
+    "Scale": ("scale_param { bias_term: true }", [1, 0]),
+    "Scale by its filler": (
+        "scale_param { filler { value: 2 } bias_term: true bias_filler { value: 3 } }", [2, 3],
+    ),
+    "Bias": ("", [0]),
+    "BatchNorm": ("batch_norm_param { use_global_stats: true }", [0, 0, 0]),
+    "InnerProduct": (
+        f"inner_product_param {{ num_output: 3 weight_filler {CONSTANT} bias_filler {CONSTANT} }}",
+        [0.5, 0.5],
+    ),
+    "InnerProduct by default": ("inner_product_param { num_output: 3 }", [0, 0]),
+    "Convolution": (
+        f"convolution_param {{ num_output: 6 kernel_size: 3 bias_filler {CONSTANT} }}", [0, 0.5],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FILLED)
+def test_fillers_that_are_not_random(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
+    body, constants = FILLED[case]
+    text = INPUT + one(case.split()[0], body=body)
+    net = joined(tmp_path, text, model([("x", [])]))
+    layer = net.layers[1]
+    assert layer.filled
+    assert not layer.missing
+    assert notes(net) == [("filler-weights", "l")]
+    assert [set(blob.array().ravel()) for blob in layer.blobs] == [{c} for c in constants]
+    assert [blob.shape for blob in layer.blobs] == real_caffe.blob_shapes(text)["l"]
+
+
+UPSAMPLE = "convolution_param { num_output: 4 group: 4 kernel_size: 4 stride: 2 bias_term: false "
+
+
+def test_bilinear_upsampling_runs_on_its_filler(tmp_path: Path, real_caffe: RealCaffe) -> None:
+    text = INPUT + one("Deconvolution", body=UPSAMPLE + "weight_filler { type: 'bilinear' } }")
+    net = joined(tmp_path, text, model([("x", [])]))
+    (blob,) = net.layers[1].blobs
+    expected = fill(net.layers[1].param.convolution_param.weight_filler, (4, 1, 4, 4))
+    np.testing.assert_array_equal(blob.array(), expected)
+    ones = np.ones((2, 4, 5, 6), "f4")
+    made = real_caffe.forward_pair(tmp_path / "n.prototxt", tmp_path / "n.caffemodel", {"x": ones})
+    assert made["y"][0, 0, 4, 4] == pytest.approx(1)
+    # Written only once it is changed: Caffe would fill it all the same.
+    assert [entry.name for entry in saving.entries(net)] == ["x"]
+
+
+@pytest.mark.parametrize("kind", ["xavier", "gaussian", "of_a_fork"])
+def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> None:
+    body = f"inner_product_param {{ num_output: 3 weight_filler {{ type: '{kind}' }} }}"
+    net = joined(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    assert net.layers[1].missing
+    assert net.layers[1].blobs == ()
+    assert notes(net) == [("missing-weights", "l")]
+
+
+def test_an_absurd_filler_takes_no_memory(tmp_path: Path) -> None:
+    body = "inner_product_param { num_output: 17000000 }"
+    net = joined(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    assert net.layers[1].missing
+
+
+def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
+    weights = model([("conv1", [Blob((4,))]), ("conv2", [Blob((4,))])])
+    with pytest.raises(WeightsError) as caught:
+        joined(tmp_path, INPUT + one("Bias"), weights)
+    assert str(caught.value) == (
+        f"{tmp_path / 'n.caffemodel'}: no layer of it is in the text (found 'conv1' ...): "
+        "the weights of another net?"
+    )
+
+
+def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) -> None:
+    text = INPUT + one("Dropout", "d") + one("ReLU", "r", bottom="y", top="z")
+    net = joined(tmp_path, text, model([("d", [])]))
+    net.all_layers.remove(net.layers[1])
+    net.layers[1].param.bottom[0] = "x"
+    saving.save(net, str(tmp_path / "p"), str(tmp_path / "w"))
+    again = load(str(tmp_path / "p"), str(tmp_path / "w"))
+    assert [layer.record.name for layer in again.layers] == ["x", "r"]
+
+
+def test_a_text_without_weights(tmp_path: Path) -> None:
+    prototxt, _ = pair(tmp_path, INPUT + one("Bias") + one("InnerProduct", "f", top="z"), b"")
+    net = load(str(prototxt), None)
+    assert notes(net) == []
+    assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]
