@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Set, Tuple
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 Shape = Tuple[int, ...]
 
@@ -187,7 +187,7 @@ def _random_net(merger: Merger, data: st.DataObject) -> None:
 
 
 def test_random_nets(merged: Merger) -> None:
-    """Everything that tests.passes.support checks holds for hundreds of random nets."""
+    """Everything that tests.merger checks holds for hundreds of random nets."""
     _random_net(merged)
     assert TALLY.layers[0] > 1500
     assert min(TALLY.rewrites[name] for name in ("drop-identity", "fold-affine", "one-scale")) > 50

@@ -14,7 +14,7 @@ from caffe_merge.layers.shapes.geometry import convolution_window, sticks_out
 from caffe_merge.merging.report import Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
-from tests.passes.support import Merged, Merger, assert_equal, random_inputs, run
+from tests.merger import Merged, Merger, assert_equal, random_inputs, run
 from tests.test_random_nets import Recipe
 
 Pair = Tuple[int, int]
@@ -303,7 +303,7 @@ def _random_structure(merger: Merger, quick: Merger, data: st.DataObject) -> Non
 
 
 def test_random_structures(merged: Merger) -> None:
-    """All that tests.passes.support checks, and more: any size, nothing grows; a part in Caffe."""
+    """All that tests.merger checks, and more: any size, nothing grows; a part in Caffe."""
     (merged.folder / "quick").mkdir()
     _random_structure(merged, Merger(merged.folder / "quick", None))
     assert TALLY.pop("sizes") > 50

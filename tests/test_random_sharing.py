@@ -1,7 +1,7 @@
 """Random nets of towers that share at random: merged, they compute what they did, also in Caffe.
 
 Towers are copies of one another with layers left out, other values, other names for their blobs;
-names go across types too. What every merge must keep is checked by tests.passes.support.
+names go across types too. What every merge must keep is checked by tests.merger.
 """
 
 from typing import Any, Dict, List, NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.passes.support import Merged, Merger
+from tests.merger import Merged, Merger
 
 CHANNELS = 3
 VECTOR = (CHANNELS,)

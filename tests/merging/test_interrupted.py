@@ -15,7 +15,7 @@ from caffe_merge import files
 from caffe_merge.command import cli
 from caffe_merge.errors import FileError
 from caffe_merge.files import Replacement
-from tests.builders import write_pair
+from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
 MERGE = ["merge", "--validate", "none", "-q"]
