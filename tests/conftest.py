@@ -1,14 +1,29 @@
 """Fixtures for all tests: real Caffe, where this machine has one, and a checked merge."""
 
 import os
+import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from caffe_merge.validation.workers import find_caffe_python
+from tests import seeds
 from tests.merger import Merger
 from tests.real_caffe import RealCaffe
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Under `make fuzz` no test starts once the time is up."""
+    if time.time() > float(os.environ.get("FUZZ_UNTIL", "inf")):
+        pytest.skip("the time of this run is up")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Under `make fuzz` a failure says how to have it again."""
+    if seeds.SEED is not None:
+        for report in terminalreporter.getreports("failed"):
+            terminalreporter.line(f"seed {seeds.SEED}; again: {seeds.replay(report.nodeid)}")
 
 
 @pytest.fixture(scope="session")
