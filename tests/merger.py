@@ -20,7 +20,8 @@ from tests.real_caffe import RealCaffe
 
 Arrays = Dict[str, np.ndarray]  # blob name -> values
 
-FORKS = {*RULES, "DepthwiseConv", "DepthwiseConvolution"}  # types that BVLC Caffe has not
+# Types that BVLC Caffe has not, or, as Clip, only since its last release.
+FORKS = {*RULES, "Clip", "DepthwiseConv", "DepthwiseConvolution"}
 
 
 class Merged(NamedTuple):
