@@ -1,6 +1,5 @@
 """The commands as users run them: flags, files, exit status, what is printed."""
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -9,9 +8,7 @@ from typing import List, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.command import flags as all_flags
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.merging.convert import Options
 from tests.nets import prototxt, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,17 +282,6 @@ def test_help_and_version(arguments, capsys):
     assert "caffe-merge" in capsys.readouterr().out
 
 
-def test_every_flag_is_told_in_the_readme_or_help(capsys):
-    with pytest.raises(SystemExit):
-        merge_bn(["--help"])
-    shown = capsys.readouterr().out
-    readme = (ROOT / "README.md").read_text()
-    for flag in re.findall(
-        r"(--[a-z][a-z-]+)", readme.split("## Commands")[1].split("`--help`")[0]
-    ):
-        assert flag in shown
-
-
 def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is gone without being a BatchNorm or its like, and with -v what stayed, and why."""
     own = "convolution_param {{ num_output: 4 {} }}"
@@ -317,13 +303,3 @@ def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().out
     assert "  removes 'b', 's'; changes 'a'\n" in told
     assert "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in told
-
-
-def test_every_option_of_a_conversion_is_a_flag() -> None:
-    """They are passed on by name, so one without a flag would silently keep its default."""
-    parser = argparse.ArgumentParser()
-    all_flags.merge(parser)
-    known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*known} == {"state", "input_shapes"}
-    for name, default in Options._field_defaults.items():
-        assert (known.get(name) or None) == (default or None), name
