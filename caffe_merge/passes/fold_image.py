@@ -82,6 +82,9 @@ def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Reason]:
             return refusal
     if top.shape is None or any(dim != 1 for dim in top.shape[2:]):
         return Reason("its output has several places, and the image adds another value to each")
+    assert not isinstance(known, Reason)
+    if known.axis != 1:
+        return Reason(f"its outputs lie on axis {known.axis}, not 1")
     assert not isinstance(plain, Reason)
     (made,) = reference.forward(plain[0], [blob.float64() for blob in plain[1]], [image])
     param = copied(reader.param)
