@@ -234,22 +234,22 @@ def _plan(options: argparse.Namespace) -> int:
 def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import pixels, validation
     from caffe_merge.convert import original
-    from caffe_merge.files import check_file, default_output
+    from caffe_merge.files import Unchanged, default_output
 
     after = (
         options.output_model or default_output(options.model),
         options.output_weights or default_output(options.weights),
     )
-    for path in (options.model, options.weights, *after):
-        check_file(path)
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
+        inputs = stack.enter_context(Unchanged((*before, *after)))
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
         raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )
+        inputs.check()
     _print(comparison.summary().splitlines())
     if options.verbose:
         _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)

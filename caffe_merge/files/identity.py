@@ -7,6 +7,8 @@ from typing import Dict, Iterable, NamedTuple, Optional, Type
 from caffe_merge.errors import FileError
 from caffe_merge.files.places import check_file
 
+CHANGED = "the file changed while it was read; run the command anew"
+
 
 class Identity(NamedTuple):
     """What tells a file from any other, and from itself once it was changed.
@@ -72,7 +74,7 @@ class Unchanged:
             except OSError:
                 same = False
             if not same:
-                raise FileError(f"{path}: the file changed while it was read; run the command anew")
+                raise FileError(f"{path}: {CHANGED}")
 
     def __enter__(self) -> "Unchanged":
         return self
