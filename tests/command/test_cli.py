@@ -325,6 +325,6 @@ def test_every_option_of_a_conversion_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     all_flags.merge(parser)
     known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*known} == {"state", "input_shapes"}
+    assert {*Options._fields} - {*known} == {"state", "input_shapes", "also_read"}
     for name, default in Options._field_defaults.items():
         assert (known.get(name) or None) == (default or None), name

@@ -9,8 +9,7 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import main
 from caffe_merge.errors import UsageError
-from caffe_merge.net import saving
-from caffe_merge.net.loading import Net
+from caffe_merge.net.loading import Net, saving
 from tests.builders import write_pair
 from tests.passes.support import prototxt
 

@@ -9,8 +9,7 @@ import pytest
 from caffe_merge import load
 from caffe_merge.errors import ValidationError, WeightsError
 from caffe_merge.layers.fillers import fill
-from caffe_merge.net import saving
-from caffe_merge.net.loading import Net
+from caffe_merge.net.loading import Net, saving
 from caffe_merge.schema.messages import NetParameter
 from tests.conftest import RealCaffe
 

@@ -9,9 +9,8 @@ import pytest
 from caffe_merge import load
 from caffe_merge.errors import CaffeMergeError, NetError, TextError
 from caffe_merge.layers.state import State
-from caffe_merge.net import saving
 from caffe_merge.net.joining import top_shapes
-from caffe_merge.net.loading import Net
+from caffe_merge.net.loading import Net, saving
 from caffe_merge.text.syntax import Document
 from tests.builders import write_pair
 from tests.conftest import RealCaffe
