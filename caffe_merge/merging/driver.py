@@ -206,7 +206,7 @@ class _Editor:
             self.net.all_layers.remove(layer)
         for layer in rewrite.layers:
             layer.remembered.clear()  # it holds vectors that nobody asks for again
-        self.graph.reshape(layer for layer in rewrite.layers if layer in rewrite.changes)
+        self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)

@@ -66,7 +66,7 @@ def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
     in_place = end.name == run.source.name
     if in_place and end.name != top.name and not graph.is_private(run.source):
         return False  # the name that stays, of a net input or its like, would hold another value
-    if in_place and graph.is_watched(run.source):
+    if in_place and graph.memory_is_read_elsewhere(run.source):
         return False
     one = run.affine
     if one.axis is None or other.axis is None:

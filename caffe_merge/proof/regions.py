@@ -96,12 +96,12 @@ def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads)
         old.append(Node(*was, tuple(bottoms), tops))
         if will is not None:
             numbers = reads.get(layer, range(len(bottoms)))
-            now = tuple(graph.stand_in(bottoms[number], removed, reads) for number in numbers)
+            now = tuple(graph.replacement_of(bottoms[number], removed, reads) for number in numbers)
             new.append(Node(*will, now, tops))
-    ends = graph.ends(region)
-    meant = [graph.stand_in(end, removed, reads) for end in ends]
+    ends = graph.outputs_of(region)
+    meant = [graph.replacement_of(end, removed, reads) for end in ends]
     try:
-        patch = _patch(graph.sources(region), old)
+        patch = _patch(graph.inputs_of(region), old)
         samples = _samples(ends, old, patch)
         before = _run(old, dict(zip(ends, samples)), patch, exact)
         after = _run(new, dict(zip(meant, samples)), patch, rounded)
