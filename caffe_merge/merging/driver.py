@@ -120,7 +120,7 @@ def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
     known = list(dict.fromkeys(style.name for style in norms.STYLES))
     if name not in known:
         raise UsageError(f"no style is called {name!r}; there are {', '.join(known)}")
-    if norms.choose(net.layers, name):
+    if norms.choose_style(net.layers, name):
         return []
     return [Note("bn-style", "", f"--bn-style {name}: no layer has the type and blobs of it")]
 

@@ -51,7 +51,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-Found = Union[Rewrite, Refused]
+Finding = Union[Rewrite, Refused]
 
 
 SERIAL = ("auto", "always", "never")
@@ -86,6 +86,6 @@ class Pass:
         """The layers of ``graph`` that stay as they are, as asked."""
         return {layer for layer in graph.layers if layer.name in self.keep}
 
-    def find(self, graph: Graph) -> List[Found]:
+    def find(self, graph: Graph) -> List[Finding]:
         """All that the pass would do to ``graph`` now; no two rewrites share a layer."""
         raise NotImplementedError

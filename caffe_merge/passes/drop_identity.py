@@ -12,7 +12,7 @@ from typing import List
 from caffe_merge.layers.identity import identity
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
 
 
@@ -21,20 +21,20 @@ class DropIdentity(Pass):
 
     name = "drop-identity"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         for layer in graph.layers:
             bottoms = graph.bottoms[layer]
-            answer = identity(layer, bottoms[0].rank if bottoms else None)
-            if isinstance(answer, Reason):
+            is_identity = identity(layer, bottoms[0].rank if bottoms else None)
+            if isinstance(is_identity, Reason):
                 if layer.type in ("Dropout", "SpatialDropout"):
-                    found.append(Refused(layer, str(answer)))
+                    findings.append(Refused(layer, str(is_identity)))
                 continue
-            if not answer:
+            if not is_identity:
                 continue
             reason = KEPT if layer.name in self.keep else graph.why_not_bypass(layer)
             if reason is not None:
-                found.append(Refused(layer, str(reason)))
+                findings.append(Refused(layer, str(reason)))
             else:
-                found.append(Rewrite((layer,), {}, "removed: it does nothing at inference"))
-        return found
+                findings.append(Rewrite((layer,), {}, "removed: it does nothing at inference"))
+        return findings
