@@ -1,4 +1,4 @@
-"""Branches: what the bottoms of a sum are as linear maps of blobs further up."""
+"""Branches: each bottom of a sum as a linear map (a kernel) of a blob further up."""
 
 from itertools import chain
 from math import prod
@@ -16,11 +16,11 @@ from caffe_merge.passes._kernels import kernel_of
 
 
 class Branch(NamedTuple):
-    """Bottom ``number`` of an Eltwise as a map of the blob ``source``.
+    """Bottom ``number`` of an Eltwise as a linear map of the blob ``source``.
 
-    ``layers`` are those between; ``kernel`` is what they are together, None where there are none;
-    ``cost`` are their multiply-adds (see ``_cost``), ``weights`` their multipliers. ``convolution``
-    is the first of those in a row, the one that may stay.
+    ``layers`` lie between the two and compute ``kernel``: None if there are no layers, a Reason if
+    it cannot be composed. ``cost`` is their multiply-adds (see ``_cost``), ``weights`` the number
+    of their weights. ``convolution`` is the first convolution, which may stay for all of them.
     """
 
     number: int
@@ -53,9 +53,9 @@ def _composed(
     return second if isinstance(second, Reason) else chained(first, second)
 
 
-Sums = Dict[Layer, Optional[Branch]]  # inner sums as branches; None for layers to go around
+Sums = Dict[Layer, Optional[Branch]]  # inner sums as branches; None for layers not to cross
 
-REACH = 64  # layers of a branch: each in a row is a call within a call
+REACH = 64  # the most layers of a branch: each is a kernel within a kernel
 
 
 def is_sum(layer: Layer) -> bool:
@@ -72,7 +72,7 @@ def is_sum(layer: Layer) -> bool:
 
 
 def branches_by_source(graph: Graph, layer: Layer, sums: Sums) -> Collection[List[Branch]]:
-    """The branches from each blob that bottoms of a sum are maps of; at most one for a bottom."""
+    """The branches of the bottoms of a sum, grouped by source; at most one for each bottom."""
     groups: Dict[Version, List[Branch]] = {}
     for number in range(len(graph.bottoms[layer])):
         for branch in _branches(graph, layer, number, sums):
@@ -81,7 +81,7 @@ def branches_by_source(graph: Graph, layer: Layer, sums: Sums) -> Collection[Lis
 
 
 def _branches(graph: Graph, layer: Layer, number: int, sums: Sums) -> List[Branch]:
-    """A bottom as a map of itself, of what its layer reads, and so on as far as that is linear."""
+    """A bottom as a map of itself, of its producer's bottom, and so on while that is linear."""
     version = graph.bottoms[layer][number]
     end = version
     branches = [Branch(number, version)]
@@ -100,7 +100,7 @@ def _branches(graph: Graph, layer: Layer, number: int, sums: Sums) -> List[Branc
 
 
 def _step(graph: Graph, version: Version, end: Version) -> Optional[Branch]:
-    """The layer that makes ``version``, as a map of its bottom."""
+    """The producer of ``version`` as a map of its bottom; None if it is no kernel."""
     layer = version.producer
     kernel = kernel_of(graph, layer)
     if not isinstance(kernel, Kernel):
@@ -114,17 +114,14 @@ def _step(graph: Graph, version: Version, end: Version) -> Optional[Branch]:
 
 
 def _cost(top: Version, end: Version, kernel: Kernel) -> int:
-    """The multiply-adds that ``kernel`` takes to make ``top``.
-
-    They are counted for one place of ``end`` if the shapes are not known.
-    """
+    """The multiply-adds with which ``kernel`` computes ``top``; per output place without shapes."""
     if top.shape is None or end.shape is None:
         return kernel.cost
     return kernel.cost * prod(top.shape[2:])
 
 
 def inner_sum(layer: Layer, groups: Collection[List[Branch]]) -> Optional[Branch]:
-    """A sum as a branch of a sum around it, where all that it adds up are maps of one blob."""
+    """A sum as a branch of an outer sum, where all its bottoms are maps of one blob."""
     factors = factors_of(layer)
     for branches in groups:
         layers = (*chain.from_iterable(branch.layers for branch in branches), layer)
@@ -151,7 +148,7 @@ def inner_sum(layer: Layer, groups: Collection[List[Branch]]) -> Optional[Branch
 
 
 def factors_of(layer: Layer) -> Optional[List[float]]:
-    """The factor of each bottom of a sum; None where their number does not fit."""
+    """The coeff of each bottom of a sum; None where there are not as many as bottoms."""
     number = len(layer.param.bottom)
     factors = list(layer.param.eltwise_param.coeff) or [1.0] * number
     return factors if len(factors) == number else None
@@ -162,7 +159,7 @@ def costliest_first(branches: Sequence[Branch]) -> List[Branch]:
 
 
 def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Reason]:
-    """What a branch adds to a sum; that of a blob itself has the channels of the ``others``."""
+    """The kernel of a branch times ``factor``; an empty one has the channels of ``others``."""
     kernel = branch.kernel
     if isinstance(kernel, Reason):
         return kernel

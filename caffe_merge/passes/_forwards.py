@@ -1,8 +1,8 @@
-"""An affine map per channel on its way forward: what layers make of it.
+"""Affine maps per channel moved forwards, through layers or into the weights of linear ones.
 
-If a layer's bottom is ``scale x + shift`` per channel of x, and it is given x instead: a linear
-layer can take the map into its weights, and what a layer gives out otherwise is again an affine map
-of what it gives out then, or it is not, and there is a Reason.
+A layer whose bottom is ``scale x + shift`` per channel is to read x instead. A linear layer can
+have the map folded into its weights (folded_forward). For others, the old top may be an affine map
+of the new top: the map has gone through the layer (propagated). Else there is a Reason.
 """
 
 from typing import Callable, Dict, List, Optional, Sequence, Union
@@ -25,9 +25,9 @@ Shapes = Sequence[Optional[Shape]]
 
 
 def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Reason]:
-    """Why the linear ``layer`` cannot do the map ``before`` first; None if it can.
+    """Why ``before`` cannot be folded into the linear ``layer`` that reads it; None if it can.
 
-    ``before`` are vectors over the channels on axis 1 of its bottom.
+    ``before`` is the map of its bottom, vectors over the channels on axis 1; ``bottom`` its shape.
     """
     output = output_channels(layer, None if bottom is None else len(bottom))
     if isinstance(output, Reason):
@@ -102,9 +102,9 @@ def _deconvolution(layer: Layer, before: Affine) -> New:
 def _with_bias(
     layer: Layer, new: Blob, before: Affine, sums: Callable[[slice, Float64], Float64]
 ) -> New:
-    """The layer with weights ``new``, its bias with what its old weights make of the shift.
+    """The layer with weights ``new`` and, added to its bias, its old weights times the shift.
 
-    ``sums`` gives that for a block of rows: bounded memory, whatever the weights' size.
+    ``sums`` computes that product for a block of rows: bounded memory, whatever the weights' size.
     """
     param, old = copied(layer.param), layer.blobs[0]
     if not before.shift.any():
@@ -123,9 +123,9 @@ def _with_bias(
     return param, (new, Dense(bias, old.dtype))
 
 
-# -- layers that hand the map on -----------------------------------------------------------
+# -- layers that a map goes through ----------------------------------------------------------
 
-Maps = List[Optional[Affine]]  # of each bottom or top; None where nothing changes
+Maps = List[Optional[Affine]]  # of each bottom or top; None is the identity
 
 
 def propagated(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:

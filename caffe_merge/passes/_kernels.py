@@ -24,7 +24,7 @@ Answer = Union[Kernel, Reason, None]
 
 
 def kernel_of(graph: Graph, layer: Layer) -> Answer:
-    """The kernel that ``layer`` is, over the channels on axis 1; None if its type is none."""
+    """The kernel that ``layer`` computes, channels on axis 1; None if it is of another type."""
     if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return None
     if layer.type in CONVOLUTIONS:
@@ -85,7 +85,7 @@ def _axes(window: Window, ceil: bool = False) -> Tuple[Axis, ...]:
 
 
 def _mean(graph: Graph, layer: Layer) -> Answer:
-    """Average pooling: it is a kernel as far as its windows lie inside the padded input."""
+    """Average pooling: a kernel where its windows lie inside the padded input."""
     param = layer.param.pooling_param
     if param.pool != param.AVE:
         return None
@@ -102,7 +102,7 @@ def _mean(graph: Graph, layer: Layer) -> Answer:
 
 
 def inner_product_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
-    """The kernel without spatial axes that an InnerProduct is."""
+    """The kernel without spatial axes that an InnerProduct computes."""
     output = output_channels(layer, graph.tops[layer][0].rank)
     if isinstance(output, Reason):
         return output
@@ -119,7 +119,7 @@ def inner_product_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
 
 
 def full_input_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
-    """The kernel without spatial axes that a convolution is whose one window is the whole input."""
+    """The kernel without spatial axes of a convolution whose one window is its whole input."""
     kernel = kernel_of(graph, layer)
     bottom, top = graph.bottoms[layer][0].shape, graph.tops[layer][0].shape
     if not isinstance(kernel, Kernel):
@@ -139,14 +139,14 @@ def full_input_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
 
 
 def _blob(kernel: Kernel, shape: Tuple[int, ...], dtype: Any) -> Blob:
-    """The weights of ``kernel``; in memory where they are made of very many others."""
+    """The weights of ``kernel``; computed at once where many kernels are nested in it."""
     if kernel.depth > DEEP:
         return Dense(kernel.weights(ALL), dtype)
     return Computed(shape, kernel.weights, dtype, kernel.depth)
 
 
 def as_inner_product(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
-    """Parameters and blobs of the InnerProduct ``layer`` as one that does what ``kernel`` does."""
+    """New parameters and blobs for the InnerProduct ``layer`` so that it computes ``kernel``."""
     param = copied(layer.param)
     inner_product_param = param.inner_product_param
     inner_product_param.num_output = kernel.outputs
@@ -164,7 +164,7 @@ def as_inner_product(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...
 
 
 def as_convolution(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
-    """Parameters and blobs of the convolution ``layer`` as one that does what ``kernel`` does."""
+    """New parameters and blobs for the convolution ``layer`` so that it computes ``kernel``."""
     param = copied(layer.param)
     conv_param = param.convolution_param
     depthwise = kernel.group == kernel.inputs == kernel.outputs
@@ -185,7 +185,7 @@ def as_convolution(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]
 
 
 def set_window(param: Any, axes: Sequence[Axis]) -> None:
-    """Give a Convolution the window ``axes``; fields that say so already stay as they are."""
+    """Give a Convolution the window ``axes``; fields that agree already are not touched."""
     conv_param, current = param.convolution_param, convolution_window(param, len(axes))
     _set(conv_param, "kernel_size", "kernel", current.kernel, [axis.size for axis in axes], None)
     _set(conv_param, "stride", "stride", current.stride, [axis.stride for axis in axes], 1)

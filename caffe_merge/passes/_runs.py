@@ -1,4 +1,4 @@
-"""Runs: layers that follow one another and are one affine map per channel together."""
+"""Runs: chains of layers that together compute one affine map per channel."""
 
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
@@ -14,9 +14,10 @@ KEPT = Reason("kept as asked with --keep")
 
 
 class Run(NamedTuple):
-    """Affine layers in a row, nothing else reading between them, and the map they are.
+    """A chain of affine layers without other readers in between, and the map that it computes.
 
-    ``refusal`` is None where the layer that feeds the run is linear and can take it in.
+    ``source`` is the bottom of the first layer. ``refusal`` says why the producer of ``source``
+    cannot have the map folded into it; None if it can.
     """
 
     layers: Tuple[Layer, ...]
@@ -26,13 +27,13 @@ class Run(NamedTuple):
 
     @property
     def producer(self) -> Layer:
-        """The layer that feeds the run."""
+        """The layer that produces the run's bottom."""
         return self.source.producer
 
 
 def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Layer, Reason]]]:
-    """The longest runs of ``graph``, and the layers of affine types that are in none, with why."""
-    by_end: Dict[Version, Run] = {}  # by the version that a run ends in
+    """The longest runs of ``graph``; and the layers of affine types outside any run, with why."""
+    by_end: Dict[Version, Run] = {}  # the top of the last layer -> the run
     refused: List[Tuple[Layer, Reason]] = []
     for layer in graph.layers:
         if not graph.bottoms[layer]:
@@ -59,13 +60,13 @@ def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Laye
 
 
 def _joins(graph: Graph, run: Run, top: Version, affine: Affine) -> bool:
-    """Whether ``run`` goes on with a layer that does ``affine`` to its end and writes ``top``."""
+    """Whether a layer that applies ``affine`` to the run's end and writes ``top`` extends it."""
     end = graph.tops[run.layers[-1]][0]
     if len(end.readers) > 1:
         return False
     in_place = end.name == run.source.name
     if in_place and end.name != top.name and not graph.is_private(run.source):
-        return False  # the name that stays, of a net input or its like, would hold another value
+        return False  # the name that is kept (a net input's, say) would have another value
     if in_place and graph.memory_is_read_elsewhere(run.source):
         return False
     run_affine = run.affine
@@ -75,7 +76,7 @@ def _joins(graph: Graph, run: Run, top: Version, affine: Affine) -> bool:
 
 
 def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
-    """Why a run cannot be folded into the layer that feeds it; None if it can."""
+    """Why a run cannot be folded into its producer; None if it can."""
     producer = run.producer
     if run.source.is_input:
         return Reason(f"its bottom {run.source.name!r} is a net input")
@@ -103,7 +104,7 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
 
 
 def forward_rewrite(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Reason]:
-    """The rewrite in which all that ``layer`` feeds takes it in, as ``changes`` say."""
+    """The rewrite that removes ``layer``, folded into its consumers as ``changes`` say."""
     region = {layer, *changes}
     reason = graph.why_not_move(graph.bottoms[layer][0], region)
     if reason is not None:
@@ -117,6 +118,6 @@ def forward_rewrite(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewri
 
 
 def quoted(names: List[str]) -> str:
-    """Layer names for a sentence, the first few of many."""
+    """Layer names for a sentence, the first three of many."""
     shown = ", ".join(repr(name) for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

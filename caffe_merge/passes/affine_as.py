@@ -5,7 +5,7 @@
     W[c, 0, 0, 0] = scale[c]        b = shift
 
 Only where ``--affine-as`` asks for it: ``conv`` for tool chains without Scale, ``scale`` for those
-that run a Scale faster. What some other pass can take in is gone before.
+that run a Scale faster. The other passes come first, so only what none of them folds is left.
 """
 
 from typing import Any, List, Tuple, Union
@@ -55,7 +55,7 @@ class AffineAs(Pass):
 
 
 def _affine(graph: Graph, layer: Layer) -> Answer:
-    """The map that a per-channel layer is, over the channels of its bottom; None of any other."""
+    """The map that a per-channel layer computes, as vectors; None for any other layer."""
     if layer.type not in AFFINE:
         return None
     bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
@@ -75,7 +75,7 @@ def _affine(graph: Graph, layer: Layer) -> Answer:
 
 
 def _diagonal(graph: Graph, layer: Layer) -> Answer:
-    """The map per channel that a depthwise convolution of 1x1 is; None of any other layer."""
+    """The map that a depthwise convolution of 1x1 computes; None for any other layer."""
     kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
     if not isinstance(kernel, Kernel) or not kernel.group == kernel.inputs == kernel.outputs:
         return None
@@ -101,7 +101,7 @@ def _as_scale(layer: Layer, affine: Affine) -> New:
 
 
 def _bare(layer: Layer, affine: Affine, kind: str) -> Any:
-    """The parameters of ``layer`` as those of a layer of type ``kind``, without any of its own."""
+    """The parameters of ``layer`` for a layer of type ``kind``, without those of its old type."""
     both_have_weights = {layer.type, kind} == {"Scale", "Convolution"}
     param = copied(layer.param)
     for name in _OWN:

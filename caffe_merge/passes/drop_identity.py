@@ -1,10 +1,10 @@
-"""drop-identity: layers that do nothing at inference go.
+"""drop-identity: layers that do nothing at inference are removed.
 
     x -> Dropout -> y        x = y
 
 Dropout, Split, a Concat or Slice of one blob, a Scale of 1 and 0, a Power of 1, 1, 0, a
-Pooling of 1x1 and what else layers.identity knows. It stays where a net output would lose its
-name, or where it still drops.
+Pooling of 1x1 and what else layers.identity knows. Such a layer stays where a net output
+would lose its name, and a Dropout that still drops at inference stays.
 """
 
 from typing import List
@@ -17,7 +17,7 @@ from caffe_merge.passes._runs import KEPT
 
 
 class DropIdentity(Pass):
-    """Removes layers that give out what they are given."""
+    """Removes layers whose tops equal their bottom."""
 
     name = "drop-identity"
 

@@ -1,12 +1,12 @@
-"""fold-affine: BatchNorm, Scale, Bias and Power into the linear layer that feeds them.
+"""fold-affine: BatchNorm, Scale, Bias and Power fold into the linear layer in front of them.
 
     x -> Convolution W, b -> BatchNorm -> Scale -> y      x -> Convolution W', b' -> y
 
     y = scale * (W x + b) + shift         W' = scale W (along output channels)
                                           b' = scale b + shift
 
-The run of affine layers may be of any length; Deconvolution and InnerProduct take it in likewise.
-It stays where somebody else reads the linear layer's output.
+The chain of affine layers may have any length; Deconvolution and InnerProduct work likewise. It
+stays where another layer reads the linear layer's output.
 """
 
 from typing import List

@@ -1,12 +1,12 @@
-"""fold-forward: affine layers that cannot go back into what feeds them go on into what reads them.
+"""fold-forward: affine layers that cannot fold into their producer fold into their consumers.
 
     x -> Scale -> Convolution W, b -> y        x -> Convolution W', b' -> y
 
     W'[o, i] = W[o, i] scale[i]        b' = b + sum over i, t of W[o, i, t] shift[i]
 
-Every reader must take it in: Convolution, InnerProduct and Scale, and Deconvolution where there is
-no shift. ReLU, PReLU, Pooling, Flatten, Concat and Slice hand it on to their own readers where what
-they give out is the same map of what they would give out without it.
+Every reader must be one that it folds into: Convolution, InnerProduct and Scale, and Deconvolution
+where there is no shift. Through ReLU, PReLU, Pooling, Flatten, Concat and Slice the map goes on to
+their own readers, where the layer commutes with it: f(scale x + shift) = scale' f(x) + shift'.
 """
 
 from typing import Any, Dict, List, Optional, Set, Union
@@ -73,7 +73,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
 def _propagate(
     graph: Graph, end: Version, affine: Affine, fixed: Set[Layer]
 ) -> Union[Dict[Layer, Any], Reason]:
-    """The layers that ``affine`` reaches from ``end`` on, as they are to be."""
+    """The new parameters and blobs of all layers that ``affine`` reaches from ``end`` on."""
     changes: Dict[Layer, Any] = {}
     maps: Dict[Version, Affine] = {end: affine}
     consumers: Dict[Layer, Affine] = {}

@@ -1,11 +1,11 @@
-"""fold-image: a Bias that varies over the image goes into what sees the image whole.
+"""fold-image: a Bias that varies over the image folds into layers that see the whole image.
 
     x -> Bias m -> InnerProduct W, b -> y        x -> InnerProduct W, b' -> y
 
     W (x + m) + b = W x + b'        b' = W m + b
 
 Every reader must be linear with one output place: an InnerProduct, or a Convolution whose window
-covers its input. Such a Bias is what a mean image makes of raw pixels.
+covers its input. Such a Bias comes from --mean with a mean image.
 """
 
 from typing import List, Union
@@ -27,7 +27,7 @@ from caffe_merge.weights.blobs import Dense
 
 
 class FoldImage(Pass):
-    """Folds a Bias of a value each into biases of the linear layers that read it."""
+    """Folds a Bias of one value per pixel and channel into the biases of its linear readers."""
 
     name = "fold-image"
 
@@ -50,7 +50,7 @@ class FoldImage(Pass):
 
 
 def _is_image(graph: Graph, layer: Layer) -> bool:
-    """Whether it is a Bias of as many values as an image has, along several axes."""
+    """Whether it is a Bias with one value for each pixel and channel of an image."""
     if layer.type != "Bias" or len(layer.blobs) != 1 or len(graph.bottoms[layer]) != 1:
         return False
     bottom = graph.bottoms[layer][0]
@@ -77,7 +77,7 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
 
 
 def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Reason]:
-    """Parameters and blobs of a linear ``reader`` that adds ``image``, (1, C, H, W), first."""
+    """New parameters and blobs of a linear ``reader`` with ``image`` (1, C, H, W) folded in."""
     if reader.type not in LINEAR_TYPES:
         return Reason("it cannot take it in")
     output, standard_form = output_channels(reader, top.rank), standard(reader)

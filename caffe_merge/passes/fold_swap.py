@@ -1,12 +1,13 @@
-"""fold-swap: a convolution that only puts channels in another order goes into what reads it.
+"""fold-swap: a convolution that only reorders channels folds into its consumers.
 
     x -> Convolution P -> Convolution W, b -> y        x -> Convolution W', b -> y
 
     W'[o, order[i]] = W[o, i]        where P makes channel i of channel order[i]
 
-P is 1x1, each row and column of its weights one 1. Every reader must take it in: Convolution,
-Deconvolution and InnerProduct without groups. What is affine per channel changes the order of its
-values, and hands it on. Padding does not matter: zeros stay zeros.
+P is 1x1, and each row and column of its weights has one 1 and zeros. Every reader must be one that
+it folds into: Convolution, Deconvolution and InnerProduct without groups. A layer that is affine
+per channel has its values reordered, and its own readers are next. Padding is no problem: zeros
+stay zeros.
 """
 
 from typing import List, Optional, Set, Union
@@ -104,7 +105,7 @@ def _forwards(
 
 
 def _linear(reader: Layer, bottom: Optional[Shape], places: Indices) -> Union[New, Reason]:
-    """Parameters and blobs of a linear ``reader`` whose channel i was its channel ``places[i]``."""
+    """New parameters and blobs of a linear ``reader``: its channel i was channel ``places[i]``."""
     output = output_channels(reader, None if bottom is None else len(bottom))
     if isinstance(output, Reason):
         return output
@@ -132,7 +133,7 @@ def _float64(blob: Blob, rows: Rows) -> Float64:
 
 
 def _per_channel(reader: Layer, rank: Optional[int], places: Indices) -> Union[New, Reason]:
-    """The same of a layer that is affine per channel, which makes its channels in that order."""
+    """The same for a layer that is affine per channel; its top's channels are in that order too."""
     affine = affine_of(reader, rank)
     if isinstance(affine, Reason):
         return affine

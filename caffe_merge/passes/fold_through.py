@@ -1,4 +1,4 @@
-"""fold-through: what goes through ReLU, PReLU and Pooling goes back into what is before them.
+"""fold-through: affine layers behind ReLU, PReLU and Pooling fold into the producer before those.
 
     x -> Convolution W, b -> ReLU -> Scale -> y        x -> Convolution W', b' -> ReLU -> y
 
@@ -45,7 +45,7 @@ class FoldThrough(Pass):
 
 
 def _extended(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
-    """The layers that a multiplier may pass, and the run as one that begins before them."""
+    """The layers that the map may go through backwards, and the run with them in front."""
     between: List[Layer] = []
     source = run.source
     while source.producer.type in THROUGH and len(source.readers) == 1:

@@ -62,7 +62,7 @@ class MergeBranches(Pass):
 def _merged(
     graph: Graph, layer: Layer, groups: Collection[List[Branch]]
 ) -> Union[Rewrite, Reason, None]:
-    """The best that can be made of an Eltwise; None if no two branches come from one blob."""
+    """The rewrite that removes most branches; None if no two branches come from one blob."""
     refusal: Optional[Reason] = None
     for branches in _largest_first(groups):
         rewrite = _summed(graph, layer, branches)
@@ -73,17 +73,17 @@ def _merged(
 
 
 def _largest_first(groups: Collection[List[Branch]]) -> List[List[Branch]]:
-    """Families of two or more branches with a convolution among them."""
+    """Groups of two or more branches with a convolution among them, the largest first."""
     several = [
         branches
         for branches in groups
         if len(branches) > 1 and any(branch.convolution for branch in branches)
     ]
-    return sorted(several, key=lambda family: (-len(family), sum(len(b.layers) for b in family)))
+    return sorted(several, key=lambda group: (-len(group), sum(len(b.layers) for b in group)))
 
 
 def _summed(graph: Graph, layer: Layer, branches: Sequence[Branch]) -> Union[Rewrite, Reason]:
-    """The largest part of a family that one convolution does without taking more for it."""
+    """The most branches of one source that one convolution replaces at no higher cost."""
     factors = factors_of(layer)
     if factors is None:
         return Reason("it has not one coeff for each bottom")

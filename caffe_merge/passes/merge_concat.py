@@ -1,4 +1,4 @@
-"""merge-concat: convolutions of one blob that a Concat puts side by side become one.
+"""merge-concat: convolutions of one blob whose outputs a Concat joins become one.
 
     x -> Convolution W1, b1 -> p
     x -> Convolution W2, b2 -> q        x -> Convolution [W1; W2], [b1; b2] -> y
@@ -65,7 +65,7 @@ def _joins_channels(layer: Layer) -> bool:
 
 
 def _neighbours(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Iterator[List[Part]]:
-    """Rows of bottoms, two or more, that convolutions make of one blob."""
+    """Neighbouring bottoms, two or more, that convolutions produce from one blob."""
     row: List[Part] = []
     for number, version in enumerate(graph.bottoms[layer]):
         part = _part(graph, number, version, fixed)
@@ -90,7 +90,10 @@ def _part(graph: Graph, number: int, version: Version, fixed: Set[Layer]) -> Opt
 
 
 def _alike(parts: Sequence[Part]) -> Sequence[Part]:
-    """The first of the longest rows of ungrouped convolutions with one window; all if none has."""
+    """The longest row (the first of equals) of ungrouped convolutions with the same window.
+
+    All ``parts`` if no two are alike.
+    """
     rows: List[List[Part]] = [[]]
     for part in parts:
         last = rows[-1][-1:]

@@ -1,11 +1,11 @@
-"""merge-serial: a convolution right behind a convolution becomes one with it.
+"""merge-serial: two convolutions in a row become one.
 
     x -> Convolution W1, b1 -> Convolution W2, b2 -> y        x -> Convolution W, b -> y
 
     W = W2 * W1 (taps convolved, channels multiplied)         b = W2 b1 + b2
 
 InnerProducts likewise, and an InnerProduct behind a convolution whose kernel covers its input. The
-second must not pad what the first gave a bias, nor what the first sees more than a point of: the
+second must not pad if the first has a bias, nor if the first has a kernel larger than 1x1: the
 border would differ. By default it is done where neither multiply-adds nor weights grow.
 """
 

@@ -1,4 +1,4 @@
-"""one-scale: a run of affine layers that nothing can take in becomes one Scale.
+"""one-scale: a run of affine layers that folds into no linear layer becomes one Scale.
 
     x -> BatchNorm -> Scale -> Bias -> y          x -> Scale (bias_term: true) -> y
 
@@ -79,7 +79,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
 
 
 def _survivor(run: Run, sharers: Sharers) -> Layer:
-    """The layer that becomes the one Scale: best one whose weights no other layer shares."""
+    """The layer that becomes the Scale, if possible one whose weights no other layer shares."""
     free = [layer for layer in run.layers if layer.type != "Scale" or layer not in sharers]
     for kinds in (frozenset({"Scale"}), norms.TYPES):
         fitting = [layer for layer in free if layer.type in kinds]
@@ -89,7 +89,7 @@ def _survivor(run: Run, sharers: Sharers) -> Layer:
 
 
 def as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
-    """Parameters and blobs of ``layer`` as a Scale that does ``affine`` (a vector)."""
+    """New parameters and blobs of ``layer`` as a Scale that computes ``affine`` (a vector)."""
     param = copied(layer.param)
     scale_param = param.scale_param
     if layer.type != "Scale":
