@@ -13,7 +13,7 @@ from caffe_merge import reference
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES, own_param
+from caffe_merge.layers.linear import LINEAR_TYPES, linear_param
 from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import (
@@ -123,7 +123,7 @@ class _Linear:
         self.head = path[0]
         param, blobs = was[self.head]
         self.type = param.type
-        own = own_param(param)
+        own = linear_param(param)
         weights = blobs[0].shape
         self.channels = int(own.num_output)
         self.axis = int(own.axis) + (0 if own.axis >= 0 else rank or 0)

@@ -51,8 +51,10 @@ def wiring(
         old.append(Node(*before, tuple(bottoms), tops))
         if after is not None:
             numbers = reads.get(layer, range(len(bottoms)))
-            read = tuple(graph.stand_in(bottoms[number], removed, reads) for number in numbers)
-            new.append(Node(*after, read, tops))
-    outputs = graph.ends(region)
-    new_outputs = [graph.stand_in(output, removed, reads) for output in outputs]
-    return Wiring(old, new, graph.sources(region), outputs, new_outputs)
+            read = tuple(
+                graph.replacement_of(bottoms[number], removed, reads) for number in numbers
+            )
+            new.append(Node(*after, tuple(read), tops))
+    outputs = graph.outputs_of(region)
+    new_outputs = [graph.replacement_of(output, removed, reads) for output in outputs]
+    return Wiring(old, new, graph.inputs_of(region), outputs, new_outputs)

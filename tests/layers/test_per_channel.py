@@ -10,7 +10,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import WeightsError
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Dense
@@ -27,7 +27,7 @@ def layer(text: str, *blobs: "Sequence[float] | np.ndarray", bottoms: int = 1) -
 
 def found(made: Layer, rank: Optional[int] = 4) -> Affine:
     """The map of a layer that must be one."""
-    answer = affine(made, rank)
+    answer = affine_of(made, rank)
     assert isinstance(answer, Affine), answer
     return answer
 
@@ -80,13 +80,13 @@ def test_extreme_statistics() -> None:
 def test_bad_statistics(blobs: Sequence[Sequence[float]], message: str) -> None:
     """An error that names layer and blob, not a refusal: the file is broken."""
     with pytest.raises(WeightsError, match=f"layer 'it', {message}"):
-        affine(layer(BN, *blobs), 4)
+        affine_of(layer(BN, *blobs), 4)
 
 
 def test_division_by_zero() -> None:
     """A variance of 0 with an eps of 0."""
     with pytest.raises(WeightsError, match=r"blob 1: expected finite multipliers.* eps 0"):
-        affine(layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
+        affine_of(layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "blobs", "reason"), REFUSED)
 def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> None:
     """What is of an affine type and is no fixed map, and why."""
-    answer = affine(layer(text, *blobs), 4)
+    answer = affine_of(layer(text, *blobs), 4)
     assert isinstance(answer, Reason)
     assert reason in answer
 
@@ -165,20 +165,20 @@ def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> N
 def test_rank_is_needed_from_the_end() -> None:
     """A negative axis of a blob of unknown rank could be any."""
     for text in (f"{SCALE} scale_param {{ axis: -1 }}", 'type: "Bias" bias_param { axis: -1 }'):
-        answer = affine(layer(text, [1, 2]), None)
+        answer = affine_of(layer(text, [1, 2]), None)
         assert answer == "its axis is -1 and the rank of its bottom is not known"
 
 
 def test_two_bottoms() -> None:
     """The factor is another blob then, which one is said."""
-    assert affine(layer(SCALE, bottoms=2), 4) == "its factor is another blob, 'y'"
-    assert affine(layer('type: "Bias"', bottoms=2), 4) == "its summand is another blob, 'y'"
+    assert affine_of(layer(SCALE, bottoms=2), 4) == "its factor is another blob, 'y'"
+    assert affine_of(layer('type: "Bias"', bottoms=2), 4) == "its summand is another blob, 'y'"
 
 
 def test_other_types() -> None:
     """Types that are never affine here have no answer at all, whatever they look like."""
     for kind in ("ReLU", "Convolution", "Mystery", "scale"):
-        assert affine(layer(f'type: "{kind}"', [1]), 4) is None
+        assert affine_of(layer(f'type: "{kind}"', [1]), 4) is None
 
 
 def test_fields_of_forks() -> None:
@@ -188,7 +188,7 @@ def test_fields_of_forks() -> None:
     assert unknown_fields(made) is None
     assert float(found(made).scale) == 2
     made.extra = {**made.extra, "scale_param.min_value": "0"}
-    answer = affine(made, 4)
+    answer = affine_of(made, 4)
     assert answer == "scale_param.min_value is a fork's field, whose effect is not known"
 
 
@@ -206,7 +206,7 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
     """A multiplication by 1 - ratio if scale_train is false, and no map of its own otherwise."""
     made = layer('type: "Dropout" dropout_param { dropout_ratio: 0.25 }')
     made.extra = extra
-    answer = affine(made, None)
+    answer = affine_of(made, None)
     if scale is None:
         assert answer is None
     else:
@@ -216,16 +216,16 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
 
 def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
     made = layer(SCALE, [2])
-    first = affine(made, 4)
+    first = affine_of(made, 4)
     made.param.bottom[0] = "renamed"
-    assert affine(made, 4) is first
+    assert affine_of(made, 4) is first
     made.blobs = (Dense(np.array([3.0])),)
     assert float(found(made).scale) == 3
-    assert affine(made, None) is not affine(made, 4)
+    assert affine_of(made, None) is not affine_of(made, 4)
 
 
 def test_names_in_a_reason_are_those_of_now() -> None:
     made = layer('type: "Scale" bottom: "f"', [])
-    assert affine(made, 4) == "its factor is another blob, 'f'"
+    assert affine_of(made, 4) == "its factor is another blob, 'f'"
     made.param.bottom[1] = "g"
-    assert affine(made, 4) == "its factor is another blob, 'g'"
+    assert affine_of(made, 4) == "its factor is another blob, 'g'"

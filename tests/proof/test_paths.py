@@ -9,8 +9,8 @@ from google.protobuf import text_format
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import CaffeMergeError, WeightsError
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import folded, output
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.linear import folded, output_channels
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.proof.paths import prove
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
@@ -35,13 +35,13 @@ def noise(*shape: int) -> np.ndarray:
 def fold(path: Sequence[Layer], rank: int = 4) -> Changes:
     """The changes that fold-affine would make to a path."""
     head, *rest = path
-    one = affine(rest[0], rank)
+    one = affine_of(rest[0], rank)
     assert isinstance(one, Affine)
     for other in rest[1:]:
-        two = affine(other, rank)
+        two = affine_of(other, rank)
         assert isinstance(two, Affine)
         one = one.then(two)
-    target = output(head, rank)
+    target = output_channels(head, rank)
     assert not isinstance(target, str)
     return {head: folded(head, one.over(target.channels, target.axis))}
 
@@ -247,10 +247,10 @@ def test_overflow_is_rejected() -> None:
 
 def per_channel(*layers: Layer, rank: int = 4) -> Tuple[List[Layer], Layer, Affine]:
     """A path of affine layers, a Scale in their place, and the map."""
-    both = affine(layers[0], rank)
+    both = affine_of(layers[0], rank)
     assert isinstance(both, Affine)
     for other in layers[1:]:
-        one = affine(other, rank)
+        one = affine_of(other, rank)
         assert isinstance(one, Affine)
         both = both.then(one)
     new = layer('type: "Scale" scale_param { bias_term: true }', both.scale, both.shift)
