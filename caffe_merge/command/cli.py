@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
 
+from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
 
@@ -43,15 +44,13 @@ __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pa
 
 
 class _Version(argparse.Action):
-    """``--version``; the import is slow, so it waits until somebody asks."""
+    """``--version``."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib import metadata
-
-        print(f"{parser.prog} {metadata.version('caffe_merge')}")
+        print(f"{parser.prog} {__version__}")
         parser.exit()
 
 

@@ -1,10 +1,4 @@
-"""The proof of one rewrite: the old and the new layers, run in float64 on a small random patch.
-
-The reference layers do the running; they know nothing of how a rewrite computes its weights. A
-path of per-channel layers, perhaps behind a linear one, may have any rank and any axes (paths);
-whatever branches, joins or has windows in a row is run as it is wired (regions). What cannot be run
-on such a patch is run on the shapes that the net has (whole).
-"""
+"""The proof of one rewrite: old and new layers, run in float64 on a small random patch."""
 
 from typing import List, Mapping, Optional, Sequence, Tuple
 
@@ -29,7 +23,7 @@ def prove(
 ) -> Optional[str]:
     """Run ``layers`` of ``graph`` as they are and as they will be; what disagrees, None if nothing.
 
-    ``changes`` and ``reads`` are those of a Rewrite (passes/base.py).
+    ``changes`` and ``reads`` are those of a Rewrite (passes/_pass.py).
     """
     for part in _parts(graph, layers):
         wired = wiring(graph, part, changes, reads)

@@ -24,7 +24,7 @@ class Blob:
 
 
 def net(text, missing=(), **blobs):
-    """Layers as net.py gives them."""
+    """Layers as net/loading.py gives them."""
     layers = [Layer(param) for param in text_format.Parse(text, NetParameter()).layer]
     for layer in layers:
         layer.load_blobs([Dense(blob) for blob in blobs.get(layer.name, [])])
