@@ -37,13 +37,14 @@ import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, ValidationError
 from caffe_merge.merging.convert import Options, plan
-from caffe_merge.net.loading import Net, saving
+from caffe_merge.net import saving
+from caffe_merge.net.loading import Net
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.validation.inputs import parse_shapes
-from tests.conftest import RealCaffe
 from tests.corpus import judging
 from tests.corpus.filling import Filler, caffemodel, walk
+from tests.real_caffe import RealCaffe
 
 MANIFEST: Dict[str, Dict[str, Any]] = json.loads(
     (Path(__file__).resolve().parent.parent / "corpus.json").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from caffe_merge.errors import FileError
 from caffe_merge.files import Unchanged
 from caffe_merge.merging import convert
 from caffe_merge.weights import index
-from tests.builders import write_pair
+from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
 Pair = Tuple[Path, Path]

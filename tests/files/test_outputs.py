@@ -12,7 +12,7 @@ from caffe_merge.command import cli
 from caffe_merge.errors import UsageError
 from caffe_merge.files import Replacement, check_outputs, workplace
 from caffe_merge.files.places import is_of_the_system
-from tests.builders import write_pair
+from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
 Pair = Tuple[Path, Path]

@@ -14,7 +14,7 @@ import pytest
 
 from caffe_merge.command import cli
 from caffe_merge.files import Replacement
-from tests.builders import write_pair
+from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
 MERGE = ["merge", "--validate", "none", "-q"]

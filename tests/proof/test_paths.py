@@ -4,7 +4,6 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import CaffeMergeError, WeightsError
@@ -12,19 +11,15 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.proof.paths import prove
-from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
+from tests.nets import make_layer
 
 Changes = Dict[Layer, Tuple[Any, Tuple[Blob, ...]]]
 
 
 def layer(text: str, *blobs: np.ndarray) -> Layer:
     """A layer of this text; blobs are rounded to float32 as a file would."""
-    param = LayerParameter(name="it", bottom=["x"], top=["y"])
-    text_format.Merge(text, param)
-    made = Layer(param)
-    made.load_blobs([Dense(np.asarray(blob, np.float32)) for blob in blobs])
-    return made
+    return make_layer(text, *(np.asarray(blob, np.float32) for blob in blobs))
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -6,14 +6,13 @@ from typing import Tuple
 import numpy as np
 import pytest
 
-import caffe_merge
 from caffe_merge.net.graph import Graph
 from caffe_merge.passes import PASSES
 from caffe_merge.passes._pass import Rewrite
 from caffe_merge.proof import prove
 from caffe_merge.weights.blobs import Dense
-from tests.builders import write_pair
-from tests.passes.support import Merger, prototxt, seeded
+from tests.merger import Merger
+from tests.nets import load, prototxt
 
 IN = "data 2 3 8 5"
 CONV = "c: Convolution data -> c { convolution_param { num_output: 6 %s } }"
@@ -25,7 +24,7 @@ NORM = "b: BatchNorm c -> b"
 def rewrite_of(folder: Path, *lines: str) -> Tuple[Graph, Rewrite]:
     """The first rewrite that any pass finds in the net of ``lines``."""
     text = prototxt(IN, *lines)
-    net = caffe_merge.load(*map(str, write_pair(folder, text, seeded(folder, text))))
+    net = load(folder, text)
     graph = Graph(net.layers, {})
     items = [item for kind in PASSES for item in kind().find(graph)]
     return graph, next(item for item in items if isinstance(item, Rewrite))
@@ -61,7 +60,7 @@ def test_a_product_along_the_batch(merged: Merger, axis: int) -> None:
 def test_shapes_that_nobody_knows(tmp_path: Path) -> None:
     """Without a shape there is no other way to run it, and the reason says so."""
     text = prototxt(IN, CONV % "kernel_size: 1", NORM)
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, seeded(tmp_path, text))))
+    net = load(tmp_path, text)
     graph = Graph(net.layers)
     conv, norm = net.layers[-2:]
     param = type(conv.param)()

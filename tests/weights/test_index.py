@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError, FileError, WeightsError
@@ -18,6 +18,7 @@ from caffe_merge.schema.messages import NetParameter
 from caffe_merge.weights import index as index_module
 from caffe_merge.weights.index import Index, open_index
 from caffe_merge.weights.wire import field, varint
+from tests.seeds import examples
 
 VALUES = np.array([1.5, -2, 0.1, 1e-45, 3e38, 7], "<f4")
 RAW = VALUES.tobytes()
@@ -254,7 +255,7 @@ def test_bytes_changed_at_random() -> None:
         judged(bytes(raw))
 
 
-@settings(derandomize=True, deadline=None)
+@examples(100)
 @given(st.binary(max_size=60))
 def test_random_bytes(raw: bytes) -> None:
     judged(raw)
