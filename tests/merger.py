@@ -9,7 +9,7 @@ import numpy as np
 import caffe_merge
 from caffe_merge.layers import shapes
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.norms import choose
+from caffe_merge.layers.norms import choose_style
 from caffe_merge.layers.shapes.forks import RULES
 from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
@@ -120,7 +120,7 @@ class Merger:
         """Every blob that both nets have must be equal: in float64, and in real Caffe."""
         net, merged = load_pair(old), load_pair(new)
         for one in (net, merged):
-            choose(one.layers, style)
+            choose_style(one.layers, style)
         inputs = random_inputs(net)
         before, after = run(net, inputs), run(merged, inputs)
         assert_equal(before, after, limit)

@@ -14,8 +14,8 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 import numpy as np
 import pytest
 
-from caffe_merge import files
 from caffe_merge.command import cli
+from caffe_merge.files import replacement
 from tests.nets import caffemodel, write_pair
 
 TEXT = """name: "bad"
@@ -288,8 +288,8 @@ def test_full_disk(
     pair = write_pair(tmp_path, TEXT, BLOBS)
     if there:
         write_pair(tmp_path, "old", {}, "net_merged")
-    opened = files._open_locked
-    monkeypatch.setattr(files, "_open_locked", lambda path: FullDisk(opened(path), room))
+    created = replacement.created
+    monkeypatch.setattr(replacement, "created", lambda path: FullDisk(created(path), room))
     line = refused(*flags_of(pair), "--force")
     assert line == f"{tmp_path / 'net_merged.caffemodel'}: No space left on device"
 
@@ -320,7 +320,7 @@ def test_a_system_call_that_fails_leaves_the_old_pair(
 def test_dev_full(tmp_path: Path, refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = write_pair(tmp_path, TEXT, BLOBS)
     with open("/dev/full", "r+b", buffering=0) as full:
-        monkeypatch.setattr(files, "_open_locked", lambda path: full)
+        monkeypatch.setattr(replacement, "created", lambda path: full)
         assert "No space left on device" in refused(*flags_of(pair))
 
 

@@ -1,18 +1,16 @@
-"""The proof of one rewrite: the old and the new layers, run in float64 on a small random patch.
-
-The reference layers do the running; they know nothing of how a rewrite computes its weights. A
-path of per-channel layers, perhaps behind a linear one, may have any rank and any axes (paths);
-whatever branches, joins or has windows in a row is run as it is wired (regions).
-"""
+"""The proof of one rewrite: old and new layers, run in float64 on a small random patch."""
 
 from typing import List, Mapping, Optional, Sequence, Tuple
 
+from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.proof import paths, regions
+from caffe_merge.notes import Reason
+from caffe_merge.proof import paths, regions, whole
 from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes
+from caffe_merge.proof.wiring import wiring
 
 _WINDOWS = (*LINEAR_TYPES, "Pooling")
 
@@ -25,13 +23,19 @@ def prove(
 ) -> Optional[str]:
     """Run ``layers`` of ``graph`` as they are and as they will be; what disagrees, None if nothing.
 
-    ``changes`` and ``reads`` are those of a Rewrite (passes/base.py).
+    ``changes`` and ``reads`` are those of a Rewrite (passes/_pass.py).
     """
     for part in _parts(graph, layers):
-        if _is_path(graph, part) and _stays_linear(part, changes):
-            failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
-        else:
-            failure = regions.prove(graph, part, changes, reads)
+        wired = wiring(graph, part, changes, reads)
+        if isinstance(wired, Reason):
+            return str(wired)
+        try:
+            if _is_path(graph, part) and _stays_linear(part, changes):
+                failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
+            else:
+                failure = regions.prove(wired)
+        except CaffeMergeError:
+            failure = whole.prove(wired)
         if failure is not None:
             return failure
     return None

@@ -1,11 +1,4 @@
-"""What Caffe's layers compute in the TEST phase, in numpy and float64.
-
-    forward(layer, blobs, bottoms) -> tops
-
-One function per layer type, grouped by what it does to its bottoms. Shapes are the business of
-layers.shapes, which has been asked before a layer's function runs: the functions get the top
-shapes and may rely on bottoms and blobs that fit.
-"""
+"""The forward pass of Caffe's layers in the TEST phase, in numpy and float64."""
 
 from typing import Any, Dict, List, Sequence, cast
 

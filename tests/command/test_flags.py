@@ -59,6 +59,6 @@ def test_every_option_of_a_conversion_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     flags.merge(parser)
     values = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*values} == {"state", "input_shapes"}
+    assert {*Options._fields} - {*values} == {"state", "input_shapes", "also_read"}
     for name, default in Options._field_defaults.items():
         assert (values.get(name) or None) == (default or None), name

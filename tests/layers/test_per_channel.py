@@ -9,7 +9,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import WeightsError
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.notes import Reason
 from caffe_merge.weights.blobs import Dense
 from tests.nets import make_layer
@@ -17,7 +17,7 @@ from tests.nets import make_layer
 
 def found(made: Layer, rank: Optional[int] = 4) -> Affine:
     """The map of a layer that must be one."""
-    answer = affine(made, rank)
+    answer = affine_of(made, rank)
     assert isinstance(answer, Affine), answer
     return answer
 
@@ -70,13 +70,13 @@ def test_extreme_statistics() -> None:
 def test_bad_statistics(blobs: Sequence[Sequence[float]], message: str) -> None:
     """An error that names layer and blob, not a refusal: the file is broken."""
     with pytest.raises(WeightsError, match=f"layer 'it', {message}"):
-        affine(make_layer(BN, *blobs), 4)
+        affine_of(make_layer(BN, *blobs), 4)
 
 
 def test_division_by_zero() -> None:
     """A variance of 0 with an eps of 0."""
     with pytest.raises(WeightsError, match=r"blob 1: expected finite multipliers.* eps 0"):
-        affine(make_layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
+        affine_of(make_layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "blobs", "reason"), REFUSED)
 def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> None:
     """What is of an affine type and is no fixed map, and why."""
-    answer = affine(make_layer(text, *blobs), 4)
+    answer = affine_of(make_layer(text, *blobs), 4)
     assert isinstance(answer, Reason)
     assert reason in answer
 
@@ -157,20 +157,20 @@ def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> N
 def test_rank_is_needed_from_the_end() -> None:
     """A negative axis of a blob of unknown rank could be any."""
     for text in (f"{SCALE} scale_param {{ axis: -1 }}", 'type: "Bias" bias_param { axis: -1 }'):
-        answer = affine(make_layer(text, [1, 2]), None)
+        answer = affine_of(make_layer(text, [1, 2]), None)
         assert answer == "its axis is -1 and the rank of its bottom is not known"
 
 
 def test_two_bottoms() -> None:
     """The factor is another blob then, which one is said."""
-    assert affine(make_layer(SCALE, bottoms=2), 4) == "its factor is another blob, 'y'"
-    assert affine(make_layer('type: "Bias"', bottoms=2), 4) == "its summand is another blob, 'y'"
+    assert affine_of(make_layer(SCALE, bottoms=2), 4) == "its factor is another blob, 'y'"
+    assert affine_of(make_layer('type: "Bias"', bottoms=2), 4) == "its summand is another blob, 'y'"
 
 
 def test_other_types() -> None:
     """Types that are never affine here have no answer at all, whatever they look like."""
     for kind in ("ReLU", "Convolution", "Mystery", "scale"):
-        assert affine(make_layer(f'type: "{kind}"', [1]), 4) is None
+        assert affine_of(make_layer(f'type: "{kind}"', [1]), 4) is None
 
 
 def test_fields_of_forks() -> None:
@@ -180,7 +180,7 @@ def test_fields_of_forks() -> None:
     assert unknown_fields(made) is None
     assert float(found(made).scale) == 2
     made.extra = {**made.extra, "scale_param.min_value": "0"}
-    answer = affine(made, 4)
+    answer = affine_of(made, 4)
     assert answer == "scale_param.min_value is a fork's field, whose effect is not known"
 
 
@@ -198,7 +198,7 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
     """A multiplication by 1 - ratio if scale_train is false, and no map of its own otherwise."""
     made = make_layer('type: "Dropout" dropout_param { dropout_ratio: 0.25 }')
     made.extra = extra
-    answer = affine(made, None)
+    answer = affine_of(made, None)
     if scale is None:
         assert answer is None
     else:
@@ -208,16 +208,16 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
 
 def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
     made = make_layer(SCALE, [2])
-    first = affine(made, 4)
+    first = affine_of(made, 4)
     made.param.bottom[0] = "renamed"
-    assert affine(made, 4) is first
+    assert affine_of(made, 4) is first
     made.blobs = (Dense(np.array([3.0])),)
     assert float(found(made).scale) == 3
-    assert affine(made, None) is not affine(made, 4)
+    assert affine_of(made, None) is not affine_of(made, 4)
 
 
 def test_names_in_a_reason_are_those_of_now() -> None:
     made = make_layer('type: "Scale" bottom: "f"', [])
-    assert affine(made, 4) == "its factor is another blob, 'f'"
+    assert affine_of(made, 4) == "its factor is another blob, 'f'"
     made.param.bottom[1] = "g"
-    assert affine(made, 4) == "its factor is another blob, 'g'"
+    assert affine_of(made, 4) == "its factor is another blob, 'g'"

@@ -13,7 +13,7 @@ from caffe_merge.merging import driver
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.passes import PASSES
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.weights.blobs import Dense
 from tests.merger import Merger
@@ -50,7 +50,7 @@ class WrongFold(FoldAffine):
     name = "wrong-fold"
     seen = 0
 
-    def find(self, graph: Graph) -> List[Found]:
+    def find(self, graph: Graph) -> List[Finding]:
         found = super().find(graph)
         for item in found:
             if isinstance(item, Rewrite):
@@ -141,7 +141,7 @@ def test_a_pass_that_breaks_the_graph(tmp_path: Path, monkeypatch: pytest.Monkey
     class Breaks(Pass):
         name = "breaks"
 
-        def find(self, graph: Graph) -> List[Found]:
+        def find(self, graph: Graph) -> List[Finding]:
             drop = [layer for layer in graph.layers if layer.type == "Dropout"]
             graph.layers[-3].param.top[0] = "elsewhere"
             return [Rewrite((layer,), {}, "") for layer in drop]
@@ -155,7 +155,7 @@ def test_a_rewrite_does_not_name_blobs(tmp_path: Path, monkeypatch: pytest.Monke
     """Names are the graph's to give, whatever the new parameters say of bottoms and tops."""
 
     class Renames(FoldAffine):
-        def find(self, graph: Graph) -> List[Found]:
+        def find(self, graph: Graph) -> List[Finding]:
             found = super().find(graph)
             for item in found:
                 for param, _ in item.changes.values() if isinstance(item, Rewrite) else ():
@@ -178,7 +178,7 @@ def test_refusals_are_those_of_the_last_round(
     class Hesitant(FoldAffine):
         name = "hesitant"
 
-        def find(self, graph: Graph) -> List[Found]:
+        def find(self, graph: Graph) -> List[Finding]:
             rounds.append(1)
             if len(rounds) > 1:
                 return super().find(graph)

@@ -43,8 +43,8 @@ def test_in_place_chain() -> None:
     assert top(net, "b").overwritten
     assert [reader.name for reader, _ in top(net, "c").readers] == ["d", "e"]
     assert not top(net, "c").overwritten
-    assert net.lowest(top(net, "c")) is top(net, "a")
-    assert net.below(top(net, "a")) is None
+    assert net.first_write(top(net, "c")) is top(net, "a")
+    assert net.overwritten_by(top(net, "a")) is None
     assert [version.name for version in net.outputs] == ["z", "w"]
     assert top(net, "x").is_input
     assert not top(net, "a").is_input

@@ -22,7 +22,7 @@ class Blob:
 
 
 def net(text, missing=(), **blobs):
-    """Layers as net.py gives them."""
+    """Layers as net/loading.py gives them."""
     layers = parse(text).layers
     for layer in layers:
         layer.load_blobs([Dense(blob) for blob in blobs.get(layer.name, [])])

@@ -1,10 +1,4 @@
-"""Text of the formats before 2014 rewritten in the current one, step by step as Caffe does it.
-
-V0 ``layers { layer { } }`` becomes V1 ``layers { }``, old fields of data layers move to
-``transform_param``, V1 becomes ``layer { }`` (upgrade_proto.cpp, UpgradeNetAsNeeded). Each step
-goes from text to text and leaves all that it is not about as it stands, comments included; places
-in the result are places in the user's file.
-"""
+"""Text of the V0 and V1 formats rewritten in the current one, in the steps of Caffe."""
 
 from typing import List, Tuple
 
