@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.net.dialect.support import TEXT, fork, needs_protoc, pair
+from tests.net.fork_proto import TEXT, fork, needs_protoc, pair
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("caffe") is None, reason="this interpreter has no pycaffe"

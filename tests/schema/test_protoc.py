@@ -12,7 +12,7 @@ import pytest
 
 from caffe_merge.errors import FileError, TextError, UsageError
 from caffe_merge.schema import protoc
-from tests.net.dialect.support import fork, needs_protoc
+from tests.net.fork_proto import fork, needs_protoc
 
 
 def names(path: Path) -> List[str]:

@@ -12,7 +12,7 @@ import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.errors import CaffeMergeError, FileError, TextError, UsageError
 from caffe_merge.notes import Note
-from tests.net.dialect.support import OWN, TEXT, fork, needs_protoc, pair
+from tests.net.fork_proto import OWN, TEXT, fork, needs_protoc, pair
 
 pytestmark = needs_protoc
 
