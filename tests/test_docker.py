@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -98,12 +99,8 @@ def test_what_is_built_in_one_image_runs_on_the_same_python() -> None:
 
 
 def test_caffe_is_there_for_its_python() -> None:
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        from caffe_env import VERSIONS
-    finally:
-        sys.path.pop(0)
-    assert "{0[0]}.{0[1]}".format(base(CAFFE).split(":")[1].split(".")) in VERSIONS
+    versions = runpy.run_path(str(ROOT / "tools" / "caffe_env.py"))["VERSIONS"]
+    assert "{0[0]}.{0[1]}".format(base(CAFFE).split(":")[1].split(".")) in versions
     assert "kendryte-caffe" in pins(CAFFE)
     assert last(CAFFE, "ENV").words == ["CAFFE_MERGE_CAFFE_PYTHON=/usr/local/bin/python3"]
 

@@ -191,5 +191,5 @@ def test_the_mix_has_every_type_of_the_engine() -> None:
     drawn |= {"Dropout", "ReLU", "PReLU"}
     other_recipe = {name.lower() for name in vars(Recipe)}
     missing = SUPPORTED - drawn - {*CHOICES, *JOINING}
-    missing = {kind for kind in missing if f"_{kind.lower()}" not in other_recipe}
+    missing = frozenset(kind for kind in missing if f"_{kind.lower()}" not in other_recipe)
     assert missing == {"caffe_merge.Normalised"}, "which no file has"
