@@ -4,7 +4,7 @@ Each type of tests.test_random_nets' recipe and of the tables here may stand beh
 drawn parameters. Where real Caffe is there it judges every net of which it has all types.
 """
 
-from typing import Callable, Dict, List, Sequence, Set
+from typing import Callable, Dict, List, Optional, Sequence, Set
 
 import pytest
 from hypothesis import given, note
@@ -51,27 +51,38 @@ class Mix(Recipe):
         self.kinds[kind](name, kind, bottom)
 
     def put(self, name: str, kind: str, bottom: str, body: str, shape: Shape, alter: bool) -> None:
-        """As in `Recipe`, and counted."""
-        DRAWN.add(kind)
+        """As in `Recipe`; taken back if Caffe would refuse the layer for a bottom of `Mix`."""
+        before = dict(self.shapes), set(self.read)
         super().put(name, kind, bottom, body, shape, alter)
+        line = self.lines.pop()
+        if self._tops(line) is None:
+            self.shapes, self.read = before
+            return
+        DRAWN.add(kind)
+        self.lines.append(line)
 
     def place(self, name: str, kind: str, bottoms: Sequence[str], body: str, tops: int = 1) -> bool:
         """Write the layer, if Caffe would build it; whether it was written."""
         names = [name] if tops == 1 else [f"{name}_{number}" for number in range(tops)]
         line = f"{name}: {kind} {' '.join(bottoms)} -> {' '.join(names)} {{ {body} }}"
+        sizes = self._tops(line)
+        if sizes is None:
+            return False
+        DRAWN.add(kind)
+        self.read.update(bottoms)
+        self.shapes.update(zip(names, sizes))
+        self.lines.append(line)
+        return True
+
+    def _tops(self, line: str) -> Optional[List[Shape]]:
+        """The shapes of the tops of a layer behind the others; None if one is too large, or wrong."""
         try:
             layers = parse(prototxt(*self.lines, line)).layers
             sizes = [version.shape for version in Graph(layers, {}).tops[layers[-1]]]
         except NetError:
-            return False
-        known = [shape for shape in sizes if shape and count(shape) <= LARGEST]
-        if len(known) < len(sizes):
-            return False
-        DRAWN.add(kind)
-        self.read.update(bottoms)
-        self.shapes.update(zip(names, known))
-        self.lines.append(line)
-        return True
+            return None
+        fitting = [shape for shape in sizes if shape and count(shape) <= LARGEST]
+        return fitting if len(fitting) == len(sizes) else None
 
     def _one_to_one(self, name: str, kind: str, bottom: str) -> None:
         body = str(self.pick(*CHOICES[kind]))
