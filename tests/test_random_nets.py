@@ -57,6 +57,8 @@ class Recipe:
         kinds += ["InnerProduct", "Branch"]
         if len(shape) == 4:
             kinds += ["Convolution", "Convolution", "Deconvolution", "Pooling"]
+        if len(shape) == 1:
+            kinds = ["Scale", "Power", "Dropout", "ReLU"]
         kind = str(self.pick(*kinds))
         getattr(self, "_" + kind.lower(), self._simple)(name, kind, bottom)
 
