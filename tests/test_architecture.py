@@ -28,12 +28,10 @@ ORDER = list(FLOORS)
 LONG_FUNCTIONS = frozenset(
     [
         "algebra.kernels.chained",
-        "merging.driver.merge",
         "net.loading.load",
-        "validation.engines.validate",
     ]
 )
-WIDE_SIGNATURES = frozenset(["merging.driver.merge", "validation.engines.validate"])
+WIDE_SIGNATURES: FrozenSet[str] = frozenset()
 # Files that the pages name before they are there.
 TO_COME = frozenset(
     [
