@@ -393,7 +393,8 @@ def test_without_locks_files_are_closed_before_they_are_renamed(
     monkeypatch.setattr(workplace, "fcntl", None)
     monkeypatch.setattr(writing, "fcntl", None)
     fill(tmp_path, OLD)
-    real, handles = os.replace, []
+    real = os.replace
+    handles: List[Any] = []
 
     def replace(source: str, target: str) -> None:
         assert all(handle.closed for handle in handles)
