@@ -211,7 +211,6 @@ TESTED_IN: Dict[str, str] = {
     "errors": "test_bad_input.py",
     "files.identity": "files/test_outputs.py",
     "files.places": "files/test_outputs.py",
-    "files.recovery": "files/test_replacement.py",
     "files.signals": "merging/test_interrupted.py",
     "files.workplace": "files/test_replacement.py",
     "layers.enet_dropout": "layers/test_identity.py",
