@@ -11,7 +11,7 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.per_channel import affine, random_dropout
+from caffe_merge.layers.per_channel import affine_of, random_dropout
 from caffe_merge.notes import Reason
 
 Answer = Union[bool, Reason]
@@ -36,7 +36,7 @@ def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
     odd = random_dropout(layer)
     if odd is not None:
         return odd
-    return affine(layer, None) is None or _unit(layer, rank)
+    return affine_of(layer, None) is None or _unit(layer, rank)
 
 
 def _spatial_dropout(layer: Layer, rank: Optional[int]) -> Answer:
@@ -46,7 +46,7 @@ def _spatial_dropout(layer: Layer, rank: Optional[int]) -> Answer:
 
 def _unit(layer: Layer, rank: Optional[int]) -> Answer:
     """Scale, Bias and Power that multiply by 1 and add 0."""
-    answer = affine(layer, rank)
+    answer = affine_of(layer, rank)
     return isinstance(answer, Affine) and bool(
         (answer.scale == 1).all() and (answer.shift == 0).all()
     )

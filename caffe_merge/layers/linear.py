@@ -27,12 +27,12 @@ class Output(NamedTuple):
     axis: int
 
 
-def own_param(param: Any) -> Any:
+def linear_param(param: Any) -> Any:
     """The sub-message with num_output and bias_term of a linear layer's LayerParameter."""
     return param.inner_product_param if param.type == "InnerProduct" else param.convolution_param
 
 
-def output(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
+def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     """The output channels of a layer of LINEAR_TYPES, or why nothing can be folded into it.
 
     ``rank`` is the number of axes of its top, None if unknown.
@@ -49,7 +49,7 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
         return Reason(f"it has {len(layer.param.top)} tops, which share its weights")
     if layer.type == DEPTHWISE:
         return Output(layer.blobs[0].shape[0], 1)
-    param = own_param(layer.param)
+    param = linear_param(layer.param)
     if param.axis >= 0:
         return Output(param.num_output, param.axis)
     if rank is None:
@@ -64,7 +64,7 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
         return Reason("the file has no weights for it")
     if layer.type == DEPTHWISE:
         return _odd_depthwise(layer)
-    param = own_param(layer.param)
+    param = linear_param(layer.param)
     channels = param.num_output
     shape = layer.blobs[0].shape
     outputs = 0
@@ -121,7 +121,7 @@ def add_bias(param: Any) -> None:
     Its learning rate is twice the weights', without decay, as Caffe's own models have it; a frozen
     layer stays frozen. The bias_filler is the default, constant 0.
     """
-    own_param(param).bias_term = True
+    linear_param(param).bias_term = True
     if len(param.param) == 1:
         rate = param.param[0].lr_mult
         param.param.add(lr_mult=2 * rate, decay_mult=0)

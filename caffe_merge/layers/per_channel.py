@@ -1,7 +1,7 @@
 """Which layers are one affine map per channel at inference, and which map that is.
 
-``affine`` answers with an Affine, or with a Reason that says what makes the layer something else;
-None means that the type is none of these. What a layer of unknown parameters does is not guessed.
+``affine_of`` returns an Affine, or a Reason that says what makes the layer something else, or None
+if its type is none of these. What a layer of unknown parameters does is not guessed.
 """
 
 from typing import Callable, Dict, Optional, Union
@@ -22,7 +22,7 @@ from caffe_merge.weights.blobs import Blob
 Answer = Union[Affine, Reason, None]
 
 
-def affine(layer: Layer, rank: Optional[int]) -> Answer:
+def affine_of(layer: Layer, rank: Optional[int]) -> Answer:
     """The affine map that ``layer`` is; ``rank`` is its bottom's number of axes, None if unknown.
 
     Raises WeightsError where its values are not finite or a variance is negative.
@@ -63,7 +63,7 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
 
 
 def _norm(layer: Layer, rank: Optional[int]) -> Answer:
-    return norms.affine(layer)
+    return norms.affine_of(layer)
 
 
 def _scale(layer: Layer, rank: Optional[int]) -> Answer:

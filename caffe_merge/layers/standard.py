@@ -68,11 +68,11 @@ def _norm(layer: Layer) -> Union[Standard, Reason]:
     found = norms.style_of(layer)
     if isinstance(found, norms.Style) and found.name == "bvlc":
         return layer.param, layer.blobs  # the reference knows it, batch statistics too
-    return norms.terms(layer)
+    return norms.as_statistics(layer)
 
 
 def _dropout(layer: Layer) -> Union[Standard, Reason]:
-    answer = per_channel.affine(layer, None)
+    answer = per_channel.affine_of(layer, None)
     if isinstance(answer, Affine):
         param = _as(layer, "Power")
         param.power_param.scale = float(answer.scale)

@@ -120,7 +120,7 @@ def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
     known = list(dict.fromkeys(style.name for style in norms.STYLES))
     if name not in known:
         raise UsageError(f"no style is called {name!r}; there are {', '.join(known)}")
-    if norms.choose(net.layers, name):
+    if norms.choose_style(net.layers, name):
         return []
     return [Note("bn-style", "", f"--bn-style {name}: no layer has the type and blobs of it")]
 
@@ -206,7 +206,7 @@ class _Editor:
             self.net.all_layers.remove(layer)
         for layer in rewrite.layers:
             layer.remembered.clear()  # it holds vectors that nobody asks for again
-        self.graph.reshape(layer for layer in rewrite.layers if layer in rewrite.changes)
+        self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
         refusal = Refusal(one.name, layer.name, layer.type, reason)

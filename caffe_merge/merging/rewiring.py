@@ -1,7 +1,7 @@
-"""A rewrite in the graph: what goes, what reads what, and names that mean what they did.
+"""Applies a rewrite to the graph: layers go, bottoms are rewired, blobs keep honest names.
 
 Validation compares blobs by name, and so do users: a blob that keeps its name keeps its values. A
-blob between the layers of a rewrite whose values change gets a name that the net never had.
+blob inside the rewrite whose values change gets a name that no blob of the net had before.
 """
 
 from typing import Dict, Optional, Set
@@ -9,55 +9,59 @@ from typing import Dict, Optional, Set
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.passes._pass import Rewrite
 
-IN_PLACE = ("PReLU", "ReLU", "Scale")  # of those that rewrites keep, they may write over a bottom
+IN_PLACE = ("PReLU", "ReLU", "Scale")  # types that rewrites keep and that may write in place
 
 
 def rewire(graph: Graph, rewrite: Rewrite) -> None:
-    """Make the layers that ``rewrite`` keeps read what they are to read, and the others go."""
+    """Give the layers that ``rewrite`` keeps their new bottoms, and remove the others."""
     removed = rewrite.removed
-    ends = graph.ends(rewrite.layers)
-    outside = {end.name for end in ends}
+    outputs = graph.outputs_of(rewrite.layers)
+    outside = {end.name for end in outputs}
     inside = {top.name for layer in rewrite.layers for top in graph.tops[layer]} - outside
-    names = {graph.stand_in(end, removed, rewrite.reads): end.name for end in ends}
-    assert len(names) == len(ends), "two ends of a rewrite would be one blob"
-    for version, end in zip(names, ends):
+    names = {graph.replacement_of(end, removed, rewrite.reads): end.name for end in outputs}
+    assert len(names) == len(outputs), "two ends of a rewrite would be one blob"
+    for version, end in zip(names, outputs):
         version.shape = end.shape
-    sources = graph.sources(rewrite.layers)
+    inputs = graph.inputs_of(rewrite.layers)
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)
     for layer in reversed(removed):
-        if any(top in ends or top.readers for top in graph.tops[layer]):
+        if any(top in outputs or top.readers for top in graph.tops[layer]):
             graph.bypass(layer, rename=False)
         else:
             graph.remove(layer)
     _name(graph, rewrite, names)
     for layer, (param, _) in rewrite.changes.items():
-        below = graph.below(graph.tops[layer][0])
-        if below is not None and param.type == "Convolution":
-            graph.rename_all(below, graph.fresh(below))  # it cannot write in place
-    for source in sources:
-        if source.name not in inside:
+        overwritten = graph.overwritten_by(graph.tops[layer][0])
+        if overwritten is not None and param.type == "Convolution":
+            graph.rename_all(
+                overwritten, graph.unused_name(overwritten)
+            )  # it cannot write in place
+    for version in inputs:
+        if version.name not in inside:
             continue
-        # A layer that goes wrote over it in place: under this name nobody may find it now.
-        (reader, _), *others = source.readers
+        # A removed layer wrote over it in place: the name stood for the result, not for this.
+        (reader, _), *others = version.readers
         in_place = reader.type in IN_PLACE and not others
-        graph.rename_all(source, graph.tops[reader][0].name if in_place else graph.fresh(source))
+        graph.rename_all(
+            version, graph.tops[reader][0].name if in_place else graph.unused_name(version)
+        )
 
 
 def _name(graph: Graph, rewrite: Rewrite, names: Dict[Version, str]) -> None:
-    """Give the ends (``names``) their old names, and what lies between new ones.
+    """Give the outputs of the rewrite their old ``names``, and all blobs inside it new ones.
 
-    Layers that write in place go on to do so.
+    Layers that wrote in place still do.
     """
     done: Set[Version] = set()
     for layer in reversed([layer for layer in rewrite.layers if layer in rewrite.changes]):
         for top in graph.tops[layer]:
             if top in done:
                 continue
-            name = names.get(top) or graph.fresh(top)
-            one: Optional[Version] = top
-            while one is not None and one.producer in rewrite.changes:
-                done.add(one)
-                below = graph.below(one)
-                graph.rename(one, name)
-                one = below
+            name = names.get(top) or graph.unused_name(top)
+            version: Optional[Version] = top
+            while version is not None and version.producer in rewrite.changes:
+                done.add(version)
+                overwritten = graph.overwritten_by(version)
+                graph.rename(version, name)
+                version = overwritten

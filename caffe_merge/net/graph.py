@@ -116,8 +116,8 @@ class Graph:
             version for layer in self.layers for version in self.tops[layer] if version.is_output
         ]
 
-    def ends(self, layers: Collection[Layer]) -> List[Version]:
-        """What ``layers`` give out: versions that others read, and net outputs; in net order."""
+    def outputs_of(self, layers: Collection[Layer]) -> List[Version]:
+        """The tops of ``layers`` that other layers read or that are net outputs; in net order."""
         return [
             version
             for layer in layers
@@ -125,18 +125,21 @@ class Graph:
             if version.is_output or any(reader not in layers for reader, _ in version.readers)
         ]
 
-    def sources(self, layers: Collection[Layer]) -> List[Version]:
-        """What ``layers`` read of others, each once."""
+    def inputs_of(self, layers: Collection[Layer]) -> List[Version]:
+        """The bottoms of ``layers`` that other layers produce, each once."""
         bottoms = [version for layer in layers for version in self.bottoms[layer]]
-        return [one for one in dict.fromkeys(bottoms) if one.producer not in layers]
+        return [version for version in dict.fromkeys(bottoms) if version.producer not in layers]
 
-    def stand_in(
+    def replacement_of(
         self,
         version: Version,
         removed: Collection[Layer],
         reads: Mapping[Layer, Tuple[int, ...]],
     ) -> Version:
-        """What takes the place of ``version`` without the layers ``removed`` (see Rewrite)."""
+        """What readers of ``version`` read once ``removed`` are gone: it, or a bottom of theirs.
+
+        ``reads`` says which bottom of a removed layer its top becomes; the first without an entry.
+        """
         while version.producer in removed:
             number = reads.get(version.producer, (0,))[0]
             version = self.bottoms[version.producer][number]
@@ -144,14 +147,14 @@ class Graph:
 
     def sharers(self) -> Dict[Layer, List[Layer]]:
         """For each layer that shares a blob by ``param { name }``, the layers it shares with."""
-        found: Dict[Layer, Dict[Layer, None]] = {}
+        sharers: Dict[Layer, Dict[Layer, None]] = {}
         for group in shared_blobs(self.layers).values():
             for layer, _ in group:
                 others = {other: None for other, _ in group if other is not layer}
-                found.setdefault(layer, {}).update(others)
-        return {layer: list(others) for layer, others in found.items() if others}
+                sharers.setdefault(layer, {}).update(others)
+        return {layer: list(others) for layer, others in sharers.items() if others}
 
-    # -- edits, by the editor only --------------------------------------------------------
+    # -- whether an edit would keep every value ---------------------------------------------
 
     def why_not_bypass(self, layer: Layer) -> Optional[str]:
         """Why ``layer`` (one bottom, its tops all equal to it) cannot go; None if it can."""
@@ -160,72 +163,75 @@ class Graph:
         if len(outputs) > 1:
             return f"its {len(outputs)} net outputs could not all keep their names"
         if outputs and outputs[0].name != bottom.name:
-            if self.lowest(bottom).is_input:
+            if self.first_write(bottom).is_input:
                 return "it joins a net input to a net output, and both keep their names"
             if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
                 return f"its net output {outputs[0].name!r} would have readers, and be none then"
         return self.why_not_alias([layer])
 
     def why_not_alias(self, layers: Sequence[Layer]) -> Optional[str]:
-        """Why memory that ``layers``, in a row, share or keep apart must stay so; None if it need
-        not.
+        """Why removing ``layers``, a chain, would change blobs in shared memory; None if not.
 
-        In Caffe a Split's tops are the memory of its bottom, and so are those of Reshape and their
-        like: who writes one of them in place writes all. Without the layers that would change.
+        In Caffe the tops of Split, Reshape and their like have the memory of the bottom: a layer
+        that writes one of them in place changes all. Without the layers it would change others.
         """
         bottom = self.bottoms[layers[0]][0]
-        memory = self._memory(bottom, layers)
+        memory = self._aliases(bottom, layers)
         seen = not self.is_private(bottom) or any(
-            len(version.readers) > 1 or self._is_one_of_many(version) for version in memory
+            len(version.readers) > 1 or self._shares_with_siblings(version) for version in memory
         )
         if seen and any(
-            version.overwritten and shares_memory(self.lowest(version).producer)
+            version.overwritten and shares_memory(self.first_write(version).producer)
             for version in memory
         ):
             return "behind or beside it memory is written in place that others see as it is now"
         return None
 
-    def _memory(self, version: Version, without: Collection[Layer] = ()) -> Set[Version]:
-        """The versions with the memory of ``version`` in Caffe, or as if ``without`` shared it."""
-        found = {version}
+    def _aliases(self, version: Version, without: Collection[Layer] = ()) -> Set[Version]:
+        """The versions that lie in the memory of ``version`` in Caffe, itself included.
+
+        The layers ``without`` count as sharing theirs, as if they were gone.
+        """
+        aliases = {version}
         todo = [version]
         while todo:
-            one = todo.pop()
-            near = [self.below(one)]
-            if one.producer in without or shares_memory(one.producer):
-                near.append(self.bottoms[one.producer][0])
-            for reader, _ in one.readers:
+            alias = todo.pop()
+            near = [self.overwritten_by(alias)]
+            if alias.producer in without or shares_memory(alias.producer):
+                near.append(self.bottoms[alias.producer][0])
+            for reader, _ in alias.readers:
                 if reader in without or shares_memory(reader):
                     near += self.tops[reader]
-                near += [top for top in self.tops[reader] if self.below(top) is one]
-            fresh = {other for other in near if other is not None and other not in found}
-            found |= fresh
-            todo += fresh
-        return found
+                near += [top for top in self.tops[reader] if self.overwritten_by(top) is alias]
+            added = {other for other in near if other is not None and other not in aliases}
+            aliases |= added
+            todo += added
+        return aliases
 
     def in_order(self, layers: Collection[Layer]) -> Tuple[Layer, ...]:
         """``layers`` in net order."""
         return tuple(layer for layer in self.layers if layer in layers)
 
     def why_not_move(self, version: Version, but: Collection[Layer] = ()) -> Optional[str]:
-        """Why ``version`` cannot be read in another place of the net; None if it can.
+        """Why a reader further down might not see the value of ``version``; None if it would.
 
-        Where some layer, ``but`` these, writes its memory after it was made, something else may be
-        found there.
+        It would not where a layer, other than those of ``but``, overwrites its memory later.
         """
         place = {layer: number for number, layer in enumerate(self.layers)}
         written = any(
-            self.below(other) is not None
+            self.overwritten_by(other) is not None
             and other.producer not in but
             and place[other.producer] > place[version.producer]
-            for other in self._memory(version)
+            for other in self._aliases(version)
         )
         name = repr(version.name)
         return f"the memory of {name} is written in place by another" if written else None
 
-    def _is_one_of_many(self, version: Version) -> bool:
-        """Whether its memory is that of the other tops of its layer too."""
+    def _shares_with_siblings(self, version: Version) -> bool:
+        """Whether the other tops of its producer lie in the same memory."""
         return shares_memory(version.producer) and len(self.tops[version.producer]) > 1
+
+    # -- edits, for merging/ only ----------------------------------------------------------
 
     def bypass(self, layer: Layer, rename: bool = True) -> None:
         """Take ``layer`` out: readers of its tops read its bottom instead.
@@ -255,7 +261,7 @@ class Graph:
         """Let ``layer`` read only those of its bottoms, given by number."""
         kept = [self.bottoms[layer][number] for number in numbers]
         for bottom in self.bottoms[layer]:
-            bottom.readers = [one for one in bottom.readers if one[0] is not layer]
+            bottom.readers = [reading for reading in bottom.readers if reading[0] is not layer]
         for number, bottom in enumerate(kept):
             bottom.readers.append((layer, number))
         self.bottoms[layer] = kept
@@ -267,15 +273,15 @@ class Graph:
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
 
-    def reshape(self, layers: Iterable[Layer]) -> None:
-        """Tell anew what shapes ``layers``, in net order, give out now."""
+    def infer_shapes(self, layers: Iterable[Layer]) -> None:
+        """Infer the top shapes of ``layers``, in net order, anew."""
         for layer in layers:
             shapes = shapes_behind(layer, [bottom.shape for bottom in self.bottoms[layer]])
             for top, shape in zip(self.tops[layer], shapes):
                 top.shape = shape
 
-    def fresh(self, version: Version) -> str:
-        """A name for ``version`` that the net never had."""
+    def unused_name(self, version: Version) -> str:
+        """A new name for ``version`` that no blob of the net has or had."""
         base = name = f"{version.producer.name}_merged"
         number = 1
         while name in self._taken:
@@ -284,65 +290,65 @@ class Graph:
         self._taken.add(name)
         return name
 
-    def below(self, version: Version) -> Optional[Version]:
-        """The version that ``version`` is written in place of."""
+    def overwritten_by(self, version: Version) -> Optional[Version]:
+        """The version that ``version`` is written over, in place; None if it is not in place."""
         bottoms = self.bottoms[version.producer]
         if version.top < len(bottoms) and bottoms[version.top].name == version.name:
             return bottoms[version.top]
         return None
 
-    def lowest(self, version: Version) -> Version:
-        """The first of the versions that are written in place of one another up to this one."""
-        below = self.below(version)
-        while below is not None:
-            version, below = below, self.below(below)
+    def first_write(self, version: Version) -> Version:
+        """The first version in the chain of in-place writes that ends in this one."""
+        earlier = self.overwritten_by(version)
+        while earlier is not None:
+            version, earlier = earlier, self.overwritten_by(earlier)
         return version
 
     def is_private(self, version: Version) -> bool:
-        """Whether its memory is no net input's, nor another version's under another name."""
-        first = self.lowest(version)
+        """Whether its memory is neither that of a net input nor that of a blob of another name."""
+        first = self.first_write(version)
         return not (first.is_input or shares_memory(first.producer))
 
-    def is_watched(self, version: Version) -> bool:
-        """Whether others read its memory: when they do so, before or after a write, counts."""
-        first = self.lowest(version)
+    def memory_is_read_elsewhere(self, version: Version) -> bool:
+        """Whether other layers read its memory, so that it matters when it is overwritten."""
+        first = self.first_write(version)
         while shares_memory(first.producer):
             bottom = self.bottoms[first.producer][0]
             if len(bottom.readers) > 1 or len(self.tops[first.producer]) > 1:
                 return True
-            first = self.lowest(bottom)
+            first = self.first_write(bottom)
         return False
 
     def rename(self, version: Version, name: str) -> None:
-        """Call ``version`` by a name that no other version has, or one that it is in place of."""
+        """Rename ``version``; of others only those it is written over may have ``name``."""
         version.name = name
         version.producer.param.top[version.top] = name
         for reader, number in version.readers:
             reader.param.bottom[number] = name
 
     def rename_all(self, version: Version, name: str) -> None:
-        """Rename ``version`` and all that it is written in place of."""
+        """Rename ``version`` and all versions that it is written over."""
         todo: Optional[Version] = version
         while todo is not None:
-            below = self.below(todo)
+            overwritten = self.overwritten_by(todo)
             self.rename(todo, name)
-            todo = below
+            todo = overwritten
 
     def check(self) -> None:
-        """Raise AssertionError unless resolving the names anew gives this very graph."""
+        """Raise AssertionError unless resolving the names anew gives the same graph."""
         try:
-            fresh = Graph(self.layers)
+            resolved = Graph(self.layers)
         except NetError as error:
             raise AssertionError(f"a broken graph: {error}") from error
         for layer in self.layers:
-            for mine, theirs in (
-                (self.bottoms[layer], fresh.bottoms[layer]),
-                (self.tops[layer], fresh.tops[layer]),
+            for stored, expected in (
+                (self.bottoms[layer], resolved.bottoms[layer]),
+                (self.tops[layer], resolved.tops[layer]),
             ):
-                same = [(v.name, v.producer, v.top) for v in mine]
-                if same != [(v.name, v.producer, v.top) for v in theirs]:
-                    raise AssertionError(f"{layer!r} reads or writes {theirs}, meant {mine}")
+                same = [(v.name, v.producer, v.top) for v in stored]
+                if same != [(v.name, v.producer, v.top) for v in expected]:
+                    raise AssertionError(f"{layer!r} reads or writes {expected}, meant {stored}")
         for layer in self.layers:
-            for mine_, theirs_ in zip(self.tops[layer], fresh.tops[layer]):
-                if set(mine_.readers) != set(theirs_.readers):
-                    raise AssertionError(f"{mine_} is read by {theirs_.readers}")
+            for version, expected_version in zip(self.tops[layer], resolved.tops[layer]):
+                if set(version.readers) != set(expected_version.readers):
+                    raise AssertionError(f"{version} is read by {expected_version.readers}")

@@ -53,7 +53,7 @@ def weights(
     given = _share(held)
     for layer, blobs in held.items():
         _give(layer, [blob for blob, _ in blobs], given.get(layer, 0), notes, index is not None)
-    norms.absorbed(layers, notes)
+    norms.neutralise_absorbed(layers, notes)
     if index is not None:
         _note_surplus(index, taken, all_layers, notes)
         _note_storage(index, notes)
@@ -148,7 +148,7 @@ def _whole(
 
 def _wanted(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
     """The blobs that the layer must have; None if a fork may have it want others."""
-    if has_unknown(layer) or norms.foreign(layer):
+    if has_unknown(layer) or norms.foreign_field(layer):
         return None
     return shapes.blobs(described(layer), bottoms)
 
@@ -156,7 +156,7 @@ def _wanted(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobS
 def _fit(
     layer: Layer, record: LayerRecord, wanted: Optional[List[BlobShape]], path: Optional[str]
 ) -> List[Blob]:
-    if wanted is None or norms.fitting(layer, record.blobs, wanted):
+    if wanted is None or norms.fits_a_style(layer, record.blobs, wanted):
         return list(record.blobs)
     if len(wanted) != len(record.blobs):
         raise WeightsError(

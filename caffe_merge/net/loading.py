@@ -17,7 +17,8 @@ from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.upgrade import upgrade
 from caffe_merge.text.view import View
 from caffe_merge.text.view import sources as extra_fields
-from caffe_merge.weights.index import Index, open_index
+from caffe_merge.weights.formats import open_index
+from caffe_merge.weights.index import Index
 
 if TYPE_CHECKING:
     from caffe_merge.net.dialect import Dialect

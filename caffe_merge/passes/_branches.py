@@ -1,5 +1,6 @@
-"""Branches: what the bottoms of a sum are as linear maps of blobs further up."""
+"""Branches: each bottom of a sum as a linear map (a kernel) of a blob further up."""
 
+from itertools import chain
 from math import prod
 from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -11,15 +12,15 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import kernel
+from caffe_merge.passes._kernels import kernel_of
 
 
 class Branch(NamedTuple):
-    """Bottom ``number`` of an Eltwise as a map of the blob ``source``.
+    """Bottom ``number`` of an Eltwise as a linear map of the blob ``source``.
 
-    ``layers`` are those between; ``kernel`` is what they are together, None where there are none;
-    ``cost`` are their multiply-adds (see ``_cost``), ``weights`` their multipliers. ``convolution``
-    is the first of those in a row, the one that may stay.
+    ``layers`` lie between the two and compute ``kernel``: None if there are no layers, a Reason if
+    it cannot be composed. ``cost`` is their multiply-adds (see ``_cost``), ``weights`` the number
+    of their weights. ``convolution`` is the first convolution, which may stay for all of them.
     """
 
     number: int
@@ -30,25 +31,31 @@ class Branch(NamedTuple):
     weights: int = 0
     convolution: Optional[Layer] = None
 
-    def behind(self, before: "Branch") -> "Branch":
-        """What it does, done behind ``before``."""
-        one, two = before.kernel, self.kernel
-        if isinstance(one, Kernel):
-            one = one if two is None else two if isinstance(two, Reason) else chained(one, two)
+    def after(self, inner: "Branch") -> "Branch":
+        """The composition: ``inner`` first, then this branch."""
         return Branch(
             self.number,
-            before.source,
-            (*before.layers, *self.layers),
-            one,
-            before.cost + self.cost,
-            before.weights + self.weights,
-            before.convolution or self.convolution,
+            inner.source,
+            (*inner.layers, *self.layers),
+            _composed(inner.kernel, self.kernel),
+            inner.cost + self.cost,
+            inner.weights + self.weights,
+            inner.convolution or self.convolution,
         )
 
 
-Sums = Dict[Layer, Optional[Branch]]  # inner sums as branches; None for layers to go around
+def _composed(
+    first: Union[Kernel, Reason, None], second: Union[Kernel, Reason, None]
+) -> Union[Kernel, Reason, None]:
+    """``second`` after ``first``; the identity is None, and the first Reason wins."""
+    if second is None or not isinstance(first, Kernel):
+        return first
+    return second if isinstance(second, Reason) else chained(first, second)
 
-REACH = 64  # layers of a branch: each in a row is a call within a call
+
+Sums = Dict[Layer, Optional[Branch]]  # inner sums as branches; None for layers not to cross
+
+REACH = 64  # the most layers of a branch: each is a kernel within a kernel
 
 
 def is_sum(layer: Layer) -> bool:
@@ -64,104 +71,101 @@ def is_sum(layer: Layer) -> bool:
     )
 
 
-def families(graph: Graph, layer: Layer, sums: Sums) -> Collection[List[Branch]]:
-    """The branches from each blob that bottoms of a sum are maps of; at most one for a bottom."""
-    found: Dict[Version, List[Branch]] = {}
+def branches_by_source(graph: Graph, layer: Layer, sums: Sums) -> Collection[List[Branch]]:
+    """The branches of the bottoms of a sum, grouped by source; at most one for each bottom."""
+    groups: Dict[Version, List[Branch]] = {}
     for number in range(len(graph.bottoms[layer])):
         for branch in _branches(graph, layer, number, sums):
-            found.setdefault(branch.source, []).append(branch)
-    return found.values()
+            groups.setdefault(branch.source, []).append(branch)
+    return groups.values()
 
 
 def _branches(graph: Graph, layer: Layer, number: int, sums: Sums) -> List[Branch]:
-    """A bottom as a map of itself, of what its layer reads, and so on as far as that is linear."""
+    """A bottom as a map of itself, of its producer's bottom, and so on while that is linear."""
     version = graph.bottoms[layer][number]
     end = version
-    found = [Branch(number, version)]
+    branches = [Branch(number, version)]
     while (
-        not isinstance(found[-1].kernel, Reason)
+        not isinstance(branches[-1].kernel, Reason)
         and len(version.readers) == 1
-        and len(found[-1].layers) < REACH
+        and len(branches[-1].layers) < REACH
     ):
         producer = version.producer
         step = sums[producer] if producer in sums else _step(graph, version, end)
         if step is None:
             break
         version = step.source
-        found.append(found[-1].behind(step))
-    return found
+        branches.append(branches[-1].after(step))
+    return branches
 
 
 def _step(graph: Graph, version: Version, end: Version) -> Optional[Branch]:
-    """The layer that makes ``version``, as a map of its bottom."""
+    """The producer of ``version`` as a map of its bottom; None if it is no kernel."""
     layer = version.producer
-    one = kernel(graph, layer)
-    if not isinstance(one, Kernel):
+    kernel = kernel_of(graph, layer)
+    if not isinstance(kernel, Kernel):
         return None
     source = graph.bottoms[layer][0]
     if layer.type == "Pooling":
-        return Branch(0, source, (layer,), one)
+        return Branch(0, source, (layer,), kernel)
     convolution = layer if layer.type in CONVOLUTIONS else None
-    cost = _cost(version, end, one)
-    return Branch(0, source, (layer,), one, cost, one.cost, convolution)
+    cost = _cost(version, end, kernel)
+    return Branch(0, source, (layer,), kernel, cost, kernel.cost, convolution)
 
 
-def _cost(top: Version, end: Version, one: Kernel) -> int:
-    """The multiply-adds that ``one`` takes to make ``top``.
-
-    They are counted for one place of ``end`` if the shapes are not known.
-    """
+def _cost(top: Version, end: Version, kernel: Kernel) -> int:
+    """The multiply-adds with which ``kernel`` computes ``top``; per output place without shapes."""
     if top.shape is None or end.shape is None:
-        return one.cost
-    return one.cost * prod(top.shape[2:])
+        return kernel.cost
+    return kernel.cost * prod(top.shape[2:])
 
 
-def inner_sum(layer: Layer, found: Collection[List[Branch]]) -> Optional[Branch]:
-    """A sum as a branch of a sum around it, where all that it adds up are maps of one blob."""
+def inner_sum(layer: Layer, groups: Collection[List[Branch]]) -> Optional[Branch]:
+    """A sum as a branch of an outer sum, where all its bottoms are maps of one blob."""
     factors = factors_of(layer)
-    for family in found:
-        layers = (*(one for branch in family for one in branch.layers), layer)
-        if factors is None or len(family) < len(factors) or len(layers) > REACH:
+    for branches in groups:
+        layers = (*chain.from_iterable(branch.layers for branch in branches), layer)
+        if factors is None or len(branches) < len(factors) or len(layers) > REACH:
             continue
         kernels: List[Kernel] = []
-        for branch in costliest_first(family):
-            one = times(branch, factors[branch.number], kernels)
-            if isinstance(one, Reason):
+        for branch in costliest_first(branches):
+            scaled = times(branch, factors[branch.number], kernels)
+            if isinstance(scaled, Reason):
                 return None
-            kernels.append(one)
-        whole = added(kernels)
-        if isinstance(whole, Reason):
+            kernels.append(scaled)
+        total = added(kernels)
+        if isinstance(total, Reason):
             return None
         return Branch(
             0,
-            family[0].source,
+            branches[0].source,
             layers,
-            whole,
-            sum(branch.cost for branch in family),
-            sum(branch.weights for branch in family),
+            total,
+            sum(branch.cost for branch in branches),
+            sum(branch.weights for branch in branches),
         )
     return None
 
 
 def factors_of(layer: Layer) -> Optional[List[float]]:
-    """The factor of each bottom of a sum; None where their number does not fit."""
+    """The coeff of each bottom of a sum; None where there are not as many as bottoms."""
     number = len(layer.param.bottom)
     factors = list(layer.param.eltwise_param.coeff) or [1.0] * number
     return factors if len(factors) == number else None
 
 
 def costliest_first(branches: Sequence[Branch]) -> List[Branch]:
-    return sorted(branches, key=lambda one: -one.cost)
+    return sorted(branches, key=lambda branch: -branch.cost)
 
 
 def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Reason]:
-    """What a branch adds to a sum; that of a blob itself has the channels of the ``others``."""
-    one = branch.kernel
-    if isinstance(one, Reason):
-        return one
-    if one is None:
+    """The kernel of a branch times ``factor``; an empty one has the channels of ``others``."""
+    kernel = branch.kernel
+    if isinstance(kernel, Reason):
+        return kernel
+    if kernel is None:
         if not others:
             return Reason("no branch has a convolution that can be merged")
         ones = np.ones(others[0].inputs)
-        one = diagonal(ones, 0 * ones, len(others[0].axes))
-    return one.times(factor)
+        kernel = diagonal(ones, 0 * ones, len(others[0].axes))
+    return kernel.times(factor)

@@ -1,8 +1,8 @@
-"""An affine map per channel on its way forward: what layers make of it.
+"""Affine maps per channel moved forwards, through layers or into the weights of linear ones.
 
-If a layer's bottom is ``scale x + shift`` per channel of x, and it is given x instead: a linear
-layer can take the map into its weights, and what a layer gives out otherwise is again an affine map
-of what it gives out then, or it is not, and there is a Reason.
+A layer whose bottom is ``scale x + shift`` per channel is to read x instead. A linear layer can
+have the map folded into its weights (folded_forward). For others, the old top may be an affine map
+of the new top: the map has gone through the layer (propagated). Else there is a Reason.
 """
 
 from typing import Callable, Dict, List, Optional, Sequence, Union
@@ -14,7 +14,7 @@ from caffe_merge.algebra.exact import product, row_products
 from caffe_merge.arrays import Float64, Shape, count
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
-from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output, own_param
+from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, linear_param, output_channels
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.layers.shapes.geometry import convolution_window, sticks_out
 from caffe_merge.notes import Reason
@@ -24,15 +24,15 @@ from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
 Shapes = Sequence[Optional[Shape]]
 
 
-def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Reason]:
-    """Why the linear ``layer`` cannot do the map ``before`` first; None if it can.
+def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Reason]:
+    """Why ``before`` cannot be folded into the linear ``layer`` that reads it; None if it can.
 
-    ``before`` are vectors over the channels on axis 1 of its bottom.
+    ``before`` is the map of its bottom, vectors over the channels on axis 1; ``bottom`` its shape.
     """
-    known = output(layer, None if bottom is None else len(bottom))
-    if isinstance(known, Reason):
-        return known
-    axis = own_param(layer.param).axis
+    output = output_channels(layer, None if bottom is None else len(bottom))
+    if isinstance(output, Reason):
+        return output
+    axis = linear_param(layer.param).axis
     if axis != 1 and layer.type != DEPTHWISE:
         return Reason(f"its axis is {axis}, not 1")
     if not before.shift.any() or layer.type == "InnerProduct":
@@ -47,8 +47,11 @@ def why_not(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[R
     return None
 
 
-def taken_in(layer: Layer, before: Affine) -> New:
-    """New parameters and blobs of the linear ``layer`` that does ``before`` first (see why_not)."""
+def folded_forward(layer: Layer, before: Affine) -> New:
+    """New parameters and blobs of the linear ``layer``, with ``before`` folded into its weights.
+
+    Only where why_not_folded gives None.
+    """
     if layer.type == "InnerProduct":
         return _product(layer, before)
     return (_convolution if layer.type in CONVOLUTIONS else _deconvolution)(layer, before)
@@ -57,12 +60,12 @@ def taken_in(layer: Layer, before: Affine) -> New:
 def _convolution(layer: Layer, before: Affine) -> New:
     """W'[o, i] = W[o, i] scale[i], b' = b + sum over i, t of W[o, i, t] shift[i]."""
     weights = layer.blobs[0]
-    each = weights.shape[1]
-    group = len(before.scale) // each
-    shift = before.shift.reshape(group, each)
+    per_group = weights.shape[1]
+    group = len(before.scale) // per_group
+    shift = before.shift.reshape(group, per_group)
     per_row = np.arange(weights.shape[0]) // (weights.shape[0] // group)
     tail = [1] * (len(weights.shape) - 2)
-    multiplier = before.scale.reshape(group, each)
+    multiplier = before.scale.reshape(group, per_group)
     factors = multiplier[per_row] if group > 1 else multiplier
 
     def sums(rows: slice, values: Float64) -> Float64:
@@ -74,11 +77,11 @@ def _convolution(layer: Layer, before: Affine) -> New:
 
 def _product(layer: Layer, before: Affine) -> New:
     """W'[o, k] = W[o, k] scale[c of k], b' = b + W shift; each channel is some columns of W."""
-    own, weights = layer.param.inner_product_param, layer.blobs[0]
-    width = weights.shape[0 if own.transpose else 1]
+    param, weights = layer.param.inner_product_param, layer.blobs[0]
+    width = weights.shape[0 if param.transpose else 1]
     repeat = width // len(before.scale)
     scale, shift = np.repeat(before.scale, repeat), np.repeat(before.shift, repeat)
-    if own.transpose:
+    if param.transpose:
         new = Scaled(weights, scale[:, np.newaxis])
         return _with_bias(
             layer, new, before, lambda rows, values: product(shift[np.newaxis, rows], values)[0]
@@ -99,9 +102,9 @@ def _deconvolution(layer: Layer, before: Affine) -> New:
 def _with_bias(
     layer: Layer, new: Blob, before: Affine, sums: Callable[[slice, Float64], Float64]
 ) -> New:
-    """The layer with weights ``new``, its bias with what its old weights make of the shift.
+    """The layer with weights ``new`` and, added to its bias, its old weights times the shift.
 
-    ``sums`` gives that for a block of rows: bounded memory, whatever the weights' size.
+    ``sums`` computes that product for a block of rows: bounded memory, whatever the weights' size.
     """
     param, old = copied(layer.param), layer.blobs[0]
     if not before.shift.any():
@@ -120,12 +123,12 @@ def _with_bias(
     return param, (new, Dense(bias, old.dtype))
 
 
-# -- layers that hand the map on -----------------------------------------------------------
+# -- layers that a map goes through ----------------------------------------------------------
 
-Maps = List[Optional[Affine]]  # of each bottom or top; None where nothing changes
+Maps = List[Optional[Affine]]  # of each bottom or top; None is the identity
 
 
-def handed_on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+def propagated(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     """The map of each top of ``layer`` whose bottoms have ``maps``."""
     rule = _RULES.get(layer.type)
     if rule is None:
@@ -136,65 +139,65 @@ def handed_on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[
 
 def _rectifier(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     """ReLU(s x) = s ReLU(x) for s >= 0, whatever the slope below 0."""
-    (one,) = maps
-    assert one is not None
-    if one.shift.any():
+    (affine,) = maps
+    assert affine is not None
+    if affine.shift.any():
         return Reason("a shift does not go through it")
-    if (one.scale < 0).any():
+    if (affine.scale < 0).any():
         return Reason("a negative multiplier does not go through it")
-    return [one]
+    return [affine]
 
 
 def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    (one,) = maps
-    assert one is not None
+    (affine,) = maps
+    assert affine is not None
     param = layer.param.pooling_param
     if len(tops) > 1 or param.pool not in (param.AVE, param.MAX):
         return Reason("only one mean or maximum hands it on")
-    if param.pool == param.MAX and (one.scale < 0).any():
+    if param.pool == param.MAX and (affine.scale < 0).any():
         return Reason("a negative multiplier does not go through a maximum")
-    if param.pool == param.AVE and one.shift.any() and (param.pad or param.pad_h or param.pad_w):
+    if param.pool == param.AVE and affine.shift.any() and (param.pad or param.pad_h or param.pad_w):
         return Reason("it counts the zeros of its padding, which the shift does not reach")
-    return [one]
+    return [affine]
 
 
 def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    (one,), (shape,), (flat,) = maps, bottoms, tops
-    assert one is not None
+    (affine,), (shape,), (flat,) = maps, bottoms, tops
+    assert affine is not None
     param = layer.param.flatten_param
     if shape is None or flat is None or (param.axis, param.end_axis) != (1, -1):
         return Reason("it does not flatten each image whole")
     repeat = count(shape[2:])
-    return [Affine(np.repeat(one.scale, repeat), np.repeat(one.shift, repeat), 1)]
+    return [Affine(np.repeat(affine.scale, repeat), np.repeat(affine.shift, repeat), 1)]
 
 
 def _concat(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    own = layer.param.concat_param
-    if own.axis != 1 or own.concat_dim != 1:
+    param = layer.param.concat_param
+    if param.axis != 1 or param.concat_dim != 1:
         return Reason("it joins along another axis")
     scales, shifts = [], []
-    for one, shape in zip(maps, bottoms):
-        if one is None and shape is None:
+    for affine, shape in zip(maps, bottoms):
+        if affine is None and shape is None:
             return Reason("its shapes are not known")
-        channels = len(one.scale) if one is not None else shape[1]  # type: ignore[index]
-        scales.append(np.ones(channels) if one is None else one.scale)
-        shifts.append(np.zeros(channels) if one is None else one.shift)
+        channels = len(affine.scale) if affine is not None else shape[1]  # type: ignore[index]
+        scales.append(np.ones(channels) if affine is None else affine.scale)
+        shifts.append(np.zeros(channels) if affine is None else affine.shift)
     return [Affine(np.concatenate(scales), np.concatenate(shifts), 1)]
 
 
 def _slice(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    (one,) = maps
-    assert one is not None
-    own = layer.param.slice_param
-    if own.axis != 1 or own.slice_dim != 1 or None in tops:
+    (affine,) = maps
+    assert affine is not None
+    param = layer.param.slice_param
+    if param.axis != 1 or param.slice_dim != 1 or None in tops:
         return Reason("it cuts along another axis")
-    out: Maps = []
+    slices: Maps = []
     start = 0
     for shape in tops:
         stop = start + shape[1]  # type: ignore[index]
-        out.append(Affine(one.scale[start:stop], one.shift[start:stop], 1))
+        slices.append(Affine(affine.scale[start:stop], affine.shift[start:stop], 1))
         start = stop
-    return out
+    return slices
 
 
 _RULES: Dict[str, Callable[[Layer, Maps, Shapes, Shapes], Union[Maps, Reason]]] = {

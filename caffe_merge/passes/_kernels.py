@@ -6,8 +6,8 @@ from typing import Any, Optional, Sequence, Tuple, Union
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output_channels
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.geometry import (
     Window,
     convolution_window,
@@ -23,8 +23,8 @@ from caffe_merge.weights.blobs import ALL, FLOAT, Blob, Computed, Dense, Rows
 Answer = Union[Kernel, Reason, None]
 
 
-def kernel(graph: Graph, layer: Layer) -> Answer:
-    """The kernel that ``layer`` is, over the channels on axis 1; None if its type is none."""
+def kernel_of(graph: Graph, layer: Layer) -> Answer:
+    """The kernel that ``layer`` computes, channels on axis 1; None if it is of another type."""
     if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return None
     if layer.type in CONVOLUTIONS:
@@ -32,27 +32,27 @@ def kernel(graph: Graph, layer: Layer) -> Answer:
     if layer.type == "Pooling":
         return _mean(graph, layer)
     bottom = graph.bottoms[layer][0]
-    answer = affine(layer, bottom.rank)
-    if not isinstance(answer, Affine):
-        return answer
+    affine = affine_of(layer, bottom.rank)
+    if not isinstance(affine, Affine):
+        return affine
     if bottom.shape is None or len(bottom.shape) < 2:
         return Reason("the shape of its bottom is not known")
-    if answer.axis not in (None, 1):
-        return Reason(f"it acts along axis {answer.axis}")
-    per_channel = answer.over(bottom.shape[1], 1)
+    if affine.axis not in (None, 1):
+        return Reason(f"it acts along axis {affine.axis}")
+    per_channel = affine.over(bottom.shape[1], 1)
     return diagonal(per_channel.scale, per_channel.shift, len(bottom.shape) - 2)
 
 
 def _convolution(graph: Graph, layer: Layer) -> Answer:
-    known = output(layer, graph.tops[layer][0].rank)
-    if isinstance(known, Reason):
-        return known
-    answer = standard(layer)
-    if isinstance(answer, Reason):
-        return answer
-    param, (weights, *biases) = answer
-    if known.axis != 1:
-        return Reason(f"its channels lie on axis {known.axis}")
+    output = output_channels(layer, graph.tops[layer][0].rank)
+    if isinstance(output, Reason):
+        return output
+    standard_form = standard(layer)
+    if isinstance(standard_form, Reason):
+        return standard_form
+    param, (weights, *biases) = standard_form
+    if output.axis != 1:
+        return Reason(f"its channels lie on axis {output.axis}")
     group = param.convolution_param.group
     window = convolution_window(param, len(weights.shape) - 2)
     if 0 in window.dilation:
@@ -62,7 +62,7 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
     shape = graph.bottoms[layer][0].shape
     if shape is not None and sticks_out(window, shape[2:]):
         return Reason("its kernel is larger than its input")
-    found = Kernel(
+    kernel = Kernel(
         outputs=weights.shape[0],
         inputs=weights.shape[1] * group,
         group=group,
@@ -70,7 +70,7 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
         weights=_reader(weights),
         depth=weights.depth,
     )
-    return found._replace(bias=biases[0].float64) if biases else found
+    return kernel._replace(bias=biases[0].float64) if biases else kernel
 
 
 def _reader(blob: Blob) -> Any:
@@ -85,13 +85,13 @@ def _axes(window: Window, ceil: bool = False) -> Tuple[Axis, ...]:
 
 
 def _mean(graph: Graph, layer: Layer) -> Answer:
-    """Average pooling: it is a kernel as far as its windows lie inside the padded input."""
+    """Average pooling: a kernel where its windows lie inside the padded input."""
     param = layer.param.pooling_param
     if param.pool != param.AVE:
         return None
-    answer = standard(layer)
-    if isinstance(answer, Reason):
-        return answer
+    standard_form = standard(layer)
+    if isinstance(standard_form, Reason):
+        return standard_form
     shape = graph.bottoms[layer][0].shape
     if shape is None:
         return Reason("the shape of its bottom is not known")
@@ -101,11 +101,11 @@ def _mean(graph: Graph, layer: Layer) -> Answer:
     return mean(shape[1], _axes(window, param.round_mode == param.CEIL))
 
 
-def product(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
-    """The kernel without spatial axes that an InnerProduct is."""
-    known = output(layer, graph.tops[layer][0].rank)
-    if isinstance(known, Reason):
-        return known
+def inner_product_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
+    """The kernel without spatial axes that an InnerProduct computes."""
+    output = output_channels(layer, graph.tops[layer][0].rank)
+    if isinstance(output, Reason):
+        return output
     weights, *biases = layer.blobs
     transpose = layer.param.inner_product_param.transpose
 
@@ -114,102 +114,108 @@ def product(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
 
     read = _reader(weights)
     outputs, inputs = weights.shape[::-1] if transpose else weights.shape
-    found = Kernel(outputs, inputs, 1, (), rows, depth=weights.depth)
-    return found._replace(bias=biases[0].float64) if biases else found
+    kernel = Kernel(outputs, inputs, 1, (), rows, depth=weights.depth)
+    return kernel._replace(bias=biases[0].float64) if biases else kernel
 
 
-def covering(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
-    """The kernel without spatial axes that a convolution is whose one window is the whole input."""
-    one = kernel(graph, layer)
+def full_input_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
+    """The kernel without spatial axes of a convolution whose one window is its whole input."""
+    kernel = kernel_of(graph, layer)
     bottom, top = graph.bottoms[layer][0].shape, graph.tops[layer][0].shape
-    if not isinstance(one, Kernel):
-        return one or Reason("it has not one bottom and one top")
+    if not isinstance(kernel, Kernel):
+        return kernel or Reason("it has not one bottom and one top")
     if bottom is None or top is None:
         return Reason("the shape of its bottom is not known")
-    for axis, size in zip(one.axes, bottom[2:]):
+    for axis, size in zip(kernel.axes, bottom[2:]):
         if axis.start or axis.last != size - 1 or axis.step > 1 or axis.stride > 1:
             return Reason("the kernel of the first is not just as large as its input")
     inputs = prod(bottom[1:])
 
     def rows(selection: Rows) -> Any:
-        dense = widened(one, 1, selection)
+        dense = widened(kernel, 1, selection)
         return dense.reshape(len(dense), inputs)
 
-    return Kernel(one.outputs, inputs, 1, (), rows, one.bias, one.depth)
+    return Kernel(kernel.outputs, inputs, 1, (), rows, kernel.bias, kernel.depth)
 
 
-def _blob(made: Kernel, shape: Tuple[int, ...], dtype: Any) -> Blob:
-    """The weights of ``made``; in memory where they are made of very many others."""
-    if made.depth > DEEP:
-        return Dense(made.weights(ALL), dtype)
-    return Computed(shape, made.weights, dtype, made.depth)
+def _blob(kernel: Kernel, shape: Tuple[int, ...], dtype: Any) -> Blob:
+    """The weights of ``kernel``; computed at once where many kernels are nested in it."""
+    if kernel.depth > DEEP:
+        return Dense(kernel.weights(ALL), dtype)
+    return Computed(shape, kernel.weights, dtype, kernel.depth)
 
 
-def as_inner_product(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
-    """Parameters and blobs of the InnerProduct ``layer`` as one that does what ``made`` does."""
+def as_inner_product(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
+    """New parameters and blobs for the InnerProduct ``layer`` so that it computes ``kernel``."""
     param = copied(layer.param)
-    own = param.inner_product_param
-    own.num_output = made.outputs
+    inner_product_param = param.inner_product_param
+    inner_product_param.num_output = kernel.outputs
     dtype = layer.blobs[0].dtype
-    if own.transpose:
-        turned = made._replace(weights=lambda rows: made.weights(ALL).T[rows])
-        blob = _blob(turned, made.shape[::-1], dtype)
+    if inner_product_param.transpose:
+        transposed = kernel._replace(weights=lambda rows: kernel.weights(ALL).T[rows])
+        blob = _blob(transposed, kernel.shape[::-1], dtype)
     else:
-        blob = _blob(made, made.shape, dtype)
-    if made.bias is None:
+        blob = _blob(kernel, kernel.shape, dtype)
+    if kernel.bias is None:
         return param, (blob,)
-    if not own.bias_term:
+    if not inner_product_param.bias_term:
         add_bias(param)
-    return param, (blob, Dense(made.bias(), dtype))
+    return param, (blob, Dense(kernel.bias(), dtype))
 
 
-def as_convolution(layer: Layer, made: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
-    """Parameters and blobs of the convolution ``layer`` as one that does what ``made`` does."""
+def as_convolution(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
+    """New parameters and blobs for the convolution ``layer`` so that it computes ``kernel``."""
     param = copied(layer.param)
-    own = param.convolution_param
-    depthwise = made.group == made.inputs == made.outputs
+    conv_param = param.convolution_param
+    depthwise = kernel.group == kernel.inputs == kernel.outputs
     if layer.type != "Convolution" and not depthwise:
         param.type = "Convolution"  # the forks' own types are for depthwise ones alone
-    if own.num_output != made.outputs:
-        own.num_output = made.outputs
-    if own.group != made.group:
-        own.group = made.group
+    if conv_param.num_output != kernel.outputs:
+        conv_param.num_output = kernel.outputs
+    if conv_param.group != kernel.group:
+        conv_param.group = kernel.group
     dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
-    set_window(param, made.axes)
-    blobs = [_blob(made, made.shape, dtype)]
-    if made.bias is None:
+    set_window(param, kernel.axes)
+    blobs = [_blob(kernel, kernel.shape, dtype)]
+    if kernel.bias is None:
         return param, tuple(blobs)
-    if not own.bias_term:
+    if not conv_param.bias_term:
         add_bias(param)
-    return param, (*blobs, Dense(made.bias(), dtype))
+    return param, (*blobs, Dense(kernel.bias(), dtype))
 
 
 def set_window(param: Any, axes: Sequence[Axis]) -> None:
-    """Give a Convolution the window ``axes``; fields that say so already stay as they are."""
-    own, now = param.convolution_param, convolution_window(param, len(axes))
-    _set(own, "kernel_size", "kernel", now.kernel, [axis.size for axis in axes], None)
-    _set(own, "stride", "stride", now.stride, [axis.stride for axis in axes], 1)
-    _set(own, "pad", "pad", now.pad, [-axis.start for axis in axes], 0)
-    _set(own, "dilation", None, now.dilation, [axis.step for axis in axes], 1)
-    if own.engine == own.CUDNN and any(axis.step > 1 for axis in axes):
-        own.ClearField("engine")  # layer_factory.cpp: cuDNN's layer takes no dilation, and aborts
+    """Give a Convolution the window ``axes``; fields that agree already are not touched."""
+    conv_param, current = param.convolution_param, convolution_window(param, len(axes))
+    _set(conv_param, "kernel_size", "kernel", current.kernel, [axis.size for axis in axes], None)
+    _set(conv_param, "stride", "stride", current.stride, [axis.stride for axis in axes], 1)
+    _set(conv_param, "pad", "pad", current.pad, [-axis.start for axis in axes], 0)
+    _set(conv_param, "dilation", None, current.dilation, [axis.step for axis in axes], 1)
+    if conv_param.engine == conv_param.CUDNN and any(axis.step > 1 for axis in axes):
+        # layer_factory.cpp: cuDNN's layer takes no dilation, and aborts.
+        conv_param.ClearField("engine")
 
 
 def _set(
-    own: Any, name: str, pair: Optional[str], now: Tuple[int, ...], wanted: Any, default: Any
+    conv_param: Any,
+    name: str,
+    pair: Optional[str],
+    current: Tuple[int, ...],
+    values: Any,
+    default: Any,
 ) -> None:
-    if list(now) == wanted:
+    if list(current) == values:
         return
-    own.ClearField(name)
+    conv_param.ClearField(name)
     if pair is not None:
-        own.ClearField(pair + "_h")
-        own.ClearField(pair + "_w")
-    if set(wanted) == {default}:
+        conv_param.ClearField(pair + "_h")
+        conv_param.ClearField(pair + "_w")
+    if set(values) == {default}:
         return
-    if len(set(wanted)) == 1:
-        getattr(own, name).append(wanted[0])
-    elif pair is not None and len(wanted) == 2:
-        setattr(own, pair + "_h", wanted[0])
-        setattr(own, pair + "_w", wanted[1])
+    if len(set(values)) == 1:
+        getattr(conv_param, name).append(values[0])
+    elif pair is not None and len(values) == 2:
+        setattr(conv_param, pair + "_h", values[0])
+        setattr(conv_param, pair + "_w", values[1])
     else:
-        getattr(own, name).extend(wanted)
+        getattr(conv_param, name).extend(values)

@@ -1,7 +1,7 @@
 """What a pass is: it finds rewrites and refusals, and touches nothing.
 
-A Rewrite says all that would change; the driver proves it, hands it to the editor and writes it
-into the report. A Refused is a result like any other: a layer and a sentence.
+A Rewrite says all that would change; the driver (merging/driver.py) proves it, applies it and
+writes it into the report. A Refused is a finding like any other: a layer, and why it stays.
 """
 
 from types import MappingProxyType
@@ -15,12 +15,13 @@ Reads = Mapping[Layer, Tuple[int, ...]]
 
 
 class Rewrite(NamedTuple):
-    """Layers of which some change and the others go; what leaves them stays the same.
+    """The layers of a match: some change, the others are removed; their outputs stay the same.
 
-    ``changes`` are those that stay. ``reads`` says, of a layer of several bottoms, which of them
-    (by number) it reads from now on; of one that goes, the one that stands in for its top. Without
-    an entry that is all of them, or the first. What then feeds nobody goes as well. The report
-    says ``note`` of the layers that go and ``kept_note`` of those that change.
+    ``changes`` has the new parameters and blobs of the layers that stay. ``reads`` is for layers of
+    several bottoms: the numbers of those that a layer still reads (all without an entry) or, for a
+    removed layer, of the one that replaces its top (the first without an entry). Layers of the
+    match whose tops then have no reader are removed as well. The report shows ``note`` for the
+    removed layers and ``kept_note`` for those that change.
     """
 
     layers: Tuple[Layer, ...]
@@ -31,12 +32,12 @@ class Rewrite(NamedTuple):
 
     @property
     def removed(self) -> List[Layer]:
-        """The layers that go."""
+        """The layers that are removed."""
         return [layer for layer in self.layers if layer not in self.changes]
 
     @property
     def changed(self) -> List[Layer]:
-        """The layers that stay and are no longer what they were; some only read another blob."""
+        """The layers that stay with other parameters or blobs; the rest only read another blob."""
         return [
             layer
             for layer, (param, blobs) in self.changes.items()
@@ -51,7 +52,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-Found = Union[Rewrite, Refused]
+Finding = Union[Rewrite, Refused]
 
 
 SERIAL = ("auto", "always", "never")
@@ -74,7 +75,7 @@ class Options(NamedTuple):
 
 
 class Pass:
-    """One rewrite. What layers share is none of its business (caffe_merge.merging.sharing)."""
+    """One kind of rewrite. It ignores shared weights: merging/sharing.py deals with those."""
 
     name = ""
 
@@ -86,6 +87,6 @@ class Pass:
         """The layers of ``graph`` that stay as they are, as asked."""
         return {layer for layer in graph.layers if layer.name in self.keep}
 
-    def find(self, graph: Graph) -> List[Found]:
-        """All that the pass would do to ``graph`` now; no two rewrites share a layer."""
+    def find(self, graph: Graph) -> List[Finding]:
+        """All matches in ``graph``, each as a Rewrite or Refused; no two rewrites share a layer."""
         raise NotImplementedError

@@ -1,11 +1,11 @@
-"""Runs: layers that follow one another and are one affine map per channel together."""
+"""Runs: chains of layers that together compute one affine map per channel."""
 
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES, output
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._pass import Changes, Rewrite
@@ -14,96 +14,97 @@ KEPT = Reason("kept as asked with --keep")
 
 
 class Run(NamedTuple):
-    """Affine layers in a row, nothing else reading between them, and the map they are.
+    """A chain of affine layers without other readers in between, and the map that it computes.
 
-    ``why_not`` is None where the layer that feeds the run is linear and can take it in.
+    ``source`` is the bottom of the first layer. ``refusal`` says why the producer of ``source``
+    cannot have the map folded into it; None if it can.
     """
 
     layers: Tuple[Layer, ...]
     affine: Affine
     source: Version
-    why_not: Optional[Reason] = None
+    refusal: Optional[Reason] = None
 
     @property
     def producer(self) -> Layer:
-        """The layer that feeds the run."""
+        """The layer that produces the run's bottom."""
         return self.source.producer
 
 
 def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Layer, Reason]]]:
-    """The longest runs of ``graph``, and the layers of affine types that are in none, with why."""
-    ending: Dict[Version, Run] = {}  # by the version that a run ends in
+    """The longest runs of ``graph``; and the layers of affine types outside any run, with why."""
+    by_end: Dict[Version, Run] = {}  # the top of the last layer -> the run
     refused: List[Tuple[Layer, Reason]] = []
     for layer in graph.layers:
         if not graph.bottoms[layer]:
             continue
         source = graph.bottoms[layer][0]
-        answer = affine(layer, source.rank)
-        if answer is None:
+        affine = affine_of(layer, source.rank)
+        if affine is None:
             continue
         if layer.name in keep:
-            answer = KEPT
-        if isinstance(answer, Reason):
-            refused.append((layer, answer))
+            affine = KEPT
+        if isinstance(affine, Reason):
+            refused.append((layer, affine))
             continue
         top = graph.tops[layer][0]
-        run = ending.get(source)
-        if run is None or not _joins(graph, run, top, answer):
-            ending[top] = Run((layer,), answer, source)
+        run = by_end.get(source)
+        if run is None or not _joins(graph, run, top, affine):
+            by_end[top] = Run((layer,), affine, source)
             continue
-        del ending[source]
-        joined = run.affine.then(answer)
-        ending[top] = run._replace(layers=(*run.layers, layer), affine=joined)
-    found = [run._replace(why_not=why_not(run, keep)) for run in ending.values()]
-    return found, refused
+        del by_end[source]
+        joined = run.affine.then(affine)
+        by_end[top] = run._replace(layers=(*run.layers, layer), affine=joined)
+    finished = [run._replace(refusal=why_not_fold(run, keep)) for run in by_end.values()]
+    return finished, refused
 
 
-def _joins(graph: Graph, run: Run, top: Version, other: Affine) -> bool:
-    """Whether ``run`` goes on with a layer that does ``other`` to its end and writes ``top``."""
+def _joins(graph: Graph, run: Run, top: Version, affine: Affine) -> bool:
+    """Whether a layer that applies ``affine`` to the run's end and writes ``top`` extends it."""
     end = graph.tops[run.layers[-1]][0]
     if len(end.readers) > 1:
         return False
     in_place = end.name == run.source.name
     if in_place and end.name != top.name and not graph.is_private(run.source):
-        return False  # the name that stays, of a net input or its like, would hold another value
-    if in_place and graph.is_watched(run.source):
+        return False  # the name that is kept (a net input's, say) would have another value
+    if in_place and graph.memory_is_read_elsewhere(run.source):
         return False
-    one = run.affine
-    if one.axis is None or other.axis is None:
+    run_affine = run.affine
+    if run_affine.axis is None or affine.axis is None:
         return True
-    return (one.axis, one.channels) == (other.axis, other.channels)
+    return (run_affine.axis, run_affine.channels) == (affine.axis, affine.channels)
 
 
-def why_not(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
-    """Why a run cannot be folded into the layer that feeds it; None if it can."""
+def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
+    """Why a run cannot be folded into its producer; None if it can."""
     producer = run.producer
     if run.source.is_input:
         return Reason(f"its bottom {run.source.name!r} is a net input")
     if producer.type not in LINEAR_TYPES:
         article = "an" if producer.type[:1] in "AEIOU" else "a"
         return Reason(f"it is fed by {producer.name!r}, {article} {producer.type}")
-    target = output(producer, run.source.rank)
-    if isinstance(target, Reason):
-        return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {target}")
+    output = output_channels(producer, run.source.rank)
+    if isinstance(output, Reason):
+        return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {output}")
     if producer.name in keep:
         return Reason(f"layer {producer.name!r}, which feeds it, is kept as asked with --keep")
     if len(run.source.readers) > 1:
         others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
         return Reason(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")
-    if run.affine.axis not in (None, target.axis):
+    if run.affine.axis not in (None, output.axis):
         return Reason(
             f"it acts along axis {run.affine.axis}, the channels of layer {producer.name!r} "
-            f"lie on axis {target.axis}"
+            f"lie on axis {output.axis}"
         )
-    if run.affine.channels not in (None, target.channels):
+    if run.affine.channels not in (None, output.channels):
         return Reason(
-            f"it has {run.affine.channels} channels, layer {producer.name!r} has {target.channels}"
+            f"it has {run.affine.channels} channels, layer {producer.name!r} has {output.channels}"
         )
     return None
 
 
-def taken_forwards(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Reason]:
-    """The rewrite in which all that ``layer`` feeds takes it in, as ``changes`` say."""
+def forward_rewrite(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrite, Reason]:
+    """The rewrite that removes ``layer``, folded into its consumers as ``changes`` say."""
     region = {layer, *changes}
     reason = graph.why_not_move(graph.bottoms[layer][0], region)
     if reason is not None:
@@ -111,12 +112,12 @@ def taken_forwards(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewrit
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,
-        note="folded forwards into " + quoted([one.name for one in changes]),
+        note="folded forwards into " + quoted([consumer.name for consumer in changes]),
         kept_note=f"took in {layer.name!r}",
     )
 
 
 def quoted(names: List[str]) -> str:
-    """Layer names for a sentence, the first few of many."""
+    """Layer names for a sentence, the first three of many."""
     shown = ", ".join(repr(name) for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -5,7 +5,7 @@
     W[c, 0, 0, 0] = scale[c]        b = shift
 
 Only where ``--affine-as`` asks for it: ``conv`` for tool chains without Scale, ``scale`` for those
-that run a Scale faster. What some other pass can take in is gone before.
+that run a Scale faster. The other passes come first, so only what none of them folds is left.
 """
 
 from typing import Any, List, Tuple, Union
@@ -16,11 +16,11 @@ from caffe_merge.arrays import Float64
 from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import kernel
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._kernels import kernel_of
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
@@ -36,83 +36,83 @@ class AffineAs(Pass):
 
     name = "affine-as"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         if self.options.affine_as is None:
-            return found
+            return findings
         to_convolution = self.options.affine_as == "conv"
         for layer in graph.layers:
-            answer = _affine(graph, layer) if to_convolution else _diagonal(graph, layer)
-            if isinstance(answer, Affine) and layer.name in self.keep:
-                answer = KEPT
-            if isinstance(answer, Reason):
-                found.append(Refused(layer, str(answer)))
-            elif answer is not None:
-                new = _as_convolution(layer, answer) if to_convolution else _as_scale(layer, answer)
+            affine = _affine(graph, layer) if to_convolution else _diagonal(graph, layer)
+            if isinstance(affine, Affine) and layer.name in self.keep:
+                affine = KEPT
+            if isinstance(affine, Reason):
+                findings.append(Refused(layer, str(affine)))
+            elif affine is not None:
+                new = _as_convolution(layer, affine) if to_convolution else _as_scale(layer, affine)
                 note = f"became a {'depthwise Convolution of 1x1' if to_convolution else 'Scale'}"
-                found.append(Rewrite((layer,), {layer: new}, note, note))
-        return found
+                findings.append(Rewrite((layer,), {layer: new}, note, note))
+        return findings
 
 
 def _affine(graph: Graph, layer: Layer) -> Answer:
-    """The map that a per-channel layer is, over the channels of its bottom; None of any other."""
+    """The map that a per-channel layer computes, as vectors; None for any other layer."""
     if layer.type not in AFFINE:
         return None
     bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
-    answer = affine(layer, bottom.rank)
-    if not isinstance(answer, Affine):
-        return answer
+    affine = affine_of(layer, bottom.rank)
+    if not isinstance(affine, Affine):
+        return affine
     if bottom.shape is None:
         return Reason("the shape of its bottom is not known")
     if len(bottom.shape) != 4:
         return Reason(f"its bottom has {len(bottom.shape)} axes, a convolution wants 4")
-    if answer.axis not in (None, 1):
-        return Reason(f"it acts along axis {answer.axis}")
+    if affine.axis not in (None, 1):
+        return Reason(f"it acts along axis {affine.axis}")
     if top.name == bottom.name and not graph.is_private(bottom):
         # A convolution cannot write over its bottom, and the bottom cannot change its name.
         return Reason(f"it is written over {bottom.name!r}, which keeps its name")
-    return answer.over(bottom.shape[1], 1)
+    return affine.over(bottom.shape[1], 1)
 
 
 def _diagonal(graph: Graph, layer: Layer) -> Answer:
-    """The map per channel that a depthwise convolution of 1x1 is; None of any other layer."""
-    one = kernel(graph, layer) if layer.type in CONVOLUTIONS else None
-    if not isinstance(one, Kernel) or not one.group == one.inputs == one.outputs:
+    """The map that a depthwise convolution of 1x1 computes; None for any other layer."""
+    kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
+    if not isinstance(kernel, Kernel) or not kernel.group == kernel.inputs == kernel.outputs:
         return None
-    if not all(axis.is_one for axis in one.axes):
+    if not all(axis.is_one for axis in kernel.axes):
         return None
-    scale: Float64 = one.weights(ALL).reshape(-1)
-    return Affine(scale, 0 * scale if one.bias is None else one.bias(), 1)
+    scale: Float64 = kernel.weights(ALL).reshape(-1)
+    return Affine(scale, 0 * scale if kernel.bias is None else kernel.bias(), 1)
 
 
-def _as_convolution(layer: Layer, one: Affine) -> New:
-    param = _bare(layer, one, "Convolution")
-    own = param.convolution_param
-    own.num_output = own.group = len(one.scale)
-    own.kernel_size.append(1)
-    own.bias_term = bool(one.shift.any())
-    return param, _blobs(layer, one, (-1, 1, 1, 1))
+def _as_convolution(layer: Layer, affine: Affine) -> New:
+    param = _bare(layer, affine, "Convolution")
+    conv_param = param.convolution_param
+    conv_param.num_output = conv_param.group = len(affine.scale)
+    conv_param.kernel_size.append(1)
+    conv_param.bias_term = bool(affine.shift.any())
+    return param, _blobs(layer, affine, (-1, 1, 1, 1))
 
 
-def _as_scale(layer: Layer, one: Affine) -> New:
-    param = _bare(layer, one, "Scale")
-    param.scale_param.bias_term = bool(one.shift.any())
-    return param, _blobs(layer, one, (-1,))
+def _as_scale(layer: Layer, affine: Affine) -> New:
+    param = _bare(layer, affine, "Scale")
+    param.scale_param.bias_term = bool(affine.shift.any())
+    return param, _blobs(layer, affine, (-1,))
 
 
-def _bare(layer: Layer, one: Affine, kind: str) -> Any:
-    """The parameters of ``layer`` as those of a layer of type ``kind``, without any of its own."""
-    alike = {layer.type, kind} == {"Scale", "Convolution"}
+def _bare(layer: Layer, affine: Affine, kind: str) -> Any:
+    """The parameters of ``layer`` for a layer of type ``kind``, without those of its old type."""
+    both_have_weights = {layer.type, kind} == {"Scale", "Convolution"}
     param = copied(layer.param)
     for name in _OWN:
         param.ClearField(name)
-    if not alike or len(layer.blobs) != 1 + one.shift.any():
+    if not both_have_weights or len(layer.blobs) != 1 + affine.shift.any():
         param.ClearField("param")  # of other blobs
     param.type = kind
     return param
 
 
-def _blobs(layer: Layer, one: Affine, shape: Tuple[int, ...]) -> Tuple[Blob, ...]:
+def _blobs(layer: Layer, affine: Affine, shape: Tuple[int, ...]) -> Tuple[Blob, ...]:
     dtype = layer.blobs[0].dtype
-    weights = Dense(one.scale.reshape(shape), dtype)
-    return (weights, Dense(one.shift, dtype)) if one.shift.any() else (weights,)
+    weights = Dense(affine.scale.reshape(shape), dtype)
+    return (weights, Dense(affine.shift, dtype)) if affine.shift.any() else (weights,)

@@ -1,10 +1,10 @@
-"""drop-identity: layers that do nothing at inference go.
+"""drop-identity: layers that do nothing at inference are removed.
 
     x -> Dropout -> y        x = y
 
 Dropout, Split, a Concat or Slice of one blob, a Scale of 1 and 0, a Power of 1, 1, 0, a
-Pooling of 1x1 and what else layers.identity knows. It stays where a net output would lose its
-name, or where it still drops.
+Pooling of 1x1 and what else layers.identity knows. Such a layer stays where a net output
+would lose its name, and a Dropout that still drops at inference stays.
 """
 
 from typing import List
@@ -12,29 +12,29 @@ from typing import List
 from caffe_merge.layers.identity import identity
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
 
 
 class DropIdentity(Pass):
-    """Removes layers that give out what they are given."""
+    """Removes layers whose tops equal their bottom."""
 
     name = "drop-identity"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         for layer in graph.layers:
             bottoms = graph.bottoms[layer]
-            answer = identity(layer, bottoms[0].rank if bottoms else None)
-            if isinstance(answer, Reason):
+            is_identity = identity(layer, bottoms[0].rank if bottoms else None)
+            if isinstance(is_identity, Reason):
                 if layer.type in ("Dropout", "SpatialDropout"):
-                    found.append(Refused(layer, str(answer)))
+                    findings.append(Refused(layer, str(is_identity)))
                 continue
-            if not answer:
+            if not is_identity:
                 continue
             reason = KEPT if layer.name in self.keep else graph.why_not_bypass(layer)
             if reason is not None:
-                found.append(Refused(layer, str(reason)))
+                findings.append(Refused(layer, str(reason)))
             else:
-                found.append(Rewrite((layer,), {}, "removed: it does nothing at inference"))
-        return found
+                findings.append(Rewrite((layer,), {}, "removed: it does nothing at inference"))
+        return findings

@@ -1,19 +1,19 @@
-"""fold-affine: BatchNorm, Scale, Bias and Power into the linear layer that feeds them.
+"""fold-affine: BatchNorm, Scale, Bias and Power fold into the linear layer in front of them.
 
     x -> Convolution W, b -> BatchNorm -> Scale -> y      x -> Convolution W', b' -> y
 
     y = scale * (W x + b) + shift         W' = scale W (along output channels)
                                           b' = scale b + shift
 
-The run of affine layers may be of any length; Deconvolution and InnerProduct take it in likewise.
-It stays where somebody else reads the linear layer's output.
+The chain of affine layers may have any length; Deconvolution and InnerProduct work likewise. It
+stays where another layer reads the linear layer's output.
 """
 
 from typing import List
 
-from caffe_merge.layers.linear import folded, output
+from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.net.graph import Graph
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs
 
 
@@ -22,22 +22,22 @@ class FoldAffine(Pass):
 
     name = "fold-affine"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         candidates, refused = runs(graph, self.keep)
         for run in candidates:
-            if run.why_not is None:
-                found.append(self._rewrite(run))
+            if run.refusal is None:
+                findings.append(self._rewrite(run))
             else:
-                found += [Refused(layer, str(run.why_not)) for layer in run.layers]
-        return found + [Refused(layer, str(reason)) for layer, reason in refused]
+                findings += [Refused(layer, str(run.refusal)) for layer in run.layers]
+        return findings + [Refused(layer, str(reason)) for layer, reason in refused]
 
     @staticmethod
     def _rewrite(run: Run) -> Rewrite:
         producer = run.producer
-        target = output(producer, run.source.rank)
-        assert not isinstance(target, str)
-        param, blobs = folded(producer, run.affine.over(target.channels, target.axis))
+        output = output_channels(producer, run.source.rank)
+        assert not isinstance(output, str)
+        param, blobs = folded(producer, run.affine.over(output.channels, output.axis))
         return Rewrite(
             layers=(producer, *run.layers),
             changes={producer: (param, blobs)},

@@ -1,12 +1,12 @@
-"""fold-forward: affine layers that cannot go back into what feeds them go on into what reads them.
+"""fold-forward: affine layers that cannot fold into their producer fold into their consumers.
 
     x -> Scale -> Convolution W, b -> y        x -> Convolution W', b' -> y
 
     W'[o, i] = W[o, i] scale[i]        b' = b + sum over i, t of W[o, i, t] shift[i]
 
-Every reader must take it in: Convolution, InnerProduct and Scale, and Deconvolution where there is
-no shift. ReLU, PReLU, Pooling, Flatten, Concat and Slice hand it on to their own readers where what
-they give out is the same map of what they would give out without it.
+Every reader must be one that it folds into: Convolution, InnerProduct and Scale, and Deconvolution
+where there is no shift. Through ReLU, PReLU, Pooling, Flatten, Concat and Slice the map goes on to
+their own readers, where the layer commutes with it: f(scale x + shift) = scale' f(x) + shift'.
 """
 
 from typing import Any, Dict, List, Optional, Set, Union
@@ -14,11 +14,11 @@ from typing import Any, Dict, List, Optional, Set, Union
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
-from caffe_merge.layers.per_channel import affine as affine_of
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._forwards import handed_on, taken_in, why_not
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._forwards import folded_forward, propagated, why_not_folded
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs
 from caffe_merge.passes.one_scale import as_scale
 
@@ -28,18 +28,18 @@ class FoldForward(Pass):
 
     name = "fold-forward"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         used: Set[Layer] = set()
         fixed = self.fixed(graph)
         for run in runs(graph, self.keep)[0]:
-            answer = _forwards(graph, run, fixed)
-            if isinstance(answer, Reason):
-                found += [Refused(layer, f"forwards: {answer}") for layer in run.layers]
-            elif used.isdisjoint(answer.layers):
-                found.append(answer)
-                used.update(answer.layers)
-        return found
+            rewrite = _forwards(graph, run, fixed)
+            if isinstance(rewrite, Reason):
+                findings += [Refused(layer, f"forwards: {rewrite}") for layer in run.layers]
+            elif used.isdisjoint(rewrite.layers):
+                findings.append(rewrite)
+                used.update(rewrite.layers)
+        return findings
 
 
 def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reason]:
@@ -57,26 +57,26 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
     alias = graph.why_not_alias(run.layers)
     if alias is not None:
         return Reason(alias)
-    changes = _flow(graph, end, affine, fixed)
+    changes = _propagate(graph, end, affine, fixed)
     if isinstance(changes, Reason):
         return changes
     region = {*run.layers, *changes}
-    takers = [layer for layer in changes if layer.type in (*LINEAR_TYPES, "Scale")]
+    consumers = [layer for layer in changes if layer.type in (*LINEAR_TYPES, "Scale")]
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,
-        note="folded forwards into " + quoted([layer.name for layer in takers]),
+        note="folded forwards into " + quoted([layer.name for layer in consumers]),
         kept_note="took in " + quoted([layer.name for layer in run.layers]),
     )
 
 
-def _flow(
+def _propagate(
     graph: Graph, end: Version, affine: Affine, fixed: Set[Layer]
 ) -> Union[Dict[Layer, Any], Reason]:
-    """The layers that ``affine`` reaches from ``end`` on, as they are to be."""
+    """The new parameters and blobs of all layers that ``affine`` reaches from ``end`` on."""
     changes: Dict[Layer, Any] = {}
     maps: Dict[Version, Affine] = {end: affine}
-    takers: Dict[Layer, Affine] = {}
+    consumers: Dict[Layer, Affine] = {}
     if end.is_output:
         return Reason(f"{end.name!r} is a net output")
     for layer in graph.layers:
@@ -87,30 +87,30 @@ def _flow(
             return Reason(f"layer {layer.name!r}, which reads it, is kept as asked with --keep")
         shapes = [bottom.shape for bottom in bottoms]
         if layer.type in LINEAR_TYPES and len(bottoms) == 1:
-            refusal = why_not(layer, maps[bottoms[0]], shapes[0])
+            refusal = why_not_folded(layer, maps[bottoms[0]], shapes[0])
             if refusal is not None:
-                return _of(layer, refusal)
-            takers[layer] = maps[bottoms[0]]
+                return _refused_by(layer, refusal)
+            consumers[layer] = maps[bottoms[0]]
             continue
-        own = affine_of(layer, bottoms[0].rank) if layer.type == "Scale" else None
-        if isinstance(own, Affine):
-            if own.axis not in (None, 1):
-                return _of(layer, Reason(f"it acts along axis {own.axis}"))
-            changes[layer] = as_scale(layer, maps[bottoms[0]].then(own))
+        scale = affine_of(layer, bottoms[0].rank) if layer.type == "Scale" else None
+        if isinstance(scale, Affine):
+            if scale.axis not in (None, 1):
+                return _refused_by(layer, Reason(f"it acts along axis {scale.axis}"))
+            changes[layer] = as_scale(layer, maps[bottoms[0]].then(scale))
             continue
-        before: List[Optional[Affine]] = [maps.get(bottom) for bottom in bottoms]
-        after = handed_on(layer, before, shapes, [top.shape for top in tops])
-        if isinstance(after, Reason):
-            return _of(layer, after)
+        bottom_maps: List[Optional[Affine]] = [maps.get(bottom) for bottom in bottoms]
+        top_maps = propagated(layer, bottom_maps, shapes, [top.shape for top in tops])
+        if isinstance(top_maps, Reason):
+            return _refused_by(layer, top_maps)
         changes[layer] = (layer.param, layer.blobs)
-        for top, one in zip(tops, after):
-            if one is None:
+        for top, map_ in zip(tops, top_maps):
+            if map_ is None:
                 continue
             if top.is_output:
                 return Reason(f"{top.name!r} is a net output")
-            maps[top] = one
-    return {**changes, **{layer: taken_in(layer, one) for layer, one in takers.items()}}
+            maps[top] = map_
+    return {**changes, **{layer: folded_forward(layer, map_) for layer, map_ in consumers.items()}}
 
 
-def _of(layer: Layer, why: Reason) -> Reason:
+def _refused_by(layer: Layer, why: Reason) -> Reason:
     return Reason(f"{layer.type} {layer.name!r} reads it: {why}")

@@ -1,11 +1,11 @@
-"""fold-image: a Bias that varies over the image goes into what sees the image whole.
+"""fold-image: a Bias that varies over the image folds into layers that see the whole image.
 
     x -> Bias m -> InnerProduct W, b -> y        x -> InnerProduct W, b' -> y
 
     W (x + m) + b = W x + b'        b' = W m + b
 
 Every reader must be linear with one output place: an InnerProduct, or a Convolution whose window
-covers its input. Such a Bias is what a mean image makes of raw pixels.
+covers its input. Such a Bias comes from --mean with a mean image.
 """
 
 from typing import List, Union
@@ -15,42 +15,46 @@ import numpy as np
 from caffe_merge import reference
 from caffe_merge.arrays import Float64
 from caffe_merge.layers.layer import Layer, New
-from caffe_merge.layers.linear import LINEAR_TYPES, add_bias, output
-from caffe_merge.layers.per_channel import affine
+from caffe_merge.layers.linear import LINEAR_TYPES, add_bias, output_channels
+from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import KEPT, quoted, taken_forwards
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT, forward_rewrite, quoted
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Dense
 
 
 class FoldImage(Pass):
-    """Folds a Bias of a value each into biases of the linear layers that read it."""
+    """Folds a Bias of one value per pixel and channel into the biases of its linear readers."""
 
     name = "fold-image"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         fixed = self.fixed(graph)
         for layer in graph.layers:
             if not _is_image(graph, layer):
                 continue
-            answer: Union[Rewrite, Reason] = KEPT
+            rewrite: Union[Rewrite, Reason] = KEPT
             if layer not in fixed:
-                others = fixed.intersection(one for one, _ in graph.tops[layer][0].readers)
-                answer = _forwards(graph, layer, [one.name for one in others])
-            found.append(Refused(layer, str(answer)) if isinstance(answer, Reason) else answer)
-        return found
+                fixed_readers = fixed.intersection(
+                    reader for reader, _ in graph.tops[layer][0].readers
+                )
+                rewrite = _forwards(graph, layer, [reader.name for reader in fixed_readers])
+            findings.append(
+                Refused(layer, str(rewrite)) if isinstance(rewrite, Reason) else rewrite
+            )
+        return findings
 
 
 def _is_image(graph: Graph, layer: Layer) -> bool:
-    """Whether it is a Bias of as many values as an image has, along several axes."""
+    """Whether it is a Bias with one value for each pixel and channel of an image."""
     if layer.type != "Bias" or len(layer.blobs) != 1 or len(graph.bottoms[layer]) != 1:
         return False
     bottom = graph.bottoms[layer][0]
-    several = isinstance(affine(layer, bottom.rank), Reason)
+    several = isinstance(affine_of(layer, bottom.rank), Reason)
     return several and bottom.shape is not None and layer.blobs[0].shape == bottom.shape[1:]
 
 
@@ -65,27 +69,32 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
     image = layer.blobs[0].float64()[np.newaxis]
     changes: Changes = {}
     for reader, _ in end.readers:
-        new = _taken(reader, image, graph.tops[reader][0])
-        if isinstance(new, Reason):
-            return Reason(f"{reader.type} {reader.name!r} reads it: {new}")
-        changes[reader] = new
-    return taken_forwards(graph, layer, changes)
+        change = _taken(reader, image, graph.tops[reader][0])
+        if isinstance(change, Reason):
+            return Reason(f"{reader.type} {reader.name!r} reads it: {change}")
+        changes[reader] = change
+    return forward_rewrite(graph, layer, changes)
 
 
 def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Reason]:
-    """Parameters and blobs of a linear ``reader`` that adds ``image``, (1, C, H, W), first."""
+    """New parameters and blobs of a linear ``reader`` with ``image`` (1, C, H, W) folded in."""
     if reader.type not in LINEAR_TYPES:
         return Reason("it cannot take it in")
-    known, plain = output(reader, top.rank), standard(reader)
-    for refusal in (known, plain):
+    output, standard_form = output_channels(reader, top.rank), standard(reader)
+    for refusal in (output, standard_form):
         if isinstance(refusal, Reason):
             return refusal
     if top.shape is None or any(dim != 1 for dim in top.shape[2:]):
         return Reason("its output has several places, and the image adds another value to each")
-    assert not isinstance(plain, Reason)
-    (made,) = reference.forward(plain[0], [blob.float64() for blob in plain[1]], [image])
+    assert not isinstance(output, Reason)
+    if output.axis != 1:
+        return Reason(f"its outputs lie on axis {output.axis}, not 1")
+    assert not isinstance(standard_form, Reason)
+    (outputs,) = reference.forward(
+        standard_form[0], [blob.float64() for blob in standard_form[1]], [image]
+    )
     param = copied(reader.param)
     if len(reader.blobs) == 1:
         add_bias(param)
     weights = reader.blobs[0]
-    return param, (weights, Dense(made.reshape(-1), weights.dtype))
+    return param, (weights, Dense(outputs.reshape(-1), weights.dtype))

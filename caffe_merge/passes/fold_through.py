@@ -1,4 +1,4 @@
-"""fold-through: what goes through ReLU, PReLU and Pooling goes back into what is before them.
+"""fold-through: affine layers behind ReLU, PReLU and Pooling fold into the producer before those.
 
     x -> Convolution W, b -> ReLU -> Scale -> y        x -> Convolution W', b' -> ReLU -> y
 
@@ -12,12 +12,12 @@ from typing import FrozenSet, List, Tuple, Union
 
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES, folded, output
+from caffe_merge.layers.linear import LINEAR_TYPES, folded, output_channels
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._forwards import handed_on
-from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import Run, quoted, runs, why_not
+from caffe_merge.passes._forwards import propagated
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import Run, quoted, runs, why_not_fold
 
 THROUGH = ("PReLU", "Pooling", "ReLU")
 
@@ -27,23 +27,25 @@ class FoldThrough(Pass):
 
     name = "fold-through"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         for run in runs(graph, self.keep)[0]:
-            between, longer = _behind(graph, run)
-            if not between or longer.producer.type not in LINEAR_TYPES:
+            between, extended = _extended(graph, run)
+            if not between or extended.producer.type not in LINEAR_TYPES:
                 continue
-            answer = _through(longer, between, self.keep)
-            if isinstance(answer, Reason):
+            rewrite = _rewrite(extended, between, self.keep)
+            if isinstance(rewrite, Reason):
                 names = quoted([layer.name for layer in between])
-                found += [Refused(one, f"back through {names}: {answer}") for one in run.layers]
+                findings += [
+                    Refused(layer, f"back through {names}: {rewrite}") for layer in run.layers
+                ]
             else:
-                found.append(answer)
-        return found
+                findings.append(rewrite)
+        return findings
 
 
-def _behind(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
-    """The layers that a multiplier may pass, and the run as one that begins before them."""
+def _extended(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
+    """The layers that the map may go through backwards, and the run with them in front."""
     between: List[Layer] = []
     source = run.source
     while source.producer.type in THROUGH and len(source.readers) == 1:
@@ -55,26 +57,26 @@ def _behind(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
     return between, run._replace(layers=(*between, *run.layers), source=source)
 
 
-def _through(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewrite, Reason]:
-    reason = why_not(run, keep)
+def _rewrite(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewrite, Reason]:
+    reason = why_not_fold(run, keep)
     if reason is not None:
         return reason
-    kept = [layer.name for layer in between if layer.name in keep]
-    if kept:
-        return Reason(f"{quoted(kept)} are kept as asked with --keep")
+    fixed = [layer.name for layer in between if layer.name in keep]
+    if fixed:
+        return Reason(f"{quoted(fixed)} are kept as asked with --keep")
     for layer in between:
-        answer = handed_on(layer, [run.affine], [None], [None])
-        if isinstance(answer, Reason):
-            return answer
+        maps = propagated(layer, [run.affine], [None], [None])
+        if isinstance(maps, Reason):
+            return maps
     producer = run.producer
-    target = output(producer, run.source.rank)
-    assert not isinstance(target, str)
-    changes: Changes = {producer: folded(producer, run.affine.over(target.channels, target.axis))}
+    output = output_channels(producer, run.source.rank)
+    assert not isinstance(output, str)
+    changes: Changes = {producer: folded(producer, run.affine.over(output.channels, output.axis))}
     changes.update({layer: (layer.param, layer.blobs) for layer in between})
-    gone = [layer for layer in run.layers if layer not in between]
+    folded_layers = [layer for layer in run.layers if layer not in between]
     return Rewrite(
         layers=(producer, *run.layers),
         changes=changes,
         note=f"folded into {producer.type} {producer.name!r}",
-        kept_note="took in " + quoted([layer.name for layer in gone]),
+        kept_note="took in " + quoted([layer.name for layer in folded_layers]),
     )

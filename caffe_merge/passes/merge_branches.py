@@ -22,15 +22,15 @@ from caffe_merge.notes import Reason
 from caffe_merge.passes._branches import (
     Branch,
     Sums,
+    branches_by_source,
     costliest_first,
     factors_of,
-    families,
     inner_sum,
     is_sum,
     times,
 )
 from caffe_merge.passes._kernels import as_convolution
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 from caffe_merge.schema.messages import copied
 
@@ -40,99 +40,101 @@ class MergeBranches(Pass):
 
     name = "merge-branches"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         used: Set[Layer] = set()
-        answers: List[Tuple[Layer, Union[Rewrite, Reason, None]]] = []
+        candidates: List[Tuple[Layer, Union[Rewrite, Reason, None]]] = []
         sums: Sums = {layer: None for layer in graph.layers if layer.name in self.keep}
         for layer in graph.layers:
             if layer not in sums and is_sum(layer):
-                from_blobs = families(graph, layer, sums)
-                sums[layer] = inner_sum(layer, from_blobs)
-                answers.append((layer, _merged(graph, layer, from_blobs)))
-        for layer, answer in reversed(answers):  # a sum around another one does both
-            if isinstance(answer, Reason):
-                found.append(Refused(layer, str(answer)))
-            elif answer is not None and used.isdisjoint(answer.layers):
-                found.append(answer)
-                used.update(answer.layers)
-        return found
+                groups = branches_by_source(graph, layer, sums)
+                sums[layer] = inner_sum(layer, groups)
+                candidates.append((layer, _merged(graph, layer, groups)))
+        for layer, rewrite in reversed(candidates):  # a sum around another one does both
+            if isinstance(rewrite, Reason):
+                findings.append(Refused(layer, str(rewrite)))
+            elif rewrite is not None and used.isdisjoint(rewrite.layers):
+                findings.append(rewrite)
+                used.update(rewrite.layers)
+        return findings
 
 
 def _merged(
-    graph: Graph, layer: Layer, found: Collection[List[Branch]]
+    graph: Graph, layer: Layer, groups: Collection[List[Branch]]
 ) -> Union[Rewrite, Reason, None]:
-    """The best that can be made of an Eltwise; None if no two branches come from one blob."""
+    """The rewrite that removes most branches; None if no two branches come from one blob."""
     refusal: Optional[Reason] = None
-    for branches in _largest_first(found):
-        answer = _summed(graph, layer, branches)
-        if isinstance(answer, Rewrite):
-            return answer
-        refusal = refusal or answer
+    for branches in _largest_first(groups):
+        rewrite = _summed(graph, layer, branches)
+        if isinstance(rewrite, Rewrite):
+            return rewrite
+        refusal = refusal or rewrite
     return refusal
 
 
-def _largest_first(found: Collection[List[Branch]]) -> List[List[Branch]]:
-    """Families of two or more branches with a convolution among them."""
+def _largest_first(groups: Collection[List[Branch]]) -> List[List[Branch]]:
+    """Groups of two or more branches with a convolution among them, the largest first."""
     several = [
         branches
-        for branches in found
+        for branches in groups
         if len(branches) > 1 and any(branch.convolution for branch in branches)
     ]
-    return sorted(several, key=lambda family: (-len(family), sum(len(b.layers) for b in family)))
+    return sorted(several, key=lambda group: (-len(group), sum(len(b.layers) for b in group)))
 
 
-def _summed(graph: Graph, layer: Layer, family: Sequence[Branch]) -> Union[Rewrite, Reason]:
-    """The largest part of a family that one convolution does without taking more for it."""
+def _summed(graph: Graph, layer: Layer, branches: Sequence[Branch]) -> Union[Rewrite, Reason]:
+    """The most branches of one source that one convolution replaces at no higher cost."""
     factors = factors_of(layer)
     if factors is None:
         return Reason("it has not one coeff for each bottom")
-    ordered = costliest_first(family)
+    ordered = costliest_first(branches)
     refusals: List[Reason] = []
     for first in range(len(ordered) - 1):
-        members, whole, refusal = _taken(graph, layer, ordered[first:], factors)
+        members, kernel, refusal = _addable(graph, layer, ordered[first:], factors)
         refusals += [refusal] if refusal is not None else []
-        if whole is None or len(members) < 2:
+        if kernel is None or len(members) < 2:
             continue
-        reason = graph.why_not_move(family[0].source)
+        reason = graph.why_not_move(branches[0].source)
         if reason is not None:
             return Reason(reason)
-        answer = _rewrite(graph, layer, members, whole, factors)
-        if isinstance(answer, Rewrite):
-            return answer
-        refusals.append(answer)
+        rewrite = _rewrite(graph, layer, members, kernel, factors)
+        if isinstance(rewrite, Rewrite):
+            return rewrite
+        refusals.append(rewrite)
     return refusals[0] if refusals else Reason("its branches have no convolution")
 
 
-def _taken(
+def _addable(
     graph: Graph, layer: Layer, branches: Sequence[Branch], factors: Sequence[float]
 ) -> Tuple[List[Branch], Optional[Kernel], Optional[Reason]]:
-    """The first of ``branches`` and those that go with it, their sum, why one does not."""
+    """The first of ``branches`` and those that can be added to it, their sum, why one cannot."""
     end = graph.tops[layer][0]
     places = prod(end.shape[2:]) if end.shape is not None else 1
     members: List[Branch] = []
     kernels: List[Kernel] = []
-    whole: Optional[Kernel] = None
+    total: Optional[Kernel] = None
     refusal: Optional[Reason] = None
     for branch in branches:
-        one = times(branch, factors[branch.number], kernels)
-        answer = one if isinstance(one, Reason) else added([*kernels, one])
-        if isinstance(answer, Kernel) and members:
+        scaled = times(branch, factors[branch.number], kernels)
+        candidate = scaled if isinstance(scaled, Reason) else added([*kernels, scaled])
+        if isinstance(candidate, Kernel) and members:
             both = [*members, branch]
-            if answer.cost * places > sum(each.cost for each in both):
-                answer = Reason("one convolution would take more multiply-adds than its branches")
-            elif answer.cost > sum(each.weights for each in both):
-                answer = Reason("one convolution would have more weights than its branches")
-        if isinstance(answer, Reason) or isinstance(one, Reason):
-            refusal = refusal or _told(branch, Reason(answer))
+            if candidate.cost * places > sum(member.cost for member in both):
+                candidate = Reason(
+                    "one convolution would take more multiply-adds than its branches"
+                )
+            elif candidate.cost > sum(member.weights for member in both):
+                candidate = Reason("one convolution would have more weights than its branches")
+        if isinstance(candidate, Reason) or isinstance(scaled, Reason):
+            refusal = refusal or _stays(branch, Reason(candidate))
             continue
-        kernels.append(one)
-        whole = answer
+        kernels.append(scaled)
+        total = candidate
         members.append(branch)
-    return members, whole, refusal
+    return members, total, refusal
 
 
-def _told(branch: Branch, why: Reason) -> Reason:
+def _stays(branch: Branch, why: Reason) -> Reason:
     through = quoted([layer.name for layer in branch.layers])
     where = f" through {through}" if branch.layers else ""
     return Reason(f"its branch from {branch.source.name!r}{where} stays: {why}")
@@ -142,47 +144,48 @@ def _rewrite(
     graph: Graph,
     layer: Layer,
     members: Sequence[Branch],
-    whole: Kernel,
+    kernel: Kernel,
     coefficients: Sequence[float],
 ) -> Union[Rewrite, Reason]:
-    chosen = _survivor(members, whole)
+    chosen = _survivor(members, kernel)
     if chosen is None:
         return Reason("its branches have no convolution")
     survivor = chosen.convolution
     assert survivor is not None
     merged = {branch.number for branch in members}
-    region = [one for branch in members for one in branch.layers]
-    left = [n for n in range(len(coefficients)) if n == chosen.number or n not in merged]
-    changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, whole)}
-    if len(left) > 1:
-        changes[layer] = (_sum_of(layer, left, chosen.number, coefficients), ())
-    others = [one.name for one in region if one is not survivor]
-    reads = {one: (0,) for one in region if one.type == "Eltwise"}
+    inside = [inner for branch in members for inner in branch.layers]
+    kept = [n for n in range(len(coefficients)) if n == chosen.number or n not in merged]
+    changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, kernel)}
+    if len(kept) > 1:
+        changes[layer] = (_sum_of(layer, kept, chosen.number, coefficients), ())
+    others = [inner.name for inner in inside if inner is not survivor]
+    reads = {inner: (0,) for inner in inside if inner.type == "Eltwise"}
     return Rewrite(
-        layers=graph.in_order([*region, layer]),
+        layers=graph.in_order([*inside, layer]),
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
         kept_note=f"took in {quoted(others)}" if others else "took in its input",
-        reads={**reads, layer: tuple(left)},
+        reads={**reads, layer: tuple(kept)},
     )
 
 
-def _survivor(members: Sequence[Branch], whole: Kernel) -> Optional[Branch]:
+def _survivor(members: Sequence[Branch], kernel: Kernel) -> Optional[Branch]:
     """The branch whose convolution stays: one that has all the taps already, else the largest."""
 
-    def unlike(branch: Branch) -> Tuple[bool, int]:
-        one = branch.kernel
-        return not isinstance(one, Kernel) or one.axes != whole.axes, len(branch.layers)
+    def distance(branch: Branch) -> Tuple[bool, int]:
+        branch_kernel = branch.kernel
+        alike = isinstance(branch_kernel, Kernel) and branch_kernel.axes == kernel.axes
+        return not alike, len(branch.layers)
 
     fit = [branch for branch in members if branch.convolution is not None]
-    return min(fit, key=unlike, default=None)
+    return min(fit, key=distance, default=None)
 
 
 def _sum_of(layer: Layer, numbers: Sequence[int], merged: int, factors: Sequence[float]) -> Any:
     """The Eltwise with fewer bottoms; the merged one has its factors in the weights."""
     param = copied(layer.param)
-    left = [1.0 if number == merged else factors[number] for number in numbers]
+    kept = [1.0 if number == merged else factors[number] for number in numbers]
     param.eltwise_param.ClearField("coeff")
-    if any(factor != 1 for factor in left):
-        param.eltwise_param.coeff.extend(left)
+    if any(factor != 1 for factor in kept):
+        param.eltwise_param.coeff.extend(kept)
     return param

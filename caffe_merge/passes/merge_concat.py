@@ -1,4 +1,4 @@
-"""merge-concat: convolutions of one blob that a Concat puts side by side become one.
+"""merge-concat: convolutions of one blob whose outputs a Concat joins become one.
 
     x -> Convolution W1, b1 -> p
     x -> Convolution W2, b2 -> q        x -> Convolution [W1; W2], [b1; b2] -> y
@@ -16,8 +16,8 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import as_convolution, kernel
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._kernels import as_convolution, kernel_of
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 
 
@@ -35,29 +35,29 @@ class MergeConcat(Pass):
 
     name = "merge-concat"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         used: Set[Layer] = set()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             if layer in fixed or not _joins_channels(layer):
                 continue
             for parts in _neighbours(graph, layer, fixed):
-                answer = _stacked(graph, layer, parts)
-                if isinstance(answer, Reason):
-                    found.append(Refused(layer, str(answer)))
-                elif used.isdisjoint(answer.layers):
-                    found.append(answer)
-                    used.update(answer.layers)
-        return found
+                rewrite = _stacked(graph, layer, parts)
+                if isinstance(rewrite, Reason):
+                    findings.append(Refused(layer, str(rewrite)))
+                elif used.isdisjoint(rewrite.layers):
+                    findings.append(rewrite)
+                    used.update(rewrite.layers)
+        return findings
 
 
 def _joins_channels(layer: Layer) -> bool:
     param = layer.param
-    own = param.concat_param
+    concat_param = param.concat_param
     return (
         layer.type == "Concat"
-        and own.axis == own.concat_dim == 1
+        and concat_param.axis == concat_param.concat_dim == 1
         and unknown_fields(layer) is None
         and len(param.bottom) > 1
         and len(param.top) == 1
@@ -65,7 +65,7 @@ def _joins_channels(layer: Layer) -> bool:
 
 
 def _neighbours(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Iterator[List[Part]]:
-    """Rows of bottoms, two or more, that convolutions make of one blob."""
+    """Neighbouring bottoms, two or more, that convolutions produce from one blob."""
     row: List[Part] = []
     for number, version in enumerate(graph.bottoms[layer]):
         part = _part(graph, number, version, fixed)
@@ -83,14 +83,17 @@ def _part(graph: Graph, number: int, version: Version, fixed: Set[Layer]) -> Opt
     producer = version.producer
     if producer.type not in CONVOLUTIONS or producer in fixed or len(version.readers) > 1:
         return None
-    one = kernel(graph, producer)
-    if not isinstance(one, Kernel):
+    kernel = kernel_of(graph, producer)
+    if not isinstance(kernel, Kernel):
         return None
-    return Part(number, producer, graph.bottoms[producer][0], one)
+    return Part(number, producer, graph.bottoms[producer][0], kernel)
 
 
 def _alike(parts: Sequence[Part]) -> Sequence[Part]:
-    """The first of the longest rows of ungrouped convolutions with one window; all if none has."""
+    """The longest row (the first of equals) of ungrouped convolutions with the same window.
+
+    All ``parts`` if no two are alike.
+    """
     rows: List[List[Part]] = [[]]
     for part in parts:
         last = rows[-1][-1:]
@@ -104,19 +107,19 @@ def _alike(parts: Sequence[Part]) -> Sequence[Part]:
 
 def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite, Reason]:
     parts = _alike(parts)
-    whole = stacked([part.kernel for part in parts])
+    merged = stacked([part.kernel for part in parts])
     names = [part.layer.name for part in parts]
-    if isinstance(whole, Reason):
-        return Reason(f"{quoted(names)} stay side by side: {whole}")
+    if isinstance(merged, Reason):
+        return Reason(f"{quoted(names)} stay side by side: {merged}")
     first, *others = parts
     survivor = first.layer
     reason = graph.why_not_move(first.source)
     if reason is not None:
         return Reason(reason)
-    gone = {part.number for part in others}
-    left = tuple(number for number in range(len(layer.param.bottom)) if number not in gone)
-    changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, whole)}
-    if len(left) > 1:
+    dropped = {part.number for part in others}
+    kept = tuple(number for number in range(len(layer.param.bottom)) if number not in dropped)
+    changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, merged)}
+    if len(kept) > 1:
         changes[layer] = (layer.param, ())
     region = [*(part.layer for part in parts), layer]
     return Rewrite(
@@ -124,5 +127,5 @@ def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
         kept_note=f"took in {quoted(names[1:])}",
-        reads={layer: left},
+        reads={layer: kept},
     )

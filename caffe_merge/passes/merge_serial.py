@@ -1,11 +1,11 @@
-"""merge-serial: a convolution right behind a convolution becomes one with it.
+"""merge-serial: two convolutions in a row become one.
 
     x -> Convolution W1, b1 -> Convolution W2, b2 -> y        x -> Convolution W, b -> y
 
     W = W2 * W1 (taps convolved, channels multiplied)         b = W2 b1 + b2
 
 InnerProducts likewise, and an InnerProduct behind a convolution whose kernel covers its input. The
-second must not pad what the first gave a bias, nor what the first sees more than a point of: the
+second must not pad if the first has a bias, nor if the first has a kernel larger than 1x1: the
 border would differ. By default it is done where neither multiply-adds nor weights grow.
 """
 
@@ -15,13 +15,20 @@ from typing import List, NamedTuple, Optional, Set, Tuple, Union
 from caffe_merge.algebra.kernels import Kernel, chained
 from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import CONVOLUTIONS, Output, output
+from caffe_merge.layers.linear import CONVOLUTIONS, Output, output_channels
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import as_convolution, as_inner_product, covering, kernel, product
-from caffe_merge.passes._pass import Changes, Found, Pass, Refused, Rewrite
+from caffe_merge.passes._kernels import (
+    as_convolution,
+    as_inner_product,
+    full_input_kernel,
+    inner_product_kernel,
+    kernel_of,
+)
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
 
 LINEAR = (*CONVOLUTIONS, "InnerProduct")
+LARGE = 1 << 20  # an input size, to see whether a kernel gives out more places than it reads
 
 
 class MergeSerial(Pass):
@@ -29,29 +36,34 @@ class MergeSerial(Pass):
 
     name = "merge-serial"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         if self.options.serial == "never":
-            return found
+            return findings
         used: Set[Layer] = set()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             pair = _pair(graph, layer)
             if pair is None or not used.isdisjoint(pair):
                 continue
-            answer: Union[Rewrite, Reason] = Reason("one of them is kept as asked with --keep")
+            rewrite: Union[Rewrite, Reason] = Reason("one of them is kept as asked with --keep")
             if fixed.isdisjoint(pair):
-                answer = _merged(graph, pair, self.options.serial == "always")
-            if isinstance(answer, Reason):
-                found.append(Refused(layer, f"behind {pair[0].type} {pair[0].name!r}: {answer}"))
+                rewrite = _merged(graph, pair, self.options.serial == "always")
+            if isinstance(rewrite, Reason):
+                findings.append(
+                    Refused(layer, f"behind {pair[0].type} {pair[0].name!r}: {rewrite}")
+                )
                 continue
-            found.append(answer)
+            findings.append(rewrite)
             used.update(pair)
-        return found
+        return findings
 
 
 def _pair(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
-    """The linear layer that alone feeds the linear ``layer``, a Flatten between perhaps, and it."""
+    """The linear producer of the linear ``layer``, a Flatten between them if there is one, and it.
+
+    None where ``layer`` is not linear or its producer is not, or has other readers.
+    """
     if layer.type not in LINEAR or len(graph.bottoms[layer]) != 1:
         return None
     pair = [layer]
@@ -69,8 +81,8 @@ def _pair(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
     return (first, *pair)
 
 
-class _Two(NamedTuple):
-    """What two layers are, what the first reads, and what both cost: multiply-adds and weights."""
+class _Pair(NamedTuple):
+    """Two layers as kernels, what the first reads, and the multiply-adds and weights of both."""
 
     first: Kernel
     second: Kernel
@@ -80,24 +92,25 @@ class _Two(NamedTuple):
 
 
 def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrite, Reason]:
-    two = _products(graph, pair) if pair[-1].type == "InnerProduct" else _windows(graph, pair)
-    if isinstance(two, Reason):
-        return two
-    whole = chained(two.first, two.second)
-    if isinstance(whole, Reason):
-        return whole
+    is_product = pair[-1].type == "InnerProduct"
+    kernels = (_inner_product_pair if is_product else _convolution_pair)(graph, pair)
+    if isinstance(kernels, Reason):
+        return kernels
+    merged = chained(kernels.first, kernels.second)
+    if isinstance(merged, Reason):
+        return merged
     end = graph.tops[pair[-1]][0]
-    places = prod(end.shape[2:]) if whole.axes and end.shape is not None else 1
-    if not always and whole.cost * places > two.cost:
+    places = prod(end.shape[2:]) if merged.axes and end.shape is not None else 1
+    if not always and merged.cost * places > kernels.cost:
         return Reason("one layer would take more multiply-adds than the two")
-    if not always and whole.cost > two.weights:
+    if not always and merged.cost > kernels.weights:
         return Reason("one layer would have more weights than the two")
-    survivor = pair[0] if whole.axes and whole.axes == two.first.axes else pair[-1]
-    reason = None if survivor is pair[0] else graph.why_not_move(two.source, pair)
+    survivor = pair[0] if merged.axes and merged.axes == kernels.first.axes else pair[-1]
+    reason = None if survivor is pair[0] else graph.why_not_move(kernels.source, pair)
     if reason is not None:
         return Reason(reason)
-    make = as_inner_product if survivor.type == "InnerProduct" else as_convolution
-    changes: Changes = {survivor: make(survivor, whole)}
+    as_layer = as_inner_product if survivor.type == "InnerProduct" else as_convolution
+    changes: Changes = {survivor: as_layer(survivor, merged)}
     (other,) = {pair[0], pair[-1]} - {survivor}
     return Rewrite(
         layers=pair,
@@ -107,43 +120,43 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     )
 
 
-def _windows(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Reason]:
-    first, second = (kernel(graph, layer) for layer in pair)
+def _convolution_pair(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Pair, Reason]:
+    first, second = (kernel_of(graph, layer) for layer in pair)
     if not isinstance(first, Kernel) or not isinstance(second, Kernel):
-        return next(one for one in (first, second, _ODD) if isinstance(one, Reason))
+        reasons = [kernel for kernel in (first, second) if isinstance(kernel, Reason)]
+        return reasons[0] if reasons else Reason("it has not one bottom and one top")
     between, end = graph.tops[pair[0]][0], graph.tops[pair[1]][0]
     source, weights = graph.bottoms[pair[0]][0], first.cost + second.cost
     if between.shape is None or end.shape is None:
-        if any(axis.places(1 << 20) > 1 << 20 for axis in second.axes):
+        if any(axis.places(LARGE) > LARGE for axis in second.axes):
             return Reason("its shapes are not known")  # so that the first might cost less
-        return _Two(first, second, source, weights, weights)
+        return _Pair(first, second, source, weights, weights)
     cost = first.cost * prod(between.shape[2:]) + second.cost * prod(end.shape[2:])
-    return _Two(first, second, source, cost, weights)
+    return _Pair(first, second, source, cost, weights)
 
 
-_ODD = Reason("it has not one bottom and one top")
-
-
-def _products(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Two, Reason]:
-    second = product(graph, pair[-1])
+def _inner_product_pair(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Pair, Reason]:
+    second = inner_product_kernel(graph, pair[-1])
     if pair[0].type == "InnerProduct":
-        first = product(graph, pair[0])
-        # The first has fewer axes behind it: a negative one is another there.
-        written = {layer.param.inner_product_param.axis for layer in (pair[0], pair[-1])}
-        known = [output(layer, graph.tops[layer][0].rank) for layer in (pair[0], pair[-1])]
-        axes = {one.axis for one in known if isinstance(one, Output)}
-        if len(written) > 1 or len(axes) > 1 or len(pair) > 2:
+        first = inner_product_kernel(graph, pair[0])
+        # Their bottoms may differ in rank, so an equal negative axis may not be the same axis.
+        axis_params = {layer.param.inner_product_param.axis for layer in (pair[0], pair[-1])}
+        outputs = [
+            output_channels(layer, graph.tops[layer][0].rank) for layer in (pair[0], pair[-1])
+        ]
+        axes = {output.axis for output in outputs if isinstance(output, Output)}
+        if len(axis_params) > 1 or len(axes) > 1 or len(pair) > 2:
             return Reason("the two lie along different axes")
     else:
-        first = covering(graph, pair[0])
+        first = full_input_kernel(graph, pair[0])
         if pair[-1].param.inner_product_param.axis != 1:
             return Reason("its axis is not 1")
     if isinstance(first, Reason):
         return first
     if isinstance(second, Reason):
         return second
-    flat = pair[1].param.flatten_param if len(pair) > 2 else None
-    if flat is not None and (flat.axis, flat.end_axis) != (1, -1):
+    flatten_param = pair[1].param.flatten_param if len(pair) > 2 else None
+    if flatten_param is not None and (flatten_param.axis, flatten_param.end_axis) != (1, -1):
         return Reason(f"{pair[1].name!r} does not flatten all of each image")
     weights = count(pair[0].blobs[0].shape) + second.cost  # as many as multiply-adds
-    return _Two(first, second, graph.bottoms[pair[0]][0], weights, weights)
+    return _Pair(first, second, graph.bottoms[pair[0]][0], weights, weights)

@@ -1,4 +1,4 @@
-"""one-scale: a run of affine layers that nothing can take in becomes one Scale.
+"""one-scale: a run of affine layers that folds into no linear layer becomes one Scale.
 
     x -> BatchNorm -> Scale -> Bias -> y          x -> Scale (bias_term: true) -> y
 
@@ -15,7 +15,7 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import FLOAT, Blob, Dense
@@ -37,23 +37,23 @@ class OneScale(Pass):
 
     name = "one-scale"
 
-    def find(self, graph: Graph) -> List[Found]:
-        found: List[Found] = []
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
         sharers = graph.sharers()
         for run in runs(graph, self.keep)[0]:
             if len(run.layers) == 1 and run.layers[0].type not in norms.TYPES:
                 continue  # one multiply-add already
             shared = sharers.get(run.producer) if self.options.keep_shared else None
-            if run.why_not is None and shared:
+            if run.refusal is None and shared:
                 names = quoted([layer.name for layer in shared])
                 why = f"layer {run.producer.name!r} shares its weights with {names}, kept so"
-                run = run._replace(why_not=Reason(why + " with --keep-shared"))
+                run = run._replace(refusal=Reason(why + " with --keep-shared"))
             rewrite = _rewrite(run, sharers)
             if isinstance(rewrite, Reason):
-                found += [Refused(layer, rewrite) for layer in run.layers]
+                findings += [Refused(layer, rewrite) for layer in run.layers]
             else:
-                found.append(rewrite)
-        return found
+                findings.append(rewrite)
+        return findings
 
 
 def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
@@ -66,7 +66,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
         if shape is None or len(shape) < 2:
             return Reason("the number of its channels is not known")
         affine = affine.over(shape[1], 1)
-    why = "" if run.why_not is None else f": {run.why_not}"
+    why = "" if run.refusal is None else f": {run.refusal}"
     others = [layer.name for layer in run.layers if layer is not survivor]
     kept = ["became a Scale"] if survivor.type != "Scale" else []
     kept += ["took in " + quoted(others)] if others else []
@@ -79,7 +79,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
 
 
 def _survivor(run: Run, sharers: Sharers) -> Layer:
-    """The layer that becomes the one Scale: best one whose weights no other layer shares."""
+    """The layer that becomes the Scale, if possible one whose weights no other layer shares."""
     free = [layer for layer in run.layers if layer.type != "Scale" or layer not in sharers]
     for kinds in (frozenset({"Scale"}), norms.TYPES):
         fitting = [layer for layer in free if layer.type in kinds]
@@ -89,22 +89,22 @@ def _survivor(run: Run, sharers: Sharers) -> Layer:
 
 
 def as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
-    """Parameters and blobs of ``layer`` as a Scale that does ``affine`` (a vector)."""
+    """New parameters and blobs of ``layer`` as a Scale that computes ``affine`` (a vector)."""
     param = copied(layer.param)
-    own = param.scale_param
+    scale_param = param.scale_param
     if layer.type != "Scale":
         # Specs of BatchNorm's three blobs (lr_mult 0) would be wrong for a Scale's two.
         for name in _OTHERS:
             param.ClearField(name)
         param.type = "Scale"
     if layer.type != "Scale" or layer.blobs[0].shape != affine.scale.shape:
-        own.ClearField("num_axes")
-        own.ClearField("axis")
+        scale_param.ClearField("num_axes")
+        scale_param.ClearField("axis")
         if affine.axis != 1:
-            own.axis = affine.axis
+            scale_param.axis = affine.axis
     dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
     blobs: List[Blob] = [Dense(affine.scale, dtype)]
-    if own.bias_term or affine.shift.any():
-        own.bias_term = True
+    if scale_param.bias_term or affine.shift.any():
+        scale_param.bias_term = True
         blobs.append(Dense(affine.shift, dtype))
     return param, tuple(blobs)

@@ -11,9 +11,9 @@ import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.arrays import Float64 as Values
-from caffe_merge.errors import CaffeMergeError
+from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES, own_param
+from caffe_merge.layers.linear import LINEAR_TYPES, linear_param
 from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import (
@@ -24,6 +24,7 @@ from caffe_merge.proof.sampling import (
     Step,
     absolute,
     changed,
+    check_size,
     columns,
     difference,
     exact,
@@ -40,7 +41,7 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     """Run ``path`` as it is and as ``changes`` make it; what disagrees, or None if they agree.
 
     Layers of the path without changes are gone. ``rank`` is the number of axes of the path's
-    input, None if it is not known.
+    input, None if it is not known. Raises CaffeMergeError where it cannot be run on a patch.
     """
     was: Dict[Layer, Standard] = {}
     now: Dict[Layer, Standard] = {}
@@ -54,12 +55,10 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     plan = _Linear(path, was, rank) if linear else _PerChannel(was, now, rank)
     old = [plan.step(layer, *was[layer], exact) for layer in path]
     new = [plan.step(layer, *now[layer], rounded) for layer in path if layer in now]
+    check_size(count(plan.shape))
     patch = noise(plan.shape)
-    try:
-        before, after = _run(old, patch), _run(new, patch)
-        terms = _run([absolute(step) for step in new], np.abs(patch))
-    except CaffeMergeError as reason:
-        return f"it cannot be run: {reason}"
+    before, after = _run(old, patch), _run(new, patch)
+    terms = _run([absolute(step) for step in new], np.abs(patch))
     return difference(before, after, terms)
 
 
@@ -124,7 +123,7 @@ class _Linear:
         self.head = path[0]
         param, blobs = was[self.head]
         self.type = param.type
-        own = own_param(param)
+        own = linear_param(param)
         weights = blobs[0].shape
         self.channels = int(own.num_output)
         self.axis = int(own.axis) + (0 if own.axis >= 0 else rank or 0)

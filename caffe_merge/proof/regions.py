@@ -8,7 +8,6 @@ some of its channels, or for all.
 from functools import partial
 from itertools import chain, islice, product
 from typing import (
-    Any,
     Callable,
     Dict,
     Iterator,
@@ -27,34 +26,29 @@ from caffe_merge.algebra.kernels import MAX_STRIDE
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import Shape, count
-from caffe_merge.errors import CaffeMergeError, NetError
+from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
-from caffe_merge.layers.standard import standard
-from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.net.graph import Version
 from caffe_merge.proof.sampling import (
-    Changes,
     Reading,
     Step,
     absolute,
-    changed,
+    check_size,
     columns,
-    difference,
     exact,
+    first_difference,
     noise,
     rounded,
     spread,
     thin_channels,
 )
+from caffe_merge.proof.wiring import Node, Wiring
 from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Blob
 
 SAMPLE = 32  # output channels that are run where there are more
 IMAGES = 4  # so that no output is small all over by chance
 MOST_SIZES = 1024  # sizes of a patch that are tried
-MOST_VALUES = 1 << 24  # of a blob of it
 JOINS = ("Concat", "Eltwise")
 WHOLE = ("Flatten", "InnerProduct", "Reshape")
 
@@ -68,49 +62,22 @@ CHANNELWISE = frozenset(
 
 _NONE = np.arange(0)
 
-Reads = Mapping[Layer, Tuple[int, ...]]
 Wanted = Dict[Version, Index]  # some channels of each
 
 
-class Node(NamedTuple):
-    """A layer in the reference layers' terms, and the versions it reads and writes."""
+def prove(wiring: Wiring) -> Optional[str]:
+    """Run a region as it is and as it will be; what disagrees, or None if it agrees.
 
-    param: Any
-    blobs: Sequence[Blob]
-    bottoms: Tuple[Version, ...]
-    tops: Tuple[Version, ...]
-
-
-def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads) -> Optional[str]:
-    """Run ``region`` as it is and as it will be; what disagrees, or None if it agrees."""
-    old, new = [], []
-    removed = [layer for layer in region if layer not in changes]
-    for layer in region:
-        bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
-        was, will = standard(layer), changed(layer, changes)
-        for known in (was, will):
-            if isinstance(known, Reason):
-                return f"layer {layer.name!r} cannot be run: {known}"
-        assert not isinstance(was, Reason)
-        assert not isinstance(will, Reason)
-        old.append(Node(*was, tuple(bottoms), tops))
-        if will is not None:
-            numbers = reads.get(layer, range(len(bottoms)))
-            now = tuple(graph.stand_in(bottoms[number], removed, reads) for number in numbers)
-            new.append(Node(*will, now, tops))
-    ends = graph.ends(region)
-    meant = [graph.stand_in(end, removed, reads) for end in ends]
-    try:
-        patch = _patch(graph.sources(region), old)
-        samples = _samples(ends, old, patch)
-        before = _run(old, dict(zip(ends, samples)), patch, exact)
-        after = _run(new, dict(zip(meant, samples)), patch, rounded)
-        bare = {version: np.abs(values) for version, values in patch.items()}
-        terms = _run(new, dict(zip(meant, samples)), bare, rounded, signs=False)
-    except CaffeMergeError as reason:
-        return f"it cannot be run: {reason}"
-    failures = (difference(*results) for results in zip(before, after, terms))
-    return next((failure for failure in failures if failure is not None), None)
+    Raises CaffeMergeError where it cannot be run on so small a patch.
+    """
+    ends, meant = wiring.outputs, wiring.new_outputs
+    patch = _patch(wiring.sources, wiring.old)
+    samples = _samples(ends, wiring.old, patch)
+    before = _run(wiring.old, dict(zip(ends, samples)), patch, exact)
+    after = _run(wiring.new, dict(zip(meant, samples)), patch, rounded)
+    bare = {version: np.abs(values) for version, values in patch.items()}
+    terms = _run(wiring.new, dict(zip(meant, samples)), bare, rounded, signs=False)
+    return first_difference(before, after, terms)
 
 
 # -- the patch -----------------------------------------------------------------------------
@@ -128,8 +95,7 @@ def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, V
             if extra is None:
                 raise
             continue
-        if max(map(count, sizes.values())) > MOST_VALUES:
-            raise NetError("its windows need an input that is too large to be run")
+        check_size(max(map(count, sizes.values())))
         return {source: noise(sizes[source]) for source in sources}
     raise AssertionError("the last size is the net's own")
 
@@ -248,6 +214,8 @@ def _samples(
 ) -> List[Index]:
     """Some channels of each end; of a Concat's some of each of its bottoms."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
+    if any(len(sizes[end]) < 2 for end in ends):
+        raise NetError("what it gives out has no channels")
     joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node)}
     out = []
     for end in ends:

@@ -39,7 +39,7 @@ class ReferenceNet:
         state = State(**job["state"]) if job.get("state") else None
         net = loading.load(job["prototxt"], job["weights"], state)
         self.layers = net.layers
-        norms.choose(self.layers, job.get("bn_style"))
+        norms.choose_style(self.layers, job.get("bn_style"))
         params = [layer.param for layer in self.layers]
         names = dict.fromkeys(top for param in params for top in param.top)
         header = {

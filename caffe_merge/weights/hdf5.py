@@ -1,13 +1,12 @@
 """Weights in HDF5: ``/data/<layer>/<blob number>``, read into an Index, and written.
 
-What is stored in one piece is a view of the mapped file, like a blob of a caffemodel; what is
+What is stored in one piece is read from its place, like a blob of a caffemodel; what is
 chunked, compressed or of another number type is read each time it is asked for. A group for every
 layer, blobs that another layer owns left out: net.cpp, ToHDF5 and CopyTrainedLayersFromHDF5.
 """
 
 import contextlib
-import os
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Tuple
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from caffe_merge.schema import strings
 from caffe_merge.weights.blobproto import MAX_AXES
 from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored
 from caffe_merge.weights.index import Index, LayerRecord
-from caffe_merge.weights.wire import Buffer
+from caffe_merge.weights.source import Buffer, values
 from caffe_merge.weights.writer import Entry, check_finite
 
 _DATA = "data"
@@ -50,18 +49,14 @@ def _errors(path: str) -> Iterator[None]:
 class Hdf5Index(Index):
     """The index of an HDF5 file: its records have blobs and no bytes."""
 
-    is_hdf5 = True
+    kind = "hdf5"
+    has_bytes = False
 
     def __init__(self, buffer: Buffer, path: str, *, keep_half: bool = False) -> None:
-        h5py = _library(path)
-        self.path = path
-        self.keep_half = keep_half
-        self.buffer = buffer
-        self.layers: List[LayerRecord] = []
-        self.others = []
+        super().__init__(buffer, path, keep_half)
+        self._h5py = h5py = _library(path)
         self._links = 0
         self._lazy = False
-        self._h5py = h5py
         with _errors(path):
             handle = h5py.File(path, "r")
             data = handle.get(_DATA)
@@ -70,8 +65,7 @@ class Hdf5Index(Index):
             self._read(data, ())
             if not self._lazy:
                 handle.close()
-        if not self.layers:
-            raise WeightsError("no layers in it: not Caffe's weights", path=path)
+        self.require_layers("Caffe's weights")
 
     def _read(self, group: Any, parts: Tuple[bytes, ...]) -> None:
         """A record for each layer in ``group``; a name with / is a group in a group."""
@@ -117,8 +111,8 @@ class Hdf5Index(Index):
         if dtype is not None and at is not None and not layout.get_nfilters() and not userblock:
             if at + count(shape) * dtype.itemsize > len(self.buffer):
                 raise WeightsError("its values reach beyond the end of the file")
-            values = np.frombuffer(self.buffer, dtype, count(shape), at)
-            return Stored(tuple(shape), values, keep_half=self.keep_half)
+            held = values(self.buffer, dtype, count(shape), at)
+            return Stored(tuple(shape), held, keep_half=self.keep_half)
         self._lazy = True
         return _Read(dataset, self.path, self.keep_half)
 
@@ -140,10 +134,6 @@ class _Read(Stored):
         """All of them, flat."""
         with _errors(self._path):
             return np.asarray(self._dataset[()], self._dtype).ravel()
-
-    @values.setter
-    def values(self, _: Array) -> None:
-        pass
 
 
 def write(handle: BinaryIO, path: str, entries: Iterable[Entry]) -> None:
@@ -188,11 +178,3 @@ def _write(group: Any, number: int, blob: Blob, layer: str) -> None:
         rows = blob.rounded(slice(start, start + step))
         check_finite(rows, layer, number)
         dataset[start : start + step] = rows
-
-
-def wanted(path: str, index: Optional[Index]) -> bool:
-    """Whether the weights at ``path`` are to be HDF5: by its name, else as ``index`` is."""
-    extension = os.path.splitext(path)[1].lower()
-    if extension in (".h5", ".hdf5"):
-        return True
-    return extension != ".caffemodel" and index is not None and index.is_hdf5

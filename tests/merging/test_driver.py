@@ -13,11 +13,11 @@ from caffe_merge.merging import driver
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.passes import PASSES
-from caffe_merge.passes._pass import Found, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.weights.blobs import Dense
-from tests.builders import write_pair
-from tests.passes.support import Merger, prototxt, seeded
+from tests.merger import Merger
+from tests.nets import load, load_pair, prototxt, seeded, write_pair
 
 LINES = [
     "data 2 5 8 7",
@@ -33,8 +33,7 @@ LINES = [
 def net_of(folder: Path, *lines: str, **blobs: Any) -> Net:
     """The net of ``lines``, loaded from disk; ``blobs`` replace those of a layer."""
     text = prototxt(*lines)
-    pair = write_pair(folder, text, {**seeded(folder, text), **blobs})
-    return caffe_merge.load(*map(str, pair))
+    return load(folder, text, {**seeded(text), **blobs})
 
 
 def state(net: Net) -> List[Tuple[bytes, List[bytes]]]:
@@ -51,7 +50,7 @@ class WrongFold(FoldAffine):
     name = "wrong-fold"
     seen = 0
 
-    def find(self, graph: Graph) -> List[Found]:
+    def find(self, graph: Graph) -> List[Finding]:
         found = super().find(graph)
         for item in found:
             if isinstance(item, Rewrite):
@@ -142,7 +141,7 @@ def test_a_pass_that_breaks_the_graph(tmp_path: Path, monkeypatch: pytest.Monkey
     class Breaks(Pass):
         name = "breaks"
 
-        def find(self, graph: Graph) -> List[Found]:
+        def find(self, graph: Graph) -> List[Finding]:
             drop = [layer for layer in graph.layers if layer.type == "Dropout"]
             graph.layers[-3].param.top[0] = "elsewhere"
             return [Rewrite((layer,), {}, "") for layer in drop]
@@ -156,7 +155,7 @@ def test_a_rewrite_does_not_name_blobs(tmp_path: Path, monkeypatch: pytest.Monke
     """Names are the graph's to give, whatever the new parameters say of bottoms and tops."""
 
     class Renames(FoldAffine):
-        def find(self, graph: Graph) -> List[Found]:
+        def find(self, graph: Graph) -> List[Finding]:
             found = super().find(graph)
             for item in found:
                 for param, _ in item.changes.values() if isinstance(item, Rewrite) else ():
@@ -179,7 +178,7 @@ def test_refusals_are_those_of_the_last_round(
     class Hesitant(FoldAffine):
         name = "hesitant"
 
-        def find(self, graph: Graph) -> List[Found]:
+        def find(self, graph: Graph) -> List[Finding]:
             rounds.append(1)
             if len(rounds) > 1:
                 return super().find(graph)
@@ -282,7 +281,7 @@ def test_input_shapes_from_outside(tmp_path: Path) -> None:
     lines = lines.replace("input_param { shape { dim: 2 dim: 5 dim: 8 dim: 7 } }", "")
     blobs = {"conv": [np.ones((6, 5, 3, 3)), np.ones(6)], "end": [np.full(6, 2.0)]}
     pair = write_pair(tmp_path, lines, blobs)
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     assert not caffe_merge.merge(net).changes
     assert caffe_merge.merge(net, input_shapes={"data": (1, 5, 8, 7)}).changes
 

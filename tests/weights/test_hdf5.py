@@ -12,8 +12,8 @@ import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError, WeightsError
 from caffe_merge.schema.messages import NetParameter
-from caffe_merge.weights.index import open_index
-from tests.builders import write_pair
+from caffe_merge.weights.formats import open_index
+from tests.nets import load_pair, write_pair
 from tests.weights.test_blobproto import half_pair
 
 h5py = pytest.importorskip("h5py")
@@ -105,7 +105,7 @@ def test_every_way_through_gives_the_same_weights(
 def test_default_output_and_detection_by_content(pair: Tuple[Path, Path], tmp_path: Path) -> None:
     odd = h5(tmp_path / "weights.bin", blobs())
     assert merge_bn(["--model", str(pair[0]), "--weights", str(odd), "-q"]) == 0
-    assert open_index(str(tmp_path / "weights_merged.bin")).is_hdf5
+    assert open_index(str(tmp_path / "weights_merged.bin")).kind == "hdf5"
     behind = tmp_path / "userblock.h5"
     with h5py.File(behind, "w", userblock_size=1024) as file:
         for name, arrays in blobs().items():
@@ -324,7 +324,7 @@ def test_values_that_are_not_finite(pair: Tuple[Path, Path], tmp_path: Path, cap
 
 def test_without_h5py(pair: Tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
     path = h5(tmp_path / "x.h5", blobs())
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     real = builtins.__import__
 
     def none(name: str, *more: Any) -> Any:

@@ -1,16 +1,16 @@
 """Layers that normalise by stored statistics: BVLC's BatchNorm and those of forks."""
 
-from caffe_merge.layers.norms.intel import absorbed
+from caffe_merge.layers.norms.intel import neutralise_absorbed
 from caffe_merge.layers.norms.recognise import (
-    affine,
-    choose,
-    fitting,
-    foreign,
+    affine_of,
+    as_statistics,
+    choose_style,
+    fits_a_style,
+    foreign_field,
     has_scale,
     notes,
     own_blocks,
     style_of,
-    terms,
 )
 from caffe_merge.layers.norms.styles import STYLES, TYPES, Style
 
@@ -18,14 +18,14 @@ __all__ = [
     "STYLES",
     "TYPES",
     "Style",
-    "absorbed",
-    "affine",
-    "choose",
-    "fitting",
-    "foreign",
+    "affine_of",
+    "as_statistics",
+    "choose_style",
+    "fits_a_style",
+    "foreign_field",
     "has_scale",
+    "neutralise_absorbed",
     "notes",
     "own_blocks",
     "style_of",
-    "terms",
 ]

@@ -16,7 +16,7 @@ from caffe_merge.weights.blobs import Blob, Dense
 _FILLED = ("filler-weights", "missing-weights")
 
 
-def absorbed(layers: Sequence[Layer], notes: List[Note]) -> None:
+def neutralise_absorbed(layers: Sequence[Layer], notes: List[Note]) -> None:
     """Make each Scale that is not in the file, behind a BatchNorm that holds it, an identity."""
     makers: Dict[str, Layer] = {}
     for layer in layers:

@@ -32,7 +32,7 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
         return odd
     if layer.missing or not layer.blobs:
         return Reason("the file has no weights for it")
-    odd_name = foreign(layer)
+    odd_name = foreign_field(layer)
     if odd_name is not None:
         return unknown_field(odd_name)
     fields = given(layer)
@@ -120,7 +120,7 @@ def _is_given(need: str, fields: Given) -> bool:
     return fields.get(name) == value if value else name in fields
 
 
-def affine(layer: Layer) -> Union[Affine, Reason]:
+def affine_of(layer: Layer) -> Union[Affine, Reason]:
     """The affine map per channel that a layer of ``TYPES`` is."""
     style = style_of(layer)
     if isinstance(style, Reason):
@@ -179,10 +179,10 @@ def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> Non
         )
 
 
-def terms(layer: Layer) -> Union[Terms, Reason]:
+def as_statistics(layer: Layer) -> Union[Terms, Reason]:
     """The layer as mean, variance, scale and bias, for the reference layers to run.
 
-    They do the arithmetic: nothing here is what ``affine`` computes.
+    They do the arithmetic: nothing here is what ``affine_of`` computes.
     """
     style = style_of(layer)
     if isinstance(style, Reason):
@@ -211,7 +211,7 @@ def terms(layer: Layer) -> Union[Terms, Reason]:
     return param, tuple(Dense(one, DOUBLE) for one in values)
 
 
-def fitting(layer: Layer, blobs: Sequence[Blob], wanted: Sequence[BlobShape]) -> bool:
+def fits_a_style(layer: Layer, blobs: Sequence[Blob], wanted: Sequence[BlobShape]) -> bool:
     """Whether ``blobs``, other than the ``wanted`` of BVLC's layer, are those of a style."""
     shapes = [blob.shape for blob in blobs]
     if layer.type not in TYPES or len(shapes) == len(wanted):
@@ -222,7 +222,7 @@ def fitting(layer: Layer, blobs: Sequence[Blob], wanted: Sequence[BlobShape]) ->
     return fits and (channels is None or channels in sizes)
 
 
-def foreign(layer: Layer) -> Optional[str]:
+def foreign_field(layer: Layer) -> Optional[str]:
     """A field that no style of its type has, if there is one."""
     known = [style.fields for style in OF_TYPE.get(layer.type, ())]
     odd = given(layer).keys() - frozenset().union(*known) if known else ()
@@ -240,7 +240,7 @@ def own_blocks(layer: Layer) -> Tuple[str, ...]:
     return blocks(layer.type) if layer.type in TYPES else ()
 
 
-def choose(layers: Sequence[Layer], name: Optional[str]) -> int:
+def choose_style(layers: Sequence[Layer], name: Optional[str]) -> int:
     """Have ``layers`` be of the style ``name`` where it fits them; how many it fits."""
     number = 0
     for layer in layers:

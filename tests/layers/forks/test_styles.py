@@ -7,11 +7,11 @@ import pytest
 
 from caffe_merge.errors import UsageError, WeightsError
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.norms import STYLES, Style, choose, style_of
+from caffe_merge.layers.norms import STYLES, Style, choose_style, style_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.reference import forward
 from tests.layers.forks.cases import AXES, BATCH, BN, CASES, Case, expected, make
-from tests.passes.support import Merged, Merger, random_inputs, run
+from tests.merger import Merged, Merger, random_inputs, run
 
 CONV = (
     "conv: Convolution data -> conv { convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }"
@@ -83,7 +83,7 @@ def test_the_reference_runs_it(merged: Merger, name: str) -> None:
     result = merged("data 2 5 6 7", *lines(case, "data"), weights={"bn": blobs}, **style(case))
     layer = loaded(result)
     if case.ask:
-        assert choose([layer], case.style) == 1
+        assert choose_style([layer], case.style) == 1
     param, own = standard(layer)
     x = random_inputs(result.before)["data"].astype(np.float64)
     found = forward(param, [np.asarray(one.array(), np.float64) for one in own], [x])[0]
@@ -100,7 +100,7 @@ def test_there_is_a_case_for_every_row(merged: Merger) -> None:
             "data 2 5 6 7", *lines(case, "data"), weights={"bn": make(case)}, **style(case)
         )
         layer = loaded(result)
-        choose([layer], case.style if case.ask else None)
+        choose_style([layer], case.style if case.ask else None)
         met.add(style_of(layer))
     assert [row.name for row in STYLES if row not in met] == []
 
