@@ -20,11 +20,11 @@ ROWS: List[Tuple[str, str]] = re.findall(
 )
 
 
-def number(written: str) -> float:
+def number(written: str) -> int:
     """The value of ``32 MB``, ``300,000`` or ``2^31 - 1``."""
     power = re.fullmatch(r"2\^(\d+)( - 1)?", written)
     if power:
-        return 2 ** int(power.group(1)) - bool(power.group(2))
+        return (1 << int(power.group(1))) - bool(power.group(2))
     digits, _, unit = written.replace(",", "").partition(" ")
     return int(digits) * {"": 1, "MB": 1 << 20}[unit]
 
@@ -57,7 +57,7 @@ def test_a_limit_is_that_of_the_code(written: str, name: str) -> None:
 
 
 def test_every_limit_is_told() -> None:
-    held: Dict[str, float] = {name: number(written) for written, name in ROWS}
+    held: Dict[str, int] = {name: number(written) for written, name in ROWS}
     # files' is that of the text, which it does not import.
     assert {n for n in constants() if not n.startswith("files")} == set(held)
 
