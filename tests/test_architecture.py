@@ -33,16 +33,7 @@ LONG_FUNCTIONS = frozenset(
 )
 WIDE_SIGNATURES: FrozenSet[str] = frozenset()
 # Files that the pages name before they are there.
-TO_COME = frozenset(
-    [
-        "layers/catalogue.py",
-        "caffe_merge/layers/catalogue.py",
-        "caffe_merge/merging/options.py",
-        "caffe_merge/weights/formats.py",
-        "merging/options.py",
-        "weights/formats.py",
-    ]
-)
+TO_COME = frozenset(["layers/catalogue.py"])
 
 MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 8, 400, 50, 8
 
@@ -167,6 +158,7 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
     named = re.findall(r"`((?:[\w.]+/)+(?:[\w.]+\.\w+)?)`", page.read_text())
     places = ROOT, PACKAGE
     missing = {name for name in named if not any((place / name).exists() for place in places)}
+    missing = {re.sub("^caffe_merge/", "", name) for name in missing}
     assert sorted(missing - TO_COME) == []
 
 
