@@ -1,8 +1,8 @@
 """The proof of one rewrite: the old and the new layers, run in float64 on a small random patch.
 
-The reference layers do the running; they know nothing of how a rewrite computes its weights. A
-path of per-channel layers, perhaps behind a linear one, may have any rank and any axes (paths);
-whatever branches, joins or has windows in a row is run as it is wired (regions).
+The reference layers run them, independently of how a rewrite computes its weights. A chain of
+per-channel layers, perhaps behind a linear one, may have any rank and any axes (paths). Layers that
+branch, join, or have several windows are run as they are wired (regions).
 """
 
 from typing import List, Mapping, Optional, Sequence, Tuple
@@ -23,9 +23,9 @@ def prove(
     changes: Changes,
     reads: Mapping[Layer, Tuple[int, ...]],
 ) -> Optional[str]:
-    """Run ``layers`` of ``graph`` as they are and as they will be; what disagrees, None if nothing.
+    """Run ``layers`` of ``graph`` before and after a rewrite; what differs, None if nothing does.
 
-    ``changes`` and ``reads`` are those of a Rewrite (passes/base.py).
+    ``changes`` and ``reads`` are those of a Rewrite (passes/_pass.py).
     """
     for part in _parts(graph, layers):
         if _is_path(graph, part) and _stays_linear(part, changes):
@@ -38,7 +38,7 @@ def prove(
 
 
 def _parts(graph: Graph, layers: Sequence[Layer]) -> List[List[Layer]]:
-    """``layers`` in groups between which nothing flows, each in the order that it had."""
+    """``layers`` in connected groups, each in the order of ``layers``."""
     parts: List[Tuple[List[Layer], List[Version]]] = []
     for layer in layers:
         joined: List[Layer] = []
@@ -56,13 +56,13 @@ def _parts(graph: Graph, layers: Sequence[Layer]) -> List[List[Layer]]:
 
 
 def _stays_linear(layers: Sequence[Layer], changes: Changes) -> bool:
-    """Whether those of ``layers`` that change are linear layers (with weights) before and after."""
+    """Whether each changed layer is linear before and after, or neither."""
     kinds = ((layer.type, changes[layer][0].type) for layer in layers if layer in changes)
     return all((old in LINEAR_TYPES) == (new in LINEAR_TYPES) for old, new in kinds)
 
 
 def _is_path(graph: Graph, layers: Sequence[Layer]) -> bool:
-    """Whether each layer feeds the next alone, and only the first may have a window."""
+    """Whether each layer feeds only the next, and none but the first has a window."""
     for before, layer in zip(layers, layers[1:]):
         if graph.bottoms[layer] != graph.tops[before] or layer.type in _WINDOWS:
             return False
