@@ -27,7 +27,7 @@ from caffe_merge.passes._branches import (
     factors_of,
     inner_sum,
     is_sum,
-    times,
+    scaled_kernel,
 )
 from caffe_merge.passes._kernels import as_convolution
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
@@ -115,7 +115,7 @@ def _addable(
     total: Optional[Kernel] = None
     refusal: Optional[Reason] = None
     for branch in branches:
-        scaled = times(branch, factors[branch.number], kernels)
+        scaled = scaled_kernel(branch, factors[branch.number], kernels)
         candidate = scaled if isinstance(scaled, Reason) else added([*kernels, scaled])
         if isinstance(candidate, Kernel) and members:
             both = [*members, branch]
