@@ -7,6 +7,8 @@
 
     W = W3 + 2 W1 - diag(scale) + 1, each placed by its taps; b likewise
 
+(Ding et al.: RepVGG, 2021, for 3x3, 1x1 and the blob itself.)
+
 A branch is a run of convolutions, per-channel affine layers, means and sums of such branches, or
 the blob itself. Where only some of the Eltwise's bottoms come from one blob in this way, those
 become one bottom. It is done where it takes no more multiply-adds and weights than the branches.
