@@ -15,8 +15,7 @@ from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.view import View
-from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.text.view import View, extra_fields
 from caffe_merge.weights.index import Index
 
 STAGE = "deploy"  # what DIGITS calls the net that it makes of a file for all three

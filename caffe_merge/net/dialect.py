@@ -17,7 +17,7 @@ from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_integer
-from caffe_merge.text.view import Known, View, known_fields
+from caffe_merge.text.view import FieldInfo, View, field_infos
 
 
 class _Default(NamedTuple):
@@ -40,7 +40,7 @@ class Dialect:
         files = reversed(compiled(path))
         nets = [one for file in files for one in file.message_types_by_name.values()]
         nets = [one for one in nets if one.name == "NetParameter"]
-        lists = known_fields(nets[0]) if nets else {}
+        lists = field_infos(nets[0]) if nets else {}
         layers = [lists[name].message for name in ("layer", "layers") if name in lists]
         if not layers or layers[0] is None:
             raise FileError(
@@ -111,8 +111,8 @@ class _Check:
     def fields(self, fields: List[Field], theirs: Any, ours: Optional[Any], at: int) -> None:
         """Hold the fields of the block at ``at`` against their message; ``ours`` is its like."""
         document = self.view.document
-        known_to_us = known_fields(ours) if ours is not None else {}
-        known_to_them = known_fields(theirs)
+        known_to_us = field_infos(ours) if ours is not None else {}
+        known_to_them = field_infos(theirs)
         seen: Dict[str, int] = {}
         for field in fields:
             if field.name.startswith("["):
@@ -131,7 +131,9 @@ class _Check:
             message = f"expected {missing[0]!r} here, which {theirs.name} in {self.path} requires"
             document.fail(at, message)
 
-    def value(self, field: Field, value: Value, theirs: Known, ours: Optional[Known]) -> None:
+    def value(
+        self, field: Field, value: Value, theirs: FieldInfo, ours: Optional[FieldInfo]
+    ) -> None:
         """Hold one value against their field; ``ours`` is the field of the same name."""
         if theirs.message is not None:
             inner = self.view.block(field, value)
