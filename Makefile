@@ -2,6 +2,7 @@
 # make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
 # make lint   ruff and mypy
 # make test-versions   install and test on the oldest and newest Python, numpy and protobuf
+# make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
 # make bench  the measurements of docs/benchmarks.md
 
 PYTHON ?= python3
@@ -10,8 +11,9 @@ CAFFE_VENV ?= .venv-caffe
 BIN := $(VENV)/bin
 DIGITS := examples/digits
 OUT := out
+FUZZ_SECONDS ?= 300
 
-.PHONY: demo test test-versions lint bench clean
+.PHONY: demo test test-versions lint fuzz bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +36,11 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m pytest $(TESTS)
+
+fuzz: $(VENV)/ready
+	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
+	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) \
+	  $(if $(SEED),--seed $(SEED)) $(TESTS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -40,4 +40,6 @@ class BuildWithDescriptors(build_py):
         )
 
 
-setup(cmdclass={"build_py": BuildWithDescriptors})
+# The license stands here because no form of it in pyproject.toml suits both the setuptools of
+# Python 3.8 (a table, no SPDX string) and the newest (an SPDX string, no table).
+setup(license="BSD-2-Clause", cmdclass={"build_py": BuildWithDescriptors})

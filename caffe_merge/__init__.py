@@ -12,6 +12,8 @@ Every error is a CaffeMergeError. What a name needs is imported when the name is
 
 from typing import TYPE_CHECKING, Any, List
 
+__version__ = "0.1.0"  # the one place: pyproject.toml and --version read it here
+
 __all__ = [
     "CaffeMergeError",
     "Comparison",

@@ -1,98 +1,29 @@
-"""Fixtures for all tests: real Caffe, where this machine has one."""
+"""Fixtures for all tests: real Caffe, where this machine has one, and a checked merge."""
 
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterator
 
-import numpy as np
 import pytest
 
-from caffe_merge.errors import ValidationError
-from caffe_merge.validation.workers import Worker, caffe_command, find_caffe_python
-from tests.builders import write_pair
-
-if TYPE_CHECKING:
-    from tests.passes.support import Merger
+from caffe_merge.validation.workers import find_caffe_python
+from tests import seeds
+from tests.merger import Merger
+from tests.real_caffe import RealCaffe
 
 
-class RealCaffe:
-    """Real Caffe in one long-lived worker process, started anew after each abort."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Under `make fuzz` no test starts once the time is up."""
+    if time.time() > float(os.environ.get("FUZZ_UNTIL", "inf")):
+        pytest.skip("the time of this run is up")
 
-    def __init__(self, python: str, folder: Path) -> None:
-        self.python = python
-        self._folder = folder
-        self._worker: Optional[Worker] = None
 
-    def forward(
-        self,
-        text: str,
-        blobs: Mapping[str, Sequence[np.ndarray]],
-        inputs: Mapping[str, np.ndarray],
-    ) -> Dict[str, np.ndarray]:
-        """Every blob of the net ``text`` with weights ``blobs``, after a forward pass."""
-        return self.forward_pair(*write_pair(self._folder, text, dict(blobs)), inputs)
-
-    def forward_pair(
-        self, prototxt: Path, weights: Optional[Path], inputs: Mapping[str, np.ndarray]
-    ) -> Dict[str, np.ndarray]:
-        """Every blob of the pair on disk, after a forward pass on ``inputs``."""
-        self._open(prototxt, weights)
-        paths = {}
-        for index, (name, array) in enumerate(inputs.items()):
-            paths[name] = str(self._folder / f"input{index}.npy")
-            np.save(paths[name], array)
-        frames = self._running().ask({"do": "forward", "inputs": paths})
-        return {f.header["name"]: f.array for f in frames if f.array is not None}
-
-    def blob_shapes(self, text: str) -> Dict[str, List[Tuple[int, ...]]]:
-        """Layer name -> shapes of the weights that Caffe gives it."""
-        self._open(self._write(text), None)
-        params = self._running().call({"do": "shapes"})["params"]
-        return {layer: [tuple(shape) for shape in shapes] for layer, shapes in params}
-
-    def top_shapes(self, text: str) -> Dict[str, Tuple[int, ...]]:
-        """Blob name -> shape, for every blob of the net that Caffe builds from ``text``."""
-        return {name: tuple(shape) for name, shape in self._open(self._write(text), None)["blobs"]}
-
-    def error(self, text: str) -> str:
-        """Why Caffe does not build ``text``, in one line; '' when it does."""
-        try:
-            self._open(self._write(text), None)
-        except ValidationError as error:
-            return str(error)
-        return ""
-
-    def resave(self, prototxt: Path, weights: Path, out: Path) -> None:
-        """Load a pair and save its weights as Caffe itself writes them."""
-        self._open(prototxt, weights)
-        self._running().call({"do": "resave", "path": str(out)})
-
-    def close(self) -> None:
-        """End the worker process."""
-        if self._worker:
-            self._worker.close()
-        self._worker = None
-
-    def _write(self, text: str) -> Path:
-        path = self._folder / "net.prototxt"
-        path.write_bytes(text.encode())
-        return path
-
-    def _open(self, prototxt: Path, weights: Optional[Path]) -> Dict[str, Any]:
-        if self._worker and not self._worker.alive:
-            self.close()
-        job = {"do": "open", "prototxt": str(prototxt), "weights": weights and str(weights)}
-        try:
-            return self._running().call(job)
-        except ValidationError:
-            self.close()
-            self._running()  # the next one starts while the test goes on
-            raise
-
-    def _running(self) -> Worker:
-        if not self._worker:
-            self._worker = Worker(caffe_command(self.python), limit=300)
-        return self._worker
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Under `make fuzz` a failure says how to have it again."""
+    if seeds.SEED is not None:
+        for report in terminalreporter.getreports("failed"):
+            terminalreporter.line(f"seed {seeds.SEED}; again: {seeds.replay(report.nodeid)}")
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +41,7 @@ def real_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]:
 
 
 @pytest.fixture
-def merged(tmp_path: Path, request: pytest.FixtureRequest) -> "Merger":
+def merged(tmp_path: Path, request: pytest.FixtureRequest) -> Merger:
     """Merge a net and check all that holds for any merge, in real Caffe too where there is one."""
-    from tests.passes.support import Merger
-
     wanted = find_caffe_python() or os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") == "1"
     return Merger(tmp_path, request.getfixturevalue("real_caffe") if wanted else None)

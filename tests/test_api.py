@@ -1,7 +1,13 @@
 """The public names: few, documented, and importable without anything they do not need."""
 
+import os
+import re
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
 
 import caffe_merge
 
@@ -13,6 +19,26 @@ def test_public_names() -> None:
     for name in PUBLIC:
         assert getattr(caffe_merge, name).__doc__
     assert dir(caffe_merge) == PUBLIC
+
+
+def test_the_version_is_the_one_installed() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", caffe_merge.__version__)
+    try:
+        assert metadata.version("caffe_merge") == caffe_merge.__version__
+    except metadata.PackageNotFoundError:
+        pytest.skip("caffe_merge is not installed: the tests run on a checkout")
+
+
+def test_the_version_needs_no_installation() -> None:
+    """With -S nothing that is installed can be imported, the package's own metadata included."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "caffe_merge", "--version"],
+        env={**os.environ, "PYTHONPATH": str(Path(caffe_merge.__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"caffe-merge {caffe_merge.__version__}\n"
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -14,9 +14,9 @@ from typing import Any, Callable, Dict, List, Tuple, Union
 import numpy as np
 import pytest
 
-from caffe_merge import files
 from caffe_merge.command import cli
-from tests.builders import caffemodel, write_pair
+from caffe_merge.files import replacement
+from tests.nets import caffemodel, write_pair
 
 TEXT = """name: "bad"
 layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }
@@ -72,14 +72,6 @@ def check_line(err: str, before: Dict[str, bytes], folder: Path) -> str:
 def flags_of(pair: Tuple[Path, Path]) -> List[str]:
     """The pair as flags."""
     return ["--model", str(pair[0]), "--weights", str(pair[1])]
-
-
-def pair_of(folder: Path, text: bytes, model: bytes) -> Tuple[Path, Path]:
-    """The pair as files."""
-    prototxt, weights = folder / "net.prototxt", folder / "net.caffemodel"
-    prototxt.write_bytes(text)
-    weights.write_bytes(model)
-    return prototxt, weights
 
 
 def zipped() -> bytes:
@@ -140,7 +132,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_weights(case: str, tmp_path: Path, refused: Run) -> None:
     model, message = WEIGHTS[case]
-    pair = pair_of(tmp_path, TEXT.encode(), model)
+    pair = write_pair(tmp_path, TEXT.encode(), model)
     line = refused(*flags_of(pair))
     assert line.startswith((f"{pair[1]}: ", "layer '"))
     assert message in line
@@ -200,7 +192,7 @@ TEXTS = {
 @pytest.mark.parametrize("case", TEXTS)
 def test_text(case: str, tmp_path: Path, refused: Run) -> None:
     text, message = TEXTS[case]
-    pair = pair_of(tmp_path, text, MODEL)
+    pair = write_pair(tmp_path, text, MODEL)
     line = refused(*flags_of(pair))
     assert line.startswith((f"{pair[0]}:", "layer '"))
     assert message in line
@@ -296,8 +288,8 @@ def test_full_disk(
     pair = write_pair(tmp_path, TEXT, BLOBS)
     if there:
         write_pair(tmp_path, "old", {}, "net_merged")
-    opened = files._open_locked
-    monkeypatch.setattr(files, "_open_locked", lambda path: FullDisk(opened(path), room))
+    created = replacement.created
+    monkeypatch.setattr(replacement, "created", lambda path: FullDisk(created(path), room))
     line = refused(*flags_of(pair), "--force")
     assert line == f"{tmp_path / 'net_merged.caffemodel'}: No space left on device"
 
@@ -328,7 +320,7 @@ def test_a_system_call_that_fails_leaves_the_old_pair(
 def test_dev_full(tmp_path: Path, refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = write_pair(tmp_path, TEXT, BLOBS)
     with open("/dev/full", "r+b", buffering=0) as full:
-        monkeypatch.setattr(files, "_open_locked", lambda path: full)
+        monkeypatch.setattr(replacement, "created", lambda path: full)
         assert "No space left on device" in refused(*flags_of(pair))
 
 
@@ -355,7 +347,7 @@ sys.exit(status)
     ids=["length", "dims", "nesting", "blobs"],
 )
 def test_memory_is_bounded(text: bytes, model: bytes, tmp_path: Path) -> None:
-    pair = pair_of(tmp_path, text, model)
+    pair = write_pair(tmp_path, text, model)
     before = snapshot(tmp_path)
     start = time.perf_counter()
     child = subprocess.run(

@@ -9,7 +9,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 IN = "data 2 6 9 8"
 STYLES = ("apart", "in_place")

@@ -6,10 +6,12 @@ place or not, with branches that are read again, summed, concatenated and split.
 
 from typing import Dict, List, NamedTuple, Set, Tuple
 
-from hypothesis import HealthCheck, Phase, given, settings
+import pytest
+from hypothesis import given, note
 from hypothesis import strategies as st
 
-from tests.passes.support import Merger
+from tests.merger import Merger
+from tests.seeds import SEED, examples
 
 Shape = Tuple[int, ...]
 
@@ -167,27 +169,24 @@ class Tally(NamedTuple):
 TALLY = Tally({}, [0])
 
 
-@settings(
-    max_examples=200,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@examples(150)
 @given(data=st.data())
 def _random_net(merger: Merger, data: st.DataObject) -> None:
     recipe = Recipe(data)
     lines = recipe.build(data.draw(st.integers(2, 14)))
     form = data.draw(st.sampled_from([None, None, None, "conv", "scale"]))
+    note("\n".join(lines))
     result = merger(*lines, seed=data.draw(st.integers(0, 3)), affine_as=form)
     for change in result.report.changes:
         TALLY.rewrites[change.rewrite] = TALLY.rewrites.get(change.rewrite, 0) + 1
     TALLY.layers[0] += len(lines)
 
 
+@pytest.mark.hypothesis
 def test_random_nets(merged: Merger) -> None:
-    """Everything that tests.passes.support checks holds for hundreds of random nets."""
+    """Everything that tests.merger checks holds for hundreds of random nets."""
     _random_net(merged)
-    assert TALLY.layers[0] > 1500
+    if SEED is not None:
+        return  # a round is too short for some of each kind
+    assert TALLY.layers[0] > 1000
     assert min(TALLY.rewrites[name] for name in ("drop-identity", "fold-affine", "one-scale")) > 50

@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 120_000_000  # bytes of seeded weights; a net that needs more is only inspected
 LARGE = 30_000_000  # bytes; such a net is merged once
 EMPTY_NET = b"\n\x01n"  # a caffemodel without layers: a name, "n"
-TIMEOUT, SHORT = 120.0, 20.0  # seconds
-HOSTILE = ("filler-memory", "slow-number")  # made to eat memory or time
+NO_WEIGHTS = b"\xa2\x06\x03\n\x01-"  # a caffemodel of one layer "-" without blobs: all is filled in
+TIMEOUT = 120.0  # seconds
+HOSTILE = {"filler-memory": 60.0, "slow-number": 5.0}  # seconds for what eats memory or time
 
 Content = Union[bytes, Path]
 Files = Dict[str, Content]
@@ -180,7 +181,7 @@ def runs(shared: Path, weights: Path) -> Iterator[Run]:
         for row in OPTION_SETS:
             if net.group in row.groups.split():
                 name = f"{net.group}/{net.name}/{row.name}"
-                seconds = SHORT if net.group == "hostile" else TIMEOUT
+                seconds = HOSTILE.get(net.name.split("/")[0], TIMEOUT)
                 yield Run(name, net.files, command(row.words, net), seconds)
     yield from bad_runs()
     yield from validations(shared)
@@ -244,9 +245,9 @@ def _weights_for(model: Path) -> List[Optional[Path]]:
 def _pair(
     group: str, name: str, model: Path, weights: Optional[Path], flags: Iterable[str] = ()
 ) -> Input:
-    """An input of two files; without ``weights``, with a caffemodel that has no layers."""
+    """An input of two files; without ``weights``, with a caffemodel that has none for any layer."""
     second = "none.caffemodel" if weights is None else weights.name
-    files: Files = {model.name: model, second: EMPTY_NET if weights is None else weights}
+    files: Files = {model.name: model, second: NO_WEIGHTS if weights is None else weights}
     return Input(group, name, files, model.name, second, tuple(flags))
 
 

@@ -6,10 +6,10 @@
 import argparse
 import contextlib
 import os
-import signal
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
 
+from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
 
@@ -44,15 +44,13 @@ __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pa
 
 
 class _Version(argparse.Action):
-    """``--version``; the import is slow, so it waits until somebody asks."""
+    """``--version``."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib import metadata
-
-        print(f"{parser.prog} {metadata.version('caffe_merge')}")
+        print(f"{parser.prog} {__version__}")
         parser.exit()
 
 
@@ -66,8 +64,7 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ou
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the process was started without it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end
-    with contextlib.suppress(ValueError):  # not in a main thread
-        signal.signal(signal.SIGTERM, _terminated)
+    process.interrupt_on_signals()
     try:
         options = parser.parse_args(arguments)
         verbose = getattr(options, "verbose", False)
@@ -94,11 +91,6 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ou
             _traceback()
         kind = type(error).__name__
         return _fail(parser.prog, f"internal error, please report it: {kind}: {error}", BAD)
-
-
-def _terminated(*_: object) -> NoReturn:
-    """End as on Ctrl-C, so that half-written files go."""
-    raise KeyboardInterrupt
 
 
 def _fail(program: str, message: str, status: int) -> int:
@@ -173,7 +165,14 @@ def _conversion(options: argparse.Namespace) -> Any:
     given = {name: value for name, value in vars(options).items() if name in Options._fields}
     for name, path in (("output_model", options.model), ("output_weights", options.weights)):
         given[name] = given.get(name) or default_output(path)
-    return Options(**{**given, "state": _state(options), "input_shapes": _shapes(options)})
+    more = {"state": _state(options), "input_shapes": _shapes(options)}
+    return Options(**{**given, **more, "also_read": _input_files(options)})
+
+
+def _input_files(options: argparse.Namespace) -> List[str]:
+    """The files that ``--input`` names."""
+    named = getattr(options, "input", [])
+    return [option.partition("=")[2] for option in named if option.partition("=")[2]]
 
 
 def _judging(options: argparse.Namespace) -> Dict[str, Any]:
@@ -195,8 +194,8 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
 def _merge(options: argparse.Namespace) -> int:
     from caffe_merge.merging.convert import NONE, convert, write_report
 
-    judging = {} if options.validate == NONE else _judging(options)
     conversion = _conversion(options)
+    judging = {} if options.validate == NONE else _judging(options)
     writing = _bar("writing", "layer", options.quiet)
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
     options.result = result  # held as long as they are: a process that ends need not free it
@@ -218,13 +217,11 @@ def _reason(comparison: Any) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from caffe_merge import files
     from caffe_merge.command import console
-    from caffe_merge.merging.convert import plan, write_report
+    from caffe_merge.merging.convert import check_report, plan, write_report
 
     conversion = _conversion(options)
-    if conversion.report is not None:
-        files.check_outputs(conversion.inputs, (conversion.report,), False)
+    check_report(conversion)
     _, report = plan(conversion)
     if conversion.report is not None:
         write_report(report, conversion.report)
@@ -235,7 +232,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import validation
-    from caffe_merge.files import default_output
+    from caffe_merge.files import Unchanged, default_output
     from caffe_merge.merging.convert import original
     from caffe_merge.net import pixels
 
@@ -245,12 +242,14 @@ def _validate(options: argparse.Namespace) -> int:
     )
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
+        inputs = stack.enter_context(Unchanged((*before, *after)))
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
         raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )
+        inputs.check()
     _print(comparison.summary().splitlines())
     if options.verbose:
         _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)

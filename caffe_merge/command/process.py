@@ -1,7 +1,9 @@
 """What a process sets for itself that runs one command and ends."""
 
+import contextlib
 import gc
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -19,6 +21,22 @@ def settle() -> None:
     _import_numpy()
     _keep_memory()
     _convert_in_pieces()
+
+
+def interrupt_on_signals() -> None:
+    """Have SIGTERM and SIGHUP end this process as Ctrl-C does: half-written files go.
+
+    A signal that the caller had ignored, as nohup does, stays so.
+    """
+    with contextlib.suppress(ValueError):  # not in a main thread
+        for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _interrupted)
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def leave(status: int) -> NoReturn:

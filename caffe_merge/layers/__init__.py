@@ -1,1 +1,1 @@
-"""One layer by itself: its parameters and blobs, its shapes, and what it computes."""
+"""One layer by itself: its parameters and blobs, its shapes, and the map that it computes."""

@@ -1,1 +1,1 @@
-"""One merge from options to report: what passes find is proved, applied and written down."""
+"""One merge from options to report: rewrites are found, proved, applied and written down."""

@@ -20,6 +20,7 @@ from caffe_merge.text.syntax import Document, encode
 from caffe_merge.weights.blobs import HALF
 
 NONE = "none"  # the engine that validates nothing
+_HEAD = 64  # bytes of a report, which begins with its schema
 HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to half precision
 
 
@@ -48,11 +49,13 @@ class Options(NamedTuple):
     deploy: bool = False
     keep_dtype: bool = False
     proto: Optional[str] = None
+    also_read: Sequence[str] = ()
 
     @property
     def inputs(self) -> Tuple[str, ...]:
-        """The files that are read, and are never written."""
-        return (self.model, self.weights, *([self.proto] if self.proto is not None else []))
+        """The files that are read, ``also_read`` by the caller, and are never written."""
+        named = (self.model, self.weights, self.proto, pixels.mean_file(self.mean))
+        return (*(path for path in named if path is not None), *self.also_read)
 
 
 class Result(NamedTuple):
@@ -135,16 +138,22 @@ def convert(
     ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
     Raises UsageError, before anything is read, where an output would overwrite something.
     """
-    files.check_inputs(options.model, options.weights)
-    check_names(options.only, options.skip)
-    outputs: Sequence[str] = [options.output_model, options.output_weights]
-    if options.report is not None:
-        # A report of an earlier run is no work of the user's: it may go.
-        outputs = [*outputs, *([] if _is_report(options.report) else [options.report])]
-        if not os.path.isdir(os.path.dirname(options.report) or "."):
-            # It is written last: that must not fail when the pair is in place.
-            raise FileError(f"{options.report}: {os.strerror(errno.ENOENT)}")
-    files.check_outputs(options.inputs, tuple(outputs), options.force)
+    with files.Unchanged(options.inputs) as inputs:
+        files.check_inputs(options.model, options.weights)
+        check_names(options.only, options.skip)
+        outputs = options.output_model, options.output_weights
+        check_report(options, outputs)
+        files.check_outputs(options.inputs, outputs, options.force)
+        return _convert(options, engine, engine_options or {}, progress, inputs)
+
+
+def _convert(
+    options: Options,
+    engine: str,
+    engine_options: Dict[str, Any],
+    progress: Optional[Progress],
+    inputs: files.Unchanged,
+) -> Result:
     net, report = plan(options, ahead=True)
     comparison = None
     start = time.perf_counter()
@@ -161,7 +170,7 @@ def convert(
         report.extra["seconds"]["write"] = time.perf_counter() - start
         if engine != NONE:
             start = time.perf_counter()
-            judging = dict(engine_options or {})
+            judging = dict(engine_options)
             if judging.get("limit") is None and _keeps_half(net):
                 judging["limit"] = HALF_LIMIT
             with original(net) as before:
@@ -171,20 +180,37 @@ def convert(
         result = Result(report, comparison)
         if result.ok:
             start = time.perf_counter()
+            inputs.check()
             pair.commit()
             report.extra["seconds"]["put in place"] = time.perf_counter() - start
     return result
 
 
+def check_report(options: Options, outputs: Tuple[str, ...] = ()) -> None:
+    """Refuse, before anything is done, a report that could not be written or would harm a file."""
+    path = options.report
+    if path is None:
+        return
+    files.check_report(options.inputs, outputs, path, _is_report)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        # It is written last: that must not fail when the pair is in place.
+        raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
+
+
 def _is_report(path: str) -> bool:
-    """Whether a file is there and is a report of ours, of any version."""
-    if not os.path.isfile(path):  # to open a pipe would be to wait
-        return False
+    """Whether the file at ``path`` is a report of ours, of any version: it is no work of a user."""
+    import json
+
+    kind = SCHEMA.split("/")[0] + "/"
     try:
         with open(path, "rb") as handle:
-            return SCHEMA.split("/")[0].encode() in handle.read(64)
-    except OSError:
+            head = handle.read(_HEAD)
+            if kind.encode() not in head:
+                return False
+            found = json.loads(head + handle.read())
+    except (OSError, ValueError, RecursionError):
         return False
+    return isinstance(found, dict) and str(found.get("schema", "")).startswith(kind)
 
 
 @contextlib.contextmanager
@@ -198,9 +224,7 @@ def original(net: Net) -> Iterator[Tuple[str, str]]:
     if not net.rewritten:
         yield path, weights
         return
-    import tempfile  # with much behind it
-
-    with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
+    with files.temporary_folder() as folder:
         made = os.path.join(folder, os.path.basename(path))
         with open(made, "wb") as handle:
             handle.write(encode(net.document.text))
@@ -219,7 +243,7 @@ def _validate(
     engine: str,
     engine_options: Dict[str, Any],
 ) -> Any:
-    from caffe_merge import validation  # with its processes: only for those who validate
+    from caffe_merge import validation
 
     if engine not in validation.ENGINES:
         known = ", ".join([*validation.ENGINES, NONE])

@@ -1,1 +1,1 @@
-"""A whole net: loaded from its files, as a graph, and saved."""
+"""A whole net: loaded from its files, joined with its weights, as a graph, and saved."""

@@ -7,12 +7,14 @@ scale are in the order in which the net reads the channels. For channel c of C::
     x[c] = (raw[C - 1 - c] - mean[c]) * scale[c]
 """
 
+import os
 from typing import Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
 from caffe_merge.arrays import Array, ArrayLike, Float64, Shape
 from caffe_merge.errors import FileError, UsageError, WeightsError
+from caffe_merge.files import check_file
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.wire import BYTES, Record
 
@@ -123,9 +125,24 @@ def _values(flag: str, value: Value, default: float) -> Tuple[str, Float64]:
     return name, array
 
 
+def mean_file(value: Value) -> Optional[str]:
+    """The path in the value of ``--mean``, if it names a file and no numbers."""
+    if not isinstance(value, str):
+        return None
+    path = value.partition("=")[2] if "=" in value else value
+    try:
+        for part in path.split(","):
+            float(part)
+    except ValueError:
+        return path if path and "," not in path else None
+    return None
+
+
 def _file(path: str) -> Float64:
     """The mean in a .npy file, or in a BlobProto as compute_image_mean writes it."""
     try:
+        if os.path.exists(path) and not os.path.isdir(path):  # else open() says what is wrong
+            check_file(path)
         with open(path, "rb") as handle:
             data = handle.read(len(_NPY))
             if data == _NPY:
@@ -137,6 +154,8 @@ def _file(path: str) -> Float64:
         if not data:
             raise WeightsError("it is empty")
         return read_blob(data, Record(0, BYTES, 0, 0, len(data))).float64()
+    except FileError as error:
+        raise FileError(f"--mean: {error}") from None
     except OSError as error:
         if error.strerror is None:
             raise UsageError(f"--mean: cannot read {path} as .npy: {error}") from None

@@ -80,6 +80,8 @@ def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] 
         size = net.index.size if net.index is not None else 0  # it grows where weights are unshared
         with room(handle, size), Behind(handle) as behind:
             writer.write(behind, net.index, told, name)
+    if net.index is not None:
+        net.index.check_unchanged()
 
 
 def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:

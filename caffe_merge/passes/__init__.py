@@ -1,4 +1,4 @@
-"""The passes, in order. Run again and again until none finds anything."""
+"""The rewrites, one a file, in the order in which they are tried."""
 
 from typing import Tuple, Type
 
@@ -15,6 +15,7 @@ from caffe_merge.passes.merge_concat import MergeConcat
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.passes.one_scale import OneScale
 
+# Tried in this order, again and again until none finds anything.
 PASSES: Tuple[Type[Pass], ...] = (
     DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm hides the one
     FoldSwap,  # before the folds, which would make another convolution of it

@@ -86,6 +86,9 @@ def _taken(reader: Layer, image: Float64, top: Version) -> Union[New, Reason]:
             return refusal
     if top.shape is None or any(dim != 1 for dim in top.shape[2:]):
         return Reason("its output has several places, and the image adds another value to each")
+    assert not isinstance(output, Reason)
+    if output.axis != 1:
+        return Reason(f"its outputs lie on axis {output.axis}, not 1")
     assert not isinstance(standard_form, Reason)
     (outputs,) = reference.forward(
         standard_form[0], [blob.float64() for blob in standard_form[1]], [image]

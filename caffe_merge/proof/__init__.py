@@ -1,18 +1,16 @@
-"""The proof of one rewrite: the old and the new layers, run in float64 on a small random patch.
-
-The reference layers run them, independently of how a rewrite computes its weights. A chain of
-per-channel layers, perhaps behind a linear one, may have any rank and any axes (paths). Layers that
-branch, join, or have several windows are run as they are wired (regions).
-"""
+"""The proof of one rewrite: old and new layers, run in float64 on a small random patch."""
 
 from typing import List, Mapping, Optional, Sequence, Tuple
 
+from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.proof import paths, regions
+from caffe_merge.notes import Reason
+from caffe_merge.proof import paths, regions, whole
 from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes
+from caffe_merge.proof.wiring import wiring
 
 _WINDOWS = (*LINEAR_TYPES, "Pooling")
 
@@ -28,10 +26,16 @@ def prove(
     ``changes`` and ``reads`` are those of a Rewrite (passes/_pass.py).
     """
     for part in _parts(graph, layers):
-        if _is_path(graph, part) and _stays_linear(part, changes):
-            failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
-        else:
-            failure = regions.prove(graph, part, changes, reads)
+        wired = wiring(graph, part, changes, reads)
+        if isinstance(wired, Reason):
+            return str(wired)
+        try:
+            if _is_path(graph, part) and _stays_linear(part, changes):
+                failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
+            else:
+                failure = regions.prove(wired)
+        except CaffeMergeError:
+            failure = whole.prove(wired)
         if failure is not None:
             return failure
     return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.arrays import Float64 as Values
-from caffe_merge.errors import CaffeMergeError
+from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, linear_param
 from caffe_merge.layers.standard import Standard, standard
@@ -24,6 +24,7 @@ from caffe_merge.proof.sampling import (
     Step,
     absolute,
     changed,
+    check_size,
     columns,
     difference,
     exact,
@@ -40,7 +41,8 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     """Run ``path`` before and after the rewrite; what differs, or None if nothing does.
 
     ``changes`` has the new parameters and blobs of the layers that stay; the others are removed.
-    ``rank`` is the number of axes of the path's input, None if it is not known.
+    ``rank`` is the number of axes of the path's input, None if it is not known. Raises
+    CaffeMergeError where it cannot be run on a patch.
     """
     old_layers: Dict[Layer, Standard] = {}
     new_layers: Dict[Layer, Standard] = {}
@@ -57,12 +59,10 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     plan = _Linear(path, old_layers, rank) if linear else _PerChannel(old_layers, new_layers, rank)
     old = [plan.step(layer, *old_layers[layer], exact) for layer in path]
     new = [plan.step(layer, *new_layers[layer], rounded) for layer in path if layer in new_layers]
+    check_size(count(plan.shape))
     patch = noise(plan.shape)
-    try:
-        before, after = _run(old, patch), _run(new, patch)
-        terms = _run([absolute(step) for step in new], np.abs(patch))
-    except CaffeMergeError as reason:
-        return f"it cannot be run: {reason}"
+    before, after = _run(old, patch), _run(new, patch)
+    terms = _run([absolute(step) for step in new], np.abs(patch))
     return difference(before, after, terms)
 
 

@@ -8,7 +8,6 @@ says which channels of its bottoms it needs.
 from functools import partial
 from itertools import chain, islice, product
 from typing import (
-    Any,
     Callable,
     Dict,
     Iterator,
@@ -27,34 +26,29 @@ from caffe_merge.algebra.kernels import MAX_STRIDE
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import Shape, count
-from caffe_merge.errors import CaffeMergeError, NetError
+from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
-from caffe_merge.layers.standard import standard
-from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.net.graph import Version
 from caffe_merge.proof.sampling import (
-    Changes,
     Reading,
     Step,
     absolute,
-    changed,
+    check_size,
     columns,
-    difference,
     exact,
+    first_difference,
     noise,
     rounded,
     spread,
     thin_channels,
 )
+from caffe_merge.proof.wiring import Node, Wiring
 from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Blob
 
 SAMPLE_CHANNELS = 32  # output channels that are run where there are more
 IMAGES = 4  # so that no output channel is all near 0 by chance
 MOST_SIZES = 1024  # patch sizes that are tried
-MOST_VALUES = 1 << 24  # of one blob on such a patch
 JOINS = ("Concat", "Eltwise")
 WHOLE = ("Flatten", "InnerProduct", "Reshape")
 
@@ -68,53 +62,23 @@ CHANNELWISE = frozenset(
 
 _NO_CHANNELS = np.arange(0)
 
-Reads = Mapping[Layer, Tuple[int, ...]]
+
 Needed = Dict[Version, Index]  # the channels of each that are needed
 
 
-class Node(NamedTuple):
-    """A layer in a form that the reference runs, and the versions that it reads and writes."""
+def prove(wiring: Wiring) -> Optional[str]:
+    """Run a region before and after the rewrite; what differs, or None if nothing does.
 
-    param: Any
-    blobs: Sequence[Blob]
-    bottoms: Tuple[Version, ...]
-    tops: Tuple[Version, ...]
-
-
-def prove(graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads) -> Optional[str]:
-    """Run ``region`` before and after the rewrite; what differs, or None if nothing does."""
-    old_nodes, new_nodes = [], []
-    removed = [layer for layer in region if layer not in changes]
-    for layer in region:
-        bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
-        old_form, new_form = standard(layer), changed(layer, changes)
-        for form in (old_form, new_form):
-            if isinstance(form, Reason):
-                return f"layer {layer.name!r} cannot be run: {form}"
-        assert not isinstance(old_form, Reason)
-        assert not isinstance(new_form, Reason)
-        old_nodes.append(Node(*old_form, tuple(bottoms), tops))
-        if new_form is not None:
-            numbers = reads.get(layer, range(len(bottoms)))
-            new_bottoms = tuple(
-                graph.replacement_of(bottoms[number], removed, reads) for number in numbers
-            )
-            new_nodes.append(Node(*new_form, new_bottoms, tops))
-    outputs = graph.outputs_of(region)
-    new_outputs = [graph.replacement_of(output, removed, reads) for output in outputs]
-    try:
-        patch = _patch(graph.inputs_of(region), old_nodes)
-        samples = _samples(outputs, old_nodes, patch)
-        before = _run(old_nodes, dict(zip(outputs, samples)), patch, exact)
-        after = _run(new_nodes, dict(zip(new_outputs, samples)), patch, rounded)
-        absolute_patch = {version: np.abs(values) for version, values in patch.items()}
-        terms = _run(
-            new_nodes, dict(zip(new_outputs, samples)), absolute_patch, rounded, signs=False
-        )
-    except CaffeMergeError as reason:
-        return f"it cannot be run: {reason}"
-    failures = (difference(*results) for results in zip(before, after, terms))
-    return next((failure for failure in failures if failure is not None), None)
+    Raises CaffeMergeError where it cannot be run on so small a patch.
+    """
+    outputs, new_outputs = wiring.outputs, wiring.new_outputs
+    patch = _patch(wiring.inputs, wiring.old)
+    samples = _samples(outputs, wiring.old, patch)
+    before = _run(wiring.old, dict(zip(outputs, samples)), patch, exact)
+    after = _run(wiring.new, dict(zip(new_outputs, samples)), patch, rounded)
+    absolute_patch = {version: np.abs(values) for version, values in patch.items()}
+    terms = _run(wiring.new, dict(zip(new_outputs, samples)), absolute_patch, rounded, signs=False)
+    return first_difference(before, after, terms)
 
 
 # -- the patch -----------------------------------------------------------------------------
@@ -136,8 +100,7 @@ def _patch(inputs: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Va
             if extra is None:
                 raise
             continue
-        if max(map(count, sizes.values())) > MOST_VALUES:
-            raise NetError("its windows need an input that is too large to be run")
+        check_size(max(map(count, sizes.values())))
         return {version: noise(sizes[version]) for version in inputs}
     raise AssertionError("the last size is the net's own")
 
@@ -256,6 +219,8 @@ def _samples(
 ) -> List[Index]:
     """A sample of the channels of each output; of a Concat, some of each of its bottoms."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
+    if any(len(sizes[output]) < 2 for output in outputs):
+        raise NetError("what it gives out has no channels")
     joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node)}
     samples = []
     for output in outputs:

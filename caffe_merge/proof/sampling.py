@@ -1,13 +1,14 @@
 """What both proofs need: noise as input, samples of blobs, and the comparison of two results."""
 
 from functools import lru_cache
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import count
+from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
@@ -18,6 +19,7 @@ LIMIT = 1e-6  # of the largest output
 ROUNDING = 2e-7  # of the magnitudes added up; rounding a weight to float32 costs 6e-8
 TINY = 1e-37  # below the smallest normal float32, weights round coarsely
 SAMPLE = 8  # output channels that are run where there are more
+MOST_VALUES = 1 << 24  # of a blob that is run
 MAX_CACHED = 1 << 16  # the most values of noise that are kept for the next proof
 GROUPS = 4  # groups of a grouped layer that are run where there are more
 
@@ -62,6 +64,20 @@ def difference(before: Values, after: Values, terms: Values) -> Optional[str]:
     if (error > ROUNDING * terms + TINY).any():
         return "a channel's output is off by more than rounding can explain"
     return None
+
+
+def first_difference(
+    before: Sequence[Values], after: Sequence[Values], terms: Sequence[Values]
+) -> Optional[str]:
+    """What is wrong with the first output that differs; None if none does."""
+    failures = (difference(*results) for results in zip(before, after, terms))
+    return next((failure for failure in failures if failure is not None), None)
+
+
+def check_size(values: int) -> None:
+    """Raise NetError where a blob of so many values is too large to be run."""
+    if values > MOST_VALUES:
+        raise NetError(f"a blob of {values:,} values would be run, more than {MOST_VALUES:,}")
 
 
 def noise(shape: Tuple[int, ...]) -> Values:

@@ -1,10 +1,4 @@
-"""What Caffe's layers compute in the TEST phase, in numpy and float64.
-
-    forward(layer, blobs, bottoms) -> tops
-
-One function per layer type, grouped by what it does to its bottoms. layers.shapes checks bottoms
-and blobs and computes the top shapes before a layer's function is called.
-"""
+"""The forward pass of Caffe's layers in the TEST phase, in numpy and float64."""
 
 from typing import Any, Dict, List, Sequence, cast
 

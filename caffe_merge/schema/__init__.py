@@ -1,1 +1,1 @@
-"""NetParameter and its messages, what their strings may hold, and a user's own schema."""
+"""The messages of caffe.proto, their strings of any bytes, and a user's own caffe.proto."""

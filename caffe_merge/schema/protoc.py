@@ -10,13 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from typing import Any, List, NoReturn
 
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 
 from caffe_merge.errors import FileError, TextError, UsageError
+from caffe_merge.files import check_file, temporary_folder
 
 TIME_LIMIT = 60.0  # seconds; the largest caffe.proto known takes less than one
 _MESSAGES_READ = 1 << 16
@@ -43,6 +43,7 @@ def compiled(path: str) -> List[Any]:
 
     Raises TextError where protoc says what is wrong at which line, FileError for what else it says.
     """
+    check_file(path)
     try:
         with open(path, "rb"):
             pass
@@ -63,7 +64,7 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
     whole = os.path.abspath(path)
     arguments = ["--include_imports", f"--descriptor_set_out={_OUTPUT}"]
     arguments += [f"-I{os.path.dirname(whole)}", whole]
-    with tempfile.TemporaryDirectory(prefix="caffe_merge_") as made:
+    with temporary_folder() as made:
         output, messages = os.path.join(made, _OUTPUT), os.path.join(made, _MESSAGES)
         try:
             with open(messages, "wb") as told:

@@ -1,1 +1,1 @@
-"""Prototxt text: a lossless syntax tree, the typed view on it, and edits replayed on it."""
+"""Prototxt text: a lossless syntax tree, typed messages from it, edits replayed on it."""

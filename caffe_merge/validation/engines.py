@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import tempfile
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.files import temporary_folder
 from caffe_merge.layers.fork_fields import described
 from caffe_merge.layers.state import State
 from caffe_merge.net.pixels import Pixels, Wanted
@@ -269,7 +269,7 @@ def _command(engine: str, caffe_python: Optional[str]) -> List[str]:
 @contextlib.contextmanager
 def _input_files(arrays: Mapping[str, np.ndarray]) -> Iterator[Dict[str, str]]:
     """Arrays as .npy files for the workers: names may be anything, so files are numbered."""
-    with tempfile.TemporaryDirectory(prefix="caffe_merge_") as folder:
+    with temporary_folder() as folder:
         paths = {}
         for index, (name, array) in enumerate(arrays.items()):
             paths[name] = os.path.join(folder, f"{index}.npy")

@@ -9,6 +9,7 @@ import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import UsageError
+from caffe_merge.files import check_file
 from caffe_merge.net.pixels import Pixels
 
 Shapes = Dict[str, Shape]
@@ -44,6 +45,7 @@ def load_files(options: Iterable[str]) -> Dict[str, np.ndarray]:
     arrays = {}
     for name, path in _split(options):
         try:
+            check_file(path)
             array = np.load(Path(path), allow_pickle=False)
             arrays[name] = np.asarray(array, np.float32)
         except (OSError, ValueError, TypeError) as error:

@@ -1,1 +1,1 @@
-"""Caffemodel files: an index over the wire format, lazily valued blobs, a streaming writer."""
+"""Caffemodel and HDF5 files: an index of their blobs, and writers that stream."""

@@ -13,12 +13,12 @@ import numpy as np
 from caffe_merge.arrays import Array, count
 from caffe_merge.errors import WeightsError
 from caffe_merge.weights.blobs import DOUBLE, FLOAT, HALF, Stored
+from caffe_merge.weights.source import Buffer, Values, run_length, values
 from caffe_merge.weights.wire import (
     BYTES,
     FIXED32,
     FIXED64,
     VARINT,
-    Buffer,
     Record,
     integers,
     read_int64,
@@ -63,11 +63,11 @@ ENCODINGS = {
 
 
 def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored:
-    """The blob in ``record``, its values a view of ``buffer``; WeightsError where it is none."""
+    """The blob in ``record``, its values still in ``buffer``; WeightsError where it is none."""
     shape: Optional[List[int]] = None
     legacy = [0, 0, 0, 0]
     has_legacy = False
-    parts: Dict[int, List[Array]] = {number: [] for number in _DTYPES}
+    parts: Dict[int, List[Values]] = {number: [] for number in _DTYPES}
     raw: Dict[Tuple[int, int], Record] = {}  # by number and wire type, the last
     diff = fields = 0
     at = record.start
@@ -78,8 +78,8 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
         start = at
         run = _unpacked_run(buffer, at, record.end)
         if run is not None:
-            number, values, at = run
-            parts[number].append(values)
+            number, found, at = run
+            parts[number].append(found)
         else:
             inner = next(records(buffer, at, record.end))
             number, at = inner.number, inner.end
@@ -105,9 +105,9 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
         encoding = next((one for one in ENCODINGS if (ENCODINGS[one].values, BYTES) in raw), "")
     if encoding:
         chosen = [_raw(buffer, raw, ENCODINGS[encoding])]
-    values = chosen[0] if len(chosen) == 1 else _joined(chosen)
-    _check(dims, len(values))
-    return Stored(dims, values, has_legacy, encoding=encoding, diff=diff, keep_half=keep_half)
+    held = chosen[0] if len(chosen) == 1 else _joined(chosen)
+    _check(dims, len(held))
+    return Stored(dims, held, has_legacy, encoding=encoding, diff=diff, keep_half=keep_half)
 
 
 def _check(dims: Tuple[int, ...], found: int) -> None:
@@ -130,7 +130,7 @@ def _dims(buffer: Buffer, record: Record) -> List[int]:
     return dims
 
 
-def _raw(buffer: Buffer, raw: Dict[Tuple[int, int], Record], encoding: Encoding) -> Array:
+def _raw(buffer: Buffer, raw: Dict[Tuple[int, int], Record], encoding: Encoding) -> Values:
     kind = 0
     if (encoding.kind, VARINT) in raw:
         kind = read_int64(buffer, *raw[encoding.kind, VARINT][3:])[0]
@@ -139,27 +139,25 @@ def _raw(buffer: Buffer, raw: Dict[Tuple[int, int], Record], encoding: Encoding)
     return _packed(buffer, raw[encoding.values, BYTES], encoding.dtypes[kind])
 
 
-def _packed(buffer: Buffer, record: Record, dtype: np.dtype) -> Array:
+def _packed(buffer: Buffer, record: Record, dtype: np.dtype) -> Values:
     length = record.end - record.start
     if length % dtype.itemsize:
         raise WeightsError(f"expected whole {dtype.itemsize}-byte values, found {length} bytes")
-    return np.frombuffer(buffer, dtype, length // dtype.itemsize, record.start)
+    return values(buffer, dtype, length // dtype.itemsize, record.start)
 
 
-def _unpacked_run(buffer: Buffer, at: int, end: int) -> Optional[Tuple[int, Array, int]]:
-    """A run of unpacked values from ``at``: field number, values (a strided view), and its end."""
+def _unpacked_run(buffer: Buffer, at: int, end: int) -> Optional[Tuple[int, Values, int]]:
+    """A run of unpacked values from ``at``: field number, values, and its end."""
     tag = buffer[at]
     if tag not in _UNPACKED:
         return None
     number = tag >> 3
     item = np.dtype([("tag", "u1"), ("value", _DTYPES[number])])
-    items = np.frombuffer(buffer, item, (end - at) // item.itemsize, at)
-    other = np.flatnonzero(items["tag"] != tag)
-    length = int(other[0]) if len(other) else len(items)
+    length = run_length(buffer, item, tag, at, end)
     if length == 0:
         return None
-    return number, items["value"][:length], at + length * item.itemsize
+    return number, values(buffer, item, length, at), at + length * item.itemsize
 
 
-def _joined(parts: List[Array]) -> Array:
-    return np.concatenate(parts) if parts else np.empty(0, FLOAT)
+def _joined(parts: List[Values]) -> Array:
+    return np.concatenate([part[:] for part in parts]) if parts else np.empty(0, FLOAT)

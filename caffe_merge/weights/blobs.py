@@ -1,16 +1,17 @@
 """Blobs: a shape, a storage type, and values made only when somebody asks for them.
 
-A stored blob is a read-only view of the mapped file. A rewritten one remembers its source and what
-to do with it, in float64, and is rounded once, row block by row block, while it is written; so
-memory stays near one block whatever the model's size.
+A stored blob stays in its file, and is read anew for whoever asks. A rewritten one remembers its
+source and what to do with it, in float64, and is rounded once, row block by row block, while it is
+written; so memory stays near one block whatever the model's size.
 """
 
 from copy import copy
-from typing import Callable, Iterator, Union
+from typing import Callable, Iterator, Optional, Union
 
 import numpy as np
 
 from caffe_merge.arrays import Array, ArrayLike, Float64, Indices, Shape, count
+from caffe_merge.weights.source import Span, Values
 
 Rows = Union[slice, Indices]
 
@@ -67,7 +68,7 @@ class Blob:
 
 
 class Stored(Blob):
-    """A blob of the file: ``values`` is a flat view on the mapping.
+    """A blob of the file: ``values`` is flat, read-only, and read from it each time.
 
     ``legacy``: the shape was stored as num/channels/height/width, so it has four axes and 1s in
     front stand for axes that are not there. ``encoding`` names the fork's field that holds the
@@ -78,7 +79,7 @@ class Stored(Blob):
     def __init__(
         self,
         shape: Shape,
-        values: Array,
+        values: Values,
         legacy: bool = False,
         *,
         encoding: str = "",
@@ -88,7 +89,7 @@ class Stored(Blob):
         self.half = values.dtype.itemsize == 2
         written = HALF if self.half and keep_half else FLOAT
         super().__init__(shape, DOUBLE if values.dtype.itemsize == 8 else written)
-        self.values = values
+        self._held = values
         self.legacy = legacy
         self.encoding = encoding
         self.diff = diff
@@ -98,12 +99,22 @@ class Stored(Blob):
         """Whether its bytes in the file are what is written."""
         return not self.diff and (not self.encoding or self.dtype == HALF)
 
+    @property
+    def values(self) -> Array:
+        """All of them, flat."""
+        return self._held[:]
+
     def rows(self, selection: Rows = ALL) -> Array:
-        view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
+        shape = self.shape if self.shape else (1,)
+        if isinstance(self._held, Span):
+            selected = _selected(self._held, shape, selection)
+            if selected is not None:
+                return selected
+        view: Array = self.values.reshape(shape)[selection]
         return view
 
     def blocks(self) -> Iterator[Array]:
-        values = self.values
+        values = self._held if isinstance(self._held, Span) else self.values
         for start in range(0, len(values), BLOCK):
             yield np.ascontiguousarray(values[start : start + BLOCK], self.dtype)
 
@@ -112,6 +123,23 @@ class Stored(Blob):
         other = copy(self)
         other.shape, other.legacy = shape, False
         return other
+
+
+def _selected(held: Span, shape: Shape, selection: Rows) -> Optional[Array]:
+    """Some rows of what is in a file, if all of it need not be read for them."""
+    size = count(shape[1:])
+    if isinstance(selection, slice):
+        start, stop, step = selection.indices(shape[0])
+        if step != 1:
+            return None
+        number = max(stop - start, 0)
+        return held[start * size : (start + number) * size].reshape(number, *shape[1:])
+    if selection.dtype == bool or selection.ndim != 1 or 2 * len(selection) > shape[0]:
+        return None
+    out = np.empty((len(selection), *shape[1:]), held.dtype)
+    for number, row in enumerate((selection % shape[0]).tolist()):
+        out[number] = held[row * size : (row + 1) * size].reshape(shape[1:])
+    return out
 
 
 class Dense(Blob):

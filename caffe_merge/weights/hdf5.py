@@ -1,6 +1,6 @@
 """Weights in HDF5: ``/data/<layer>/<blob number>``, read into an Index, and written.
 
-What is stored in one piece is a view of the mapped file, like a blob of a caffemodel; what is
+What is stored in one piece is read from its place, like a blob of a caffemodel; what is
 chunked, compressed or of another number type is read each time it is asked for. A group for every
 layer, blobs that another layer owns left out: net.cpp, ToHDF5 and CopyTrainedLayersFromHDF5.
 """
@@ -17,7 +17,7 @@ from caffe_merge.schema import strings
 from caffe_merge.weights.blobproto import MAX_AXES
 from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored
 from caffe_merge.weights.index import Index, LayerRecord
-from caffe_merge.weights.wire import Buffer
+from caffe_merge.weights.source import Buffer, values
 from caffe_merge.weights.writer import Entry, check_finite
 
 _DATA = "data"
@@ -117,8 +117,8 @@ class Hdf5Index(Index):
         if dtype is not None and at is not None and not layout.get_nfilters() and not userblock:
             if at + count(shape) * dtype.itemsize > len(self.buffer):
                 raise WeightsError("its values reach beyond the end of the file")
-            values = np.frombuffer(self.buffer, dtype, count(shape), at)
-            return Stored(tuple(shape), values, keep_half=self.keep_half)
+            held = values(self.buffer, dtype, count(shape), at)
+            return Stored(tuple(shape), held, keep_half=self.keep_half)
         self._lazy = True
         return _Read(dataset, self.path, self.keep_half)
 
@@ -140,10 +140,6 @@ class _Read(Stored):
         """All of them, flat."""
         with _errors(self._path):
             return np.asarray(self._dataset[()], self._dtype).ravel()
-
-    @values.setter
-    def values(self, _: Array) -> None:
-        pass
 
 
 def write(handle: BinaryIO, path: str, entries: Iterable[Entry]) -> None:

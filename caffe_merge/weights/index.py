@@ -1,21 +1,19 @@
-"""The index of a caffemodel: each layer's name, type and blobs as ranges of the mapped file.
+"""The index of a caffemodel: each layer's name, type and blobs as ranges of the file.
 
 weights/blobproto.py reads the blobs, weights/hdf5.py the same index from an HDF5 file.
 """
 
 import contextlib
-import mmap
-import os
 from threading import Thread
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-import numpy as np
-
 from caffe_merge.errors import FileError, WeightsError
+from caffe_merge.files import check_file
 from caffe_merge.schema import strings
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.blobs import Stored
-from caffe_merge.weights.wire import BYTES, Buffer, Record, records
+from caffe_merge.weights.source import Buffer, Source
+from caffe_merge.weights.wire import BYTES, Record, records
 
 NET_LAYER, NET_V1_LAYER = 100, 2
 LAYER_NAME, LAYER_BLOBS = 1, 7
@@ -24,7 +22,7 @@ _V0_NAME, _V0_BLOBS = 1, 50
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-_READ_AHEAD = 1 << 20  # bytes: a smaller file is there at once
+_LARGE = 4 << 20  # bytes: a smaller file is read whole, at once
 MAX_FIELDS = 500_000  # of the net and its layers; with MAX_PARTS a bound on time and memory
 
 
@@ -50,7 +48,7 @@ class LayerRecord(NamedTuple):
 
 
 class Index:
-    """A mapped caffemodel. ``layers`` in file order; ``others`` are the remaining net fields.
+    """A caffemodel. ``layers`` in file order; ``others`` are the remaining net fields.
 
     With ``keep_half`` blobs in half precision stay so, else they are written as float32.
     """
@@ -92,13 +90,17 @@ class Index:
     def read_ahead(self) -> None:
         """Have another thread bring in the whole file, for who will need all of it.
 
-        It touches every page, and nobody waits for it.
+        Nobody waits for it.
         """
-        if self.size < _READ_AHEAD:
+        if not isinstance(self.buffer, Source):
             return
-        pages = np.frombuffer(self.buffer, np.uint8)[:: mmap.PAGESIZE]
         with contextlib.suppress(RuntimeError):  # no thread can be had: it is read when it is used
-            Thread(target=pages.max, daemon=True).start()
+            Thread(target=self.buffer.read_ahead, daemon=True).start()
+
+    def check_unchanged(self) -> None:
+        """Raise FileError where the file is not any more what was read of it."""
+        if isinstance(self.buffer, Source):
+            self.buffer.check()
 
     def by_name(self) -> Dict[str, LayerRecord]:
         """The record of each layer name; of several the last, which is the one Caffe ends with."""
@@ -161,32 +163,33 @@ class _Layer:
 
 
 def open_index(path: str, *, keep_half: bool = False) -> Index:
-    """Map the weights at ``path``, a caffemodel or HDF5 by its content, and index them.
+    """Open the weights at ``path``, a caffemodel or HDF5 by its content, and index them.
 
     Raises FileError where it cannot be opened, WeightsError where it is something else.
     """
+    check_file(path)
     try:
-        with open(path, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            if size == 0:
-                raise WeightsError("the file is empty", path=path)
-            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-    if _is_hdf5(mapped):
+        source = Source(path)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    if not len(source):
+        raise WeightsError("the file is empty", path=path)
+    buffer: Buffer = source
+    if len(source) < _LARGE:
+        buffer = memoryview(source.read(0, len(source)))
+        source.check()
+    if _is_hdf5(buffer):
         from caffe_merge.weights.hdf5 import Hdf5Index  # needs h5py
 
-        return Hdf5Index(memoryview(mapped), path, keep_half=keep_half)
-    return Index(memoryview(mapped), path, keep_half=keep_half)
+        return Hdf5Index(buffer, path, keep_half=keep_half)
+    return Index(buffer, path, keep_half=keep_half)
 
 
-def _is_hdf5(mapped: mmap.mmap) -> bool:
+def _is_hdf5(buffer: Buffer) -> bool:
     """Whether HDF5's signature stands where H5Fis_hdf5 looks for it: at 0, 512, 1024, 2048 ..."""
     at = 0
-    while at < len(mapped):
-        if mapped[at : at + len(HDF5_SIGNATURE)] == HDF5_SIGNATURE:
+    while at < len(buffer):
+        if buffer[at : at + len(HDF5_SIGNATURE)] == HDF5_SIGNATURE:
             return True
         at = 2 * at or 512
     return False

@@ -4,14 +4,13 @@ Nothing is decoded that is not asked for; a record is a pair of offsets. Bounds 
 they are used, so any bytes give records or a WeightsError, in time linear in their number.
 """
 
-from typing import Iterator, List, NamedTuple, Tuple, Union
+from typing import Iterator, List, NamedTuple, Tuple
 
 from caffe_merge.errors import WeightsError
+from caffe_merge.weights.source import Buffer, Source
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MAX_RECORDS = 1_000_000  # at one level; more than any net, and a bound on the time spent
-
-Buffer = Union[bytes, memoryview]
 
 
 class Record(NamedTuple):
@@ -29,11 +28,12 @@ class Record(NamedTuple):
 
 def read_varint(buffer: Buffer, at: int, end: int) -> Tuple[int, int]:
     """The unsigned varint at ``at`` and the offset behind it."""
-    if at < end and buffer[at] < 0x80:  # most of them
-        return buffer[at], at + 1
+    page, low = buffer.page(at) if isinstance(buffer, Source) else (buffer, 0)
+    if at < end and page[at - low] < 0x80:  # most of them
+        return page[at - low], at + 1
     value = shift = 0
     for position in range(at, min(at + 10, end)):
-        byte = buffer[position]
+        byte = page[position - low]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFFFFFFFFFFFFFF, position + 1

@@ -28,7 +28,10 @@ from caffe_merge.schema.messages import LayerParameter, changed_fields, is_repea
 from caffe_merge.weights.blobproto import ENCODINGS, Encoding
 from caffe_merge.weights.blobs import DOUBLE, HALF, Blob, Stored
 from caffe_merge.weights.index import LAYER_BLOBS, NET_LAYER, Index, LayerRecord
-from caffe_merge.weights.wire import BYTES, Buffer, field, header, records, varint
+from caffe_merge.weights.source import Buffer, Bytes
+from caffe_merge.weights.wire import BYTES, field, header, records, varint
+
+_COPIED_AT_ONCE = 2 << 20  # bytes
 
 
 class Entry(NamedTuple):
@@ -49,7 +52,7 @@ class Entry(NamedTuple):
 class Sink(Protocol):
     """What takes bytes, in order."""
 
-    def write(self, data: Buffer, /) -> object:
+    def write(self, data: Bytes, /) -> object:
         """Take ``data``; it does not change any more."""
 
 
@@ -63,7 +66,7 @@ def write(handle: Sink, index: Optional[Index], entries: Iterable[Entry], name: 
         handle.write(field(1, strings.encode(name)))
     if index is not None:
         for other in index.others:
-            handle.write(index.buffer[other.at : other.end])
+            _copy(handle, index.buffer, other.at, other.end)
     half = _half(index) if index is not None else ENCODINGS["raw_data"]
     for entry in entries:
         record = entry.record
@@ -72,10 +75,15 @@ def write(handle: Sink, index: Optional[Index], entries: Iterable[Entry], name: 
                 raise AssertionError(f"nothing to copy for {entry.name!r}")
             if record.as_is:
                 _check_finite(entry)
-                handle.write(index.buffer[record.at : record.end])
+                _copy(handle, index.buffer, record.at, record.end)
                 continue
         for piece in _encode(entry, index.buffer if index else b"", half):
             handle.write(piece)
+
+
+def _copy(handle: Sink, buffer: Buffer, at: int, end: int) -> None:
+    for start in range(at, end, _COPIED_AT_ONCE):
+        handle.write(buffer[start : min(start + _COPIED_AT_ONCE, end)])
 
 
 def _check_finite(entry: Entry) -> None:
@@ -101,7 +109,7 @@ def _half(index: Index) -> Encoding:
     return ENCODINGS[next((blob.encoding for blob in blobs), "") or "raw_data"]
 
 
-def _encode(entry: Entry, buffer: Buffer, half: Encoding) -> Iterator[Buffer]:
+def _encode(entry: Entry, buffer: Buffer, half: Encoding) -> Iterator[Bytes]:
     record = entry.record
     blobs = entry.blobs
     if record is not None and entry.new is None:
@@ -148,10 +156,10 @@ def patched(buffer: Buffer, start: int, end: int, old: Message, new: Message) ->
 
 def _patched(
     buffer: Buffer, start: int, end: int, old: Message, new: Message, skip: int
-) -> List[Buffer]:
+) -> List[Bytes]:
     changed = {one.number: one for one in changed_fields(old, new) if one.number != skip}
     merged = set()
-    out: List[Buffer] = []
+    out: List[Bytes] = []
     for record in records(buffer, start, end):
         descriptor = changed.get(record.number)
         if record.number == skip:

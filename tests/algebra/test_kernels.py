@@ -5,7 +5,7 @@ from typing import Any, List, Sequence, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from caffe_merge.algebra.kernels import (
@@ -23,10 +23,9 @@ from caffe_merge.algebra.kernels import (
 )
 from caffe_merge.notes import Reason
 from caffe_merge.weights.blobs import ALL
+from tests.seeds import examples
 
 SIZES = range(1, 14)  # of an input along an axis
-
-quick = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
 numbers = st.integers
 axes = st.builds(Axis, numbers(-3, 0), numbers(1, 4), numbers(1, 3), numbers(1, 3), st.just(False))
@@ -90,7 +89,7 @@ def same(kernel: Any, x: np.ndarray, wanted: np.ndarray) -> None:
 # -- sums ----------------------------------------------------------------------------------
 
 
-@quick
+@examples(150)
 @given(st.lists(axes, min_size=2, max_size=3))
 def test_added_wherever_the_places_agree(along: List[Axis]) -> None:
     """For every size on which the branches agree, there is one kernel that is their sum."""
@@ -148,7 +147,7 @@ def test_axes_that_do_not_unite(name: str) -> None:
     assert reason in answer
 
 
-@quick
+@examples(150)
 @given(st.lists(axes, min_size=2, max_size=3), numbers(1, 3))
 def test_united_places(along: List[Axis], stride: int) -> None:
     """The union of axes has their places, also where a window sticks out of the input."""
@@ -194,7 +193,7 @@ def test_widened_to_fewer_groups() -> None:
 # -- products ------------------------------------------------------------------------------
 
 
-@quick
+@examples(150)
 @given(axes, axes, st.booleans(), st.sampled_from([(1, 1), (2, 2), (1, 2), (2, 1), (4, 2)]))
 def test_chained(one: Axis, two: Axis, bias: bool, groups: Tuple[int, int]) -> None:
     """Two kernels in a row are one, on every input in which their windows lie."""

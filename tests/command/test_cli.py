@@ -12,8 +12,7 @@ import pytest
 from caffe_merge.command import flags as all_flags
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.merging.convert import Options
-from tests.builders import write_pair
-from tests.passes.support import prototxt, seeded
+from tests.nets import prototxt, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -308,7 +307,7 @@ def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         f"c: Convolution s -> c {{ {own.format('kernel_size: 1')} }}",
         f"d: Convolution c -> d {{ {own.format('kernel_size: 3 pad: 1')} }}",
     )
-    pair = write_pair(tmp_path, text, seeded(tmp_path, text))
+    pair = write_pair(tmp_path, text)
     words = ["--model", str(pair[0]), "--weights", str(pair[1]), "--force"]
     assert merge_bn(words) == 0
     quiet = capsys.readouterr().out
@@ -325,6 +324,6 @@ def test_every_option_of_a_conversion_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     all_flags.merge(parser)
     known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*known} == {"state", "input_shapes"}
+    assert {*Options._fields} - {*known} == {"state", "input_shapes", "also_read"}
     for name, default in Options._field_defaults.items():
         assert (known.get(name) or None) == (default or None), name

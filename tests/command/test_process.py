@@ -11,7 +11,7 @@ from typing import Dict, List
 import pytest
 
 from caffe_merge.command import cli
-from tests.builders import write_pair
+from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
 TOLD = """

@@ -42,9 +42,9 @@ from caffe_merge.net.loading import Net
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.validation.inputs import parse_shapes
-from tests.conftest import RealCaffe
 from tests.corpus import judging
 from tests.corpus.filling import Filler, caffemodel, walk
+from tests.real_caffe import RealCaffe
 
 MANIFEST: Dict[str, Dict[str, Any]] = json.loads(
     (Path(__file__).resolve().parent.parent / "corpus.json").read_text(encoding="utf-8")

@@ -5,8 +5,8 @@ import pytest
 
 from caffe_merge.errors import NetError
 from caffe_merge.layers.fillers import fill
-from tests.conftest import RealCaffe
-from tests.reference.cases import parse
+from tests.nets import parse_layer
+from tests.real_caffe import RealCaffe
 
 FILLED = {
     "default": ("", (2, 3)),
@@ -19,7 +19,7 @@ FILLED = {
 
 def filler(text: str) -> object:
     """A FillerParameter."""
-    return parse(f"bias_param {{ filler {{ {text} }} }}").bias_param.filler
+    return parse_layer(f"bias_param {{ filler {{ {text} }} }}").bias_param.filler
 
 
 def test_as_caffe(real_caffe: RealCaffe) -> None:

@@ -4,7 +4,6 @@ from typing import Optional, Sequence
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import WeightsError
@@ -12,17 +11,8 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.notes import Reason
-from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Dense
-
-
-def layer(text: str, *blobs: "Sequence[float] | np.ndarray", bottoms: int = 1) -> Layer:
-    """A layer of this text and these blobs, with a bottom and a top."""
-    param = LayerParameter(name="it", bottom=["x", "y"][:bottoms], top=["z"])
-    text_format.Merge(text, param)
-    made = Layer(param)
-    made.load_blobs([Dense(blob) for blob in blobs])
-    return made
+from tests.nets import make_layer
 
 
 def found(made: Layer, rank: Optional[int] = 4) -> Affine:
@@ -39,7 +29,7 @@ SCALE = 'type: "Scale"'
 @pytest.mark.parametrize("factor", [1, 999.98, 0.25, -2])
 def test_batch_norm(factor: float) -> None:
     """Mean and variance are stored times their factor."""
-    it = found(layer(BN, np.array([3, -1]) * factor, np.array([4, 9]) * factor, [factor]))
+    it = found(make_layer(BN, np.array([3, -1]) * factor, np.array([4, 9]) * factor, [factor]))
     np.testing.assert_allclose(it.scale, [1 / 2, 1 / 3], rtol=1e-5)
     np.testing.assert_allclose(it.shift, [-3 / 2, 1 / 3], rtol=1e-5)
     assert it.axis == 1
@@ -48,14 +38,14 @@ def test_batch_norm(factor: float) -> None:
 @pytest.mark.parametrize("eps", [1e-9, 1e-5, 1e-3, 2])
 def test_eps(eps: float) -> None:
     """It is the layer's own, 1e-5 if it says none."""
-    it = found(layer(f"{BN} batch_norm_param {{ eps: {eps} }}", [0], [0.0], [1]))
+    it = found(make_layer(f"{BN} batch_norm_param {{ eps: {eps} }}", [0], [0.0], [1]))
     assert it.scale[0] == pytest.approx(eps**-0.5, rel=1e-6)
-    assert found(layer(BN, [0], [0.0], [1])).scale[0] == pytest.approx(1e-5**-0.5, rel=1e-6)
+    assert found(make_layer(BN, [0], [0.0], [1])).scale[0] == pytest.approx(1e-5**-0.5, rel=1e-6)
 
 
 def test_factor_zero() -> None:
     """Caffe takes mean and variance as 0, whatever is stored there: even nonsense."""
-    made = layer(BN, [5, 6], [-7, 8], [0])
+    made = make_layer(BN, [5, 6], [-7, 8], [0])
     it = found(made)
     np.testing.assert_allclose(it.scale, 1e-5**-0.5, rtol=1e-6)
     assert not it.shift.any()
@@ -63,7 +53,7 @@ def test_factor_zero() -> None:
 
 def test_extreme_statistics() -> None:
     """Subnormal variances and sums of 1e8 are ordinary numbers."""
-    it = found(layer(BN, [0, 1e8], [5.6e-45, 1e8], [999.98]))
+    it = found(make_layer(BN, [0, 1e8], [5.6e-45, 1e8], [999.98]))
     np.testing.assert_allclose(it.scale, [1e-5**-0.5, (1e8 / 999.98 + 1e-5) ** -0.5], rtol=1e-6)
 
 
@@ -80,13 +70,13 @@ def test_extreme_statistics() -> None:
 def test_bad_statistics(blobs: Sequence[Sequence[float]], message: str) -> None:
     """An error that names layer and blob, not a refusal: the file is broken."""
     with pytest.raises(WeightsError, match=f"layer 'it', {message}"):
-        affine_of(layer(BN, *blobs), 4)
+        affine_of(make_layer(BN, *blobs), 4)
 
 
 def test_division_by_zero() -> None:
     """A variance of 0 with an eps of 0."""
     with pytest.raises(WeightsError, match=r"blob 1: expected finite multipliers.* eps 0"):
-        affine_of(layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
+        affine_of(make_layer(f"{BN} batch_norm_param {{ eps: 0 }}", [0], [0], [1]), 4)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +103,10 @@ def test_axis_of_scale_and_bias(
 ) -> None:
     """The one axis along which the values vary, counted from the front."""
     values = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
-    scale = found(layer(f"{SCALE} scale_param {{ {text} bias_term: true }}", values, -values), rank)
-    bias = found(layer(f'type: "Bias" bias_param {{ {text} }}', values), rank)
+    scale = found(
+        make_layer(f"{SCALE} scale_param {{ {text} bias_term: true }}", values, -values), rank
+    )
+    bias = found(make_layer(f'type: "Bias" bias_param {{ {text} }}', values), rank)
     assert scale.axis == bias.axis == axis
     assert scale.scale.shape == bias.shift.shape == (() if axis is None else (6,))
     np.testing.assert_array_equal(scale.scale.ravel(), values.ravel())
@@ -125,15 +117,15 @@ def test_axis_of_scale_and_bias(
 
 def test_scale_without_bias() -> None:
     """Its shift is 0."""
-    it = found(layer(SCALE, [2, -3]))
+    it = found(make_layer(SCALE, [2, -3]))
     assert (list(it.scale), list(it.shift)) == ([2, -3], [0, 0])
 
 
 def test_power() -> None:
     """Affine if power is 1: shift + scale x."""
-    it = found(layer('type: "Power" power_param { scale: 3 shift: -2 }'))
+    it = found(make_layer('type: "Power" power_param { scale: 3 shift: -2 }'))
     assert (float(it.scale), float(it.shift), it.axis) == (3, -2, None)
-    assert float(found(layer('type: "Power"')).scale) == 1
+    assert float(found(make_layer('type: "Power"')).scale) == 1
 
 
 REFUSED = [
@@ -157,7 +149,7 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "blobs", "reason"), REFUSED)
 def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> None:
     """What is of an affine type and is no fixed map, and why."""
-    answer = affine_of(layer(text, *blobs), 4)
+    answer = affine_of(make_layer(text, *blobs), 4)
     assert isinstance(answer, Reason)
     assert reason in answer
 
@@ -165,25 +157,25 @@ def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> N
 def test_rank_is_needed_from_the_end() -> None:
     """A negative axis of a blob of unknown rank could be any."""
     for text in (f"{SCALE} scale_param {{ axis: -1 }}", 'type: "Bias" bias_param { axis: -1 }'):
-        answer = affine_of(layer(text, [1, 2]), None)
+        answer = affine_of(make_layer(text, [1, 2]), None)
         assert answer == "its axis is -1 and the rank of its bottom is not known"
 
 
 def test_two_bottoms() -> None:
     """The factor is another blob then, which one is said."""
-    assert affine_of(layer(SCALE, bottoms=2), 4) == "its factor is another blob, 'y'"
-    assert affine_of(layer('type: "Bias"', bottoms=2), 4) == "its summand is another blob, 'y'"
+    assert affine_of(make_layer(SCALE, bottoms=2), 4) == "its factor is another blob, 'y'"
+    assert affine_of(make_layer('type: "Bias"', bottoms=2), 4) == "its summand is another blob, 'y'"
 
 
 def test_other_types() -> None:
     """Types that are never affine here have no answer at all, whatever they look like."""
     for kind in ("ReLU", "Convolution", "Mystery", "scale"):
-        assert affine_of(layer(f'type: "{kind}"', [1]), 4) is None
+        assert affine_of(make_layer(f'type: "{kind}"', [1]), 4) is None
 
 
 def test_fields_of_forks() -> None:
     """One inside the layer's own parameters makes its effect unknown; one beside them does not."""
-    made = layer(SCALE, [2])
+    made = make_layer(SCALE, [2])
     made.extra = {"forward_type": "FLOAT16"}
     assert unknown_fields(made) is None
     assert float(found(made).scale) == 2
@@ -204,7 +196,7 @@ def test_fields_of_forks() -> None:
 )
 def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
     """A multiplication by 1 - ratio if scale_train is false, and no map of its own otherwise."""
-    made = layer('type: "Dropout" dropout_param { dropout_ratio: 0.25 }')
+    made = make_layer('type: "Dropout" dropout_param { dropout_ratio: 0.25 }')
     made.extra = extra
     answer = affine_of(made, None)
     if scale is None:
@@ -215,7 +207,7 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
 
 
 def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
-    made = layer(SCALE, [2])
+    made = make_layer(SCALE, [2])
     first = affine_of(made, 4)
     made.param.bottom[0] = "renamed"
     assert affine_of(made, 4) is first
@@ -225,7 +217,7 @@ def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
 
 
 def test_names_in_a_reason_are_those_of_now() -> None:
-    made = layer('type: "Scale" bottom: "f"', [])
+    made = make_layer('type: "Scale" bottom: "f"', [])
     assert affine_of(made, 4) == "its factor is another blob, 'f'"
     made.param.bottom[1] = "g"
     assert affine_of(made, 4) == "its factor is another blob, 'g'"

@@ -8,8 +8,9 @@ import pytest
 
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from tests.conftest import RealCaffe
-from tests.reference.cases import Case, parse
+from tests.nets import parse_layer
+from tests.real_caffe import RealCaffe
+from tests.reference.cases import Case
 
 X = (2, 6, 7, 5)
 
@@ -193,19 +194,19 @@ def test_refused_by_caffe_too(real_caffe: RealCaffe, case: Case, message: str) -
 
 
 def test_what_cannot_be_told() -> None:
-    assert shapes.tops(parse('type: "DetectionOutput" top: "y"'), [X]) is None
-    assert shapes.blobs(parse('type: "DetectionOutput"'), [X]) is None
-    assert shapes.multiply_adds(parse('type: "DetectionOutput"'), [X], [X]) is None
-    assert shapes.tops(parse('type: "ReLU" top: "y"'), [None]) is None
-    assert shapes.tops(parse('type: "Input" top: "y"'), []) is None
-    assert shapes.blobs(parse('type: "ReLU"'), [X]) == []
+    assert shapes.tops(parse_layer('type: "DetectionOutput" top: "y"'), [X]) is None
+    assert shapes.blobs(parse_layer('type: "DetectionOutput"'), [X]) is None
+    assert shapes.multiply_adds(parse_layer('type: "DetectionOutput"'), [X], [X]) is None
+    assert shapes.tops(parse_layer('type: "ReLU" top: "y"'), [None]) is None
+    assert shapes.tops(parse_layer('type: "Input" top: "y"'), []) is None
+    assert shapes.blobs(parse_layer('type: "ReLU"'), [X]) == []
 
 
 def test_inputs() -> None:
     one = 'type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 3 } }'
     two = one.replace("shape {", "shape { dim: 0 } shape {")
-    assert shapes.tops(parse(one), []) == [(2, 3), (2, 3)]
-    assert shapes.tops(parse(two), []) == [(0,), (2, 3)]
+    assert shapes.tops(parse_layer(one), []) == [(2, 3), (2, 3)]
+    assert shapes.tops(parse_layer(two), []) == [(0,), (2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,9 @@ def test_inputs() -> None:
     ],
 )
 def test_blobs_without_bottom_shapes(body: str, expected: list) -> None:
-    assert shapes.blobs(parse(body), None) == expected
-    bottoms = [None] * max(1, len(parse(body).bottom))
-    assert shapes.blobs(parse(body), bottoms) == expected
+    assert shapes.blobs(parse_layer(body), None) == expected
+    bottoms = [None] * max(1, len(parse_layer(body).bottom))
+    assert shapes.blobs(parse_layer(body), bottoms) == expected
 
 
 def test_blob_of_a_scale_by_its_second_bottom() -> None:
@@ -253,7 +254,7 @@ def test_blob_of_a_scale_by_its_second_bottom() -> None:
 def test_blobs_of_absurd_size_are_refused() -> None:
     body = 'type: "InnerProduct" inner_product_param { num_output: 2000000000 }'
     with pytest.raises(NetError, match="at most 2147483647 values"):
-        shapes.blobs(parse(body), [(1, 2)])
+        shapes.blobs(parse_layer(body), [(1, 2)])
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import pytest
 
 from caffe_merge.errors import NetError
 from caffe_merge.layers.state import TRAIN, State
-from caffe_merge.net.loading import Net
-from caffe_merge.text.syntax import Document
-from tests.conftest import RealCaffe
+from tests.nets import parse
+from tests.real_caffe import RealCaffe
 
 # The rules of one layer -> whether it is in the net for TEST, level 0 and the stage "own".
 RULES: Dict[str, bool] = {
@@ -57,7 +56,7 @@ def text(state: str = OWN_STATE) -> str:
 
 def there(state: State, own_state: str = OWN_STATE) -> Dict[str, bool]:
     """Each of RULES, and whether we take its layer into the net."""
-    net = Net(Document(text(own_state).encode()), None, state)
+    net = parse(text(own_state), state)
     names = {layer.name for layer in net.layers}
     assert [layer.name for layer in net.all_layers] == [str(n) for n in range(len(RULES))]
     return {rule: str(n) in names for n, rule in enumerate(RULES)}
@@ -123,5 +122,5 @@ BOTH = "include { phase: TEST } exclude { phase: TRAIN }"
 def test_both_kinds_of_rule_are_an_error_as_in_caffe(real_caffe: RealCaffe) -> None:
     bad = f'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ }} }} {BOTH} }}'
     with pytest.raises(NetError, match="layer 'x': expected include or exclude rules, found both"):
-        Net(Document(bad.encode()), None, State())
+        parse(bad)
     assert real_caffe.error(bad) != ""

@@ -16,8 +16,8 @@ from caffe_merge.passes import PASSES
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.weights.blobs import Dense
-from tests.builders import write_pair
-from tests.passes.support import Merger, prototxt, seeded
+from tests.merger import Merger
+from tests.nets import load, load_pair, prototxt, seeded, write_pair
 
 LINES = [
     "data 2 5 8 7",
@@ -33,8 +33,7 @@ LINES = [
 def net_of(folder: Path, *lines: str, **blobs: Any) -> Net:
     """The net of ``lines``, loaded from disk; ``blobs`` replace those of a layer."""
     text = prototxt(*lines)
-    pair = write_pair(folder, text, {**seeded(folder, text), **blobs})
-    return caffe_merge.load(*map(str, pair))
+    return load(folder, text, {**seeded(text), **blobs})
 
 
 def state(net: Net) -> List[Tuple[bytes, List[bytes]]]:
@@ -282,7 +281,7 @@ def test_input_shapes_from_outside(tmp_path: Path) -> None:
     lines = lines.replace("input_param { shape { dim: 2 dim: 5 dim: 8 dim: 7 } }", "")
     blobs = {"conv": [np.ones((6, 5, 3, 3)), np.ones(6)], "end": [np.full(6, 2.0)]}
     pair = write_pair(tmp_path, lines, blobs)
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     assert not caffe_merge.merge(net).changes
     assert caffe_merge.merge(net, input_shapes={"data": (1, 5, 8, 7)}).changes
 

@@ -13,9 +13,9 @@ from caffe_merge.merging.report import Report
 from caffe_merge.net.loading import Net
 from caffe_merge.validation import validate
 from caffe_merge.validation.workers import find_caffe_python
-from tests.builders import write_pair
-from tests.conftest import RealCaffe
-from tests.passes.support import assert_equal, prototxt, run, seeded
+from tests.merger import assert_equal, run
+from tests.nets import load_pair, prototxt, write_pair
+from tests.real_caffe import RealCaffe
 
 IN = "data 2 3 9 11"
 MEAN = [104.0, 117.5, 123.0]
@@ -55,17 +55,17 @@ class Maker:
     def __call__(self, *lines: str, **options: Any) -> Made:
         """Merge the net of ``lines``, or of the text that is their only one."""
         text = prototxt(*lines) if len(lines) > 1 else lines[0]
-        pair = write_pair(self.folder, text, seeded(self.folder, text))
-        net = _load(pair)
+        pair = write_pair(self.folder, text)
+        net = load_pair(pair)
         report = caffe_merge.merge(net, **options)
         new = self._saved(net, "merged")
-        again = _load(new)
+        again = load_pair(new)
         assert caffe_merge.merge(again).changes == [], "not idempotent"
         assert [one.read_bytes() for one in self._saved(again, "again")] == [
             one.read_bytes() for one in new
         ]
         self._compare(pair, new, options)
-        return Made(_load(new), report, new[0].read_text())
+        return Made(load_pair(new), report, new[0].read_text())
 
     def _saved(self, net: Net, stem: str) -> Tuple[Path, Path]:
         out = self.folder / f"{stem}.prototxt", self.folder / f"{stem}.caffemodel"
@@ -75,7 +75,7 @@ class Maker:
     def _compare(
         self, old: Tuple[Path, Path], new: Tuple[Path, Path], options: Dict[str, Any]
     ) -> None:
-        before, after = _load(old), _load(new)
+        before, after = load_pair(old), load_pair(new)
         raw, fed = {}, {}
         for layer in before.layers:
             if layer.type != "Input":
@@ -97,10 +97,6 @@ def _preprocessed(raw: np.ndarray, options: Dict[str, Any]) -> np.ndarray:
     mean, scale = (np.asarray(options.get(name, off)) for name, off in (("mean", 0), ("scale", 1)))
     mean = mean.reshape(-1, 1, 1) if mean.ndim == 1 else mean
     return ((x - mean) * scale.reshape(-1, 1, 1)).astype(np.float32)
-
-
-def _load(pair: Tuple[Path, Path]) -> Net:
-    return caffe_merge.load(str(pair[0]), str(pair[1]))
 
 
 @pytest.fixture
@@ -259,9 +255,9 @@ def test_the_input_is_named_where_there_are_several(made: Maker) -> None:
     with pytest.raises(UsageError, match=r"'data', 'more'\).*--mean NAME=104,117,123"):
         made(*TWO, mean=MEAN)
     text = prototxt(*TWO)
-    pair = write_pair(made.folder, text, seeded(made.folder, text))
+    pair = write_pair(made.folder, text)
     for options in ({"mean": "more=1,2,3"}, {"scale": "more=2"}, {"swap_rgb": "more"}):
-        report = caffe_merge.merge(_load(pair), **options)  # type: ignore[arg-type]
+        report = caffe_merge.merge(load_pair(pair), **options)  # type: ignore[arg-type]
         assert report.to_json()["input"]["name"] == "more"
 
 
@@ -309,8 +305,8 @@ def test_validation_feeds_each_net_what_it_takes(
         monkeypatch.setenv("CAFFE_MERGE_CAFFE_PYTHON", request.getfixturevalue("real_caffe").python)
         engines.append("pycaffe")
     text = prototxt(IN, conv("c"), "t: ReLU c -> t", fc("f", "t"))
-    old = write_pair(tmp_path, text, seeded(tmp_path, text))
-    net = _load(old)
+    old = write_pair(tmp_path, text)
+    net = load_pair(old)
     caffe_merge.merge(net, mean=MEAN, scale=0.017, swap_rgb=True)
     new = tmp_path / "m.prototxt", tmp_path / "m.caffemodel"
     caffe_merge.save(net, str(new[0]), str(new[1]))

@@ -13,8 +13,8 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.passes._pass import Rewrite
 from caffe_merge.weights.blobs import Dense
 from caffe_merge.weights.index import open_index
-from tests.builders import write_pair
-from tests.passes.support import Merged, Merger, assert_equal, prototxt, random_inputs, seeded
+from tests.merger import Merged, Merger, assert_equal, random_inputs
+from tests.nets import load, load_pair, prototxt, seeded, write_pair
 
 BOTH = "param { name: 'w' lr_mult: 3 decay_mult: 2 } param { name: 'b' }"
 KINDS = {
@@ -155,7 +155,7 @@ def test_two_groups_within_the_group(merged: Merger) -> None:
 def test_rewrites_are_not_changed_before_they_are_made(tmp_path: Path) -> None:
     """A pass may hand on a layer's own parameters: they must be as they were if it is refused."""
     text = prototxt(*tower("a"), *tower("b"))
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, seeded(tmp_path, text))))
+    net = load(tmp_path, text)
     layer = net.layers[1]
     blobs = (Dense(np.ones(layer.blobs[0].shape)), layer.blobs[1])
     rewrite = Rewrite((layer,), {layer: (layer.param, blobs)}, "note")
@@ -260,11 +260,11 @@ def test_a_scale_goes_and_its_partner_stays(merged: Merger, gone: str, last: str
     values = {f"s{name}": [np.full(6, 2.0 + (name == last)), np.ones(6)] for name in "ab"}
     order = sorted(values, key=lambda name: name[1] == last)
     text = prototxt(*lines)
-    blobs = seeded(merged.folder, text)
+    blobs = seeded(text)
     blobs = {**{name: held for name, held in blobs.items() if name not in values},
              **{name: values[name] for name in order}}  # fmt: skip
     pair = write_pair(merged.folder, text, blobs)
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     merge(net)
     out = merged.folder / "out.prototxt", merged.folder / "out.caffemodel"
     caffe_merge.save(net, *map(str, out))

@@ -10,10 +10,10 @@ import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.merging.convert import Options, plan
 from caffe_merge.merging.driver import merge
-from tests.builders import write_pair
-from tests.conftest import RealCaffe
+from tests.merger import Merger, assert_equal, random_inputs
 from tests.merging.test_sharing import BOTH, head, norm, normed, specs, tower
-from tests.passes.support import Merger, assert_equal, prototxt, random_inputs, seeded
+from tests.nets import load, prototxt, seeded, write_pair
+from tests.real_caffe import RealCaffe
 
 
 @pytest.mark.parametrize("absent", ["a", "b"], ids=["the owner", "the sharer"])
@@ -35,7 +35,7 @@ def test_hdf5(tmp_path: Path, real_caffe: RealCaffe, equal: bool) -> None:
     """HDF5 holds what is shared once, and what is not for each; Caffe reads both."""
     h5py = pytest.importorskip("h5py")
     text = prototxt(*head())
-    blobs = {**seeded(tmp_path, text), **({f"bn{n}": norm(5) for n in range(3)} if equal else {})}
+    blobs = {**seeded(text), **({f"bn{n}": norm(5) for n in range(3)} if equal else {})}
     pair = write_pair(tmp_path, text, blobs)
     for n, source in enumerate([str(pair[1]), str(tmp_path / "0.caffemodel.h5")]):
         net = caffe_merge.load(str(pair[0]), source)
@@ -58,7 +58,7 @@ def test_the_owner_goes_in_hdf5(tmp_path: Path, real_caffe: RealCaffe) -> None:
     lines = [*tower("a", ""), f"sa: Scale a -> sa {share}", *tower("b", ""), "t: TanH b -> t",
              f"sb: Scale b -> sb {share}"]  # fmt: skip
     text = prototxt(*lines)
-    prototxt_, weights = write_pair(tmp_path, text, seeded(tmp_path, text))
+    prototxt_, weights = write_pair(tmp_path, text)
     old, new = tmp_path / "old.caffemodel.h5", tmp_path / "new.caffemodel.h5"
     real_caffe.resave(prototxt_, weights, old)
     with h5py.File(old, "r") as file:
@@ -110,8 +110,8 @@ def test_partners_fold_together_or_not_at_all(
 ) -> None:
     """Where the proof of one fails the other does not fold either: the name is for both."""
     text = prototxt(*normed("a"), *normed("b"))
-    blobs = {**seeded(tmp_path, text), "bna": norm(1), "bnb": norm(1)}
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, blobs)))
+    blobs = {**seeded(text), "bna": norm(1), "bnb": norm(1)}
+    net = load(tmp_path, text, blobs)
 
     def prove(graph: object, layers: Sequence[Any], *_: object) -> Any:
         return "no" if layers[0].name == "b" else None
@@ -126,7 +126,7 @@ def test_partners_fold_together_or_not_at_all(
 def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """merge, plan and merge_bn.py have --keep-shared, and say what unsharing costs."""
     text = prototxt(*head())
-    pair = write_pair(tmp_path, text, seeded(tmp_path, text))
+    pair = write_pair(tmp_path, text)
     flags = ["--model", str(pair[0]), "--weights", str(pair[1])]
     cost = "unshared: 2 blobs, 1,344 bytes more in memory; --keep-shared leaves them"
     shown = tmp_path / "r.json"

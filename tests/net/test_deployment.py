@@ -11,8 +11,7 @@ from caffe_merge.command.cli import main
 from caffe_merge.errors import UsageError
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
-from tests.builders import write_pair
-from tests.passes.support import prototxt
+from tests.nets import load_pair, prototxt, write_pair
 
 SIZE = {"data": (1, 3, 8, 8)}
 
@@ -20,8 +19,7 @@ SIZE = {"data": (1, 3, 8, 8)}
 def load(folder: Path, text: str, weights: Optional[Dict[str, Any]] = None, **how: Any) -> Net:
     """The net of ``text``, made one to deploy."""
     pair = write_pair(folder, text, weights or {"data": []})
-    shapes = how.pop("input_shapes", {})
-    return caffe_merge.load(*map(str, pair), input_shapes=shapes, deploy=True, **how)
+    return load_pair(pair, deploy=True, **how)
 
 
 def shown(net: Net) -> List[str]:

@@ -11,9 +11,9 @@ from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.layers.state import State
 from caffe_merge.merging.convert import original
 from caffe_merge.net import saving
-from tests.builders import write_pair
+from tests.merger import Merger
 from tests.net.test_deployment import CONV, shown
-from tests.passes.support import Merger, prototxt, seeded
+from tests.nets import load_pair, prototxt, seeded, write_pair
 
 # -- whole files -------------------------------------------------------------------------------
 
@@ -35,7 +35,7 @@ TRAINED = (
 def trained(tmp_path: Path) -> List[str]:
     """Flags for a training file and its weights."""
     deploy = ["data 1 3 8 8", *TRAINED[2:6]]
-    pair = write_pair(tmp_path, prototxt(*TRAINED), seeded(tmp_path, prototxt(*deploy)))
+    pair = write_pair(tmp_path, prototxt(*TRAINED), seeded(prototxt(*deploy)))
     return ["--model", str(pair[0]), "--weights", str(pair[1])]
 
 
@@ -85,7 +85,7 @@ def test_without_it_a_training_file_says_so_and_is_judged(trained: List[str], ca
 def test_data_of_another_stage(tmp_path: Path) -> None:
     lines = 'data: Data -> data label { include { stage: "val" } }', CONV
     pair = write_pair(tmp_path, prototxt(*lines), {"data": []})
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     with pytest.raises(caffe_merge.CaffeMergeError, match="'data' is the top of data layers of o"):
         caffe_merge.merge(net)
     caffe_merge.merge(caffe_merge.load(*map(str, pair), State(stages=["val"])))
@@ -93,7 +93,7 @@ def test_data_of_another_stage(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_a_net_that_is_deployed(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, prototxt("data 1 3 8 8", CONV), {"data": []})
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     assert [note for note in net.notes if note.kind == "training-net"] == []
 
 

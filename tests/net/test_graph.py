@@ -1,32 +1,18 @@
 """The graph: versions of blobs, taking layers out, and what it rejects."""
 
-from pathlib import Path
 from typing import Callable, List
 
 import pytest
 
-import caffe_merge
 from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph, Version
-from tests.passes.support import prototxt
+from tests.nets import parse, prototxt
 
 
-@pytest.fixture
-def graph(tmp_path: Path) -> "Builder":
-    """Makes the graph of a net from its lines."""
-    return Builder(tmp_path)
-
-
-class Builder:
-    """Builds graphs from lines as tests.passes.support.prototxt takes them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "net.prototxt"
-
-    def __call__(self, *lines: str) -> Graph:
-        self.path.write_text(prototxt(*lines), encoding="utf-8")
-        return Graph(caffe_merge.load(str(self.path), None).layers, {})
+def graph(*lines: str) -> Graph:
+    """The graph of a net of ``lines``, as nets.prototxt takes them."""
+    return Graph(parse(prototxt(*lines)).layers, {})
 
 
 def layer(graph: Graph, name: str) -> Layer:
@@ -47,7 +33,7 @@ def reads(graph: Graph) -> List[str]:
     ]
 
 
-def test_in_place_chain(graph: Builder) -> None:
+def test_in_place_chain() -> None:
     """Each write is a version with one producer; readers are of the version, not of the name."""
     net = graph("x 2 3", "a: ReLU x -> y", "b: ReLU y -> y", "c: TanH y -> y", "d: ELU y -> z",
                 "e: ELU y -> w")  # fmt: skip
@@ -66,7 +52,7 @@ def test_in_place_chain(graph: Builder) -> None:
     net.check()
 
 
-def test_several_tops_and_readers_of_one_layer(graph: Builder) -> None:
+def test_several_tops_and_readers_of_one_layer() -> None:
     """A layer may read a version twice; tops have their place."""
     net = graph("x 2 4", "s: Slice x -> a b", "e: Eltwise b b a -> c")
     first, second = net.tops[layer(net, "s")]
@@ -75,7 +61,7 @@ def test_several_tops_and_readers_of_one_layer(graph: Builder) -> None:
     assert [version.name for version in net.outputs] == ["c"]
 
 
-def test_in_place_by_position(graph: Builder) -> None:
+def test_in_place_by_position() -> None:
     """A top is in place only of the bottom of its own number (net.cpp)."""
     net = graph("x 2 3", "y 2 3", "a: Eltwise x y -> x")
     assert [version.name for version in net.outputs] == ["x"]
@@ -83,7 +69,7 @@ def test_in_place_by_position(graph: Builder) -> None:
         graph("x 2 3", "y 2 3", "a: Eltwise x y -> y")
 
 
-def test_shapes(graph: Builder) -> None:
+def test_shapes() -> None:
     """Versions of one name may have different shapes; behind an unknown type none is known."""
     net = graph("x 2 3 4", "f: Flatten x -> f", "m: Mystery f -> m", "r: ReLU m -> m")
     assert top(net, "f").shape == (2, 12)
@@ -104,7 +90,7 @@ def test_shapes(graph: Builder) -> None:
          "layers 'd', 'e' read 'x', and one of them writes it in place"),
     ],
 )  # fmt: skip
-def test_no_net_of_caffes(graph: Builder, lines: List[str], message: str) -> None:
+def test_no_net_of_caffes(lines: List[str], message: str) -> None:
     """What Caffe would abort on is a NetError that names layer and blob."""
     with pytest.raises(NetError, match=message):
         graph(*lines)
@@ -133,7 +119,7 @@ BYPASSED = {
 
 
 @pytest.mark.parametrize("name", BYPASSED)
-def test_bypass(graph: Builder, name: str) -> None:
+def test_bypass(name: str) -> None:
     """Readers read on, and names are right afterwards."""
     lines, expected = BYPASSED[name]
     net = graph("x 2 3", *lines)
@@ -146,7 +132,7 @@ def test_bypass(graph: Builder, name: str) -> None:
     assert [version.name for version in net.outputs] == outputs
 
 
-def test_bypass_under_the_old_name(graph: Builder) -> None:
+def test_bypass_under_the_old_name() -> None:
     """Without renaming, the bottom's name is the one that stays."""
     net = graph("x 2 3", "a: TanH x -> a", "d: ReLU a -> d", "b: ELU d -> b")
     net.bypass(layer(net, "d"), rename=False)
@@ -154,7 +140,7 @@ def test_bypass_under_the_old_name(graph: Builder) -> None:
     assert reads(net)[1:] == ["a: x -> a", "b: a -> b"]
 
 
-def test_rename_all(graph: Builder) -> None:
+def test_rename_all() -> None:
     """A whole chain of writes in place changes its name at once."""
     net = graph("x 2 3", "a: TanH x -> a", "b: ReLU a -> a", "c: ELU a -> c")
     net.rename_all(top(net, "b"), "new")
@@ -190,7 +176,7 @@ def _add_a_reader(net: Graph) -> None:
     "damage",
     [_swap_order, _lose_a_layer, _read_another, _write_another, _forget_a_reader, _add_a_reader],
 )
-def test_check_finds_damage(graph: Builder, damage: Callable[[Graph], None]) -> None:
+def test_check_finds_damage(damage: Callable[[Graph], None]) -> None:
     """The invariants: names resolved anew give the very same graph."""
     net = graph("x 2 3", "a: TanH x -> a", "b: ReLU a -> b", "c: ELU b -> c")
     net.check()
@@ -199,7 +185,7 @@ def test_check_finds_damage(graph: Builder, damage: Callable[[Graph], None]) -> 
         net.check()
 
 
-def test_sharers(graph: Builder) -> None:
+def test_sharers() -> None:
     """Layers that share a blob by param name, and with whom; a name used once shares nothing."""
     ip = "InnerProduct x -> {0} {{ {1} inner_product_param {{ num_output: 3 }} }}"
     net = graph(

@@ -15,9 +15,9 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import NetError, TextError
-from tests.builders import write_pair
-from tests.conftest import RealCaffe
-from tests.passes.support import Merger, assert_equal, prototxt, seeded
+from tests.merger import Merger, assert_equal
+from tests.nets import load_pair, prototxt, seeded, write_pair
+from tests.real_caffe import RealCaffe
 
 CONV = "Convolution {} -> {} {{ convolution_param {{ num_output: 4 kernel_size: 3 }} }}"
 SCALE = "{ scale_param { bias_term: true } }"
@@ -54,8 +54,7 @@ def test_several_nets_in_one_folder(tmp_path: Path) -> None:
         lines = [line.replace("num_output: 4", f"num_output: {channels}") for line in
                  block("c", "data", "c")]  # fmt: skip
         text = prototxt("data 1 3 6 6", *lines)
-        write_pair(tmp_path, text, seeded(tmp_path, text, number), f"net{number}")
-    (tmp_path / "seeded.prototxt").unlink()
+        write_pair(tmp_path, text, seeded(text, number), f"net{number}")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for stem in ("net0", "net1"):
         pair = [str(tmp_path / f"{stem}.{ext}") for ext in ("prototxt", "caffemodel")]
@@ -261,7 +260,7 @@ def test_names_that_are_not_utf_8(
         "NAMEp: Power NAMEv -> NAMEw { power_param { scale: 3 } }",  # becomes a Scale of its own
         "NAMEq: Power NAMEw -> NAMEx { power_param { shift: 1 } }",
     )
-    blobs = {one: held for one, held in seeded(tmp_path, text).items() if one[-1] not in "pq"}
+    blobs = {one: held for one, held in seeded(text).items() if one[-1] not in "pq"}
     pair = write_pair(tmp_path, text, blobs)
     for path in pair:  # as long as NAME: no length of the wire format changes
         path.write_bytes(path.read_bytes().replace(b"NAME", name))
@@ -281,7 +280,7 @@ def test_names_that_are_not_utf_8(
     made = [last_blob(real_caffe.python, *one) for one in (pair, after)]
     assert np.ptp(made[0]) > 0
     np.testing.assert_allclose(made[1], made[0], rtol=1e-5, atol=1e-5)
-    net = caffe_merge.load(*map(str, after))
+    net = load_pair(after)
     assert not [note for note in net.notes if "weights" in note.kind]
 
 

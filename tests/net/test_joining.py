@@ -12,7 +12,8 @@ from caffe_merge.layers.fillers import fill
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
 from caffe_merge.schema.messages import NetParameter
-from tests.conftest import RealCaffe
+from tests.nets import write_pair
+from tests.real_caffe import RealCaffe
 
 RANDOM = np.random.default_rng(0)
 INPUT = """layer { name: "x" type: "Input" top: "x"
@@ -68,23 +69,10 @@ def model(layers: Sequence[Tuple[str, Sequence[Blob]]]) -> bytes:
     return bytes(net.SerializeToString())
 
 
-def pair(folder: Path, text: str, weights: bytes) -> Tuple[Path, Path]:
-    """The two files."""
-    prototxt, caffemodel = folder / "n.prototxt", folder / "n.caffemodel"
-    prototxt.write_text(text)
-    caffemodel.write_bytes(weights)
-    return prototxt, caffemodel
-
-
-def joined(folder: Path, text: str, weights: bytes) -> Net:
-    """Our net."""
-    return load(*map(str, pair(folder, text, weights)))
-
-
 def caffe_takes(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> bool:
     """Whether real Caffe loads the pair."""
     try:
-        caffe.forward_pair(*pair(folder, text, weights), {})
+        caffe.forward_pair(*write_pair(folder, text, weights), {})
     except ValidationError:
         return False
     return True
@@ -101,7 +89,7 @@ def test_shapes_that_fit(kind: str, tmp_path: Path, real_caffe: RealCaffe) -> No
     padded = [Blob((1,) * (4 - len(dims)) + dims, True) for dims in WANTED[kind]]
     for blobs in ([Blob(dims) for dims in WANTED[kind]], padded):
         weights = model([("l", blobs)])
-        net = joined(tmp_path, text, weights)
+        net = load(tmp_path, text, weights)
         assert [blob.shape for blob in net.layers[1].blobs] == WANTED[kind]
         assert notes(net) == []
         assert caffe_takes(real_caffe, tmp_path, text, weights)
@@ -153,7 +141,7 @@ def test_what_does_not_fit_names_layer_and_blob(
     kind, blobs, message = MISFITS[case]
     text, weights = INPUT + one(kind), model([("l", blobs)])
     with pytest.raises(WeightsError) as caught:
-        joined(tmp_path, text, weights)
+        load(tmp_path, text, weights)
     assert str(caught.value) == f"{tmp_path / 'n.caffemodel'}: {message}"
     assert not caffe_takes(real_caffe, tmp_path, text, weights)
 
@@ -161,7 +149,7 @@ def test_what_does_not_fit_names_layer_and_blob(
 def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None:
     weights = model([("l", [Blob((7,)), Blob((1, 1, 2, 2), True)]), ("e", [Blob((9, 9))])])
     text = INPUT + one("OfAFork") + one("InnerProduct", "e", "of_a_fork: 1", top="z")
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     assert [blob.shape for blob in net.layers[1].blobs] == [(7,), (1, 1, 2, 2)]
     assert [blob.shape for blob in net.layers[2].blobs] == [(9, 9)]
 
@@ -169,10 +157,10 @@ def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None
 def test_names_match_whatever_the_type_and_order(tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + one("PReLU", "b", top="y") + one("Bias", "a", bottom="y", top="z")
     weights = model([("a", [Blob((4,))]), ("b", [Blob((4,))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     assert [layer.record.name for layer in net.layers[1:]] == ["b", "a"]
     x = RANDOM.standard_normal((2, 4, 5, 6)).astype("f4")
-    found = real_caffe.forward_pair(*pair(tmp_path, text, weights), {"x": x})
+    found = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), {"x": x})
     slope, bias = (layer.blobs[0].float64()[:, None, None] for layer in net.layers[1:])
     np.testing.assert_allclose(found["z"], np.where(x > 0, x, slope * x) + bias, 1e-5)
 
@@ -186,14 +174,14 @@ def values(net: Net, layer: str) -> List[float]:
 def forward_bias(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> Dict[str, Any]:
     """What Caffe makes of an input of zeros: each blob's first channel-wise value."""
     zeros = np.zeros((2, 4, 5, 6), "f4")
-    blobs = caffe.forward_pair(*pair(folder, text, weights), {"x": zeros})
+    blobs = caffe.forward_pair(*write_pair(folder, text, weights), {"x": zeros})
     return {name: list(array[0, :, 0, 0]) for name, array in blobs.items()}
 
 
 def test_of_two_records_of_one_name_the_last_counts(tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + one("Bias")
     weights = model([("l", [Blob((4,))]), ("l", [Blob((4,))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     assert notes(net) == [("duplicate-weights", "l")]
     assert values(net, "l") == forward_bias(real_caffe, tmp_path, text, weights)["y"]
 
@@ -203,7 +191,7 @@ def test_of_two_layers_of_one_name_the_first_is_meant(
 ) -> None:
     text = INPUT + one("Bias") + one("Bias", bottom="x", top="z")
     weights = model([("l", [Blob((4,))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     made = forward_bias(real_caffe, tmp_path, text, weights)
     assert [list(layer.blobs[0].array()) for layer in net.layers[1:]] == [made["y"], made["z"]]
     assert notes(net) == [("filler-weights", "l")]
@@ -217,7 +205,7 @@ def test_two_layers_of_one_name_by_phase(tmp_path: Path, real_caffe: RealCaffe) 
         + one("Bias", body="include { phase: TEST }")
     )
     weights = model([("l", [Blob((4,))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     assert [layer.type for layer in net.layers] == ["Input", "Bias"]
     assert values(net, "l") == forward_bias(real_caffe, tmp_path, text, weights)["y"]
 
@@ -227,7 +215,7 @@ def test_weights_without_a_layer_are_noted_and_left_out(tmp_path: Path) -> None:
     weights = model(
         [("l", [Blob((4,))]), ("t", [Blob((4,))]), ("gone", [Blob((9,))]), ("y_split", [])]
     )
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     assert notes(net) == [("surplus-weights", "gone")]
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "w"))
     written = NetParameter.FromString((tmp_path / "w").read_bytes())
@@ -258,7 +246,7 @@ FILLED = {
 def test_fillers_that_are_not_random(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     body, constants = FILLED[case]
     text = INPUT + one(case.split()[0], body=body)
-    net = joined(tmp_path, text, model([("x", [])]))
+    net = load(tmp_path, text, model([("x", [])]))
     layer = net.layers[1]
     assert layer.filled
     assert not layer.missing
@@ -272,7 +260,7 @@ UPSAMPLE = "convolution_param { num_output: 4 group: 4 kernel_size: 4 stride: 2 
 
 def test_bilinear_upsampling_runs_on_its_filler(tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + one("Deconvolution", body=UPSAMPLE + "weight_filler { type: 'bilinear' } }")
-    net = joined(tmp_path, text, model([("x", [])]))
+    net = load(tmp_path, text, model([("x", [])]))
     (blob,) = net.layers[1].blobs
     expected = fill(net.layers[1].param.convolution_param.weight_filler, (4, 1, 4, 4))
     np.testing.assert_array_equal(blob.array(), expected)
@@ -286,7 +274,7 @@ def test_bilinear_upsampling_runs_on_its_filler(tmp_path: Path, real_caffe: Real
 @pytest.mark.parametrize("kind", ["xavier", "gaussian", "of_a_fork"])
 def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> None:
     body = f"inner_product_param {{ num_output: 3 weight_filler {{ type: '{kind}' }} }}"
-    net = joined(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    net = load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
     assert net.layers[1].missing
     assert net.layers[1].blobs == ()
     assert notes(net) == [("missing-weights", "l")]
@@ -294,14 +282,14 @@ def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> N
 
 def test_an_absurd_filler_takes_no_memory(tmp_path: Path) -> None:
     body = "inner_product_param { num_output: 17000000 }"
-    net = joined(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    net = load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
     assert net.layers[1].missing
 
 
 def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
     weights = model([("conv1", [Blob((4,))]), ("conv2", [Blob((4,))])])
     with pytest.raises(WeightsError) as caught:
-        joined(tmp_path, INPUT + one("Bias"), weights)
+        load(tmp_path, INPUT + one("Bias"), weights)
     assert str(caught.value) == (
         f"{tmp_path / 'n.caffemodel'}: no layer of it is in the text (found 'conv1' ...): "
         "the weights of another net?"
@@ -310,7 +298,7 @@ def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
 
 def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) -> None:
     text = INPUT + one("Dropout", "d") + one("ReLU", "r", bottom="y", top="z")
-    net = joined(tmp_path, text, model([("d", [])]))
+    net = load(tmp_path, text, model([("d", [])]))
     net.all_layers.remove(net.layers[1])
     net.layers[1].param.bottom[0] = "x"
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "w"))
@@ -319,7 +307,7 @@ def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) ->
 
 
 def test_a_text_without_weights(tmp_path: Path) -> None:
-    prototxt, _ = pair(tmp_path, INPUT + one("Bias") + one("InnerProduct", "f", top="z"), b"")
+    prototxt, _ = write_pair(tmp_path, INPUT + one("Bias") + one("InnerProduct", "f", top="z"), b"")
     net = load(str(prototxt), None)
     assert notes(net) == []
     assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]

@@ -10,19 +10,17 @@ from caffe_merge import load
 from caffe_merge.errors import NetError
 from caffe_merge.net import saving
 from caffe_merge.weights.index import open_index
-from tests.builders import write_pair
-from tests.conftest import RealCaffe
 from tests.net.test_joining import (
     INPUT,
     Blob,
     forward_bias,
-    joined,
     model,
     notes,
     one,
-    pair,
     values,
 )
+from tests.nets import load_pair, write_pair
+from tests.real_caffe import RealCaffe
 
 SHARED = "param { name: 'w' }"
 SHARING = {
@@ -37,7 +35,7 @@ SHARING = {
 def test_shared_blobs(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + one("Bias", "a", SHARED) + one("Bias", "b", SHARED, top="z")
     weights = model(SHARING[case])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     made = forward_bias(real_caffe, tmp_path, text, weights)
     assert (values(net, "a"), values(net, "b")) == (made["y"], made["z"])
 
@@ -51,12 +49,12 @@ def test_shared_blobs_need_no_filler(holder: str, tmp_path: Path, real_caffe: Re
     body = SHARED + XAVIER.format("type: 'xavier'")
     text = INPUT + one("InnerProduct", "a", body) + one("InnerProduct", "b", body, top="z")
     weights = model([(holder, [Blob((3, 120))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     assert values(net, "a") == values(net, "b") != []
     assert notes(net) == []
     assert not any(layer.missing or layer.filled for layer in net.layers)
     ones = {"x": np.ones((2, 4, 5, 6), "f4")}
-    made = real_caffe.forward_pair(*pair(tmp_path, text, weights), ones)
+    made = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), ones)
     total = np.reshape(values(net, "b"), (3, 120)).sum(axis=1)
     np.testing.assert_allclose(made["y"], [total, total], rtol=1e-5)
     np.testing.assert_array_equal(made["z"], made["y"])
@@ -70,7 +68,7 @@ def test_the_first_filler_of_a_shared_blob_counts(tmp_path: Path) -> None:
             one("InnerProduct", name, SHARED + XAVIER.format(fillers[name]), top=name)
             for name in order
         )
-        net = joined(tmp_path, text, model([("x", [])]))
+        net = load(tmp_path, text, model([("x", [])]))
         assert [layer.missing for layer in net.layers[1:]] == missing
         assert [layer.filled for layer in net.layers[1:]] == [not one for one in missing]
 
@@ -90,7 +88,7 @@ def test_a_layer_without_a_record_runs_on_what_it_shares(
     text = INPUT + one("InnerProduct", "a", body) + one("InnerProduct", "b", body, top="z")
     (present,) = {"a", "b"} - {absent}
     weights = model([("x", []), (present, [Blob((3, 120)), Blob((3,))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     held = {layer.name: [blob.array() for blob in layer.blobs] for layer in net.layers}
     assert (held["a"][0] == held["b"][0]).all()
     assert (held[absent][1] == (held[present][1] if names[1] else 3)).all()
@@ -113,11 +111,11 @@ def test_random_values_are_shared_too(tmp_path: Path) -> None:
     body = "{} inner_product_param {{ num_output: 3 bias_term: false {} }}"
     text = INPUT + one("InnerProduct", "a", body.format(SHARED, RANDOM_FILLER))
     text += one("InnerProduct", "b", body.format(SHARED, ""), top="z")
-    net = joined(tmp_path, text, model([("x", [])]))
+    net = load(tmp_path, text, model([("x", [])]))
     assert [(layer.missing, layer.blobs) for layer in net.layers[1:]] == [(True, ())] * 2
     assert notes(net) == [("missing-weights", "a"), ("missing-weights", "b")]
     text = text.replace(RANDOM_FILLER, "weight_filler { value: 2 }")
-    net = joined(tmp_path, text, model([("x", [])]))
+    net = load(tmp_path, text, model([("x", [])]))
     assert values(net, "b") == [2.0] * 360
 
 
@@ -125,7 +123,7 @@ def test_a_blob_that_is_shared_within_a_layer(tmp_path: Path, real_caffe: RealCa
     """The last one of the record counts."""
     body = f"{SHARED} {SHARED} scale_param {{ bias_term: true }}"
     text, weights = INPUT + one("Scale", body=body), model([("l", [Blob((4,)), Blob((4,))])])
-    net = joined(tmp_path, text, weights)
+    net = load(tmp_path, text, weights)
     ones = {"x": np.ones((2, 4, 5, 6), "f4")}
     made = real_caffe.forward_pair(tmp_path / "n.prototxt", tmp_path / "n.caffemodel", ones)
     factor, shift = (blob.array() for blob in net.layers[1].blobs)
@@ -142,19 +140,19 @@ def test_permissive_sharing_wants_equal_counts_and_shares(tmp_path: Path) -> Non
     )
     one, two = np.arange(4.0), np.arange(4.0).reshape(4, 1, 1) + 7
     pair = write_pair(tmp_path, text.replace("SPEC", spec), {"s": [one], "b": [two]})
-    layers = {layer.name: layer for layer in load(*map(str, pair)).layers}
+    layers = {layer.name: layer for layer in load_pair(pair).layers}
     assert layers["s"].blobs[0].array().tolist() == two.ravel().tolist()
     assert layers["b"].blobs[0].array().tolist() == two.tolist()
     strict = text.replace("SPEC", 'param { name: "w" }')
     pair = write_pair(tmp_path, strict, {"s": [one], "b": [two]})
     with pytest.raises(NetError, match=r"blob 0 has shape \(4, 1, 1\) and shares 'w'"):
-        load(*map(str, pair))
+        load_pair(pair)
 
 
 def test_a_record_that_does_not_count_is_written_anew(tmp_path: Path) -> None:
     """All records of a shared blob say the same in what is written; others are copied."""
     text = INPUT + one("Bias", "a", SHARED) + one("Bias", "b", SHARED, top="z")
-    net = joined(tmp_path, text, model([("a", [Blob((4,))]), ("b", [Blob((4,))])]))
+    net = load(tmp_path, text, model([("a", [Blob((4,))]), ("b", [Blob((4,))])]))
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "m"))
     one_, other = open_index(str(tmp_path / "m")).layers
     assert one_.blobs[0].array().tolist() == other.blobs[0].array().tolist() == values(net, "b")

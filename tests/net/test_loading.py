@@ -8,23 +8,15 @@ import pytest
 
 from caffe_merge import load
 from caffe_merge.errors import CaffeMergeError, NetError, TextError
-from caffe_merge.layers.state import State
 from caffe_merge.net import saving
 from caffe_merge.net.joining import top_shapes
-from caffe_merge.net.loading import Net
-from caffe_merge.text.syntax import Document
-from tests.builders import write_pair
-from tests.conftest import RealCaffe
-
-
-def net(text: str) -> Net:
-    """The net of ``text``, without weights."""
-    return Net(Document(text.encode(), "net.prototxt"), None, State())
+from tests.nets import parse, write_pair
+from tests.real_caffe import RealCaffe
 
 
 def shapes(text: str) -> Dict[str, Optional[Tuple[int, ...]]]:
     """Blob name -> shape, as the net's layers make them."""
-    layers = net(text).layers
+    layers = parse(text).layers
     out: Dict[str, Optional[Tuple[int, ...]]] = {}
     for layer, tops in zip(layers, top_shapes(layers, {})):
         out.update(zip(layer.param.top, tops))
@@ -65,7 +57,7 @@ INPUTS = {
 @pytest.mark.parametrize("case", INPUTS)
 def test_input_fields_are_an_input_layer_as_in_caffe(case: str, real_caffe: RealCaffe) -> None:
     text, names = INPUTS[case]
-    assert [layer.name for layer in net(text).layers] == names
+    assert [layer.name for layer in parse(text).layers] == names
     assert shapes(text) == real_caffe.top_shapes(text)
 
 
@@ -94,7 +86,7 @@ NOT_A_NET = {
 def test_what_is_no_net(case: str) -> None:
     text, message = NOT_A_NET[case]
     with pytest.raises((NetError, TextError)) as caught:
-        net(text)
+        parse(text)
     assert str(caught.value) == message
 
 
@@ -113,7 +105,7 @@ mkl: true
 
 
 def test_what_a_fork_added_is_noted_with_its_place_and_kept(tmp_path: Path) -> None:
-    found = net(FORK)
+    found = parse(FORK)
     assert [(note.kind, note.layer, note.text) for note in found.notes] == [
         ("unknown-field", "", "4:1: mkl is not a field of BVLC Caffe; kept as it is"),
         (
@@ -130,7 +122,7 @@ def test_what_a_fork_added_is_noted_with_its_place_and_kept(tmp_path: Path) -> N
 
 
 def test_a_layer_of_a_list_is_edited_in_it() -> None:
-    found = net(FORK)
+    found = parse(FORK)
     found.layers[1].param.top[0] = "t"
     found.layers[2].param.bottom[0] = "t"
     expected = FORK.replace('top: "s"', 'top: "t"').replace('bottom: "s"', 'bottom: "t"')
@@ -146,7 +138,7 @@ def test_a_layer_of_a_list_is_edited_in_it() -> None:
 
 def test_a_value_that_is_nan_does_not_stop_a_change() -> None:
     text = 'layer { name: "x" top: "a" loss_weight: nan }\nlayer { name: "y" loss_weight: nan }\n'
-    found = net(text)
+    found = parse(text)
     found.layers[0].param.top[0] = "b"
     assert saving.text(found) == text.replace('"a"', '"b"').encode()
 
@@ -157,7 +149,7 @@ layer { name: "d" type: "Input" top: "x" include { phase: TEST } }
 # loss
 layer { name: "l" type: "SoftmaxWithLoss" bottom: "x" top: "l" exclude { phase: TEST } }
 """
-    found = net(text)
+    found = parse(text)
     assert [layer.type for layer in found.layers] == ["Input"]
     assert [layer.type for layer in found.all_layers] == ["Data", "Input", "SoftmaxWithLoss"]
     found.all_layers.remove(found.layers[0])
@@ -183,7 +175,7 @@ def test_what_caffe_refuses_is_refused(case: str, text: str, real_caffe: RealCaf
     from caffe_merge.net.graph import Graph
 
     with pytest.raises(CaffeMergeError):
-        Graph(net(text).layers, {})
+        Graph(parse(text).layers, {})
 
 
 def test_loading_reads_both_files_and_saving_gives_them_back(tmp_path: Path) -> None:

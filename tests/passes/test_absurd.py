@@ -7,8 +7,8 @@ from typing import List
 import pytest
 
 import caffe_merge
-from tests.builders import write_pair
-from tests.passes.support import Merger, prototxt, seeded
+from tests.merger import Merger
+from tests.nets import load, prototxt
 
 IN = "data 1 8 9 9"
 
@@ -38,7 +38,7 @@ def test_strides(tmp_path: Path, name: str, stride: int) -> None:
     lines = [line.replace("STRIDE", str(stride)) for line in NETS[name]]
     lines.append("sum: Eltwise a b -> sum" if name == "stride" else "sum: AbsVal b -> sum")
     text = prototxt(IN, *lines)
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, seeded(tmp_path, text))))
+    net = load(tmp_path, text)
     started = time.monotonic()
     report = caffe_merge.merge(net, serial="always")
     assert time.monotonic() - started < 5

@@ -8,9 +8,8 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import UsageError
-from caffe_merge.net.loading import Net
-from tests.builders import write_pair
-from tests.passes.support import Merger, prototxt, seeded
+from tests.merger import Merger
+from tests.nets import load_pair, prototxt, write_pair
 
 IN = "data 2 12 9 11"
 CAT = "cat: Concat data data -> x"  # behind it nothing goes back
@@ -171,28 +170,24 @@ def test_what_shares_its_weights(merged: Merger, keep: List[str]) -> None:
 def test_a_merge_without_the_flag_changes_nothing(tmp_path: Path, first: str) -> None:
     """Whatever the form, no other pass takes it back."""
     text = prototxt(IN, CAT, SCALE, PADDED, "u: TanH c -> u", DIAGONAL.replace("x -> s", "x -> e"))
-    pair = write_pair(tmp_path, text, seeded(tmp_path, text))
-    net = _load(pair)
+    pair = write_pair(tmp_path, text)
+    net = load_pair(pair)
     caffe_merge.merge(net, affine_as=first)
     once = (tmp_path / "once.prototxt", tmp_path / "once.caffemodel")
     caffe_merge.save(net, str(once[0]), str(once[1]))
     assert {layer.name: layer.type for layer in net.layers if layer.name in ("scale", "d")} == (
         dict.fromkeys(("scale", "d"), "Convolution" if first == "conv" else "Scale")
     )
-    again = _load(once)
+    again = load_pair(once)
     assert caffe_merge.merge(again).changes == []
     out = (tmp_path / "twice.prototxt", tmp_path / "twice.caffemodel")
     caffe_merge.save(again, str(out[0]), str(out[1]))
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in out]
 
 
-def _load(pair: Tuple[Path, Path]) -> Net:
-    return caffe_merge.load(str(pair[0]), str(pair[1]))
-
-
 def test_choices(tmp_path: Path) -> None:
     text = prototxt(IN, CAT, SCALE)
-    pair = write_pair(tmp_path, text, seeded(tmp_path, text))
+    pair = write_pair(tmp_path, text)
     for options in ({"affine_as": "Scale"}, {"serial": "sometimes"}):
         with pytest.raises(UsageError, match=r"serial is one of .* affine_as one of"):
-            caffe_merge.merge(_load(pair), **options)  # type: ignore[arg-type]
+            caffe_merge.merge(load_pair(pair), **options)  # type: ignore[arg-type]

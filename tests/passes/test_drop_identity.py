@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import caffe_merge
-from tests.builders import write_pair
-from tests.passes.support import Merger, assert_equal, random_inputs, run
+from tests.merger import Merger, assert_equal, random_inputs, run
+from tests.nets import load
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"
 RELU = "relu: ReLU conv -> conv"
@@ -247,7 +247,7 @@ def test_eltwise_of_one(coeff: str, gone: bool, tmp_path: Path) -> None:
         'layer { name: "t" type: "TanH" bottom: "x" top: "t" }\n'
         'layer { name: "e" type: "Eltwise" bottom: "t" top: "e" eltwise_param { COEFF } }\n'
     ).replace("COEFF", coeff)
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, {"t": []})))
+    net = load(tmp_path, text, {"t": []})
     caffe_merge.merge(net)
     assert [layer.name for layer in net.layers] == (["x", "t"] if gone else ["x", "t", "e"])
     assert net.layers[-1].param.top == ["e"]

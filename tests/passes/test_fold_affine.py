@@ -5,7 +5,7 @@ from typing import Sequence
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"
 BN = "bn: BatchNorm conv -> bn"

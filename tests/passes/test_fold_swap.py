@@ -5,7 +5,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 IN = "data 2 12 9 11"
 CAT = "cat: Concat data data -> x"  # behind it nothing goes back

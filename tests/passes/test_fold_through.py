@@ -5,7 +5,7 @@ from typing import Dict, List
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 IN = "data 2 5 9 8"
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"

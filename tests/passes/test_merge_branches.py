@@ -6,7 +6,7 @@ from typing import Dict, List, Tuple
 import pytest
 
 from caffe_merge.errors import NetError
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 IN = "data 2 6 9 11"
 

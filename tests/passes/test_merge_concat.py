@@ -4,7 +4,7 @@ from typing import Dict, List, Tuple
 
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 IN = "data 2 6 9 11"
 

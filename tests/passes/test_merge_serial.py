@@ -5,7 +5,7 @@ from typing import Dict, List, Tuple
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 IN = "data 2 6 9 11"
 

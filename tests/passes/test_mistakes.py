@@ -8,7 +8,7 @@ from typing import Dict, List
 import numpy as np
 import pytest
 
-from tests.passes.support import Merged, Merger, assert_equal, random_inputs, run
+from tests.merger import Merged, Merger, assert_equal, random_inputs, run
 
 Weights = Dict[str, List[np.ndarray]]
 

@@ -5,7 +5,7 @@ from typing import List
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 BODY = "{ scale_param { bias_term: true } }"
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"

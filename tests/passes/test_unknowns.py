@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 DATA = "data 2 4 8 7"
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }"

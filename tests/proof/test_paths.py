@@ -4,26 +4,22 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 
 from caffe_merge.algebra.affine import Affine
+from caffe_merge.errors import CaffeMergeError, WeightsError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.proof.paths import prove
-from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
+from tests.nets import make_layer
 
 Changes = Dict[Layer, Tuple[Any, Tuple[Blob, ...]]]
 
 
 def layer(text: str, *blobs: np.ndarray) -> Layer:
     """A layer of this text; blobs are rounded to float32 as a file would."""
-    param = LayerParameter(name="it", bottom=["x"], top=["y"])
-    text_format.Merge(text, param)
-    made = Layer(param)
-    made.load_blobs([Dense(np.asarray(blob, np.float32)) for blob in blobs])
-    return made
+    return make_layer(text, *(np.asarray(blob, np.float32) for blob in blobs))
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -198,9 +194,8 @@ def test_no_bias_term() -> None:
     head.load_blobs(head.blobs[:1])
     path = [head, scale(6)]
     ((_, (_, blobs)),) = fold(path).items()
-    reason = prove(path, {head: (head.param, blobs)}, 4)
-    assert reason is not None
-    assert "cannot be run" in reason
+    with pytest.raises(WeightsError, match="expected 1 blobs, found 2"):
+        prove(path, {head: (head.param, blobs)}, 4)
 
 
 @pytest.mark.parametrize("factor", [1.0, 999.98, 1e-3])
@@ -292,9 +287,8 @@ def test_identity() -> None:
 def test_a_layer_that_cannot_be_run() -> None:
     """Unknown layers and fields are no proof."""
     odd = layer('type: "Mystery"')
-    reason = prove([odd], {}, 4)
-    assert reason is not None
-    assert "cannot be run" in reason
+    with pytest.raises(CaffeMergeError, match="no such layer here"):
+        prove([odd], {}, 4)
     fork = layer('type: "Power"')
     fork.extra = {"power_param.mystery": "1"}
     assert prove([fork], {}, 4) == (

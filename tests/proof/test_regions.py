@@ -9,7 +9,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 import numpy as np
 import pytest
 
-import caffe_merge
 from caffe_merge.net.graph import Graph
 from caffe_merge.passes._pass import Changes, Options, Pass, Rewrite
 from caffe_merge.passes.fold_forward import FoldForward
@@ -19,8 +18,7 @@ from caffe_merge.passes.merge_concat import MergeConcat
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.proof import prove
 from caffe_merge.weights.blobs import Dense
-from tests.builders import write_pair
-from tests.passes.support import prototxt, seeded
+from tests.nets import load, prototxt
 
 IN = "data 2 6 9 11"
 
@@ -79,7 +77,7 @@ def proposed(folder: Path, name: str) -> Tuple[Graph, Rewrite]:
 def found(folder: Path, one: Type[Pass], lines: List[str]) -> Tuple[Graph, Rewrite]:
     """The net of ``lines``, and the one rewrite that ``one`` finds."""
     text = prototxt(IN, *lines)
-    net = caffe_merge.load(*map(str, write_pair(folder, text, seeded(folder, text))))
+    net = load(folder, text)
     graph = Graph(net.layers, {})
     items = one(Options(serial="always")).find(graph)
     (rewrite,) = [item for item in items if isinstance(item, Rewrite)]
@@ -232,7 +230,7 @@ def test_a_border_that_differs(tmp_path: Path) -> None:
     _, rewrite = found(tmp_path, MergeSerial, inner)
     ((param, blobs),) = rewrite.changes.values()
     text = prototxt(IN, inner[0], conv("b", K3, "a"))
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, seeded(tmp_path, text))))
+    net = load(tmp_path, text)
     first, second = net.layers[1:]
     param.convolution_param.pad.append(1)
     failure = prove(Graph(net.layers, {}), (first, second), {second: (param, blobs)}, {})
@@ -257,7 +255,7 @@ def test_one_spatial_axis_and_three(tmp_path: Path, sizes: str) -> None:
     """The patch has as many as the blob."""
     lines = [conv("a", K3), conv("b", K1), SUM]
     text = prototxt(f"data 2 6 {sizes}", *lines)
-    net = caffe_merge.load(*map(str, write_pair(tmp_path, text, seeded(tmp_path, text))))
+    net = load(tmp_path, text)
     graph = Graph(net.layers, {})
     (rewrite,) = MergeBranches().find(graph)
     assert isinstance(rewrite, Rewrite)

@@ -3,12 +3,13 @@
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from google.protobuf import text_format
+import pytest
 
 from caffe_merge import reference
 from caffe_merge.layers import shapes
 from caffe_merge.schema.messages import LayerParameter
-from tests.conftest import RealCaffe
+from tests.nets import parse_layer
+from tests.real_caffe import RealCaffe
 
 Shapes = Sequence[Tuple[int, ...]]
 Array = np.ndarray
@@ -45,14 +46,7 @@ class Case(NamedTuple):
     def layer(self) -> LayerParameter:
         """It as a LayerParameter."""
         text = self.text()
-        return parse(text[text.index("{") + 1 : text.rindex("}")])
-
-
-def parse(body: str) -> LayerParameter:
-    """A LayerParameter from prototxt without the ``layer { }`` around it."""
-    layer = LayerParameter()
-    text_format.Parse(body, layer)
-    return layer
+        return parse_layer(text[text.index("{") + 1 : text.rindex("}")])
 
 
 def normal(name: str, wanted: Shapes) -> List[Array]:
@@ -93,6 +87,19 @@ class Judged:
         assert len(found) == len(expected)
         for ours, caffes in zip(found, expected):
             assert_close(ours, caffes)
+
+
+def as_caffe(cases: Sequence[Case]) -> Callable[[RealCaffe, Case], None]:
+    """A test, to be given a name, of each of ``cases``; real Caffe runs them all in one net."""
+    judged: List[Judged] = []
+
+    @pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+    def test(real_caffe: RealCaffe, case: Case) -> None:
+        if not judged:
+            judged.append(Judged(real_caffe, cases))
+        judged[0].check(case)
+
+    return test
 
 
 def assert_close(ours: Array, caffes: Array, limit: float = 1e-5) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
-from tests.conftest import RealCaffe
-from tests.reference.cases import Case, Judged, Shapes, parse
+from tests.nets import parse_layer
+from tests.reference.cases import Case, Shapes, as_caffe
 
 FULL = (2, 6, 4, 5)
 
@@ -82,14 +82,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def judged(real_caffe: RealCaffe) -> Judged:
-    return Judged(real_caffe, CASES)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_as_caffe(judged: Judged, case: Case) -> None:
-    judged.check(case)
+test_as_caffe = as_caffe(CASES)
 
 
 X = np.arange(24.0).reshape(2, 3, 4)
@@ -112,7 +105,7 @@ X = np.arange(24.0).reshape(2, 3, 4)
 )
 def test_by_hand(body: str, bottoms: list, expected: list) -> None:
     expected = expected if isinstance(expected, list) else [expected]
-    layer = parse(body)
+    layer = parse_layer(body)
     layer.top.extend(map(str, range(len(expected))))
     found = reference.forward(layer, [], bottoms)
     assert len(found) == len(expected)
@@ -122,6 +115,8 @@ def test_by_hand(body: str, bottoms: list, expected: list) -> None:
 
 @pytest.mark.parametrize("index", [-1, 3])
 def test_embed_of_no_row_is_unsupported(index: int) -> None:
-    layer = parse('name: "e" type: "Embed" top: "y" embed_param { num_output: 2 input_dim: 3 }')
+    layer = parse_layer(
+        'name: "e" type: "Embed" top: "y" embed_param { num_output: 2 input_dim: 3 }'
+    )
     with pytest.raises(reference.Unsupported, match=r"layer 'e' .*outside 0 to 2"):
         reference.forward(layer, [np.zeros((3, 2)), np.zeros(2)], [np.array([index])])

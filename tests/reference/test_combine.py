@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
-from tests.conftest import RealCaffe
-from tests.reference.cases import Case, Judged, Shapes, normal, parse
+from tests.nets import parse_layer
+from tests.reference.cases import Case, Shapes, as_caffe, normal
 
 FULL = (2, 3, 4, 5)
 
@@ -75,14 +75,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def judged(real_caffe: RealCaffe) -> Judged:
-    return Judged(real_caffe, CASES)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_as_caffe(judged: Judged, case: Case) -> None:
-    judged.check(case)
+test_as_caffe = as_caffe(CASES)
 
 
 X = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])
@@ -107,7 +100,7 @@ X = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])
     ],
 )
 def test_by_hand(body: str, blobs: list, bottoms: list, expected: list) -> None:
-    layer = parse(f'type: "{body}" top: "y"')
+    layer = parse_layer(f'type: "{body}" top: "y"')
     arrays = [[np.asarray(value, float) for value in values] for values in (blobs, bottoms)]
     (y,) = reference.forward(layer, *arrays)
     np.testing.assert_array_equal(y, expected)

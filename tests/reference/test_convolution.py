@@ -10,8 +10,8 @@ from caffe_merge import reference
 from caffe_merge.arrays import Shape
 from caffe_merge.layers import shapes
 from caffe_merge.reference import convolution
-from tests.conftest import RealCaffe
-from tests.reference.cases import Case, Judged, normal, parse
+from tests.nets import parse_layer
+from tests.reference.cases import Case, as_caffe, normal
 
 
 def conv(name: str, param: str, *bottoms: tuple, kind: str = "Convolution", tops: int = 1) -> Case:
@@ -84,14 +84,7 @@ CASES = [
 CHANNELS_SECOND = [case for case in CASES if "axis" not in case.body and "dense" not in case.name]
 
 
-@pytest.fixture(scope="module")
-def judged(real_caffe: RealCaffe) -> Judged:
-    return Judged(real_caffe, CASES)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_as_caffe(judged: Judged, case: Case) -> None:
-    judged.check(case)
+test_as_caffe = as_caffe(CASES)
 
 
 def places(window: Shape, size: Shape) -> Iterator[tuple]:
@@ -144,7 +137,7 @@ def test_memory_is_bounded() -> None:
     import tracemalloc
 
     body = 'type: "Convolution" top: "y" convolution_param { num_output: 1 kernel_size: 3 pad: 1 }'
-    layer, shape = parse(body), (2, 4, 512, 512)
+    layer, shape = parse_layer(body), (2, 4, 512, 512)
     x, w, b = (np.zeros(s) for s in (shape, (1, 4, 3, 3), (1,)))
     tracemalloc.start()
     reference.forward(layer, [w, b], [x])

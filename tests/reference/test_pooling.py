@@ -8,8 +8,7 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.layers import shapes
 from caffe_merge.reference.pooling import LOWEST
-from tests.conftest import RealCaffe
-from tests.reference.cases import Case, Judged, normal
+from tests.reference.cases import Case, as_caffe, normal
 
 
 def pool(name: str, param: str, *bottoms: tuple, tops: int = 1) -> Case:
@@ -51,14 +50,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def judged(real_caffe: RealCaffe) -> Judged:
-    return Judged(real_caffe, CASES)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_as_caffe(judged: Judged, case: Case) -> None:
-    judged.check(case)
+test_as_caffe = as_caffe(CASES)
 
 
 PLAIN = [case for case in CASES if "pooling_param" in case.body]

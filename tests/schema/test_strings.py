@@ -1,12 +1,13 @@
 """Strings of any bytes, as messages hold them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.schema import strings
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.values import format_string, parse_string
+from tests.seeds import examples
 
 CASES = {
     b"conv": "conv",
@@ -26,7 +27,7 @@ def test_decode(data: bytes) -> None:
     assert LayerParameter(name=CASES[data]).name == CASES[data]
 
 
-@settings(derandomize=True, deadline=None)
+@examples(100)
 @given(st.lists(st.binary(max_size=3) | st.characters().map(
     lambda char: char.encode("utf-8", "surrogatepass")
 ) | st.sampled_from(["\U0010ff80".encode(), "\U0010ffff".encode(), b"\xf4\x8f"])))  # fmt: skip

@@ -4,13 +4,9 @@ from typing import Any, Callable, List
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from caffe_merge.schema.messages import LayerParameter, NetParameter, is_repeated
-
-# The same examples on every run: a test that fails must fail again.
-REPEATABLE = settings(derandomize=True, deadline=None, max_examples=120)
 
 GAPS = [" ", "  ", "\t", "\n", "\r\n", " # a comment: with { [ < \" '\n", "\n\n#\n\t", "\f\v"]
 NAMES = st.text("abc_/.é😀 \\'\"#{}\n\t\r\x01\x7f", max_size=6)

@@ -11,7 +11,8 @@ from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.view import View
-from tests.text.strategies import REPEATABLE, messages, styled
+from tests.seeds import examples
+from tests.text.strategies import messages, styled
 
 Change = Callable[[Any], None]
 
@@ -300,7 +301,7 @@ def test_a_new_layer_is_written_in_the_files_style() -> None:
         assert edits.text() == text[:bom] + shown + "\r\n" + text[bom:]
 
 
-@REPEATABLE
+@examples(120)
 @given(
     messages(LayerParameter).flatmap(lambda m: st.tuples(st.just(m), styled(m))),
     messages(LayerParameter),
@@ -323,7 +324,7 @@ def test_any_change_reads_back(
     assert list(read(edits.text())[1].layer) == [new]
 
 
-@REPEATABLE
+@examples(120)
 @given(
     st.lists(messages(LayerParameter, depth=1), min_size=1, max_size=5).flatmap(
         lambda layers: st.tuples(

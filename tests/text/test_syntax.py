@@ -14,7 +14,8 @@ from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text import syntax
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, encode
-from tests.text.strategies import REPEATABLE, messages, styled
+from tests.seeds import examples
+from tests.text.strategies import messages, styled
 
 
 def tree(data: bytes) -> Document:
@@ -48,7 +49,7 @@ def shown(document: Document, fields: List[Field]) -> list:
     ]
 
 
-@REPEATABLE
+@examples(120)
 @given(messages(NetParameter).flatmap(styled), st.sampled_from([b"", b"\xef\xbb\xbf"]))
 def test_any_text_comes_back(text: str, bom: bytes) -> None:
     tree(bom + text.encode())
@@ -58,7 +59,7 @@ TOKENS = ["a", "b:", ":", "{", "}", "<", ">", "[", "]", ",", ";", "-", "1", ".5"
 TOKENS += ["#", "\n", "\r\n", "\r", " ", "\t", "\ufeff", "\udcff", "\0", "é", '"x"', "a: 1", "0x"]
 
 
-@REPEATABLE
+@examples(120)
 @given(st.lists(st.sampled_from(TOKENS), max_size=12).map("".join))
 def test_any_tokens_come_back_or_are_an_error_with_its_place(text: str) -> None:
     error = None
@@ -77,7 +78,7 @@ PLAIN = ["a: 1", "b:2", 'c: "x"', "d:\t-e", "f: 1.5e-3", "g {", "}", "\n", " ", 
 PLAIN += [";", ",", '"', "'y'", '"\\""', "-", "[4]", ":", "i"]
 
 
-@REPEATABLE
+@examples(120)
 @given(st.lists(st.sampled_from(PLAIN), max_size=12).map("".join))
 @example('a: "x" "y"')
 @example("a: \"x\" 'y'")
@@ -105,7 +106,7 @@ def places(text: str) -> object:
         return str(error)
 
 
-@REPEATABLE
+@examples(120)
 @given(st.binary(max_size=40))
 def test_any_bytes_come_back_or_are_an_error(data: bytes) -> None:
     try:

@@ -13,7 +13,8 @@ from caffe_merge.errors import TextError
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.view import View, extra_fields
-from tests.text.strategies import REPEATABLE, messages, styled
+from tests.seeds import examples
+from tests.text.strategies import messages, styled
 
 Read = Tuple[NetParameter, List[str]]
 
@@ -29,14 +30,14 @@ def view(text: str) -> Read:
     return message, [unknown.name for unknown in reader.unknown]
 
 
-@REPEATABLE
+@examples(120)
 @given(messages(NetParameter).flatmap(lambda m: st.tuples(st.just(m), styled(m))))
 def test_any_message_in_any_style_is_read(case: Tuple[NetParameter, str]) -> None:
     message, text = case
     assert view(text) == (message, [])
 
 
-@REPEATABLE
+@examples(120)
 @given(messages(NetParameter))
 def test_as_protobuf_reads_what_protobuf_writes(message: NetParameter) -> None:
     for options in ({}, {"as_one_line": True}, {"pointy_brackets": True}, {"as_utf8": True}):

@@ -5,7 +5,7 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 
-from tests.builders import write_pair
+from tests.nets import write_pair
 
 Blobs = Dict[str, List[np.ndarray]]
 Pair = Tuple[Path, Path]

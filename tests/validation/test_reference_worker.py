@@ -4,14 +4,12 @@ import weakref
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 
 from caffe_merge.errors import NetError, ValidationError
-from caffe_merge.layers.layer import Layer
 from caffe_merge.reference import Unsupported
-from caffe_merge.schema.messages import NetParameter
 from caffe_merge.validation.reference_worker import input_shapes, outputs, run
 from caffe_merge.weights.blobs import Dense
+from tests.nets import parse
 
 
 class Blob:
@@ -24,8 +22,8 @@ class Blob:
 
 
 def net(text, missing=(), **blobs):
-    """Layers as net.py gives them."""
-    layers = [Layer(param) for param in text_format.Parse(text, NetParameter()).layer]
+    """Layers as net/loading.py gives them."""
+    layers = parse(text).layers
     for layer in layers:
         layer.load_blobs([Dense(blob) for blob in blobs.get(layer.name, [])])
         layer.missing = layer.name in missing

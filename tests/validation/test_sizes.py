@@ -1,10 +1,9 @@
 """The cost of a forward pass at other input shapes."""
 
 import pytest
-from google.protobuf import text_format
 
-from caffe_merge.schema.messages import NetParameter
 from caffe_merge.validation.sizes import Cost
+from tests.nets import parse
 
 CONV = """
 layer { name: "data" type: "Input" top: "data"
@@ -16,7 +15,7 @@ FULL = {"data": (2, 3, 64, 64)}
 
 
 def cost(text):
-    return Cost(text_format.Parse(text, NetParameter()).layer, FULL)
+    return Cost([layer.param for layer in parse(text).layers], FULL)
 
 
 def test_a_convolutional_net_costs_by_its_area():
@@ -48,11 +47,11 @@ def test_unknown_layers_count_nothing():
 
 
 def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone():
-    model = Cost(text_format.Parse(CONV, NetParameter()).layer, {"data": (0, 3)})
+    model = Cost([layer.param for layer in parse(CONV).layers], {"data": (0, 3)})
     assert model({"data": (1, 3, 32, 32)}) is None
 
 
 def test_the_largest_blob_is_told():
-    model = Cost(text_format.Parse(CONV, NetParameter()).layer, FULL)
+    model = cost(CONV)
     assert model.largest(FULL) == 2 * 4 * 64 * 64  # the convolution's, not the input's
     assert model.largest({"data": (1, 3, 20_000, 20_000)}) == 4 * 20_000**2

@@ -10,7 +10,7 @@ from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.layers.state import State
 from caffe_merge.validation import ENGINES, compare, forward, validate
 from caffe_merge.validation.engines import Engine
-from tests.builders import write_pair
+from tests.nets import write_pair
 from tests.validation.nets import AFTER, BEFORE, INPUT, pairs, weights
 
 PAIR = ("before", "after")

@@ -17,6 +17,7 @@ from caffe_merge.weights.blobs import Dense, Scaled
 from caffe_merge.weights.index import Index
 from caffe_merge.weights.wire import field, varint
 from caffe_merge.weights.writer import Entry
+from tests.nets import write_pair
 from tests.weights.test_index import data, layer, shape
 
 VALUES = np.array([1.5, -2, 0.25, 0, 1024, 7])
@@ -163,10 +164,8 @@ def half_pair(folder: Path) -> Tuple[Path, Path, List[np.ndarray]]:
         shape(*blob.shape) + nvidia(2 if blob.itemsize == 2 else 1, blob.tobytes())
         for blob in blobs
     ]
-    prototxt, weights = folder / "half.prototxt", folder / "half.caffemodel"
-    prototxt.write_text(TEXT)
     layers = layer(raw[0]), layer(*raw[1:4], name=b"bn"), layer(*raw[4:], name=b"fc")
-    weights.write_bytes(b"".join(layers))
+    prototxt, weights = write_pair(folder, TEXT, b"".join(layers), "half")
     return prototxt, weights, blobs
 
 

@@ -13,7 +13,7 @@ from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError, WeightsError
 from caffe_merge.schema.messages import NetParameter
 from caffe_merge.weights.index import open_index
-from tests.builders import write_pair
+from tests.nets import load_pair, write_pair
 from tests.weights.test_blobproto import half_pair
 
 h5py = pytest.importorskip("h5py")
@@ -324,7 +324,7 @@ def test_values_that_are_not_finite(pair: Tuple[Path, Path], tmp_path: Path, cap
 
 def test_without_h5py(pair: Tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
     path = h5(tmp_path / "x.h5", blobs())
-    net = caffe_merge.load(*map(str, pair))
+    net = load_pair(pair)
     real = builtins.__import__
 
     def none(name: str, *more: Any) -> Any:

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import WeightsError
@@ -18,12 +18,12 @@ from caffe_merge.weights.wire import (
     records,
     varint,
 )
+from tests.seeds import examples
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
-REPEATABLE = settings(derandomize=True, deadline=None)
 
 
-@REPEATABLE
+@examples(100)
 @given(INT64)
 def test_integers_as_protobuf_writes_them(value: int) -> None:
     data = NetParameter(input_shape=[{"dim": [value]}]).SerializeToString()
@@ -31,7 +31,7 @@ def test_integers_as_protobuf_writes_them(value: int) -> None:
     assert read_int64(data, 4, len(data)) == (value, len(data))
 
 
-@REPEATABLE
+@examples(100)
 @given(st.lists(INT64, max_size=5), st.booleans())
 def test_repeated_integers_packed_or_not(values: list, packed: bool) -> None:
     tag = varint(1 << 3)
@@ -112,7 +112,7 @@ def test_the_number_of_dimensions_is_bounded() -> None:
         integers(b"\x0d1234", next(records(b"\x0d1234", 0, 5)))
 
 
-@REPEATABLE
+@examples(100)
 @given(st.binary(max_size=30))
 def test_any_bytes_are_records_or_an_error(data: bytes) -> None:
     try:

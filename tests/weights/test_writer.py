@@ -7,7 +7,7 @@ from typing import Any, Iterable, List, Optional, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import WeightsError
@@ -17,6 +17,7 @@ from caffe_merge.weights.blobs import Blob, Dense, Scaled, Stored
 from caffe_merge.weights.index import Index, open_index
 from caffe_merge.weights.wire import field, header
 from caffe_merge.weights.writer import Entry
+from tests.seeds import examples
 from tests.text.strategies import messages
 from tests.weights.test_index import F64, RAW, VALUES, data, layer, legacy, shape
 
@@ -126,7 +127,7 @@ def test_only_the_fields_that_changed_change(change: dict, gone: bytes, there: b
     assert out == without.replace(blob, b"") + there
 
 
-@settings(derandomize=True, deadline=None)
+@examples(100)
 @given(messages(LayerParameter), messages(LayerParameter), st.booleans())
 def test_any_change_is_what_protobuf_then_reads(
     old: LayerParameter, new: LayerParameter, merged: bool

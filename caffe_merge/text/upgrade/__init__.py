@@ -1,10 +1,4 @@
-"""Rewrites the text formats before 2014 in the current one, in the steps that Caffe takes.
-
-V0 ``layers { layer { } }`` becomes V1 ``layers { }``, old fields of data layers move to
-``transform_param``, V1 becomes ``layer { }`` (upgrade_proto.cpp, UpgradeNetAsNeeded). Each step
-goes from text to text and leaves everything else as it is, comments included; errors in the result
-give places in the user's file.
-"""
+"""Text of the V0 and V1 formats rewritten in the current one, in the steps of Caffe."""
 
 from typing import List, Tuple
 

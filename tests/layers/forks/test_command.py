@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from caffe_merge.command.cli import main
-from tests.builders import write_pair
 from tests.layers.forks.cases import CASES, expected, make
-from tests.passes.support import prototxt
+from tests.nets import prototxt, write_pair
 
 CASE = CASES["yjxiong-invstd"]
 TEXT = prototxt(

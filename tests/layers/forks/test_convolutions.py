@@ -5,7 +5,7 @@ from typing import List
 import numpy as np
 import pytest
 
-from tests.passes.support import Merged, Merger, random_inputs, run
+from tests.merger import Merged, Merger, random_inputs, run
 
 BN = "bn: BatchNorm conv -> bn"
 SCALE = "scale: Scale bn -> scale { scale_param { bias_term: true } }"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.passes.support import Merger, random_inputs, run
+from tests.merger import Merger, random_inputs, run
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }"
 SPATIAL = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.layers.forks.cases import CASES, C, expected, make
-from tests.passes.support import Merger, random_inputs, run
+from tests.merger import Merger, random_inputs, run
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 5 kernel_size: 3 } }"
 BN = "bn: BatchNorm conv -> conv { batch_norm_param { filler { value: 1 } } }"

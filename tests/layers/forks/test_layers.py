@@ -10,7 +10,7 @@ from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.fork_fields import Described
 from caffe_merge.schema.messages import LayerParameter
-from tests.passes.support import Merger
+from tests.merger import Merger
 
 CONV = "{ convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }"
 SCALE = "{ scale_param { bias_term: true } }"
@@ -256,7 +256,7 @@ def test_relu6(merged: Merger) -> None:
     weights = {"c": [np.ones((6, 4, 1, 1)) * 9, np.zeros(6)]}
     conv = "c: Convolution data -> c { convolution_param { num_output: 6 kernel_size: 1 } }"
     result = merged("data 2 4 5 5", conv, "r: ReLU6 c -> r", weights=weights)
-    from tests.passes.support import random_inputs, run
+    from tests.merger import random_inputs, run
 
     inputs = random_inputs(result.before)
     found = run(result.before, inputs)["r"]

@@ -6,11 +6,10 @@ from typing import List
 import numpy as np
 import pytest
 
-import caffe_merge
 from caffe_merge.errors import WeightsError
-from tests.builders import write_pair
 from tests.layers.forks.cases import AXES, CASES, make
-from tests.passes.support import Merger, prototxt
+from tests.merger import Merger
+from tests.nets import load_pair, prototxt, write_pair
 
 WRONG = {
     "six": ([np.ones(5)] * 6, "layer 'bn': expected 3 blobs for a BatchNorm, found 6"),
@@ -29,7 +28,7 @@ def test_what_fits_no_style(tmp_path: Path, name: str) -> None:
     text = prototxt("data 2 5 4 3", "bn: BatchNorm data -> bn")
     pair = write_pair(tmp_path, text, {"bn": blobs})
     with pytest.raises(WeightsError) as caught:
-        caffe_merge.load(str(pair[0]), str(pair[1]))
+        load_pair(pair)
     assert message in str(caught.value)
 
 
@@ -38,7 +37,7 @@ def test_what_fits_one_is_let_in_as_it_is(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     text = prototxt("data 2 5 4 3", f"bn: {case.kind} data -> bn {{ {case.body} }}")
     pair = write_pair(tmp_path, text, {"bn": make(case)})
-    layer = caffe_merge.load(str(pair[0]), str(pair[1])).layers[1]
+    layer = load_pair(pair).layers[1]
     assert [blob.shape for blob in layer.blobs] == [blob.shape for blob in make(case)]
 
 
@@ -48,7 +47,7 @@ def test_a_text_of_nvidia_without_weights(tmp_path: Path) -> None:
         "data 2 5 4 3", "bn: BatchNorm data -> bn { batch_norm_param { scale_bias: true } }"
     )
     pair = write_pair(tmp_path, text, {"data": []})
-    layer = caffe_merge.load(str(pair[0]), str(pair[1])).layers[1]
+    layer = load_pair(pair).layers[1]
     assert layer.missing
     assert not layer.blobs
 

@@ -11,7 +11,7 @@ from caffe_merge.layers.norms import STYLES, Style, choose_style, style_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.reference import forward
 from tests.layers.forks.cases import AXES, BATCH, BN, CASES, Case, expected, make
-from tests.passes.support import Merged, Merger, random_inputs, run
+from tests.merger import Merged, Merger, random_inputs, run
 
 CONV = (
     "conv: Convolution data -> conv { convolution_param { num_output: 5 kernel_size: 3 pad: 1 } }"

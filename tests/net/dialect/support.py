@@ -9,7 +9,7 @@ from typing import Tuple
 import numpy as np
 import pytest
 
-from tests.builders import write_pair
+from tests.nets import write_pair
 
 CAFFE = Path(__file__).resolve().parents[3] / "proto" / "caffe.proto"
 

@@ -9,11 +9,10 @@ from typing import Any, List
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from caffe_merge.layers.state import State
-from caffe_merge.net.loading import Net
 from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text.syntax import Document
 from caffe_merge.text.upgrade import upgrade
+from tests.nets import parse
 
 # Caffe logs the net as upgraded and filtered before it makes a layer, so a data layer without its
 # data will do; glog cuts a message off at 30,000 characters.
@@ -36,8 +35,7 @@ def told(text: str) -> List[str]:
 
 def ours(text: str) -> List[Any]:
     """The layers that the net of ``text`` has for us."""
-    document, _ = upgrade(Document(text.encode(), "net.prototxt"))
-    return [plain(layer.param) for layer in Net(document, None, State()).layers]
+    return [plain(layer.param) for layer in parse(text).layers]
 
 
 def caffes(python: str, text: str, folder: Path) -> List[Any]:

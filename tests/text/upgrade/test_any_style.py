@@ -5,7 +5,7 @@ from typing import Any, List
 
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError, TextError
@@ -18,7 +18,8 @@ from caffe_merge.text.upgrade import upgrade
 from caffe_merge.text.upgrade.v0 import KINDS
 from caffe_merge.text.upgrade.v1 import SPECS, TYPES
 from caffe_merge.text.view import View
-from tests.text.strategies import REPEATABLE, messages, styled
+from tests.seeds import examples
+from tests.text.strategies import messages, styled
 
 V1 = type(NetParameter().layers.add())
 V0 = type(V1().layer)
@@ -73,7 +74,7 @@ v1_layers = messages(V1).map(without_v0).filter(lambda layer: kind(layer) not in
 
 
 @given(layers=st.lists(v1_layers, max_size=3), data=st.data())
-@settings(REPEATABLE)
+@examples(120)
 def test_v1(layers: List[Any], data: Any) -> None:
     text = data.draw(styled(NetParameter(layers=layers)))
     assert read(text) == [of_v1(layer) for layer in layers]
@@ -95,7 +96,7 @@ def v0_layers(draw: Any) -> Any:
 
 
 @given(layers=st.lists(v0_layers(), min_size=1, max_size=3), data=st.data())
-@settings(REPEATABLE)
+@examples(120)
 def test_v0(layers: List[Any], data: Any) -> None:
     net = NetParameter(layers=layers)
     text = data.draw(styled(net))

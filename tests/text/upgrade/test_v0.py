@@ -8,7 +8,7 @@ import pytest
 from caffe_merge.errors import TextError
 from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text.upgrade.v0 import KINDS
-from tests.conftest import RealCaffe
+from tests.real_caffe import RealCaffe
 from tests.text.upgrade.support import caffes, ours, told, upgraded
 
 V0 = NetParameter().layers.add().layer.DESCRIPTOR

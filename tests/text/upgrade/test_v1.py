@@ -8,7 +8,7 @@ import pytest
 from caffe_merge.errors import TextError
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.upgrade.v1 import FORK_TYPES, SPECS, TYPES
-from tests.conftest import RealCaffe
+from tests.real_caffe import RealCaffe
 from tests.text.upgrade.support import caffes, ours, told, upgraded
 
 V1 = NetParameter().layers.add().DESCRIPTOR

@@ -12,7 +12,7 @@ import caffe_merge
 from caffe_merge.errors import WeightsError
 from caffe_merge.schema.messages import NetParameter
 from caffe_merge.weights.index import Index
-from tests.conftest import RealCaffe
+from tests.real_caffe import RealCaffe
 from tests.text.upgrade.support import caffes, ours, plain
 
 CORPUS = os.environ.get("CAFFE_MERGE_CORPUS")

@@ -1,4 +1,4 @@
-"""What every test of a rewrite needs: nets from a few words, and one check that all go through."""
+"""The one check that every merge in the tests goes through, and what came of the merge."""
 
 import re
 from pathlib import Path
@@ -15,73 +15,13 @@ from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.validation import reference_worker
-from tests.builders import write_pair
-from tests.conftest import RealCaffe
+from tests.nets import Pair, load_pair, prototxt, seeded, write_pair
+from tests.real_caffe import RealCaffe
 
-Arrays = Dict[str, np.ndarray]
-Weights = Dict[str, List[np.ndarray]]
+Arrays = Dict[str, np.ndarray]  # blob name -> values
 
-FATES = FOLLOWED
-FORKS = {*RULES, "DepthwiseConv", "DepthwiseConvolution"}  # types that BVLC Caffe has not
-_INPUT = re.compile(r"(\S+)((?: \d+)+)$")
-_LAYER = re.compile(r"(\S+): (\w+)(.*?) -> (.*?)(?: \{(.*)\})?$", re.DOTALL)
-
-
-def prototxt(*lines: str) -> str:
-    """The text of a net: ``data 2 3 8 7`` is an input, ``name: Type bottom -> top {...}`` a layer.
-
-    Of bottoms and tops there may be several. What is in braces is the rest of the layer's own text.
-    """
-    return "".join(_block(line) for line in lines)
-
-
-def _block(line: str) -> str:
-    entry = _INPUT.match(line)
-    if entry:
-        dims = " ".join(f"dim: {dim}" for dim in entry.group(2).split())
-        return _layer(
-            entry.group(1), "Input", "", entry.group(1), f"input_param {{ shape {{ {dims} }} }}"
-        )
-    layer = _LAYER.match(line)
-    assert layer, line
-    return _layer(*layer.groups(default=""))
-
-
-def _layer(name: str, kind: str, bottoms: str, tops: str, body: str) -> str:
-    lines = [f'  name: "{name}"', f'  type: "{kind}"']
-    lines += [f'  bottom: "{bottom}"' for bottom in bottoms.split()]
-    lines += [f'  top: "{top}"' for top in tops.split()]
-    lines += [f"  {body.strip()}"] if body.strip() else []
-    return "layer {\n" + "\n".join(lines) + "\n}\n"
-
-
-def seeded(folder: Path, text: str, seed: int = 0) -> Weights:
-    """Weights of the right shapes for the net ``text``, the statistics of BatchNorm realistic."""
-    path = folder / "seeded.prototxt"
-    path.write_text(text, encoding="utf-8")
-    net = caffe_merge.load(str(path), None)
-    graph = Graph(net.layers, {})
-    out: Weights = {}
-    for number, layer in enumerate(net.layers):
-        wanted = shapes.blobs(layer.param, [bottom.shape for bottom in graph.bottoms[layer]])
-        random = np.random.default_rng([seed, number])
-        known = [shape for shape in wanted or [] if shape is not None and None not in shape]
-        values = [_values(layer.type, at, shape, random) for at, shape in enumerate(known)]
-        if layer.type == "BatchNorm" and len(values) == 3:
-            factor = np.float32(random.choice([1.0, 999.98, 0.37]))
-            values = [values[0] * factor, values[1] * factor, np.array([factor])]
-        out[layer.name] = values  # like Caffe: every layer is in the file
-    return out
-
-
-def _values(kind: str, number: int, shape: Any, random: np.random.Generator) -> np.ndarray:
-    if kind == "BatchNorm" and number == 1:
-        return random.uniform(0.2, 2, shape)
-    if kind == "Scale" and number == 0:
-        return random.uniform(0.4, 1.6, shape) * random.choice([-1.0, 1.0], shape)
-    if number == 0 and kind in ("Convolution", "Deconvolution", "InnerProduct"):
-        return random.standard_normal(shape) / max(1.0, np.prod(shape[1:])) ** 0.5
-    return random.standard_normal(shape) * 0.5
+# Types that BVLC Caffe has not, or, as Clip, only since its last release.
+FORKS = {*RULES, "Clip", "DepthwiseConv", "DepthwiseConvolution"}
 
 
 class Merged(NamedTuple):
@@ -121,7 +61,7 @@ class Merged(NamedTuple):
         assert _bits(new) == _bits(old)
         reasons = [one.reason for one in self.report.refusals if one.layer == name]
         assert any(re.search(pattern, reason) for reason in reasons), reasons
-        if old.type in FATES:
+        if old.type in FOLLOWED:
             assert self.fate(name).fate == "kept"
             assert re.search(pattern, self.fate(name).detail), self.fate(name)
 
@@ -147,10 +87,9 @@ class Merger:
         ``weights`` replaces those of a layer, None takes them out of the file; ``options`` are
         those of caffe_merge.merge.
         """
-        text = (
-            lines[0] if lines[0].lstrip().startswith(("layer", "name", "#")) else prototxt(*lines)
-        )
-        values: Dict[str, Any] = dict(seeded(self.folder, text, seed))
+        is_text = lines[0].lstrip().startswith(("layer", "name", "#"))
+        text = lines[0] if is_text else prototxt(*lines)
+        values: Dict[str, Any] = dict(seeded(text, seed))
         values.update(weights or {})
         self._count += 1
         stem = f"net{self._count}"
@@ -163,25 +102,23 @@ class Merger:
         assert [change.note for change in again.report.changes] == [], "not idempotent"
         for once, twice in zip(new.pair, again.pair):
             assert once.read_bytes() == twice.read_bytes(), "a second merge gives other bytes"
-        before, after = (_load(one) for one in (pair, new.pair))
+        before, after = (load_pair(one) for one in (pair, new.pair))
         _check_interface(before, after)
         _check_report(before, after, new.report)
         _check_shared(after)
         self._check_numbers(pair, new.pair, limit, options.get("bn_style"))
         return Merged(before, after, new.report, new.pair[0].read_text(encoding="utf-8"))
 
-    def _merge(self, pair: Tuple[Path, Path], stem: str, options: Mapping[str, Any]) -> "_Step":
-        net = _load(pair)
+    def _merge(self, pair: Pair, stem: str, options: Mapping[str, Any]) -> "_Step":
+        net = load_pair(pair)
         report = caffe_merge.merge(net, **options)
         out = self.folder / f"{stem}.prototxt", self.folder / f"{stem}.caffemodel"
         caffe_merge.save(net, str(out[0]), str(out[1]))
         return _Step(out, report)
 
-    def _check_numbers(
-        self, old: Tuple[Path, Path], new: Tuple[Path, Path], limit: float, style: Optional[str]
-    ) -> None:
+    def _check_numbers(self, old: Pair, new: Pair, limit: float, style: Optional[str]) -> None:
         """Every blob that both nets have must be equal: in float64, and in real Caffe."""
-        net, merged = _load(old), _load(new)
+        net, merged = load_pair(old), load_pair(new)
         for one in (net, merged):
             choose_style(one.layers, style)
         inputs = random_inputs(net)
@@ -202,12 +139,8 @@ class Merger:
 
 
 class _Step(NamedTuple):
-    pair: Tuple[Path, Path]
+    pair: Pair
     report: Report
-
-
-def _load(pair: Tuple[Path, Path]) -> Net:
-    return caffe_merge.load(str(pair[0]), str(pair[1]))
 
 
 def random_inputs(net: Net) -> Arrays:
@@ -260,7 +193,7 @@ def _check_interface(before: Net, after: Net) -> None:
 
 def _check_report(before: Net, after: Net, report: Report) -> None:
     """Every layer of the followed types has a fate, and the fate is true."""
-    followed = [(layer.name, layer.type) for layer in before.layers if layer.type in FATES]
+    followed = [(layer.name, layer.type) for layer in before.layers if layer.type in FOLLOWED]
     assert [(fate.layer, fate.type) for fate in report.fates] == followed
     # The proof is the last resort: what a pass proposes should be right.
     assert not [one for one in report.refusals if "proof failed" in one.reason]

@@ -10,8 +10,7 @@ from typing import Any, List
 import numpy as np
 import pytest
 
-from caffe_merge import files
-from caffe_merge.files import Behind, room
+from caffe_merge.files import Behind, room, writing
 
 
 class Sink(io.BytesIO):
@@ -32,7 +31,7 @@ class Sink(io.BytesIO):
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few bytes are many here."""
-    monkeypatch.setattr(files, "_HANDED_OVER", 100)
+    monkeypatch.setattr(writing, "_HANDED_OVER", 100)
 
 
 def test_pieces_of_all_sizes_arrive_in_order() -> None:
@@ -90,7 +89,7 @@ def test_an_error_of_the_caller_comes_first() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux")
 def test_room_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = []
-    real = files.fcntl.ioctl
+    real = writing.fcntl.ioctl
 
     def noted(*given: Any) -> Any:
         try:
@@ -99,7 +98,7 @@ def test_room_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             refused.append(error.errno)
             raise
 
-    monkeypatch.setattr(files.fcntl, "ioctl", noted)
+    monkeypatch.setattr(writing.fcntl, "ioctl", noted)
     path = tmp_path / "it"
     with open(path, "w+b") as handle, room(handle, 16 << 20):
         if refused == [errno.EOPNOTSUPP]:
@@ -124,13 +123,13 @@ def test_room_that_was_set_aside_is_given_back(size: int, tmp_path: Path) -> Non
 def test_more_may_be_written_than_was_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_STORED_AT_ONCE", 1)
+    monkeypatch.setattr(writing, "_STORED_AT_ONCE", 1)
     with open(tmp_path / "it", "w+b") as handle, room(handle, 4096):
         handle.write(b"x" * 100_000)
     assert (tmp_path / "it").stat().st_size == 100_000
 
 
-@pytest.mark.skipif(files.fcntl is None, reason="not on this system")
+@pytest.mark.skipif(writing.fcntl is None, reason="not on this system")
 def test_a_file_system_that_sets_nothing_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +139,7 @@ def test_a_file_system_that_sets_nothing_aside(
         asked.append(given)
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(files.fcntl, "ioctl", refuse)
+    monkeypatch.setattr(writing.fcntl, "ioctl", refuse)
     with open(tmp_path / "it", "w+b") as handle, room(handle, 16 << 20):
         handle.write(b"x")
     assert len(asked) == 1

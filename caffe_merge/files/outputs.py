@@ -1,0 +1,64 @@
+"""What may be written, and what never: inputs, files of others, devices."""
+
+import os
+from typing import Callable, Iterator, Sequence
+
+from caffe_merge.errors import UsageError
+from caffe_merge.files import workplace
+from caffe_merge.files.identity import same_file
+from caffe_merge.files.places import is_of_the_system
+from caffe_merge.files.recovery import put_right
+
+
+def default_output(path: str) -> str:
+    """``x.prototxt`` -> ``x_merged.prototxt``, beside the input; all of the stem is kept."""
+    stem, extension = os.path.splitext(path)
+    if stem.endswith(".caffemodel"):  # x.caffemodel.h5
+        stem, inner = os.path.splitext(stem)
+        extension = inner + extension
+    return f"{stem}_merged{extension}"
+
+
+def check_outputs(inputs: Sequence[str], outputs: Sequence[str], force: bool) -> None:
+    """Refuse an output that is an input, another output, no file, or exists (without ``force``).
+
+    What a run that was killed left of them is put right before.
+    """
+    for output in _checked(inputs, outputs):
+        if os.path.lexists(output) and not force:
+            raise UsageError(f"{output}: exists already; --force replaces it")
+
+
+def check_report(
+    inputs: Sequence[str], outputs: Sequence[str], path: str, is_report: Callable[[str], bool]
+) -> None:
+    """Refuse a report in the place of an input, another output, or what is no earlier report."""
+    for report in list(_checked(inputs, (*outputs, path)))[len(outputs) :]:
+        if os.path.lexists(report) and not is_report(report):
+            raise UsageError(f"{report}: exists already, and is no report of an earlier run")
+
+
+def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
+    """The outputs, after those that can be no target were refused and left-overs put right."""
+    for path in inputs:
+        if workplace.is_inside(path):
+            raise UsageError(f"{path}: a run that was killed left this; move it elsewhere first")
+    for number, output in enumerate(outputs):
+        for other in inputs:
+            if same_file(output, other):
+                raise UsageError(f"{output}: the output would overwrite the input {other}")
+        for other in outputs[:number]:
+            if same_file(output, other):
+                raise UsageError(f"{output}: both outputs have this name (the other is {other})")
+        _check_kind(output)
+    for output in outputs:
+        put_right(output)
+    yield from outputs
+
+
+def _check_kind(output: str) -> None:
+    """Refuse what is no file. Root could replace it, and so is who runs in a container."""
+    if os.path.isdir(output):
+        raise UsageError(f"{output}: the output is a folder")
+    if is_of_the_system(output) or (os.path.exists(output) and not os.path.isfile(output)):
+        raise UsageError(f"{output}: the output is a device or the like, not a file")

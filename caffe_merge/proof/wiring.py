@@ -1,0 +1,60 @@
+"""The layers of a rewrite as they are wired, before and after, in a form the reference runs."""
+
+from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple, Union
+
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.standard import standard
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.proof.sampling import Changes, changed
+from caffe_merge.weights.blobs import Blob
+
+Reads = Mapping[Layer, Tuple[int, ...]]
+
+
+class Node(NamedTuple):
+    """A layer in a form that the reference runs, and the versions that it reads and writes."""
+
+    param: Any
+    blobs: Sequence[Blob]
+    bottoms: Tuple[Version, ...]
+    tops: Tuple[Version, ...]
+
+
+class Wiring(NamedTuple):
+    """A region before and after a rewrite, its inputs and its outputs.
+
+    ``new_outputs`` are the versions that replace ``outputs``, in the same order.
+    """
+
+    old: List[Node]
+    new: List[Node]
+    inputs: List[Version]
+    outputs: List[Version]
+    new_outputs: List[Version]
+
+
+def wiring(
+    graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads
+) -> Union[Wiring, Reason]:
+    """The ``region`` of ``graph`` before and after a rewrite; or why a layer cannot be run."""
+    old_nodes, new_nodes = [], []
+    removed = [layer for layer in region if layer not in changes]
+    for layer in region:
+        bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
+        old_form, new_form = standard(layer), changed(layer, changes)
+        for form in (old_form, new_form):
+            if isinstance(form, Reason):
+                return Reason(f"layer {layer.name!r} cannot be run: {form}")
+        assert not isinstance(old_form, Reason)
+        assert not isinstance(new_form, Reason)
+        old_nodes.append(Node(*old_form, tuple(bottoms), tops))
+        if new_form is not None:
+            numbers = reads.get(layer, range(len(bottoms)))
+            new_bottoms = tuple(
+                graph.replacement_of(bottoms[number], removed, reads) for number in numbers
+            )
+            new_nodes.append(Node(*new_form, tuple(new_bottoms), tops))
+    outputs = graph.outputs_of(region)
+    new_outputs = [graph.replacement_of(output, removed, reads) for output in outputs]
+    return Wiring(old_nodes, new_nodes, graph.inputs_of(region), outputs, new_outputs)

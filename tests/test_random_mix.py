@@ -1,0 +1,194 @@
+"""Random nets of every layer type that the engine runs: merged, they compute what they did.
+
+Each type of tests.test_random_nets' recipe and of the tables here may stand behind any other, with
+drawn parameters. Where real Caffe is there it judges every net of which it has all types.
+"""
+
+from typing import Callable, Dict, List, Sequence, Set
+
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from caffe_merge.arrays import count
+from caffe_merge.errors import NetError
+from caffe_merge.layers import shapes
+from caffe_merge.reference import SUPPORTED
+from tests.merger import Merger
+from tests.nets import parse_layer
+from tests.seeds import SEED, examples
+from tests.test_random_nets import Recipe, Shape
+
+LARGEST = 4000  # values of a blob
+DRAWN: Set[str] = set()
+
+
+class Mix(Recipe):
+    """Draws any layer; a drawn one that Caffe would refuse is left out."""
+
+    def __init__(self, data: st.DataObject, forks: bool) -> None:
+        super().__init__(data)
+        self.kinds: Dict[str, Callable[[str, str, str], None]] = {
+            **dict.fromkeys(SMOOTH, self._one_to_one),
+            **dict.fromkeys(JOINING, self._joining),
+            **dict.fromkeys(OF_FORKS if forks else (), self._one_to_one),
+            "Cut": self._cut,
+            "Exact": self._exact,
+            "Parameter": self._parameter,
+        }
+        if not forks:
+            del self.kinds["Axpy"]
+
+    def add(self, name: str) -> None:
+        """One of the other recipe's layers, or one of the types that it has not."""
+        if self.flag():
+            super().add(name)
+            return
+        kind = str(self.pick(*self.kinds))
+        unread = [blob for blob in self.shapes if blob not in self.read]
+        pool = unread[-1:] if unread and self.number(0, 4) else list(self.shapes)
+        bottom = str(self.pick(*pool))
+        self.kinds[kind](name, kind, bottom)
+
+    def put(self, name: str, kind: str, bottom: str, body: str, shape: Shape, alter: bool) -> None:
+        """As in `Recipe`, and counted."""
+        DRAWN.add(kind)
+        super().put(name, kind, bottom, body, shape, alter)
+
+    def place(self, name: str, kind: str, bottoms: Sequence[str], body: str, tops: int = 1) -> bool:
+        """Write the layer, if Caffe would build it; whether it was written."""
+        names = [name] if tops == 1 else [f"{name}_{number}" for number in range(tops)]
+        layer = parse_layer(f'type: "{kind}" {body}', name=name, bottom=bottoms, top=names)
+        try:
+            sizes = shapes.tops(layer, [self.shapes[bottom] for bottom in bottoms])
+        except NetError:
+            return False
+        if sizes is None or any(not shape or count(shape) > LARGEST for shape in sizes):
+            return False
+        DRAWN.add(kind)
+        self.read.update(bottoms)
+        self.shapes.update(zip(names, sizes))
+        line = f"{name}: {kind} {' '.join(bottoms)} -> {' '.join(names)}"
+        self.lines.append(f"{line} {{ {body} }}")
+        return True
+
+    def _one_to_one(self, name: str, kind: str, bottom: str) -> None:
+        body = str(self.pick(*CHOICES[kind]))
+        if kind in GUARDS:  # of values that it is tame for
+            inner = f"{name}_in"
+            if not self.place(inner, GUARDS[kind], [bottom], ""):
+                return
+            bottom = inner
+        self.place(name, kind, [bottom], body)
+
+    def _joining(self, name: str, kind: str, bottom: str) -> None:
+        shape = self.shapes[bottom]
+        alike = [blob for blob, other in self.shapes.items() if other == shape]
+        others = alike if kind == "Eltwise" else list(self.shapes)
+        bottoms = [bottom, str(self.pick(*others))]
+        if kind == "Axpy":
+            bottoms = [*bottoms[::-1], str(self.pick(*alike))]
+        self.place(name, kind, bottoms, str(self.pick(*JOINING[kind])))
+
+    def _cut(self, name: str, kind: str, bottom: str) -> None:
+        """Slice or Split, and now and then Silence behind one of the tops."""
+        tops = self.number(2, 3)
+        kind = str(self.pick("Slice", "Split"))
+        axis = self.number(0, len(self.shapes[bottom]) - 1)
+        body = f"slice_param {{ axis: {axis} }}" if kind == "Slice" else ""
+        if self.place(name, kind, [bottom], body, tops) and self.flag():
+            silent = f"{name}_{self.number(0, tops - 1)}"
+            self.read.add(silent)
+            self.lines.append(f"{name}_s: Silence {silent} -> ")
+            del self.shapes[silent]
+            DRAWN.add("Silence")
+
+    def _exact(self, name: str, kind: str, bottom: str) -> None:
+        """What jumps reads the input itself: a rounding before a jump is no fault of a merge."""
+        kind = str(self.pick("Threshold", "ArgMax"))
+        own = self.pick("threshold: 0.1", "") if kind == "Threshold" else self.pick("axis: 1", "")
+        if self.place(name, kind, ["data"], f"{kind.lower()}_param {{ {own} }}") and self.flag():
+            inputs = 2 if kind == "Threshold" else count(self.shapes["data"][1:])
+            body = f"embed_param {{ num_output: 3 input_dim: {inputs} }}"
+            self.place(f"{name}_e", "Embed", [name], body)
+
+    def _parameter(self, name: str, kind: str, bottom: str) -> None:
+        """A blob that is learned, as large as the bottom; what reads it comes later."""
+        dims = " ".join(f"dim: {size}" for size in self.shapes[bottom])
+        self.place(name, "Parameter", [], f"parameter_param {{ shape {{ {dims} }} }}")
+
+
+# One bottom, one top. A merge may change the last bits of what they read, so none may jump.
+SMOOTH: Dict[str, List[str]] = {
+    "AbsVal": [""],
+    "BNLL": [""],
+    "ELU": ["", "elu_param { alpha: 0.5 }"],
+    "Exp": ["", "exp_param { scale: 0.5 shift: 1 }", "exp_param { base: 2 }"],
+    "Flatten": ["", "flatten_param { axis: 2 }", "flatten_param { axis: 0 end_axis: 1 }"],
+    "LRN": ["", "lrn_param { local_size: 3 alpha: 0.1 }",
+            "lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }"],
+    "Log": ["log_param { shift: 1.5 }", "log_param { base: 10 scale: 0.5 shift: 1 }"],
+    "MVN": ["mvn_param { normalize_variance: false }",
+            "mvn_param { across_channels: true eps: 0.01 }"],
+    "Reduction": [f"reduction_param {{ {own} }}" for own in
+                  ("axis: 1", "axis: 2 operation: MEAN coeff: 2", "axis: -1 operation: ASUM")],
+    "Reshape": [f"reshape_param {{ {own} }}" for own in
+                ("shape { dim: 0 dim: -1 }", "shape { dim: -1 dim: 1 } axis: 1", "axis: 1 "
+                 "num_axes: 0 shape { dim: 1 }")],
+    "SPP": ["spp_param { pyramid_height: 2 }", "spp_param { pyramid_height: 1 pool: AVE }"],
+    "Sigmoid": [""],
+    "Softmax": ["", "softmax_param { axis: -1 }"],
+    "Swish": ["", "swish_param { beta: 0.5 }"],
+    "TanH": [""],
+    "Tile": ["tile_param { tiles: 2 }", "tile_param { axis: -1 tiles: 3 }"],
+}  # fmt: skip
+GUARDS = {"Exp": "TanH", "Log": "Sigmoid"}
+OF_FORKS: Dict[str, List[str]] = {
+    "Clip": ["clip_param { min: -1 max: 2 }"],
+    "Interp": ["interp_param { zoom_factor: 2 }", "interp_param { height: 3 width: 5 }"],
+    "Normalize": ["norm_param { across_spatial: false }", "norm_param { channel_shared: true }"],
+    "Permute": [f"permute_param {{ {own} }}" for own in
+                ("order: 0 order: 2 order: 3 order: 1", "order: 1 order: 0")],
+    "ShuffleChannel": ["shuffle_channel_param { group: 2 }", "shuffle_channel_param { group: 3 }"],
+}  # fmt: skip
+CHOICES = {**SMOOTH, **OF_FORKS}
+# Two bottoms or three, which must fit each other.
+JOINING: Dict[str, List[str]] = {
+    "Axpy": [""],
+    "Bias": ["bias_param { axis: 0 }", "bias_param { axis: 1 }"],
+    "Concat": ["", "concat_param { axis: 0 }", "concat_param { axis: -1 }"],
+    "Crop": ["", "crop_param { axis: 1 offset: 0 }", "crop_param { axis: -1 offset: 1 }"],
+    "Eltwise": [f"eltwise_param {{ {own} }}" for own in
+                ("operation: PROD", "operation: MAX", "coeff: 0.5 coeff: -2")],
+    "Scale": ["scale_param { axis: 0 }", "scale_param { axis: 1 bias_term: true }"],
+}  # fmt: skip
+
+
+@examples(60)
+@given(data=st.data())
+def _random_mix(merger: Merger, data: st.DataObject) -> None:
+    recipe = Mix(data, forks=not data.draw(st.integers(0, 3)))
+    lines = recipe.build(data.draw(st.integers(2, 12)))
+    note("\n".join(lines))
+    form = data.draw(st.sampled_from([None, None, "conv", "scale"]))
+    serial = data.draw(st.sampled_from(["auto", "auto", "always"]))
+    merger(*lines, seed=data.draw(st.integers(0, 3)), affine_as=form, serial=serial)
+
+
+@pytest.mark.hypothesis
+def test_random_mix(merged: Merger) -> None:
+    """All that tests.merger checks holds whatever stands between what is merged."""
+    _random_mix(merged)
+    if SEED is not None:
+        return  # a round is too short for some of each kind
+    assert len(DRAWN) > 35, sorted(DRAWN)
+
+
+def test_the_mix_has_every_type_of_the_engine() -> None:
+    """A layer that the engine learns must be drawn too."""
+    drawn = {"Slice", "Split", "Silence", "Threshold", "ArgMax", "Embed", "Parameter"}
+    drawn |= {"Dropout", "ReLU", "PReLU"}
+    other_recipe = {name.lower() for name in vars(Recipe)}
+    missing = SUPPORTED - drawn - {*CHOICES, *JOINING}
+    missing = {kind for kind in missing if f"_{kind.lower()}" not in other_recipe}
+    assert missing == {"caffe_merge.Normalised"}, "which no file has"
