@@ -169,11 +169,13 @@ def load(
     tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
     for name in input_shapes or ():
         if name not in tops:
-            known = ", ".join(map(repr, tops)) or "none"
-            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
+            names = ", ".join(map(repr, tops)) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {names})")
     params = [layer.param for layer in net.layers]
     deployment.note_training(params, net.notes)
-    net.input_shapes = data_layers.told(params, [layer.extra for layer in net.layers], index)
+    net.input_shapes = data_layers.known_shapes(
+        params, [layer.extra for layer in net.layers], index
+    )
     net.input_shapes.update(input_shapes or {})
     joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
     return net

@@ -72,19 +72,19 @@ def _bytes(message: Message) -> bytes:
 def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
     """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
     layers = entries(net)
-    told = _told(layers, progress) if progress else layers
+    with_progress = _with_progress(layers, progress) if progress else layers
     if hdf5.wanted(path, net.index):
-        hdf5.write(handle, path, told)
+        hdf5.write(handle, path, with_progress)
     else:
         name = net.name if net.index is None or net.index.is_hdf5 else ""
         size = net.index.size if net.index is not None else 0  # it grows where weights are unshared
         with room(handle, size), Behind(handle) as behind:
-            writer.write(behind, net.index, told, name)
+            writer.write(behind, net.index, with_progress, name)
     if net.index is not None:
         net.index.check_unchanged()
 
 
-def _told(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
+def _with_progress(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
     for number, entry in enumerate(layers):
         yield entry
         progress(number + 1, len(layers), entry.name)
@@ -119,17 +119,17 @@ def entries(net: Net) -> List[writer.Entry]:
             entry = writer.Entry(layer.name, record, layer.loaded, shared=shared)
         out.append(entry)
     # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
-    return out or [writer.Entry(one.name, None, (), None, one.param) for one in net.layers]
+    return out or [writer.Entry(layer.name, None, (), None, layer.param) for layer in net.layers]
 
 
 def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:
     """The blobs of ``layer`` that are those of an earlier one; its own go into ``owners``."""
-    found = set()
+    numbers = set()
     if layer.active:
         for number, spec in enumerate(layer.param.param[: len(layer.blobs)]):
             if spec.name and owners.setdefault(spec.name, layer) is not layer:
-                found.add(number)
-    return frozenset(found)
+                numbers.add(number)
+    return frozenset(numbers)
 
 
 def save(
