@@ -16,7 +16,8 @@ from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.upgrade import upgrade
 from caffe_merge.text.view import View, extra_fields
-from caffe_merge.weights.index import Index, open_index
+from caffe_merge.weights.formats import open_index
+from caffe_merge.weights.index import Index
 
 if TYPE_CHECKING:
     from caffe_merge.net.dialect import Dialect

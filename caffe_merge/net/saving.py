@@ -2,14 +2,15 @@
 
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from caffe_merge.files import Behind, Replacement, check_outputs, room
+from caffe_merge.files import Replacement, check_outputs
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.loading import Net
 from caffe_merge.schema.messages import LayerParameter, Message, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
-from caffe_merge.weights import hdf5, writer
+from caffe_merge.weights import writer
+from caffe_merge.weights.formats import format_for
 from caffe_merge.weights.index import LayerRecord
 
 Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
@@ -72,19 +73,13 @@ def _bytes(message: Message) -> bytes:
 def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
     """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
     layers = entries(net)
-    with_progress = _with_progress(layers, progress) if progress else layers
-    if hdf5.wanted(path, net.index):
-        hdf5.write(handle, path, with_progress)
-    else:
-        name = net.name if net.index is None or net.index.is_hdf5 else ""
-        size = net.index.size if net.index is not None else 0  # it grows where weights are unshared
-        with room(handle, size), Behind(handle) as behind:
-            writer.write(behind, net.index, with_progress, name)
+    counted = _counted(layers, progress) if progress else layers
+    format_for(path, net.index).write(handle, path, net.index, counted, net.name)
     if net.index is not None:
         net.index.check_unchanged()
 
 
-def _with_progress(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
+def _counted(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
     for number, entry in enumerate(layers):
         yield entry
         progress(number + 1, len(layers), entry.name)
@@ -92,7 +87,7 @@ def _with_progress(layers: List[writer.Entry], progress: Progress) -> Iterator[w
 
 def entries(net: Net) -> List[writer.Entry]:
     """What the caffemodel holds: a record for each layer that has one or has got blobs."""
-    is_hdf5 = net.index is not None and net.index.is_hdf5
+    has_bytes = net.index is None or net.index.has_bytes
     owners: Dict[str, Layer] = {}  # of blobs under each param { name }
     by_name: Dict[str, LayerRecord] = net.index.by_name() if net.index else {}
     active = {layer.name for layer in net.layers}
@@ -109,7 +104,7 @@ def entries(net: Net) -> List[writer.Entry]:
             continue
         taken.add(layer.name)
         shared = _shared(layer, owners)
-        if is_hdf5 or (record is not None and record.old):  # no bytes of it can be copied
+        if not has_bytes or (record is not None and record.old):  # no bytes of it can be copied
             blobs = layer.blobs or (record.blobs if record is not None and not changed else ())
             entry = writer.Entry(layer.name, record, blobs, None, layer.param, shared)
         elif changed or (layer.original is not None and layer.param != layer.original):

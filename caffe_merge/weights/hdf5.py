@@ -6,8 +6,7 @@ layer, blobs that another layer owns left out: net.cpp, ToHDF5 and CopyTrainedLa
 """
 
 import contextlib
-import os
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, Tuple
 
 import numpy as np
 
@@ -50,18 +49,14 @@ def _errors(path: str) -> Iterator[None]:
 class Hdf5Index(Index):
     """The index of an HDF5 file: its records have blobs and no bytes."""
 
-    is_hdf5 = True
+    kind = "hdf5"
+    has_bytes = False
 
     def __init__(self, buffer: Buffer, path: str, *, keep_half: bool = False) -> None:
-        h5py = _library(path)
-        self.path = path
-        self.keep_half = keep_half
-        self.buffer = buffer
-        self.layers: List[LayerRecord] = []
-        self.others = []
+        super().__init__(buffer, path, keep_half)
+        self._h5py = h5py = _library(path)
         self._links = 0
         self._lazy = False
-        self._h5py = h5py
         with _errors(path):
             handle = h5py.File(path, "r")
             data = handle.get(_DATA)
@@ -70,8 +65,7 @@ class Hdf5Index(Index):
             self._read(data, ())
             if not self._lazy:
                 handle.close()
-        if not self.layers:
-            raise WeightsError("no layers in it: not Caffe's weights", path=path)
+        self.require_layers("Caffe's weights")
 
     def _read(self, group: Any, parts: Tuple[bytes, ...]) -> None:
         """A record for each layer in ``group``; a name with / is a group in a group."""
@@ -184,11 +178,3 @@ def _write(group: Any, number: int, blob: Blob, layer: str) -> None:
         rows = blob.rounded(slice(start, start + step))
         check_finite(rows, layer, number)
         dataset[start : start + step] = rows
-
-
-def wanted(path: str, index: Optional[Index]) -> bool:
-    """Whether the weights at ``path`` are to be HDF5: by its name, else as ``index`` is."""
-    extension = os.path.splitext(path)[1].lower()
-    if extension in (".h5", ".hdf5"):
-        return True
-    return extension != ".caffemodel" and index is not None and index.is_hdf5

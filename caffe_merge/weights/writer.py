@@ -27,7 +27,8 @@ from caffe_merge.schema import strings
 from caffe_merge.schema.messages import LayerParameter, changed_fields, is_repeated
 from caffe_merge.weights.blobproto import ENCODINGS, Encoding
 from caffe_merge.weights.blobs import DOUBLE, HALF, Blob, Stored
-from caffe_merge.weights.index import LAYER_BLOBS, NET_LAYER, Index, LayerRecord
+from caffe_merge.weights.caffemodel import LAYER_BLOBS, NET_LAYER, Caffemodel
+from caffe_merge.weights.index import Index, LayerRecord
 from caffe_merge.weights.source import Buffer, Bytes
 from caffe_merge.weights.wire import BYTES, field, header, records, varint
 
@@ -59,14 +60,14 @@ class Sink(Protocol):
 def write(handle: Sink, index: Optional[Index], entries: Iterable[Entry], name: str = "") -> None:
     """Write a NetParameter of ``entries`` behind the other net fields of ``index``.
 
-    ``name`` is the net's, for an index that has no such fields. Raises WeightsError where a value
-    is not finite, OSError as ``handle`` does.
+    ``name`` is the net's, for an ``index`` of another format, which has no such fields. Raises
+    WeightsError where a value is not finite, OSError as ``handle`` does.
     """
-    if name:
-        handle.write(field(1, strings.encode(name)))
-    if index is not None:
+    if isinstance(index, Caffemodel):
         for other in index.others:
             _copy(handle, index.buffer, other.at, other.end)
+    elif name:
+        handle.write(field(1, strings.encode(name)))
     half = _half(index) if index is not None else ENCODINGS["raw_data"]
     for entry in entries:
         record = entry.record

@@ -12,7 +12,7 @@ from caffe_merge.merging.sharing import Unshared, settle
 from caffe_merge.net.graph import Graph
 from caffe_merge.passes._pass import Rewrite
 from caffe_merge.weights.blobs import Dense
-from caffe_merge.weights.index import open_index
+from caffe_merge.weights.formats import open_index
 from tests.merger import Merged, Merger, assert_equal, random_inputs
 from tests.nets import load, load_pair, prototxt, seeded, write_pair
 

@@ -9,7 +9,7 @@ import pytest
 from caffe_merge import load
 from caffe_merge.errors import NetError
 from caffe_merge.net import saving
-from caffe_merge.weights.index import open_index
+from caffe_merge.weights.formats import open_index
 from tests.net.test_joining import (
     INPUT,
     Blob,

@@ -14,11 +14,11 @@ from caffe_merge.net import saving
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.weights import writer
 from caffe_merge.weights.blobs import Dense, Scaled
-from caffe_merge.weights.index import Index
+from caffe_merge.weights.caffemodel import Caffemodel
 from caffe_merge.weights.wire import field, varint
 from caffe_merge.weights.writer import Entry
 from tests.nets import write_pair
-from tests.weights.test_index import data, layer, shape
+from tests.weights.test_caffemodel import data, layer, shape
 
 VALUES = np.array([1.5, -2, 0.25, 0, 1024, 7])
 F16, F32, F64 = (VALUES.astype(kind).tobytes() for kind in ("<f2", "<f4", "<f8"))
@@ -57,7 +57,7 @@ READ = {
 @pytest.mark.parametrize("case", READ)
 def test_values(case: str) -> None:
     fields, dtype = READ[case]
-    (blob,) = Index(layer(shape(2, 3) + fields)).layers[0].blobs
+    (blob,) = Caffemodel(layer(shape(2, 3) + fields)).layers[0].blobs
     assert blob.values.dtype == dtype
     np.testing.assert_array_equal(blob.array(), VALUES.reshape(2, 3))
     assert blob.dtype == ("<f8" if dtype == "<f8" else "<f4")
@@ -76,13 +76,13 @@ WRONG = {
 def test_what_is_wrong_names_layer_and_blob(case: str) -> None:
     fields, message = WRONG[case]
     with pytest.raises(WeightsError) as caught:
-        Index(layer(shape(2, 3) + fields), "w")
+        Caffemodel(layer(shape(2, 3) + fields), "w")
     assert str(caught.value) == f"w: layer 'conv', blob 0: {message}"
 
 
 def rewritten(raw: bytes, keep_half: bool = False) -> bytes:
     """The file written again, nothing changed by us."""
-    index = Index(raw, keep_half=keep_half)
+    index = Caffemodel(raw, keep_half=keep_half)
     handle = io.BytesIO()
     entries = [Entry(record.name, record, record.blobs) for record in index.layers]
     writer.write(handle, index, entries)
@@ -112,14 +112,14 @@ def test_half_that_is_kept_is_copied_in_the_forks_own_field(blob: bytes) -> None
     whole = layer(shape(2, 3) + blob)
     assert rewritten(whole, keep_half=True) == whole
     mixed = layer(shape(2, 3) + blob, shape(6) + data(F32) + field(6, F32))
-    assert Index(rewritten(mixed, keep_half=True)).layers[0].blobs[1].diff == 0
-    again = Index(rewritten(mixed, keep_half=True)).layers[0].blobs[0]
+    assert Caffemodel(rewritten(mixed, keep_half=True)).layers[0].blobs[1].diff == 0
+    again = Caffemodel(rewritten(mixed, keep_half=True)).layers[0].blobs[0]
     assert again.encoding == ("raw_data" if blob[:1] == b"\x50" else "packed_data")
     assert again.half
 
 
 def test_half_is_rounded_once_and_overflow_is_an_error() -> None:
-    index = Index(layer(shape(2, 3) + nvidia(2, F16)), keep_half=True)
+    index = Caffemodel(layer(shape(2, 3) + nvidia(2, F16)), keep_half=True)
     record = index.layers[0]
     factor = np.full((1, 1), 1 / 3)
     blobs = [
@@ -129,7 +129,7 @@ def test_half_is_rounded_once_and_overflow_is_an_error() -> None:
     handle = io.BytesIO()
     new = LayerParameter(name="conv", type="X")
     writer.write(handle, index, [Entry("conv", record, blobs, LayerParameter(name="conv"), new)])
-    found = Index(handle.getvalue()).layers[0].blobs
+    found = Caffemodel(handle.getvalue()).layers[0].blobs
     np.testing.assert_array_equal(found[0].values, (VALUES * (1 / 3 * (1 / 3))).astype("<f2"))
     np.testing.assert_array_equal(found[1].values, [65504])
     blobs = [Scaled(record.blobs[0], np.full((1, 1), 100.0))]
@@ -175,7 +175,7 @@ def test_a_merge_of_half_precision(tmp_path: Path, keep: bool) -> None:
     pair = ["--model", str(prototxt), "--weights", str(weights), "-q"]
     assert merge_bn([*pair, *(["--keep-dtype"] if keep else [])]) == 0
     out = (tmp_path / "half_merged.caffemodel").read_bytes()
-    conv, fc = Index(out, keep_half=True).layers
+    conv, fc = Caffemodel(out, keep_half=True).layers
     factor = 1 / np.sqrt(blobs[2].astype("f8") + 1e-5)
     exact = blobs[0] * factor[:, np.newaxis, np.newaxis, np.newaxis]
     dtype = "<f2" if keep else "<f4"

@@ -12,7 +12,7 @@ import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError, WeightsError
 from caffe_merge.schema.messages import NetParameter
-from caffe_merge.weights.index import open_index
+from caffe_merge.weights.formats import open_index
 from tests.nets import load_pair, write_pair
 from tests.weights.test_blobproto import half_pair
 
@@ -105,7 +105,7 @@ def test_every_way_through_gives_the_same_weights(
 def test_default_output_and_detection_by_content(pair: Tuple[Path, Path], tmp_path: Path) -> None:
     odd = h5(tmp_path / "weights.bin", blobs())
     assert merge_bn(["--model", str(pair[0]), "--weights", str(odd), "-q"]) == 0
-    assert open_index(str(tmp_path / "weights_merged.bin")).is_hdf5
+    assert open_index(str(tmp_path / "weights_merged.bin")).kind == "hdf5"
     behind = tmp_path / "userblock.h5"
     with h5py.File(behind, "w", userblock_size=1024) as file:
         for name, arrays in blobs().items():

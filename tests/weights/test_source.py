@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import FileError
-from caffe_merge.weights import index, source
+from caffe_merge.weights import formats, source
 from caffe_merge.weights.blobs import BLOCK, FLOAT, Rows, Stored
-from caffe_merge.weights.index import Index, open_index
+from caffe_merge.weights.caffemodel import Caffemodel
+from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.source import Source, Span, run_length, values
 from caffe_merge.weights.wire import records
-from tests.weights.test_index import WHOLE
+from tests.weights.test_caffemodel import WHOLE
 
 DATA = bytes(range(256)) * 100
 
@@ -103,9 +104,9 @@ def test_few_rows_cost_few_reads(path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_an_index_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "w.caffemodel"
     path.write_bytes(WHOLE)
-    monkeypatch.setattr(index, "_LARGE", 0)
+    monkeypatch.setattr(formats, "_LARGE", 0)
     monkeypatch.setattr(source, "_PAGE", 20)
-    there, here = open_index(str(path)), Index(WHOLE)
+    there, here = open_index(str(path)), Caffemodel(WHOLE)
     assert isinstance(there.buffer, Source)
     assert list(records(there.buffer, 0, len(WHOLE))) == list(records(WHOLE, 0, len(WHOLE)))
     assert [layer[:4] for layer in there.layers] == [layer[:4] for layer in here.layers]

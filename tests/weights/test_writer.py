@@ -14,22 +14,23 @@ from caffe_merge.errors import WeightsError
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.weights import writer
 from caffe_merge.weights.blobs import Blob, Dense, Scaled, Stored
-from caffe_merge.weights.index import Index, open_index
+from caffe_merge.weights.caffemodel import Caffemodel
+from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.wire import field, header
 from caffe_merge.weights.writer import Entry
 from tests.seeds import examples
 from tests.text.strategies import messages
-from tests.weights.test_index import F64, RAW, VALUES, data, layer, legacy, shape
+from tests.weights.test_caffemodel import F64, RAW, VALUES, data, layer, legacy, shape
 
 
 def written(raw: bytes, entries: Iterable[Entry]) -> bytes:
     """What the writer makes of ``entries`` over the file ``raw``."""
     handle = io.BytesIO()
-    writer.write(handle, Index(raw) if raw else None, entries)
+    writer.write(handle, Caffemodel(raw) if raw else None, entries)
     return handle.getvalue()
 
 
-def kept(index: Index) -> List[Entry]:
+def kept(index: Caffemodel) -> List[Entry]:
     """Every layer, unchanged."""
     return [Entry(record.name, record, record.blobs) for record in index.layers]
 
@@ -60,9 +61,9 @@ FILE = field(1, b"net") + layer(name=b"first") + field(100, RECORD) + b"\x28\x01
 
 def test_unchanged_layers_are_the_same_bytes() -> None:
     # The net's other fields come first; where they did before, the file is the same.
-    assert written(FILE, kept(Index(FILE))) == FILE[:5] + b"\x28\x01" + FILE[5:-2]
+    assert written(FILE, kept(Caffemodel(FILE))) == FILE[:5] + b"\x28\x01" + FILE[5:-2]
     whole = field(1, b"net") + layer(legacy(1, 1, 2, 3) + data(), shape(6) + field(8, F64))
-    assert written(whole, kept(Index(whole))) == whole
+    assert written(whole, kept(Caffemodel(whole))) == whole
 
 
 def changed(**fields: Any) -> LayerParameter:
@@ -83,7 +84,7 @@ def changed(**fields: Any) -> LayerParameter:
 
 def rewritten(new: LayerParameter, blobs: Optional[Sequence[Blob]] = None) -> bytes:
     """FILE with its layer "conv" changed."""
-    index = Index(FILE)
+    index = Caffemodel(FILE)
     record = index.layers[1]
     return written(FILE, [Entry("conv", record, blobs or record.blobs, CONV, new)])
 
@@ -96,7 +97,7 @@ def test_a_changed_layer_keeps_what_the_change_is_not_about() -> None:
     assert FORK in out
     assert field(99, b"inner") in out
     assert b"clashes with" in out
-    found = Index(out).layers[0]
+    found = Caffemodel(out).layers[0]
     np.testing.assert_array_equal(found.blobs[0].array(), np.ones((2, 3)))
     np.testing.assert_array_equal(found.blobs[1].array(), [5, 6])
     assert b"raw" not in out  # what else the old blob's record held is not of the new values
@@ -119,7 +120,7 @@ def test_a_changed_layer_keeps_what_the_change_is_not_about() -> None:
     ],
 )
 def test_only_the_fields_that_changed_change(change: dict, gone: bytes, there: bytes) -> None:
-    index = Index(FILE)
+    index = Caffemodel(FILE)
     record = index.layers[1]
     out = writer.patched(FILE, record.start, record.end, CONV, changed(**change))
     without = RECORD.replace(gone, b"", 1)
@@ -165,7 +166,7 @@ def test_blobs_are_written_as_protobuf_reads_them() -> None:
 
 def test_double_data_stays_double() -> None:
     raw = layer(shape(2, 3) + field(8, F64), shape(6) + data())
-    index = Index(raw)
+    index = Caffemodel(raw)
     record = index.layers[0]
     scaled = Scaled(record.blobs[0], np.array([[1 / 3], [1e-200]]))
     new = LayerParameter(name="conv", type="X")
@@ -181,7 +182,7 @@ def test_double_data_stays_double() -> None:
 def test_what_is_not_finite_is_an_error_naming_layer_and_blob(value: float, kind: str) -> None:
     bad = np.array([1, 2, value], "<f4")
     raw = layer(shape(1) + data(RAW[:4]), shape(3) + data(bad.tobytes()), name=b"fc")
-    record = Index(raw).layers[0]
+    record = Caffemodel(raw).layers[0]
     blobs: List[Blob] = list(record.blobs)
     old = new = None
     if kind != "stored":

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 import caffe_merge
 from caffe_merge.errors import WeightsError
 from caffe_merge.schema.messages import NetParameter
-from caffe_merge.weights.index import Index
+from caffe_merge.weights.caffemodel import Caffemodel
 from tests.real_caffe import RealCaffe
 from tests.text.upgrade.support import caffes, ours, plain
 
@@ -197,7 +197,7 @@ def index(*parts: str) -> List[Tuple[str, List[float]]]:
     raw = text_format.Parse(" ".join(parts), NetParameter()).SerializeToString()
     return [
         (one.name, [value for held in one.blobs for value in held.array().ravel().tolist()])
-        for one in Index(raw, "w").layers
+        for one in Caffemodel(raw, "w").layers
     ]
 
 
@@ -283,7 +283,7 @@ def test_any_bytes_are_an_index_or_an_error(version: str, tmp_path: Path) -> Non
             broken[at] = rng.integers(256)
         cut = len(raw) if rng.random() < 0.7 else int(rng.integers(len(raw)))
         try:
-            found = Index(bytes(broken[:cut]), "w").layers
+            found = Caffemodel(bytes(broken[:cut]), "w").layers
         except WeightsError:
             ends[1] += 1
         else:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from caffe_merge.errors import CaffeMergeError, FileError, WeightsError
 from caffe_merge.schema import strings
 from caffe_merge.schema.messages import NetParameter
+from caffe_merge.weights import caffemodel, formats
 from caffe_merge.weights import index as index_module
-from caffe_merge.weights.index import Index, open_index
+from caffe_merge.weights.caffemodel import Caffemodel
+from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.wire import field, varint
 from tests.seeds import examples
 
@@ -92,7 +94,7 @@ STORED = {
 @pytest.mark.parametrize("case", STORED)
 def test_stored(case: str) -> None:
     blob, dims, values = STORED[case]
-    (found,) = Index(b"\x0a\x01n" + layer(blob)).layers
+    (found,) = Caffemodel(b"\x0a\x01n" + layer(blob)).layers
     assert found.name == "conv"
     (stored,) = found.blobs
     double = isinstance(values, list)
@@ -108,7 +110,7 @@ def test_stored_is_what_protobuf_reads(case: str) -> None:
     blob, _, _ = STORED[case]
     raw = layer(blob)
     parsed = NetParameter.FromString(raw).layer[0].blobs[0]
-    (stored,) = Index(raw).layers[0].blobs
+    (stored,) = Caffemodel(raw).layers[0].blobs
     expected = parsed.double_data or parsed.data
     np.testing.assert_array_equal(stored.values, np.array(expected, stored.dtype))
     old = [parsed.num, parsed.channels, parsed.height, parsed.width]
@@ -118,7 +120,7 @@ def test_stored_is_what_protobuf_reads(case: str) -> None:
 def error_of(raw: bytes) -> str:
     """What the index says of ``raw``."""
     with pytest.raises(WeightsError) as caught:
-        Index(raw, "w")
+        Caffemodel(raw, "w")
     return str(caught.value)
 
 
@@ -164,7 +166,7 @@ def test_files_that_are_no_caffemodel() -> None:
 
 def test_layers_in_file_order_and_the_rest_of_the_net() -> None:
     raw = field(1, b"net") + layer(name=b"b") + field(3, b"data") + layer(name=b"a") + b"\x28\x01"
-    index = Index(raw)
+    index = Caffemodel(raw)
     assert [found.name for found in index.layers] == ["b", "a"]
     assert [raw[r.at : r.end] for r in index.others] == [
         field(1, b"net"),
@@ -176,7 +178,7 @@ def test_layers_in_file_order_and_the_rest_of_the_net() -> None:
 
 def test_of_two_layers_of_one_name_the_last_counts() -> None:
     blob = shape(1) + data(RAW[:4])
-    index = Index(layer(blob, name=b"a") + layer(name=b"b") + layer(name=b"a"))
+    index = Caffemodel(layer(blob, name=b"a") + layer(name=b"b") + layer(name=b"a"))
     assert len(index.layers) == 3
     assert index.by_name()["a"] is index.layers[2]
 
@@ -184,14 +186,14 @@ def test_of_two_layers_of_one_name_the_last_counts() -> None:
 def test_names_of_any_bytes() -> None:
     names = [b"", b"a/b", "é😀".encode(), b"two\nlines", b"\xff"]
     raw = b"".join(field(100, field(1, name)) for name in names)
-    assert [strings.encode(found.name) for found in Index(raw).layers] == names
+    assert [strings.encode(found.name) for found in Caffemodel(raw).layers] == names
     twice = field(100, field(1, b"old") + field(1, b"new"))
-    assert Index(twice).layers[0].name == "new"
+    assert Caffemodel(twice).layers[0].name == "new"
 
 
 def test_the_number_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "MAX_FIELDS", 10)
-    assert len(Index(layer() * 5).layers) == 5
+    monkeypatch.setattr(caffemodel, "MAX_FIELDS", 10)
+    assert len(Caffemodel(layer() * 5).layers) == 5
     assert "expected at most 10 fields" in error_of(layer() * 6)
 
 
@@ -199,9 +201,9 @@ def test_the_number_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_many_tiny_fields_take_bounded_time(unit: bytes) -> None:
     start = time.process_time()
     with pytest.raises(WeightsError):
-        Index(unit * (4 << 20) if len(unit) == 2 else unit * 600_000)
+        Caffemodel(unit * (4 << 20) if len(unit) == 2 else unit * 600_000)
     with pytest.raises(WeightsError):
-        Index(field(100, unit * 2_000_000))
+        Caffemodel(field(100, unit * 2_000_000))
     assert time.process_time() - start < 8
 
 
@@ -215,14 +217,14 @@ WHOLE = (
 def judged(raw: bytes) -> Optional[List[Tuple[str, list]]]:
     """The names and values that the index finds; None if it refuses. Nothing else may happen."""
     try:
-        index = Index(raw, "w")
+        index = Caffemodel(raw, "w")
     except CaffeMergeError:
         return None
     return [(found.name, [blob.array() for blob in found.blobs]) for found in index.layers]
 
 
 def test_cut_at_every_byte() -> None:
-    ends = [record.end for record in Index(WHOLE).layers]
+    ends = [record.end for record in Caffemodel(WHOLE).layers]
     for end in range(len(WHOLE)):
         # A file cut between two layers is a shorter file; everywhere else it is an error.
         assert (judged(WHOLE[:end]) is not None) == (end in ends)
@@ -292,7 +294,7 @@ def test_the_whole_file_is_read_ahead(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(index_module, "Thread", Noted)
     open_index(str(path)).read_ahead()
     assert not made
-    monkeypatch.setattr(index_module, "_LARGE", 0)
+    monkeypatch.setattr(formats, "_LARGE", 0)
     index = open_index(str(path))
     index.read_ahead()
     (thread,) = made
