@@ -13,7 +13,7 @@ from caffe_merge.layers.fork_fields import Values, described, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
-from caffe_merge.notes import Reason
+from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.weights.blobs import Blob
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
@@ -28,7 +28,7 @@ def standard(layer: Layer) -> Union[Standard, Reason]:
     if rule is not None:
         return rule(layer)
     if layer.missing:
-        return Reason("the file has no weights for it, and its fillers are random")
+        return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     if layer.extra:
         odd = _odd_blobs(layer)
     return odd if odd is not None else (described(layer), layer.blobs)
@@ -99,7 +99,7 @@ def _relu6(layer: Layer) -> Union[Standard, Reason]:
 def _depthwise(layer: Layer) -> Union[Standard, Reason]:
     """A Convolution of as many groups as channels; num_output and group are not read."""
     if layer.missing or not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     if depthwise_window(layer.param) is None:
         return Reason("of a pair such as stride_h and stride_w it has one only")
     param = _as(layer, "Convolution")
@@ -114,7 +114,7 @@ def _depthwise(layer: Layer) -> Union[Standard, Reason]:
 
 def _convolution(layer: Layer) -> Union[Standard, Reason]:
     if layer.missing or not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     param = _as(layer, "Convolution")
     param.convolution_param.CopyFrom(layer.param.convolution_param)
     return param, layer.blobs

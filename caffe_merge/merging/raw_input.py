@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.net.graph import Graph
@@ -40,15 +40,15 @@ class RawInput:
         for layer in self.layers:
             for refusal in refusals.get(layer, ()):
                 if refusal.rewrite in _TELLING:
-                    reason = refusal.reason.split("forwards: ")[-1]
-                    self._reasons.setdefault(layer, reason)
+                    reason = refusal.reason
+                    self._reasons.setdefault(layer, reason.cause or reason)
 
     def settle(self, net: Net, report: Report, may_stay: bool) -> None:
         """Write into the report what the net reads now; UsageError where a layer must not stay."""
         pixels = self.pixels
         left = [layer for layer in self.layers if layer in net.all_layers]
         if left and not may_stay:
-            raise UsageError(self._why(left[0]))
+            raise self._error(left[0])
         done = "(x - mean) * scale" + (", channels reversed," if pixels.swap else "")
         text = f"the input {pixels.name!r} takes raw pixels now: {done} is in the weights"
         if left:
@@ -63,15 +63,15 @@ class RawInput:
             "layers": [layer.name for layer in left],
         }
 
-    def _why(self, layer: Layer) -> str:
+    def _error(self, layer: Layer) -> UsageError:
         reason = self._reasons.get(layer, "no pass that was asked for takes it in")
-        text = (
-            f"input {self.pixels.name!r}: what is done to its pixels cannot be folded: {reason}; "
-        )
-        text += f"--input-layer keeps a {layer.type} on the input"
+        pixels = f"input {self.pixels.name!r}: what is done to its pixels cannot be folded"
+        parts = [f"{pixels}: {reason}; ", OptionName("input_layer")]
+        parts.append(f" keeps a {layer.type} on the input")
         if self.pixels.is_image and layer.type == "Bias":
-            text += f"; a mean per channel may fold: --mean {per_channel(self.pixels.mean)}"
-        return text
+            parts += ["; a mean per channel may fold: ", OptionName("mean")]
+            parts.append(f" {per_channel(self.pixels.mean)}")
+        return UsageError(*parts)
 
 
 def put_in(net: Net, graph: Graph, wanted: Wanted) -> RawInput:

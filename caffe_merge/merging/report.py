@@ -6,7 +6,7 @@ from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Note
+from caffe_merge.notes import Note, Reason
 
 if TYPE_CHECKING:
     from caffe_merge.merging.sharing import Unshared
@@ -34,12 +34,13 @@ class Change(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A layer that a pass left as it is, and why."""
+    """A layer that a pass left as it is, and why; ``kind`` is that of the reason (notes.py)."""
 
     rewrite: str
     layer: str
     type: str
-    reason: str
+    kind: str
+    reason: Reason
 
 
 class Fate(NamedTuple):

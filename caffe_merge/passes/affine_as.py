@@ -46,7 +46,7 @@ class AffineAs(Pass):
             if isinstance(affine, Affine) and layer.name in self.keep:
                 affine = KEPT
             if isinstance(affine, Reason):
-                findings.append(Refused(layer, str(affine)))
+                findings.append(Refused(layer, affine))
             elif affine is not None:
                 new = _as_convolution(layer, affine) if to_convolution else _as_scale(layer, affine)
                 note = f"became a {'depthwise Convolution of 1x1' if to_convolution else 'Scale'}"

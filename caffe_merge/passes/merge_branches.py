@@ -54,7 +54,7 @@ class MergeBranches(Pass):
                 candidates.append((layer, _merged(graph, layer, groups)))
         for layer, rewrite in reversed(candidates):  # a sum around another one does both
             if isinstance(rewrite, Reason):
-                findings.append(Refused(layer, str(rewrite)))
+                findings.append(Refused(layer, rewrite))
             elif rewrite is not None and used.isdisjoint(rewrite.layers):
                 findings.append(rewrite)
                 used.update(rewrite.layers)
@@ -127,9 +127,10 @@ def _addable(
                 )
             elif candidate.cost > sum(member.weights for member in both):
                 candidate = Reason("one convolution would have more weights than its branches")
-        if isinstance(candidate, Reason) or isinstance(scaled, Reason):
-            refusal = refusal or _stays(branch, Reason(candidate))
+        if isinstance(candidate, Reason):
+            refusal = refusal or _stays(branch, candidate)
             continue
+        assert not isinstance(scaled, Reason)
         kernels.append(scaled)
         total = candidate
         members.append(branch)

@@ -11,7 +11,8 @@ import pytest
 
 from caffe_merge.command import flags as all_flags
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.merging.convert import Options
+from caffe_merge.merging.convert import Conversion
+from caffe_merge.options import DECLARED
 from tests.nets import prototxt, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,6 +325,9 @@ def test_every_option_of_a_conversion_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     all_flags.merge(parser)
     known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*known} == {"state", "input_shapes", "also_read"}
-    for name, default in Options._field_defaults.items():
-        assert (known.get(name) or None) == (default or None), name
+    assert {*Conversion._fields} - {*known} == {"options", "state", "also_read"}
+    assert {*DECLARED} - {*known} == {"input_shapes"}
+    defaults = {name: declared.default for name, declared in DECLARED.items()}
+    for name, default in {**Conversion._field_defaults, **defaults}.items():
+        if name != "options":
+            assert (known.get(name) or None) == (default or None), name

@@ -76,7 +76,7 @@ def test_an_image_that_is_constant_per_channel_is_none() -> None:
 def test_an_image_of_another_size_is_told_with_its_means() -> None:
     image = np.zeros((3, 8, 8)) + np.reshape([104, 117.25, 123], (3, 1, 1))
     image[:, 0, 0] += 64
-    with pytest.raises(UsageError, match=r"\(3, 8, 8\) does not .*: --mean 105,118\.25,124$"):
+    with pytest.raises(UsageError, match=r"\(3, 8, 8\) does not .*: mean 105,118\.25,124$"):
         fitted(image)
 
 
@@ -111,11 +111,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": "1,two"}, "--scale: expected numbers, found '1,two'"),
-        ({"scale": "nan"}, "--scale: expected finite values"),
-        ({"mean": "1,inf,2"}, "--mean: expected finite values"),
-        ({"mean": []}, "--mean: expected finite values"),
-        ({"scale": "1,0,1"}, "--scale: expected values other than 0"),
+        ({"scale": "1,two"}, "scale: expected numbers, found '1,two'"),
+        ({"scale": "nan"}, "scale: expected finite values"),
+        ({"mean": "1,inf,2"}, "mean: expected finite values"),
+        ({"mean": []}, "mean: expected finite values"),
+        ({"scale": "1,0,1"}, "scale: expected values other than 0"),
         ({"mean": "a=1", "scale": "b=1"}, r"name several inputs: \['a', 'b'\]"),
         ({"mean": "a=1", "swap_rgb": "b"}, r"name several inputs: \['a', 'b'\]"),
     ],
@@ -156,5 +156,5 @@ def test_numbers_that_are_not_real(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["104,117,x", "1,,2", ""])
 def test_numbers_with_a_slip(value: str) -> None:
     """What has commas is no file's name."""
-    with pytest.raises(UsageError, match=f"--mean: expected numbers, found '{value}'"):
+    with pytest.raises(UsageError, match=f"mean: expected numbers, found '{value}'"):
         wanted(value)

@@ -15,7 +15,7 @@ from caffe_merge.layers.norms.formulas import SINGLES
 from caffe_merge.layers.norms.rules import BlockFields
 from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, block_fields, blocks
 from caffe_merge.layers.shapes.forks import NORMALISED
-from caffe_merge.notes import Note, Reason
+from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
 
 Terms = Tuple[Any, Tuple[Blob, ...]]
@@ -31,7 +31,7 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
     if odd is not None:
         return odd
     if layer.missing or not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     odd_name = foreign_field(layer)
     if odd_name is not None:
         return unknown_field(odd_name)
