@@ -250,7 +250,7 @@ def _validate(options: argparse.Namespace) -> int:
         inputs = stack.enter_context(Unchanged((*before, *after)))
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
-        raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+        raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )
