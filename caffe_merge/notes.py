@@ -1,6 +1,27 @@
 """What the user is told of a net: notes on what was met, reasons why something does not apply."""
 
-from typing import NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional
+
+Kind = Literal[  # docs/report.md says what each of them means
+    "absorbed-weights",
+    "bn-style",
+    "deploy",
+    "diff-dropped",
+    "duplicate-weights",
+    "filler-weights",
+    "fork-default",
+    "fork-unreadable",
+    "half-precision",
+    "missing-weights",
+    "other-states",
+    "raw-blobs",
+    "raw-input",
+    "surplus-weights",
+    "training-net",
+    "unknown-field",
+    "upgraded",
+    "zero-factor",
+]
 
 # Kinds of reasons, for programs that read a report.
 NET = "net"  # what is around the layer, or its own parameters, forbid it
@@ -13,7 +34,7 @@ PROOF = "proof"  # old and new layers do not give out the same
 class Note(NamedTuple):
     """Something met on loading that the user should know, ``layer`` empty if it is the net's."""
 
-    kind: str
+    kind: Kind
     layer: str
     text: str
 

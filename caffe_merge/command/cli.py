@@ -247,14 +247,16 @@ def _validate(options: argparse.Namespace) -> int:
     )
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
-        inputs = stack.enter_context(Unchanged((*before, *after)))
+        inputs = [stack.enter_context(Unchanged(before))]
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
+        inputs.append(stack.enter_context(Unchanged(after)))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )
-        inputs.check()
+        for pair in inputs:
+            pair.check()
     _print(comparison.summary().splitlines())
     if options.verbose:
         _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)

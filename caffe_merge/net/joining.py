@@ -13,7 +13,7 @@ from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.fillers import fill
 from caffe_merge.layers.fork_fields import described, fills, has_unknown
 from caffe_merge.layers.layer import Layer
-from caffe_merge.notes import Note
+from caffe_merge.notes import Kind, Note
 from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
 
@@ -216,7 +216,8 @@ def _assign(
         return
     if not blobs:
         return
-    kind, how = "filler-weights", "it runs on its fillers, as in Caffe"
+    kind: Kind = "filler-weights"
+    how = "it runs on its fillers, as in Caffe"
     if len(values) < len(blobs):
         layer.missing = True
         kind, how = "missing-weights", "Caffe would run it on random or unknown fillers"
