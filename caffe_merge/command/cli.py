@@ -251,7 +251,7 @@ def _validate(options: argparse.Namespace) -> int:
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
         inputs.append(stack.enter_context(Unchanged(after)))
-        raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+        raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )

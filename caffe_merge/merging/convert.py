@@ -96,8 +96,8 @@ def _note_unreadable(net: Net, path: str, report: Report) -> None:
     try:
         net.dialect.check(Document(text(net), path))
     except TextError as error:
-        told = f"the merged text is not for the Caffe of {net.dialect.path}: {error}"
-        report.notes.append(Note("fork-unreadable", "", told))
+        message = f"the merged text is not for the Caffe of {net.dialect.path}: {error}"
+        report.notes.append(Note("fork-unreadable", "", message))
 
 
 def convert(
@@ -182,10 +182,10 @@ def _is_report(path: str) -> bool:
             head = handle.read(_HEAD)
             if kind.encode() not in head:
                 return False
-            found = json.loads(head + handle.read())
+            report = json.loads(head + handle.read())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and str(found.get("schema", "")).startswith(kind)
+    return isinstance(report, dict) and str(report.get("schema", "")).startswith(kind)
 
 
 @contextlib.contextmanager
@@ -221,7 +221,7 @@ def _validate(
     from caffe_merge import validation  # with its processes: only for those who validate
 
     after = (parts[1], parts[0])
-    raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+    raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
     return validation.validate(
         before, after, engine, bn_style=options.bn_style, raw=raw, **engine_options
     )

@@ -50,10 +50,10 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
 
 def check_names(options: Options) -> None:
     """Raise UsageError for a name that is no pass's."""
-    known = [kind.name for kind in PASSES]
+    names = [kind.name for kind in PASSES]
     for name in (*options.only, *options.skip):
-        if name not in known:
-            raise UsageError(f"no pass is called {name!r}; there are {', '.join(known)}")
+        if name not in names:
+            raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
 
 
 def _chosen(net: Net, options: Options) -> List[Pass]:
@@ -64,17 +64,17 @@ def _chosen(net: Net, options: Options) -> List[Pass]:
     names = {layer.name for layer in net.layers}
     for name in sorted(set(options.keep) - names):
         raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
-    chosen = [kind for kind in PASSES if not options.only or kind.name in options.only]
-    return [kind(options) for kind in chosen if kind.name not in options.skip]
+    kinds = [kind for kind in PASSES if not options.only or kind.name in options.only]
+    return [kind(options) for kind in kinds if kind.name not in options.skip]
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
     """Have the layers that the style ``name`` fits be of it; a note if it fits none."""
     if name is None:
         return []
-    known = list(dict.fromkeys(style.name for style in norms.STYLES))
-    if name not in known:
-        raise UsageError(f"no style is called {name!r}; there are {', '.join(known)}")
+    names = list(dict.fromkeys(style.name for style in norms.STYLES))
+    if name not in names:
+        raise UsageError(f"no style is called {name!r}; there are {', '.join(names)}")
     if norms.choose_style(net.layers, name):
         return []
     return [Note("bn-style", "", f"--bn-style {name}: no layer has the type and blobs of it")]
@@ -107,14 +107,14 @@ class _Driver:
     def _raw_input(self) -> Optional[raw_input.RawInput]:
         """The layers that make raw pixels what the input was, if the user asks for them."""
         options = self.options
-        wanted = pixels.wanted(options.mean, options.scale, options.swap_rgb)
-        if wanted is None:
+        requested = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
+        if requested is None:
             if options.input_layer:
                 mean, scale, swap = map(OptionName, ("mean", "scale", "swap_rgb"))
                 there_is = ": there is no ", mean, ", ", scale, " or ", swap
                 raise UsageError(OptionName("input_layer"), *there_is, " to be a layer of")
             return None
-        raw = raw_input.put_in(self.net, self.graph, wanted)
+        raw = raw_input.insert_layers(self.net, self.graph, requested)
         self.graph = self._resolved()
         return raw
 
@@ -146,11 +146,11 @@ class _Driver:
     def _run(self, pass_: Pass) -> None:
         """Find what ``pass_`` would do, and do what can be proved."""
         with np.errstate(all="ignore"):  # what is not finite does not get through its proof
-            found = pass_.find(self.graph)
-        rewrites = [item for item in found if isinstance(item, Rewrite)]
-        for item in found:
-            if isinstance(item, Refused):
-                self._refuse(pass_, item.layer, item.reason)
+            findings = pass_.find(self.graph)
+        rewrites = [finding for finding in findings if isinstance(finding, Rewrite)]
+        for finding in findings:
+            if isinstance(finding, Refused):
+                self._refuse(pass_, finding.layer, finding.reason)
         for batch in settle(self.graph, rewrites):
             self._try(pass_, batch)
         if rewrites:
@@ -181,9 +181,9 @@ class _Driver:
 
     def _disproof(self, pass_: Pass, rewrite: Rewrite) -> Optional[Reason]:
         """Why the proof of ``rewrite`` fails, if it does; a failure is remembered."""
-        known = self.disproved.get((pass_.name, rewrite.layers))
-        if known is not None:
-            return known
+        earlier = self.disproved.get((pass_.name, rewrite.layers))
+        if earlier is not None:
+            return earlier
         failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads)
         if failure is None:
             return None
@@ -206,8 +206,8 @@ class _Driver:
                     param.ClearField(field)
                     getattr(param, field).extend(getattr(layer.param, field))
                 layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
-            gone = norms.own_blocks(layer) if param.type != layer.type else ()
-            layer.extra = _still_there(layer.extra, param, gone)
+            blocks = norms.own_blocks(layer) if param.type != layer.type else ()
+            layer.extra = _still_there(layer.extra, param, blocks)
             layer.param = param
             layer.blobs = blobs
         for layer in rewrite.removed:
@@ -221,17 +221,17 @@ class _Driver:
         self.refusals.setdefault(layer, []).append(refusal)
 
 
-def _still_there(extra: Dict[str, str], param: Any, gone: Sequence[str]) -> Dict[str, str]:
-    """The fork's fields that are left: without the blocks ``gone`` and those ``param`` has lost."""
-    known = param.DESCRIPTOR.fields_by_name
+def _still_there(extra: Dict[str, str], param: Any, blocks: Sequence[str]) -> Dict[str, str]:
+    """The fork's fields that remain: not those in ``blocks``, nor in blocks ``param`` has lost."""
+    fields = param.DESCRIPTOR.fields_by_name
     out = {}
     for name, value in extra.items():
         block, _, inner = name.partition(".")
-        if block in gone or (inner and block in known and not _has(param, known[block])):
+        if block in blocks or (inner and block in fields and not _has(param, fields[block])):
             continue
         out[name] = value
     return out
 
 
 def _has(param: Any, field: Any) -> bool:
-    return any(one is field for one, _ in param.ListFields())
+    return any(present is field for present, _ in param.ListFields())

@@ -50,19 +50,19 @@ class Pixels(NamedTuple):
         return np.ascontiguousarray(values, np.float32)
 
 
-class Wanted(NamedTuple):
-    """What the user says of an input, ``name`` empty if he does not say which; see Pixels."""
+class PixelOptions(NamedTuple):
+    """What the user asks for an input; ``name`` is empty if not given. See Pixels."""
 
     name: str
     mean: Float64
     scale: Float64
     swap: bool
 
-    def on(self, inputs: Mapping[str, Optional[Shape]]) -> Pixels:
-        """The same, of one of the ``inputs`` (name -> shape); UsageError where it does not fit."""
-        known = ", ".join(map(repr, inputs)) or "none"
+    def resolve(self, inputs: Mapping[str, Optional[Shape]]) -> Pixels:
+        """The Pixels of one of the ``inputs`` (name -> shape); UsageError where it does not fit."""
+        names = ", ".join(map(repr, inputs)) or "none"
         if self.name and self.name not in inputs:
-            raise UsageError(f"the net has no input {self.name!r} (its inputs: {known})")
+            raise UsageError(f"the net has no input {self.name!r} (its inputs: {names})")
         if not inputs:
             raise UsageError(
                 "no input takes pixels: data layers make their own, ", _DEPLOY, " has Input"
@@ -71,7 +71,7 @@ class Wanted(NamedTuple):
         named = {self.name: inputs[self.name]} if self.name else images
         if len(named) != 1:
             raise UsageError(
-                f"which input takes pixels is not clear (its inputs: {known}): name it, as in ",
+                f"which input takes pixels is not clear (its inputs: {names}): name it, as in ",
                 _MEAN,
                 " NAME=104,117,123",
             )
@@ -88,9 +88,9 @@ class Wanted(NamedTuple):
         return Pixels(name, mean, np.broadcast_to(scale, (channels,)), self.swap)
 
 
-def wanted(
+def pixel_options(
     mean: Value = None, scale: Value = None, swap_rgb: Union[bool, str] = False
-) -> Optional[Wanted]:
+) -> Optional[PixelOptions]:
     """What the user says of an input; None if he says nothing.
 
     A string is that of the command line: ``104,117,123``, or for the mean a file, ``.npy`` or a
@@ -107,7 +107,7 @@ def wanted(
         raise UsageError(_MEAN, ", ", _SCALE, " and ", _SWAP, several)
     if not scales.all():
         raise UsageError(_SCALE, ": expected values other than 0")
-    return Wanted("".join(names), means, scales, swap_rgb is not False)
+    return PixelOptions("".join(names), means, scales, swap_rgb is not False)
 
 
 def _values(option: OptionName, value: Value, default: float) -> Tuple[str, Float64]:

@@ -79,7 +79,7 @@ def _diagonal(graph: Graph, layer: Layer) -> Answer:
     kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
     if not isinstance(kernel, Kernel) or not kernel.group == kernel.inputs == kernel.outputs:
         return None
-    if not all(axis.is_one for axis in kernel.axes):
+    if not all(axis.is_point for axis in kernel.axes):
         return None
     scale: Float64 = kernel.weights(ALL).reshape(-1)
     return Affine(scale, 0 * scale if kernel.bias is None else kernel.bias(), 1)

@@ -62,7 +62,7 @@ def _order(graph: Graph, layer: Layer) -> Optional[Indices]:
     if (
         not isinstance(kernel, Kernel)
         or kernel.group > 1
-        or not all(axis.is_one for axis in kernel.axes)
+        or not all(axis.is_point for axis in kernel.axes)
     ):
         return None
     if np.count_nonzero(kernel.weights(slice(0, 1))) != 1:  # most are no permutation by their first

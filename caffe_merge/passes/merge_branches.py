@@ -7,6 +7,8 @@
 
     W = W3 + 2 W1 - diag(scale) + 1, each placed by its taps; b likewise
 
+(Ding et al.: RepVGG, 2021, for 3x3, 1x1 and the blob itself.)
+
 A branch is a run of convolutions, per-channel affine layers, means and sums of such branches, or
 the blob itself. Where only some of the Eltwise's bottoms come from one blob in this way, those
 become one bottom. It is done where it takes no more multiply-adds and weights than the branches.
@@ -27,7 +29,7 @@ from caffe_merge.passes._branches import (
     factors_of,
     inner_sum,
     is_sum,
-    times,
+    scaled_kernel,
 )
 from caffe_merge.passes._kernels import as_convolution
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
@@ -115,7 +117,7 @@ def _addable(
     total: Optional[Kernel] = None
     refusal: Optional[Reason] = None
     for branch in branches:
-        scaled = times(branch, factors[branch.number], kernels)
+        scaled = scaled_kernel(branch, factors[branch.number], kernels)
         candidate = scaled if isinstance(scaled, Reason) else added([*kernels, scaled])
         if isinstance(candidate, Kernel) and members:
             both = [*members, branch]

@@ -10,7 +10,7 @@ from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 from caffe_merge.files import temporary_folder
 from caffe_merge.layers.fork_fields import described
 from caffe_merge.layers.state import State
-from caffe_merge.net.pixels import Pixels, Wanted
+from caffe_merge.net.pixels import PixelOptions, Pixels
 from caffe_merge.validation import compare, inputs, registry, sizes
 from caffe_merge.validation.workers import Frame, Worker
 
@@ -36,7 +36,7 @@ class Session:
         self._worker = Worker(command, time_limit)
         self.inputs: Dict[str, Tuple[int, ...]] = {}
         self.feedable: List[str] = []
-        self.told: Dict[str, Tuple[int, ...]] = {}
+        self.known_shapes: Dict[str, Tuple[int, ...]] = {}
         self.outputs: List[str] = []
         self.blobs: List[str] = []
         self.seconds = 0.0
@@ -59,13 +59,13 @@ class Session:
         """Wait until the pair is loaded: until then nothing is known of the net.
 
         ``feedable`` are blobs of data layers: they take an input where the user gives one or its
-        shape, or where text and weights tell the shape (``told``).
+        shape, or where text and weights tell the shape (``known_shapes``).
         """
         with self._named():
             (header, _), *_ = self._opening
         self.inputs = {name: tuple(shape) for name, shape in header["inputs"]}
         self.feedable = header.get("feedable", [])
-        self.told = {name: tuple(shape) for name, shape in header.get("told", [])}
+        self.known_shapes = {name: tuple(shape) for name, shape in header.get("told", [])}
         self.outputs = header["outputs"]
         self.blobs = [name for name, _ in header["blobs"]]
 
@@ -139,7 +139,7 @@ class Judging(NamedTuple):
     time_limit: Optional[float] = None
     state: Optional[State] = None
     progress: Optional[Progress] = None
-    raw: Optional[Wanted] = None
+    raw: Optional[PixelOptions] = None
 
 
 def validate(
@@ -206,8 +206,8 @@ def _inputs(
     """What both nets are fed, and what the new one does to it itself; ``prototxt`` is the old's."""
     shapes, files = judging.shapes or {}, judging.files or {}
     extra = {name: () for name in old.feedable if name in shapes or name in files}
-    pixels = None if judging.raw is None else judging.raw.on({**old.inputs, **shapes})
-    cost = _cost(prototxt, {**old.inputs, **old.told}, judging.state)
+    pixels = None if judging.raw is None else judging.raw.resolve({**old.inputs, **shapes})
+    cost = _cost(prototxt, {**old.inputs, **old.known_shapes}, judging.state)
     made = inputs.make(
         {**old.inputs, **extra, **_singly(old, cost)},
         seed=judging.seed,
@@ -288,9 +288,9 @@ def _cost(
 
 def _singly(session: Session, cost: Optional[inputs.Cost]) -> Dict[str, Tuple[int, ...]]:
     """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
-    single = {name: (1, *shape[1:]) for name, shape in session.told.items()}
+    single = {name: (1, *shape[1:]) for name, shape in session.known_shapes.items()}
     allowed = cost is not None and cost({**session.inputs, **single}) is not None
-    return single if allowed else session.told
+    return single if allowed else session.known_shapes
 
 
 def _names(names: Mapping[str, Any]) -> str:

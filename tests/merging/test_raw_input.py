@@ -298,7 +298,7 @@ def test_validation_feeds_each_net_what_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Pixels to the new one; a net that takes them for what it took before fails."""
-    from caffe_merge.net.pixels import wanted
+    from caffe_merge.net.pixels import pixel_options
 
     engines = ["reference"]
     if find_caffe_python():
@@ -310,7 +310,7 @@ def test_validation_feeds_each_net_what_it_takes(
     caffe_merge.merge(net, mean=MEAN, scale=0.017, swap_rgb=True)
     new = tmp_path / "m.prototxt", tmp_path / "m.caffemodel"
     caffe_merge.save(net, str(new[0]), str(new[1]))
-    raw = wanted(MEAN, 0.017, True)
+    raw = pixel_options(MEAN, 0.017, True)
     for engine in engines:
         found = validate(old, new, engine, raw=raw)
         assert found.ok, found.summary()
@@ -319,4 +319,4 @@ def test_validation_feeds_each_net_what_it_takes(
         assert re.search(r"input 'data': 2x3x9x11, raw pixels", found.summary())
         assert not any(blob.remark for blob in found.blobs)
         assert not validate(old, new, engine).ok
-        assert not validate(old, new, engine, raw=wanted(MEAN, 0.017, False)).ok
+        assert not validate(old, new, engine, raw=pixel_options(MEAN, 0.017, False)).ok
