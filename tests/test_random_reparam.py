@@ -279,7 +279,7 @@ def _check_size(result: Merged, serial: str) -> None:
 TALLY: Dict[str, int] = {"sizes": 0}
 
 
-@examples(300)
+@examples(250)
 @given(data=st.data())
 def _random_structure(merger: Merger, quick: Merger, data: st.DataObject) -> None:
     recipe = Structures(data)

@@ -129,7 +129,7 @@ def count(result: Merged) -> None:
     TALLY.add("kept", any("--keep-shared" in one.reason for one in result.report.refusals))
 
 
-@examples(200)
+@examples(150)
 @given(data=st.data())
 def _random_towers(merger: Merger, data: st.DataObject) -> None:
     recipe = Recipe(data)

@@ -58,8 +58,8 @@ def _fates(report: Report, verbose: bool) -> Iterator[str]:
             if (kind, what) in counts
         ]
         yield f"{kind}: {', '.join(parts)}"
-    told = [fate for fate in report.fates if verbose or fate.fate != "gone"]
-    yield from _limited([_fate_line(fate) for fate in told], verbose)
+    shown = [fate for fate in report.fates if verbose or fate.fate != "gone"]
+    yield from _limited([_fate_line(fate) for fate in shown], verbose)
 
 
 def _fate_line(fate: Fate) -> str:
@@ -70,38 +70,38 @@ def _merges(report: Report, verbose: bool) -> Iterator[str]:
     """How many layers, of whatever type, went into how many; one by one with -v."""
     merges = [change for change in report.changes if change.rewrite.startswith("merge-")]
     for name in dict.fromkeys(change.rewrite for change in merges):
-        made = [change for change in merges if change.rewrite == name]
-        gone = sum(len(change.removed) for change in made)
-        yield f"{name}: {gone} gone, into {len({change.changed for change in made})}"
+        merged = [change for change in merges if change.rewrite == name]
+        removed = sum(len(change.removed) for change in merged)
+        yield f"{name}: {removed} gone, into {len({change.changed for change in merged})}"
         if verbose:
-            yield from (f"  {_change_line(change)}" for change in made)
+            yield from (f"  {_change_line(change)}" for change in merged)
 
 
 def _refusals(report: Report) -> Iterator[str]:
     """What stayed, and why, of layers whose fate is not told already."""
-    told = {fate.layer for fate in report.fates}
-    for one in report.refusals:
-        if one.layer not in told:
-            yield f"  {one.type} {one.layer!r} kept by {one.rewrite}: {one.reason}"
+    layers = {fate.layer for fate in report.fates}
+    for refusal in report.refusals:
+        if refusal.layer not in layers:
+            yield f"  {refusal.type} {refusal.layer!r} kept by {refusal.rewrite}: {refusal.reason}"
 
 
 def _change_line(change: Change) -> str:
-    gone = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
-    kept = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
-    return "; ".join(filter(None, (gone, kept)))
+    removes = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
+    changes = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
+    return "; ".join(filter(None, (removes, changes)))
 
 
 def _unshared(report: Report, verbose: bool) -> Iterator[str]:
     """What unsharing costs, in one line; name by name with -v."""
     if not report.unshared:
         return
-    names = [repr(one.name) for one in report.unshared]
+    names = [repr(blob.name) for blob in report.unshared]
     blobs = names[0] if len(names) == 1 else f"{len(names)} blobs"
-    total = sum(one.bytes for one in report.unshared)
+    total = sum(blob.bytes for blob in report.unshared)
     yield f"unshared: {blobs}, {total:,} bytes more in memory; --keep-shared leaves them shared"
     if verbose:
-        for one in report.unshared:
-            yield f"  {one.name!r} of {', '.join(map(repr, one.layers))}: {one.bytes:,} bytes"
+        for blob in report.unshared:
+            yield f"  {blob.name!r} of {', '.join(map(repr, blob.layers))}: {blob.bytes:,} bytes"
 
 
 def _notes(report: Report, verbose: bool) -> Iterator[str]:

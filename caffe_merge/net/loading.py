@@ -15,8 +15,7 @@ from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import View
-from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.text.view import View, extra_fields
 from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.index import Index
 
@@ -168,14 +167,19 @@ def load(
     net.notes[:0] = notes
     if not net.layers:
         raise NetError(f"{prototxt}: no layers in it: not the text of a net")
-    tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
-    for name in input_shapes or ():
-        if name not in tops:
-            known = ", ".join(map(repr, tops)) or "none"
-            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
+    _check_inputs(net, input_shapes or {})
     params = [layer.param for layer in net.layers]
     deployment.note_training(params, net.notes)
-    net.input_shapes = data_layers.told(params, [layer.extra for layer in net.layers], index)
-    net.input_shapes.update(input_shapes or {})
+    extras = [layer.extra for layer in net.layers]
+    net.input_shapes = {**data_layers.known_shapes(params, extras, index), **(input_shapes or {})}
     joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
     return net
+
+
+def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:
+    """Raise UsageError for a shape of something that is no input of ``net``."""
+    tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
+    for name in input_shapes:
+        if name not in tops:
+            names = ", ".join(map(repr, tops)) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {names})")

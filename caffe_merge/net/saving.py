@@ -114,17 +114,17 @@ def entries(net: Net) -> List[writer.Entry]:
             entry = writer.Entry(layer.name, record, layer.loaded, shared=shared)
         out.append(entry)
     # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
-    return out or [writer.Entry(one.name, None, (), None, one.param) for one in net.layers]
+    return out or [writer.Entry(layer.name, None, (), None, layer.param) for layer in net.layers]
 
 
 def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:
     """The blobs of ``layer`` that are those of an earlier one; its own go into ``owners``."""
-    found = set()
+    numbers = set()
     if layer.active:
         for number, spec in enumerate(layer.param.param[: len(layer.blobs)]):
             if spec.name and owners.setdefault(spec.name, layer) is not layer:
-                found.add(number)
-    return frozenset(found)
+                numbers.add(number)
+    return frozenset(numbers)
 
 
 def save(

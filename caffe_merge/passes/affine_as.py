@@ -46,7 +46,7 @@ class AffineAs(Pass):
             if isinstance(affine, Affine) and layer.name in self.keep:
                 affine = KEPT
             if isinstance(affine, Reason):
-                findings.append(Refused(layer, str(affine)))
+                findings.append(Refused(layer, affine))
             elif affine is not None:
                 new = _as_convolution(layer, affine) if to_convolution else _as_scale(layer, affine)
                 note = f"became a {'depthwise Convolution of 1x1' if to_convolution else 'Scale'}"
@@ -79,7 +79,7 @@ def _diagonal(graph: Graph, layer: Layer) -> Answer:
     kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
     if not isinstance(kernel, Kernel) or not kernel.group == kernel.inputs == kernel.outputs:
         return None
-    if not all(axis.is_one for axis in kernel.axes):
+    if not all(axis.is_point for axis in kernel.axes):
         return None
     scale: Float64 = kernel.weights(ALL).reshape(-1)
     return Affine(scale, 0 * scale if kernel.bias is None else kernel.bias(), 1)

@@ -64,7 +64,7 @@ class Field:
 
 
 class Origin(NamedTuple):
-    """Where a rewritten text comes from, for errors that speak of the file that the user has.
+    """Where a rewritten text comes from, so that errors give places in the user's file.
 
     Piece ``n`` starts at ``starts[n]`` and stands for ``document.text[at:end]`` with
     ``at, end = spans[n]``: copied from there, or new text in its place.
@@ -252,6 +252,6 @@ class _Parser:
             position = match.end() + (self.text[match.end() : match.end() + 1] != "\n")
 
     def fail(self, at: int, expected: str) -> NoReturn:
-        found = self.text[at : at + 1]
-        shown = repr(found) if found else "the end of the file"
+        character = self.text[at : at + 1]
+        shown = repr(character) if character else "the end of the file"
         self.document.fail(at, f"{expected}, found {shown}")

@@ -15,7 +15,7 @@ _SIMPLE = {
 }  # fmt: skip
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"|' + r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _COMMENT = re.compile(r"#[^\n]*")
-_NO_CHARACTER = "\ud800"  # which no bytes stand for
+_NO_CHARACTER = "\ud800"  # it cannot be encoded, so _checked gives None
 _INTEGER = re.compile(r"(-?)[ \t\r\n\f\v]*(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _FLOAT = re.compile(
     r"(-?)[ \t\r\n\f\v]*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?|"
@@ -27,9 +27,9 @@ _FALSE = frozenset(("false", "False", "f", "0"))
 
 
 def parse_string(source: str) -> Optional[str]:
-    """The text of one or more adjacent quoted strings, as caffe_merge.schema.strings has it.
+    """The text of one or more adjacent quoted strings, decoded as schema/strings.py says.
 
-    None where an escape is of no character.
+    None where an escape stands for no character.
     """
     if "\\" not in source and source.index(source[0], 1) == len(source) - 1:
         text = source[1:-1]
@@ -50,7 +50,7 @@ def parse_string(source: str) -> Optional[str]:
 def _unescape(text: str) -> str:
     """Replace escapes; octal and hex ones are bytes, kept as surrogates until all are there."""
 
-    def one(match: "re.Match[str]") -> str:
+    def character(match: "re.Match[str]") -> str:
         octal, hexadecimal, short, long, simple = match.groups()
         if octal or hexadecimal:
             byte = int(octal, 8) & 0xFF if octal else int(hexadecimal, 16)
@@ -60,11 +60,11 @@ def _unescape(text: str) -> str:
             return chr(point) if point < 0xD800 or 0xE000 <= point < 0x110000 else _NO_CHARACTER
         return _SIMPLE.get(simple, "\\" + simple)
 
-    return _ESCAPE.sub(one, text)
+    return _ESCAPE.sub(character, text)
 
 
 def _checked(text: str) -> Optional[str]:
-    """``text`` with its surrogate-escaped bytes read as they are once all are there."""
+    """``text`` with its surrogate-escaped bytes decoded together; None if that fails."""
     try:
         return strings.decode(text.encode("utf-8", "surrogateescape"))
     except UnicodeError:

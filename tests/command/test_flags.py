@@ -8,7 +8,8 @@ from typing import Callable, Dict, Set
 import pytest
 
 from caffe_merge.command import flags
-from caffe_merge.merging.convert import Options
+from caffe_merge.merging.convert import Conversion
+from caffe_merge.options import DECLARED
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
@@ -59,6 +60,9 @@ def test_every_option_of_a_conversion_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     flags.merge(parser)
     values = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*values} == {"state", "input_shapes", "also_read"}
-    for name, default in Options._field_defaults.items():
+    assert {*Conversion._fields} - {*values} == {"options", "state", "also_read"}
+    assert {*DECLARED} - {*values} == {"input_shapes"}
+    defaults = {name: declared.default for name, declared in DECLARED.items()}
+    defaults.update(Conversion._field_defaults, options=None)
+    for name, default in defaults.items():
         assert (values.get(name) or None) == (default or None), name

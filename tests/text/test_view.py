@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from caffe_merge.errors import TextError
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, encode
-from caffe_merge.text.view import View, sources
+from caffe_merge.text.view import View, extra_fields
 from tests.seeds import examples
 from tests.text.strategies import messages, styled
 
@@ -185,7 +185,7 @@ def test_what_is_inside_an_unknown_block() -> None:
     view.read(document.fields, LayerParameter())
     names = ["a_param", "b", "b", "convolution_param.engine", "convolution_param.odd"]
     assert [unknown.name for unknown in view.unknown] == names
-    assert sources(view.unknown) == {
+    assert extra_fields(view.unknown) == {
         "a_param": "",
         "a_param.mode": "LEARN",
         "a_param.inner": "",

@@ -10,8 +10,8 @@ import pytest
 
 from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.layers.state import State
-from caffe_merge.validation import ENGINES, compare, forward, validate
-from caffe_merge.validation.engines import Engine
+from caffe_merge.validation import compare, forward, validate
+from caffe_merge.validation.registry import ENGINES
 from tests.nets import write_pair
 from tests.real_caffe import RealCaffe
 from tests.validation.nets import AFTER, BEFORE, INPUT, pairs, weights
@@ -202,11 +202,13 @@ def test_a_net_of_too_many_multiply_adds_runs_smaller_and_says_so(
         " convolution_param { num_output: 4 kernel_size: 3 } }"
     )
     pair = write_pair(tmp_path, text, {"conv": weights()[1]["conv"]})
-    monkeypatch.setitem(ENGINES, engine, Engine(1e-4, 126 * 126 * 4 * 27))  # one sample, whole
+    monkeypatch.setitem(
+        ENGINES, engine, ENGINES[engine]._replace(most=126 * 126 * 4 * 27)
+    )  # one sample, whole
     made = validate(pair, pair, engine)
     assert made.inputs[0].shape == (1, 3, 128, 128)
     assert "data': 1x3x128x128, smaller than declared" in made.summary()
-    monkeypatch.setitem(ENGINES, engine, Engine(1e-4, 1e6))
+    monkeypatch.setitem(ENGINES, engine, ENGINES[engine]._replace(most=1e6))
     assert validate(pair, pair, engine).inputs[0].shape == (1, 3, 64, 64)
 
 
@@ -265,12 +267,14 @@ def test_forward_gives_outputs_or_all_blobs_and_the_engines_agree(
 
 
 def test_bad_arguments_are_usage_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no engine 'tensorrt': choose from reference, pycaffe"):
+    with pytest.raises(
+        UsageError, match="no engine is called 'tensorrt'; there are reference, pycaffe"
+    ):
         validate(*pairs(tmp_path), "tensorrt")
     with pytest.raises(UsageError, match="no input 'image'"):
         validate(*pairs(tmp_path), shapes={"image": (1, 3, 8, 8)})
     monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
-    monkeypatch.setattr("caffe_merge.validation.engines.find_caffe_python", lambda: None)
+    monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
     with pytest.raises(UsageError, match="no interpreter with Caffe"):
         validate(*pairs(tmp_path), "pycaffe")
 

@@ -110,9 +110,9 @@ def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[i
 def convolution_window(layer: Layer, spatial: int) -> Window:
     """The window of a Convolution or Deconvolution over ``spatial`` axes (base_conv_layer.cpp)."""
     key = layer.convolution_param.SerializePartialToString(), spatial
-    known = _WINDOWS.get(key)
-    if known is not None:
-        return known
+    cached = _WINDOWS.get(key)
+    if cached is not None:
+        return cached
     window = Window(
         kernel=_pair_or_per_axis(layer, "kernel_size", spatial, None),
         stride=_pair_or_per_axis(layer, "stride", spatial, 1),
