@@ -13,6 +13,7 @@ from caffe_merge.layer import Layer, Note
 from caffe_merge.schema import LayerParameter, NetParameter
 from caffe_merge.shapes import Shape
 from caffe_merge.state import State
+from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.view import View
 from caffe_merge.text.view import sources as extra_fields
@@ -142,7 +143,7 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document = Document(read_text(prototxt), prototxt)
+    document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
     dialect = None
     if proto is not None:
         from caffe_merge.dialect import Dialect  # which compiles it: for those who have one
@@ -150,6 +151,8 @@ def load(
         dialect = Dialect(proto)
         document = dialect.named(document)
     document, notes = upgrade(document)
+    if spelled:
+        notes.insert(0, Note("spelling", "", spelled))
     if dialect is not None:
         document = dialect.explicit(document, notes)
     index = None
@@ -161,7 +164,7 @@ def load(
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     net = Net(document, index, state)
     net.dialect = dialect
-    net.rewritten = deploy or (dialect is not None and dialect.changed)
+    net.rewritten = deploy or bool(spelled) or (dialect is not None and dialect.changed)
     if dialect is not None:  # which knows them all, or would have refused them
         net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes

@@ -24,11 +24,11 @@ MAX_DEPTH = 100  # protobuf's own limit
 
 BOM = "\ufeff"
 
-_SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
+SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[ \t]*[A-Za-z_][A-Za-z0-9_./-]*[ \t]*\]")
 _ATOM = re.compile(r"-?(?:[A-Za-z_][A-Za-z0-9_]*|\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*)")
 _PLAIN = re.compile(  # most fields: name, value and what is skipped behind it in one match
-    rf"([A-Za-z_][A-Za-z0-9_]*):[ \t]*({_ATOM.pattern}|\"[^\"\\\n]*\"){_SKIP.pattern}"
+    rf"([A-Za-z_][A-Za-z0-9_]*):[ \t]*({_ATOM.pattern}|\"[^\"\\\n]*\"){SKIP.pattern}"
 )
 _GOES_ON = frozenset("\"';,")  # behind a plain field: a string with more to it, or a separator
 _MINUS_GAP = re.compile(r"-(?:[ \t\r\n\f\v]+|#[^\n]*)+")
@@ -139,7 +139,7 @@ class _Parser:
 
     def skip(self, at: int) -> int:
         """The offset behind blanks and comments."""
-        match = _SKIP.match(self.text, at)
+        match = SKIP.match(self.text, at)
         return match.end() if match else at
 
     def message(self, fields: List[Field], at: int, opener: Optional[int], depth: int) -> int:

@@ -95,9 +95,8 @@ _FLOATS: Dict[int, Convert] = {
 }
 
 
-def _bytes(source: str) -> Optional[bytes]:
-    text = parse_string(source)
-    return None if text is None else strings.encode(text)
+def _bytes(source: str) -> bytes:
+    return strings.encode(parse_string(source))
 
 
 class Known:
@@ -112,10 +111,11 @@ class Known:
         "name",
         "repeated",
         "required",
+        "type",
     )
 
     def __init__(self, field: FieldDescriptor) -> None:
-        kind = field.type
+        kind = self.type = field.type
         self.name = field.name
         self.repeated = is_repeated(field)
         self.required = is_required(field)

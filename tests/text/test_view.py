@@ -120,8 +120,6 @@ def test_what_a_fork_added_is_listed_and_the_rest_is_read() -> None:
 INTEGER = "expected a 32-bit integer of at least 0 for 'num_output', found "
 CASES = {
     "name: 5": "1:7: expected text in quotes for 'name', found '5'",
-    r"name: '\ud83d'": "1:7: expected text in quotes for 'name', found \"'\\\\ud83d'\"",
-    r"name: '\udcff'": "1:7: expected text in quotes for 'name', found \"'\\\\udcff'\"",
     "name { }": "1:6: expected text in quotes for 'name', found a block",
     "name: 'a'\nname: 'b'": "2:1: expected 'name' once in its block, it is there at line 1",
     "name: ['a', 'b']": "1:1: expected one value for 'name', found 2",
@@ -150,8 +148,6 @@ def test_what_does_not_fit_its_field_is_an_error_with_its_place(text: str) -> No
     with pytest.raises(TextError) as caught:
         view(text)
     assert str(caught.value) == "net.prototxt:" + CASES[text]
-    if text.startswith("name: '\\u"):
-        return  # half a surrogate pair: some versions of protobuf take it, and no name has it
     # Protobuf rejects it too: we are no stricter than Caffe.
     with pytest.raises((text_format.ParseError, UnicodeError)):
         text_format.Parse(text, NetParameter())
