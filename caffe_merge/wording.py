@@ -32,11 +32,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {plural}{of}{tail}"
 
 
-def shortened(text: str, limit: int = SHOWN) -> str:
-    """``text``, its middle left out where it is longer than ``limit``: both ends tell something."""
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit // 2]}...{text[-limit // 2 :]} ({len(text):,} characters)"
+def quoted(text: str) -> str:
+    """``text`` in quotes; of a long one both ends, as both tell something, and its length."""
+    shown = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"
+    return repr(shown) + ("" if shown is text else f" ({len(text):,} characters)")
 
 
 def listed(names: Sequence[str], limit: int = 5) -> str:

@@ -14,13 +14,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from caffe_merge.schema import NetParameter
 from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import BOM, SKIP, Document, Field, Value
-from caffe_merge.text.values import ESCAPE, STRING, format_float, parse_float
+from caffe_merge.text.values import ESCAPE, STRING, bare, format_float, parse_float
 from caffe_merge.text.view import known_fields
 from caffe_merge.wording import counted
 
 _SUSPECT = re.compile(r"[\ufeff\0\\\[]|[: \t\r\n-]0[0-9xX]|(?:inf(?:inity)?|nan)f", re.IGNORECASE)
-_OPENER = re.compile(rf"{SKIP.pattern}:?{SKIP.pattern}\[")
-_ODD_NUMBER = re.compile(rf"-?{SKIP.pattern}(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)", re.IGNORECASE)
+_ODD_NUMBER = re.compile(r"-?(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)", re.IGNORECASE)
 _ODD = re.compile(f"{ESCAPE.pattern}|\0", re.DOTALL)
 _REAL = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
 _ESCAPES, _NUMBERS, _BRACKETS = "escape", "number", "pair of brackets"
@@ -102,11 +101,12 @@ class _Speller:
 
     def _unbracket(self, field: Field) -> None:
         text = self.document.text
-        opener = _OPENER.match(text, field.start + len(field.name))
-        closer = text.find("]", self._behind(field.values[0].end))
-        if opener is not None:
-            self.replace(_BRACKETS, opener.end() - 1, opener.end(), " ")
-            self.splices.splice(closer, closer + 1, " ")
+        opener = self._behind(field.start + len(field.name))
+        if text[opener] == ":":
+            opener = self._behind(opener + 1)
+        closer = self._behind(field.values[0].end)
+        self.replace(_BRACKETS, opener, opener + 1, " ")
+        self.splices.splice(closer, closer + 1, " ")
 
     def _behind(self, at: int) -> int:
         match = SKIP.match(self.document.text, at)
@@ -118,7 +118,7 @@ class _Speller:
             if "\\" in source or "\0" in source:
                 for literal in self._literals(value):
                     self._string(*literal.span())
-        elif is_real and _ODD_NUMBER.fullmatch(source):
+        elif is_real and _ODD_NUMBER.fullmatch(bare(source)):
             number = parse_float(source)
             if number is not None:
                 self.replace(_NUMBERS, value.start, value.end, format_float(number))

@@ -6,6 +6,7 @@ import struct
 from typing import Optional
 
 from caffe_merge import strings
+from caffe_merge.text.syntax import SKIP
 
 ESCAPE = re.compile(  # one backslash and what it takes in; "odd" is none that Caffe's reader takes
     r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<hex>[0-9a-fA-F]{1,2})"
@@ -19,11 +20,10 @@ STRING = re.compile(
     r'"([^"\\]*(?:\\.[^"\\]*)*)"' + r"|'([^'\\]*(?:\\.[^'\\]*)*)'|#[^\n]*|[ \t\r\n\f\v]+",
     re.DOTALL,
 )
-_GAP = r"(?:[ \t\r\n\f\v]+|#[^\n]*\n)*"
-_INTEGER = re.compile(rf"(-?){_GAP}(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+_INTEGER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 # No two parts of a number may take the same digits: the time would be quadratic.
 _FLOAT = re.compile(
-    rf"(-?){_GAP}(?:((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?"
+    r"(-?)(?:((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?"
     r"|(inf(?:inity)?|nan)f?)",
     re.IGNORECASE,
 )
@@ -82,9 +82,15 @@ def _utf8(point: int) -> bytes:
     return bytes([0xF0 | point >> 18, *(0x80 | point >> shift & 0x3F for shift in (12, 6, 0))])
 
 
+def bare(source: str) -> str:
+    """A number without the blanks and comments that may stand behind its minus."""
+    match = SKIP.match(source, 1) if source[0] == "-" else None
+    return "-" + source[match.end() :] if match else source
+
+
 def parse_integer(source: str) -> Optional[int]:
     """A decimal, hex (0x) or octal (leading 0) integer; None if it is something else."""
-    match = _INTEGER.fullmatch(source)
+    match = _INTEGER.fullmatch(bare(source))
     if match is None:
         return None
     digits = match.group(2)
@@ -96,7 +102,7 @@ def parse_integer(source: str) -> Optional[int]:
 
 def parse_float(source: str) -> Optional[float]:
     """A float in any notation the format knows, ``1.f``, ``-inf`` and integers included."""
-    match = _FLOAT.fullmatch(source)
+    match = _FLOAT.fullmatch(bare(source))
     if match is None:
         integer = parse_integer(source)
         return None if integer is None else float(integer)

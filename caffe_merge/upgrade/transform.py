@@ -4,7 +4,8 @@ from typing import Any, List
 
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document
-from caffe_merge.upgrade.reading import listed, old_layers, read
+from caffe_merge.upgrade.reading import old_layers, read
+from caffe_merge.wording import listed
 
 _PARAMS = {
     "DATA": "data_param",
@@ -26,7 +27,9 @@ def upgrade(document: Document, told: List[str]) -> Document:
             changed.append(layer.param.name)
     if not changed:
         return document
-    told.append(f"the transformations of data layers {listed(changed)} moved to transform_param")
+    told.append(
+        f"the transformations of data layers {listed(list(map(repr, changed)))} moved to transform_param"
+    )
     return edits.rewritten()
 
 

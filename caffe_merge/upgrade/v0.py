@@ -21,7 +21,8 @@ from caffe_merge.text.chunks import (
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Piece, Splices
 from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.upgrade.reading import Old, listed, old_layers, read
+from caffe_merge.upgrade.reading import Old, old_layers, read
+from caffe_merge.wording import listed
 
 
 class Kind(NamedTuple):
@@ -123,7 +124,7 @@ def upgrade(document: Document, told: List[str]) -> Document:
         left += _Rewrite(edits, old).make()
     if left:
         told.append(
-            f"left out, as Caffe's own upgrade does it: {listed(list(dict.fromkeys(left)))}"
+            f"left out, as Caffe's own upgrade does it: {listed(list(map(repr, dict.fromkeys(left))))}"
         )
     return edits.rewritten()
 

@@ -126,7 +126,7 @@ CASES = {
     "name: []": "1:1: expected one value for 'name', found 0",
     "layer: 5": "1:8: expected a { block } for 'layer'",
     "layer {\n  type: Pooling }": "2:9: expected text in quotes for 'type', found 'Pooling'",
-    "layer { phase: 'TEST' }": "1:16: expected one of TRAIN, TEST for 'phase'",
+    "layer { phase: 'TEST' }": "1:16: expected one of TRAIN, TEST for 'phase', found \"'TEST'\"",
     "force_backward: 2": "1:17: expected true or false for 'force_backward', found '2'",
     "input_dim: 2147483648": "1:12: expected a 32-bit integer for 'input_dim', found '2147483648'",
     "input_dim: 1.5": "1:12: expected a 32-bit integer for 'input_dim', found '1.5'",
@@ -157,6 +157,13 @@ def test_an_error_is_short_however_long_the_value() -> None:
     with pytest.raises(TextError) as caught:
         view(f"input_dim: {'9' * 100_000}")
     assert len(str(caught.value)) < 400
+    assert str(caught.value).endswith("999' (100,000 characters)")
+
+
+def test_what_was_found_is_told_however_long_the_list_of_what_was_expected() -> None:
+    with pytest.raises(TextError) as caught:
+        view("layers { type: 'Convolution' }")
+    assert str(caught.value).endswith(" and 28 more for 'type', found \"'Convolution'\"")
 
 
 def test_many_unknown_fields_take_linear_time() -> None:
