@@ -42,3 +42,8 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
     """``a, b and 3 more``."""
     shown = ", ".join(names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def named(names: Sequence[str], limit: int = 5) -> str:
+    """``'a', 'b' and 3 more``: names from a file."""
+    return listed([quoted(name) for name in names[:limit]] + list(names[limit:]), limit)

@@ -5,7 +5,7 @@ from typing import Any, Dict, List
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document
 from caffe_merge.upgrade.reading import Old, old_layers, read
-from caffe_merge.wording import listed
+from caffe_merge.wording import named
 
 _READERS = ("conv", "pool")
 
@@ -33,9 +33,7 @@ def upgrade(document: Document, told: List[str]) -> Document:
         producers.update((blob, layer) for blob in layer.top)
     if not gone:
         return document
-    told.append(
-        f"padding layers {listed(list(map(repr, gone)))} are now the `pad` of the layers that they fed"
-    )
+    told.append(f"padding layers {named(gone)} are now the `pad` of the layers that they fed")
     return edits.rewritten()
 
 

@@ -5,7 +5,7 @@ from typing import Any, List
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document
 from caffe_merge.upgrade.reading import old_layers, read
-from caffe_merge.wording import listed
+from caffe_merge.wording import named
 
 _PARAMS = {
     "DATA": "data_param",
@@ -27,9 +27,7 @@ def upgrade(document: Document, told: List[str]) -> Document:
             changed.append(layer.param.name)
     if not changed:
         return document
-    told.append(
-        f"the transformations of data layers {listed(list(map(repr, changed)))} moved to transform_param"
-    )
+    told.append(f"the transformations of data layers {named(changed)} moved to transform_param")
     return edits.rewritten()
 
 

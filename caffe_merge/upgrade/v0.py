@@ -22,7 +22,7 @@ from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Piece, Splices
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.upgrade.reading import Old, old_layers, read
-from caffe_merge.wording import listed
+from caffe_merge.wording import named
 
 
 class Kind(NamedTuple):
@@ -123,9 +123,7 @@ def upgrade(document: Document, told: List[str]) -> Document:
             document.fail(old.block.start, "expected a V0 layer as the net's others, found V1")
         left += _Rewrite(edits, old).make()
     if left:
-        told.append(
-            f"left out, as Caffe's own upgrade does it: {listed(list(map(repr, dict.fromkeys(left))))}"
-        )
+        told.append(f"left out, as Caffe's own upgrade does it: {named(list(dict.fromkeys(left)))}")
     return edits.rewritten()
 
 
