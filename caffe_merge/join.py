@@ -10,15 +10,14 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from caffe_merge import norms, shapes
 from caffe_merge.errors import NetError, WeightsError
 from caffe_merge.fields import described, fills, has_unknown
-from caffe_merge.fillers import fill
+from caffe_merge.fillers import Room, fill
 from caffe_merge.layer import Layer, Note
 from caffe_merge.shapes import BlobShape, Shape, count
-from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, same_values
+from caffe_merge.weights.blobs import HALF, Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
 Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # blobs, None if random; their shapes
-MAX_FILLED = 1 << 26  # values made from fillers; more is not a net but an attack
 
 
 def weights(
@@ -37,6 +36,7 @@ def weights(
     taken = set()
     owned: Dict[str, Stored] = {}
     held: Held = {}
+    room = Room(strict=index is not None)
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
@@ -48,7 +48,7 @@ def weights(
             layer.load_blobs(_fit(layer, record, wanted, path))
             held[layer] = [(blob, blob.shape) for blob in layer.blobs]
         else:
-            held[layer] = list(zip(_filled(layer, wanted or ()), wanted or ()))
+            held[layer] = list(zip(_filled(layer, wanted or (), room), wanted or ()))
     given = _share(held)
     for layer, blobs in held.items():
         _give(layer, [blob for blob, _ in blobs], given.get(layer, 0), notes, index is not None)
@@ -230,7 +230,7 @@ def _give(
         )
 
 
-def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> List[Optional[Blob]]:
+def _filled(layer: Layer, wanted: Sequence[BlobShape], room: Room) -> List[Optional[Blob]]:
     """The blobs that Caffe's deterministic fillers would make; None for those that are not known.
 
     All are None where one of them is, and no other layer can give it.
@@ -241,18 +241,14 @@ def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> List[Optional[Blob]]:
     names = [spec.name for spec in layer.param.param]
     blobs: List[Optional[Blob]] = []
     for number, (filler, shape) in enumerate(zip([*_fillers(layer), *nothing], wanted)):
-        blobs.append(_values(filler, shape))
+        dims = _dims(shape)
+        values = None
+        if filler is not None and dims is not None:
+            values = fill(filler, dims, room, layer.name)
+        blobs.append(None if values is None else Filled(values))
         if blobs[-1] is None and not any(names[number : number + 1]):
             return nothing
     return blobs
-
-
-def _values(filler: Optional[object], shape: BlobShape) -> Optional[Blob]:
-    dims = _dims(shape)
-    if filler is None or dims is None or count(dims) > MAX_FILLED:
-        return None
-    values = fill(filler, dims)
-    return None if values is None else Dense(values)
 
 
 def _dims(shape: BlobShape) -> Optional[Shape]:
