@@ -17,6 +17,7 @@ from caffe_merge.layer import Layer, Reason, remembered
 from caffe_merge.shapes import count
 from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob
+from caffe_merge.wording import counted
 
 Answer = Union[Affine, Reason, None]
 
@@ -54,7 +55,7 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
     if number and not shapes:
         return Reason("the file has no weights for it")
     if layer.type in wanted and len(shapes) != number:
-        return Reason(f"it has {len(shapes)} blobs, not {number}")
+        return Reason(f"it has {counted(len(shapes), 'blob')}, not {number}")
     pair = number > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
     if pair and count(shapes[0]) != count(shapes[1]):
         return Reason(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")

@@ -13,6 +13,7 @@ from caffe_merge.layer import Layer, Reason
 from caffe_merge.linear import LINEAR_TYPES
 from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob
+from caffe_merge.wording import counted
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
@@ -43,7 +44,7 @@ def _odd_blobs(layer: Layer) -> Optional[Reason]:
     if wanted is None:
         return None
     if len(wanted) != len(found):
-        return Reason(f"it has {len(found)} blobs, not {len(wanted)}")
+        return Reason(f"it has {counted(len(found), 'blob')}, not {len(wanted)}")
     for shape, dims in zip(found, wanted):
         if dims is not None and not _matches(shape, dims):
             return Reason(f"it has a blob of shape {shape}, which does not fit its parameters")

@@ -12,6 +12,7 @@ from caffe_merge.errors import NetError
 from caffe_merge.join import shapes_behind, shared_blobs, top_shapes
 from caffe_merge.layer import Layer, shares_memory
 from caffe_merge.shapes import Shape
+from caffe_merge.wording import counted
 
 
 class Version:
@@ -158,7 +159,7 @@ class Graph:
         bottom = self.bottoms[layer][0]
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
-            return f"its {len(outputs)} net outputs could not all keep their names"
+            return f"its {counted(len(outputs), 'net output')} could not all keep their names"
         if outputs and outputs[0].name != bottom.name:
             if self.lowest(bottom).is_input:
                 return "it joins a net input to a net output, and both keep their names"

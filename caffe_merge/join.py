@@ -15,6 +15,7 @@ from caffe_merge.layer import Layer, Note
 from caffe_merge.shapes import BlobShape, Shape, count
 from caffe_merge.weights.blobs import HALF, Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.wording import counted
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
 Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # blobs, None if random; their shapes
@@ -158,11 +159,9 @@ def _fit(
     if wanted is None or norms.fitting(layer, record.blobs, wanted):
         return list(record.blobs)
     if len(wanted) != len(record.blobs):
-        raise WeightsError(
-            f"expected {len(wanted)} blobs for a {layer.type}, found {len(record.blobs)}",
-            path=path,
-            layer=layer.name,
-        )
+        blobs_wanted = f"expected {counted(len(wanted), 'blob')} for a {layer.type}"
+        message = f"{blobs_wanted}, found {len(record.blobs)}"
+        raise WeightsError(message, path=path, layer=layer.name)
     blobs: List[Blob] = []
     for number, (blob, shape) in enumerate(zip(record.blobs, wanted)):
         fitted = _reshaped(blob, shape)
@@ -369,5 +368,4 @@ def _note_storage(index: Index, notes: List[Note]) -> None:
 
 
 def _layers(which: Sequence[object]) -> str:
-    number = sum(map(bool, which))
-    return f"the weights of {number} layer{'s' if number > 1 else ''} are stored"
+    return f"the weights of {counted(sum(map(bool, which)), 'layer')} are stored"

@@ -14,6 +14,7 @@ from caffe_merge.layer import Layer, Reason
 from caffe_merge.schema import copied
 from caffe_merge.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
+from caffe_merge.wording import counted
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConv", "DepthwiseConvolution")
 LINEAR_TYPES = (*CONVOLUTIONS, "Deconvolution", "InnerProduct")
@@ -45,7 +46,7 @@ def output(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     if misfit is not None:
         return misfit
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
-        return Reason(f"it has {len(layer.param.top)} tops, which share its weights")
+        return Reason(f"it has {counted(len(layer.param.top), 'top')}, which share its weights")
     if layer.type == DEPTHWISE:
         return Output(layer.blobs[0].shape[0], 1)
     param = own_param(layer.param)

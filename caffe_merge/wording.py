@@ -1,9 +1,12 @@
 """Words for people: text from files made visible, counts with their noun, long texts shortened."""
 
+import re
 from typing import Sequence
 
 from caffe_merge import strings
 
+_BYTES = re.compile(r"(?<!\\)\\U0010ff([89a-f][0-9a-f])")  # of strings.py, as repr shows them
+_PLURALS = {"axis": "axes"}
 SHOWN = 120  # characters of a value that a message quotes
 
 
@@ -13,7 +16,9 @@ def visible(text: str) -> str:
     Control characters (``\x1b``), line ends, bidi and other formatting marks (``\u202e``), what is
     assigned to nothing, and bytes that are no UTF-8 (``\xe9``). Applied twice it changes nothing.
     """
-    return text if text.isprintable() else "".join(map(_shown, text))
+    if not text.isprintable():
+        text = "".join(map(_shown, text))
+    return _BYTES.sub(r"\\x\1", text) if "\\U" in text else text
 
 
 def _shown(char: str) -> str:
@@ -26,10 +31,11 @@ def _shown(char: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 blob``, ``2 entries``, ``1,000 pairs of brackets``."""
+    """``1 blob``, ``2 axes``, ``1,000 pairs of brackets``."""
     head, of, tail = noun.partition(" of ")
-    plural = head if number == 1 else f"{head[:-1]}ies" if head.endswith("y") else f"{head}s"
-    return f"{number:,} {plural}{of}{tail}"
+    if number != 1:
+        head = _PLURALS.get(head, f"{head}s")
+    return f"{number:,} {head}{of}{tail}"
 
 
 def quoted(text: str) -> str:

@@ -16,6 +16,7 @@ from caffe_merge.norms.styles import OF_TYPE, TYPES, Style, blocks, given
 from caffe_merge.shapes import BlobShape, count
 from caffe_merge.shapes.forks import NORMALISED
 from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
+from caffe_merge.wording import counted
 
 Shape = Tuple[int, ...]
 Terms = Tuple[Any, Tuple[Blob, ...]]
@@ -45,7 +46,9 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
         return chosen[0]
     known = [style for style in fitting if _explains(style, fields, layer)]
     if not known:
-        found = f"{len(shapes)} blobs and the fields {', '.join(sorted(fields)) or '(none)'}"
+        found = (
+            f"{counted(len(shapes), 'blob')} and the fields {', '.join(sorted(fields)) or '(none)'}"
+        )
         return Reason(f"no {layer.type} that is known has {found}{_ask(fitting)}")
     return known[0] if len(known) == 1 else _told_apart(layer, known, fields)
 
@@ -270,7 +273,7 @@ def notes(layers: Sequence[Layer]) -> List[Note]:
                 out.append(Note("zero-factor", layer.name, text))
     for style, members in found.items():
         if style.name != "bvlc":
-            number = f"{len(members)} {members[0].type} layer{'s' if len(members) > 1 else ''}"
+            number = counted(len(members), f"{members[0].type} layer")
             text = f"{number} read as {style.name}: y = {style.formula}"
             out.append(Note("bn-style", "" if len(members) > 1 else members[0].name, text))
     return out

@@ -23,6 +23,7 @@ from caffe_merge.reference import (
     pooling,
 )
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
+from caffe_merge.wording import counted
 
 __all__ = ["SUPPORTED", "Unsupported", "forward"]
 
@@ -64,7 +65,9 @@ def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[shapes.Shape]) -> Array
     if [blob.shape for blob in blobs] == wanted:
         return blobs
     if len(blobs) != len(wanted):
-        raise WeightsError(f"expected {len(wanted)} blobs, found {len(blobs)}", layer=layer.name)
+        raise WeightsError(
+            f"expected {counted(len(wanted), 'blob')}, found {len(blobs)}", layer=layer.name
+        )
     fitted = []
     for index, (blob, shape) in enumerate(zip(blobs, wanted)):
         if blob.shape not in (shape, (1,) * (4 - len(shape)) + shape):

@@ -4,6 +4,7 @@ from math import prod
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.errors import NetError
+from caffe_merge.wording import counted
 
 Shape = Tuple[int, ...]
 Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
@@ -92,7 +93,7 @@ def _per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> 
         return values * spatial
     if not values and default is not None:
         return (default,) * spatial
-    raise error(layer, f"{name} once or {spatial} times", f"{len(values)} times")
+    raise error(layer, f"{name} once or {spatial} times", counted(len(values), "time"))
 
 
 def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:

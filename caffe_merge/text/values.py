@@ -84,7 +84,7 @@ def _utf8(point: int) -> bytes:
 
 def bare(source: str) -> str:
     """A number without the blanks and comments that may stand behind its minus."""
-    match = SKIP.match(source, 1) if source[0] == "-" else None
+    match = SKIP.match(source, 1) if source[:1] == "-" else None
     return "-" + source[match.end() :] if match else source
 
 

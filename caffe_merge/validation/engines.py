@@ -19,6 +19,7 @@ from caffe_merge.validation.workers import (
     find_caffe_python,
     reference_command,
 )
+from caffe_merge.wording import counted
 
 Pair = Tuple[Union[str, "os.PathLike[str]"], Union[str, "os.PathLike[str]"]]
 Progress = Callable[[int, int, str], None]
@@ -244,7 +245,9 @@ def _run(
         for _ in streams[1]:  # to its end: the time it took is told there
             pass
     if done < len(common):
-        raise ValidationError(f"only {done} of {len(common)} blobs came from the workers")
+        raise ValidationError(
+            f"only {done} of {counted(len(common), 'blob')} came from the workers"
+        )
     return results, unjudged
 
 

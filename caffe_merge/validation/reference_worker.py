@@ -17,6 +17,7 @@ from caffe_merge.errors import CaffeMergeError, ValidationError, WeightsError
 from caffe_merge.layer import Reason, shares_memory
 from caffe_merge.state import State
 from caffe_merge.validation.caffe_worker import serve
+from caffe_merge.wording import counted
 
 Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 Forward = Callable[[Any, Sequence[np.ndarray], Sequence[np.ndarray]], List[np.ndarray]]
@@ -195,7 +196,7 @@ def _execute(
         raise
     except (ArithmeticError, LookupError, ValueError) as error:
         raise ValidationError(f"{name}: {error}") from error
-    return tops, f"{name}: it has {len(param.top)} tops"
+    return tops, f"{name}: it has {counted(len(param.top), 'top')}"
 
 
 def main() -> None:

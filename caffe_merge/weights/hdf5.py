@@ -154,7 +154,7 @@ class Inside:
 
     def follow(self, group: Any, name: bytes, hops: int = 0) -> Any:
         """What ``name`` in ``group`` stands for; None where there is no such name."""
-        if name not in group.id:
+        if not group.id.links.exists(name):
             return None
         link = group.id.links.get_info(name)
         if link.type == self.h5py.h5l.TYPE_HARD:
@@ -165,7 +165,8 @@ class Inside:
             held = self.resolve(group, group.id.links.get_val(name), hops + 1)
             if held is not None:
                 return held
-        where = f"the link {quoted(strings.decode(name))} in {quoted(group.name or '/')}"
+        place = strings.decode(self.h5py.h5i.get_name(group.id) or b"/")
+        where = f"the link {quoted(strings.decode(name))} in {quoted(place)}"
         raise WeightsError(f"{where} {problem}", path=self._path)
 
     def resolve(self, group: Any, path: bytes, hops: int = 0) -> Any:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from caffe_merge.errors import TextError
 from caffe_merge.schema import LayerParameter, NetParameter
 from caffe_merge.text.syntax import Document, encode
+from caffe_merge.text.values import parse_bool, parse_float, parse_integer
 from caffe_merge.text.view import View, sources
 from tests.text.strategies import REPEATABLE, messages, styled
 
@@ -198,3 +199,9 @@ def test_what_is_inside_an_unknown_block() -> None:
         "convolution_param.odd": "",
         "convolution_param.odd.y": "1",
     }
+
+
+@pytest.mark.parametrize("text", ["", "-", "- ", "-#", "--1", "x", "0x", "1e", ".", "-."])
+def test_what_is_no_scalar(text: str) -> None:
+    """A fork's field may hold anything: it is asked for as a number too."""
+    assert parse_integer(text) is parse_float(text) is parse_bool(text) is None
