@@ -169,7 +169,13 @@ def load(
         net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes
     if not net.layers:
-        raise NetError(f"{prototxt}: no layers in it: not the text of a net")
+        solver = {"net", "train_net", "base_lr"} & {field.name for field in document.fields}
+        what = (
+            "a solver's settings: the net is the file that its `net` names"
+            if solver
+            else ("not the text of a net")
+        )
+        raise NetError(f"{prototxt}: no layers in it: {what}")
     tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
     for name in input_shapes or ():
         if name not in tops:

@@ -17,6 +17,7 @@ from caffe_merge import strings
 from caffe_merge.arrays import Array
 from caffe_merge.errors import UsageError, WeightsError
 from caffe_merge.shapes import count
+from caffe_merge.weights import solverstate
 from caffe_merge.weights.blobproto import MAX_AXES
 from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored
 from caffe_merge.weights.index import Index, LayerRecord
@@ -75,6 +76,9 @@ class Hdf5Index(Index):
             handle = h5py.File(path, "r")
             self._inside = Inside(h5py, handle, path)
             data = self._inside.follow(handle, _DATA.encode())
+            if data is None and "iter" in handle and "history" in handle:
+                state = solverstate.words(int(handle["iter"][()]))
+                raise WeightsError(f"expected Caffe's weights, found {state}", path=path)
             if not isinstance(data, h5py.Group):
                 raise WeightsError("no group /data in it: not Caffe's weights", path=path)
             self._read(data, ())

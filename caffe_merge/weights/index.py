@@ -13,6 +13,7 @@ import numpy as np
 
 from caffe_merge import strings
 from caffe_merge.errors import FileError, WeightsError
+from caffe_merge.weights import solverstate
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.blobs import Stored
 from caffe_merge.weights.wire import BYTES, Buffer, Record, records
@@ -65,6 +66,9 @@ class Index:
         self.layers: List[LayerRecord] = []
         self.others: List[Record] = []
         self._fields = 0
+        state = solverstate.described(buffer[: solverstate.HEAD])
+        if state is not None:
+            raise WeightsError(f"expected a caffemodel, found {state}", path=path)
         old: List[_Layer] = []
         try:
             for record in self._records(0, len(buffer)):
