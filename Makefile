@@ -2,6 +2,7 @@
 # make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
 # make lint   ruff and mypy
 # make test-versions   install and test on the oldest and newest Python, numpy and protobuf
+# make fuzz-readers  fuzz text, caffemodel and HDF5 for FUZZ_SECONDS in all, under atheris
 # make bench  the measurements of docs/benchmarks.md
 
 PYTHON ?= python3
@@ -10,8 +11,9 @@ CAFFE_VENV ?= .venv-caffe
 BIN := $(VENV)/bin
 DIGITS := examples/digits
 OUT := out
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test test-versions lint bench clean
+.PHONY: demo test test-versions lint bench fuzz-readers clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +48,10 @@ test-versions:
 bench: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
+
+fuzz-readers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet 'atheris>=2.3' || echo "atheris could not be installed" >&2
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info caffe_merge/caffe.desc

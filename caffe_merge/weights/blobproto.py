@@ -25,6 +25,7 @@ from caffe_merge.weights.wire import (
     read_int64,
     records,
 )
+from caffe_merge.wording import counted
 
 MAX_AXES = 32
 MAX_COUNT = 2**31 - 1  # of values in a blob of Caffe's; larger ones are held where they have values
@@ -116,7 +117,7 @@ def _check(dims: Tuple[int, ...], found: int) -> None:
         raise WeightsError(f"expected dimensions of at least 0, found {dims}")
     wanted = count(dims)
     if wanted != found:
-        raise WeightsError(f"shape {dims} wants {wanted} values, found {found}")
+        raise WeightsError(f"shape {dims} wants {counted(wanted, 'value')}, found {found:,}")
     if not wanted and count(tuple(filter(None, dims))) > MAX_COUNT:
         raise WeightsError(f"expected a shape that Caffe can hold, found {dims}")
 
