@@ -231,6 +231,7 @@ TESTED_IN: Dict[str, str] = {
     "validation.engines": "validation/test_validate.py",
     "weights.formats": "weights/test_hdf5.py",
     "weights.index": "weights/test_caffemodel.py",
+    "wording": "test_printing.py",
 }
 NO_BEHAVIOUR = {"arrays", "reference.layer"}  # names of types, an exception
 

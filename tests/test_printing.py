@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.command.cli import main, merge_bn
@@ -14,6 +14,7 @@ from caffe_merge.schema import strings
 from caffe_merge.text.values import format_string
 from caffe_merge.wording import counted, listed, named, quoted, visible
 from tests.nets import write_pair
+from tests.seeds import examples
 
 BITS = {
     "\x1b[2J": "\\x1b[2J",
@@ -46,7 +47,7 @@ def test_bytes_are_the_same_in_quotes() -> None:
     assert visible(repr("\\U0010ffe9")) == r"'\\U0010ffe9'"  # a name that is these ten letters
 
 
-@settings(derandomize=True, deadline=None)
+@examples(100)
 @given(st.text())
 def test_whatever_it_is(text: str) -> None:
     assert visible(text).isprintable()

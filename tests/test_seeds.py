@@ -51,3 +51,12 @@ def test_a_failure_says_how_to_have_it_again(tmp_path: Path) -> None:
     told, _ = run(tmp_path, 7, "number < 10")
     assert "seed 7; again: make fuzz SEED=7 TESTS='test_it.py::test_it'" in told
     assert "make fuzz" not in run(tmp_path, None, "number < 10")[0]
+
+
+def test_every_random_test_takes_its_examples_from_here() -> None:
+    texts = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    ours = ("seeds.py", "test_seeds.py")
+    others = {path: text for path, text in texts.items() if path.name not in ours}
+    assert [path for path, text in others.items() if "derandomize" in text] == []
+    random = {path: text for path, text in others.items() if "@given(" in text}
+    assert [path for path, text in random.items() if "@examples(" not in text] == []

@@ -5,13 +5,13 @@ import sys
 from typing import List
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.corpus import CORPORA
 from tests.fuzz.targets import TARGETS
+from tests.seeds import examples
 
-OFTEN = settings(derandomize=True, deadline=None, max_examples=400)
 ODD = [b"\0", b"\x7f", b"\x80", b"\xff", b"\xff" * 8, b"\\", b'"', b"{", b"}", b"[", b"#", b"\n"]
 
 
@@ -44,26 +44,26 @@ def test_the_corpus(target: str) -> None:
         TARGETS[target](data)
 
 
-@OFTEN
+@examples(400)
 @given(mutated("text"))
 def test_mutated_text(data: bytes) -> None:
     TARGETS["text"](data)
 
 
-@OFTEN
+@examples(400)
 @given(mutated("wire"))
 def test_mutated_wire(data: bytes) -> None:
     TARGETS["wire"](data)
 
 
 @pytest.mark.skipif(not CORPORA["hdf5"](), reason="no h5py")
-@OFTEN
+@examples(400)
 @given(st.data())
 def test_mutated_hdf5(data: st.DataObject) -> None:
     TARGETS["hdf5"](data.draw(mutated("hdf5")))
 
 
-@OFTEN
+@examples(400)
 @given(st.binary(max_size=200), st.sampled_from(["text", "wire"]))
 def test_any_bytes(data: bytes, target: str) -> None:
     TARGETS[target](data)

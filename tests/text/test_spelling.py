@@ -15,8 +15,8 @@ from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.view import View
-from tests.conftest import RealCaffe
 from tests.nets import write_pair
+from tests.real_caffe import RealCaffe
 from tests.seeds import examples
 from tests.text.strategies import messages, styled
 

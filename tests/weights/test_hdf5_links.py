@@ -11,8 +11,8 @@ import caffe_merge
 from caffe_merge.errors import ValidationError, WeightsError
 from caffe_merge.weights import hdf5
 from caffe_merge.weights.index import open_index
-from tests.conftest import RealCaffe
 from tests.nets import write_pair
+from tests.real_caffe import RealCaffe
 
 h5py = pytest.importorskip("h5py")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import caffe_merge
@@ -13,6 +13,7 @@ from caffe_merge.weights.index import open_index
 from caffe_merge.weights.solverstate import described
 from caffe_merge.weights.wire import field, varint
 from tests.nets import caffemodel
+from tests.seeds import examples
 
 TOLD = "a .solverstate, left by a training at iteration 5,000: "
 
@@ -40,7 +41,7 @@ def test_what_is_none(head: bytes) -> None:
     assert described(head) is None
 
 
-@settings(derandomize=True, deadline=None)
+@examples(100)
 @given(st.binary(max_size=20))
 def test_any_bytes(data: bytes) -> None:
     described(data)
