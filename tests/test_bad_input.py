@@ -288,7 +288,7 @@ def test_full_disk(
     pair = write_pair(tmp_path, TEXT, BLOBS)
     if there:
         write_pair(tmp_path, "old", {}, "net_merged")
-    created = replacement.created
+    created = replacement.created  # type: ignore[attr-defined]
     monkeypatch.setattr(replacement, "created", lambda path: FullDisk(created(path), room))
     line = refused(*flags_of(pair), "--force")
     assert line == f"{tmp_path / 'net_merged.caffemodel'}: No space left on device"

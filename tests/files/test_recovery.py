@@ -152,7 +152,7 @@ def test_a_record_that_is_not_whole(tmp_path: Path) -> None:
         places, folders = run._places, [Path(place.path) for place in run._places]
         whole = [(folder / "record").read_bytes() for folder in folders]
         for opened in (*places, *run.handles):
-            opened.close()
+            opened.close()  # type: ignore[attr-defined]
     assert visible(tmp_path) == OLD
     for length in range(0, len(whole[0]) + 1, 7):
         for folder, record in zip(folders, whole):

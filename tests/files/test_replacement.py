@@ -57,7 +57,7 @@ def test_a_file_that_another_program_put_into_a_workplace(tmp_path: Path) -> Non
 
 
 def test_two_names_of_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workplace.zlib, "crc32", lambda data: data[-1])
+    monkeypatch.setattr(workplace.zlib, "crc32", lambda data: data[-1])  # type: ignore[attr-defined]
     write(tmp_path, NEW)
     assert contents(tmp_path) == NEW
 

@@ -9,7 +9,7 @@ import pytest
 
 from caffe_merge.files import temporary, temporary_folder
 
-pytestmark = pytest.mark.skipif(temporary.fcntl is None, reason="not on this system")
+pytestmark = pytest.mark.skipif(temporary.fcntl is None, reason="not on this system")  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)

@@ -89,7 +89,7 @@ def test_an_error_of_the_caller_comes_first() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of Linux")
 def test_room_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = []
-    real = writing.fcntl.ioctl
+    real = writing.fcntl.ioctl  # type: ignore[attr-defined]
 
     def noted(*given: Any) -> Any:
         try:
@@ -98,7 +98,7 @@ def test_room_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             refused.append(error.errno)
             raise
 
-    monkeypatch.setattr(writing.fcntl, "ioctl", noted)
+    monkeypatch.setattr(writing.fcntl, "ioctl", noted)  # type: ignore[attr-defined]
     path = tmp_path / "it"
     with open(path, "w+b") as handle, room(handle, 16 << 20):
         if refused == [errno.EOPNOTSUPP]:
@@ -129,7 +129,7 @@ def test_more_may_be_written_than_was_set_aside(
     assert (tmp_path / "it").stat().st_size == 100_000
 
 
-@pytest.mark.skipif(writing.fcntl is None, reason="not on this system")
+@pytest.mark.skipif(writing.fcntl is None, reason="not on this system")  # type: ignore[attr-defined]
 def test_a_file_system_that_sets_nothing_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_file_system_that_sets_nothing_aside(
         asked.append(given)
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(writing.fcntl, "ioctl", refuse)
+    monkeypatch.setattr(writing.fcntl, "ioctl", refuse)  # type: ignore[attr-defined]
     with open(tmp_path / "it", "w+b") as handle, room(handle, 16 << 20):
         handle.write(b"x")
     assert len(asked) == 1

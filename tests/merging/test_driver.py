@@ -85,7 +85,7 @@ def test_a_disproved_rewrite_changes_nothing(
 def test_the_next_pass_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one pass could not prove, another may do; and it is proved once, not every round."""
     proofs = []
-    right = driver.prove
+    right = driver.prove  # type: ignore[attr-defined]
 
     def counted(graph: Any, layers: Any, changes: Any, reads: Any) -> Any:
         proofs.append([layer.name for layer in layers])

@@ -50,7 +50,7 @@ def test_at_any_proof(
     net = load(tmp_path, prototxt(*LINES))
     before, text = state(net), saving.text(net)
     left = [at]
-    prove = driver.prove
+    prove = driver.prove  # type: ignore[attr-defined]
 
     def failing(*args: Any) -> Any:
         left[0] -= 1

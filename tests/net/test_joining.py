@@ -251,7 +251,7 @@ def test_fillers_that_are_not_random(case: str, tmp_path: Path, real_caffe: Real
     assert layer.filled
     assert not layer.missing
     assert notes(net) == [("filler-weights", "l")]
-    assert [set(blob.array().ravel()) for blob in layer.blobs] == [{c} for c in constants]
+    assert [set(blob.array().ravel()) for blob in layer.blobs] == [{c} for c in constants]  # type: ignore[attr-defined]
     assert [blob.shape for blob in layer.blobs] == real_caffe.blob_shapes(text)["l"]
 
 

@@ -45,7 +45,8 @@ def messages(draw: Any, kind: Callable[[], Message] = LayerParameter, depth: int
                 getattr(message, field.name).add().CopyFrom(value)
             else:
                 getattr(message, field.name).append(value)
-    for name in message.FindInitializationErrors():  # the schema has two required fields
+    missing: Any = message.FindInitializationErrors  # type: ignore[attr-defined]
+    for name in missing():  # the schema has two required fields
         if "." not in name:
             setattr(message, name, 0)
     return message

@@ -192,5 +192,5 @@ def test_else_the_current_interpreter_if_it_has_caffe(
     monkeypatch: pytest.MonkeyPatch, found: Any
 ) -> None:
     monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
-    monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: found or None)
+    monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: found or None)  # type: ignore[attr-defined]
     assert find_caffe_python() == (sys.executable if found else None)
