@@ -83,7 +83,7 @@ class Hdf5Index(Index):
     def _add(self, group: Any, parts: Tuple[bytes, ...]) -> None:
         name = strings.decode(b"/".join(parts))
         held = {key: group[key] for key in group.id if key.isdigit()}
-        sets = {int(k): one for k, one in held.items() if isinstance(one, self._h5py.Dataset)}
+        sets = {int(k): item for k, item in held.items() if isinstance(item, self._h5py.Dataset)}
         blobs = []
         for number in sorted(sets):
             try:
@@ -97,16 +97,16 @@ class Hdf5Index(Index):
         )
 
     def _blob(self, dataset: Any) -> Stored:
-        shape, found = dataset.shape, dataset.dtype
-        if shape is None or found.kind not in "fiu":
-            raise WeightsError(f"expected numbers, found {found}")
+        shape, stored = dataset.shape, dataset.dtype
+        if shape is None or stored.kind not in "fiu":
+            raise WeightsError(f"expected numbers, found {stored}")
         if len(shape) > MAX_AXES:
             raise WeightsError(f"expected at most {MAX_AXES} axes, found {len(shape)}")
         layout = dataset.id.get_create_plist()
         if layout.get_external_count():
             raise WeightsError("expected values in this file, found them in another")
         at = dataset.id.get_offset()
-        dtype = _DTYPES.get(found.str)
+        dtype = _DTYPES.get(stored.str)
         userblock = dataset.file.userblock_size
         if dtype is not None and at is not None and not layout.get_nfilters() and not userblock:
             if at + count(shape) * dtype.itemsize > len(self.buffer):
