@@ -75,7 +75,7 @@ class Mix(Recipe):
         return True
 
     def _tops(self, line: str) -> Optional[List[Shape]]:
-        """The shapes of the tops of a layer behind the others; None if one is too large or wrong."""
+        """The shapes of the tops of a line behind the others; None if one is wrong or too large."""
         try:
             layers = parse(prototxt(*self.lines, line)).layers
             sizes = [version.shape for version in Graph(layers, {}).tops[layers[-1]]]

@@ -10,16 +10,24 @@ JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style")
 
 
 def positive(text: str) -> float:
-    value = float(text)
+    """The number above 0 that a flag was given."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
     return value
 
 
 def natural(text: str) -> int:
-    value = int(text)
+    """The whole number of at least 0 that a flag was given."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
     return value
 
 
