@@ -6,6 +6,7 @@
 # make lint   ruff and mypy
 # make test-versions   install and test on the oldest and newest Python, numpy and protobuf
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
+# make fuzz-readers  fuzz text, caffemodel and HDF5 for FUZZ_SECONDS in all, under atheris
 # make bench  the measurements of docs/benchmarks.md
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ FUZZ_SECONDS ?= 300
 # What runs many nets to find what no test thought of: the lines are covered by the others.
 LONG := tests/corpus $(wildcard tests/test_random_*.py)
 
-.PHONY: demo test coverage test-long test-versions lint fuzz bench clean
+.PHONY: demo test coverage test-long test-versions lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -68,6 +69,10 @@ test-versions:
 bench: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
+
+fuzz-readers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet 'atheris>=2.3' || echo "atheris could not be installed" >&2
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info .coverage caffe_merge/schema/caffe.desc

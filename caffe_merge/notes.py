@@ -16,6 +16,7 @@ Kind = Literal[  # docs/report.md says what each of them means
     "other-states",
     "raw-blobs",
     "raw-input",
+    "spelling",
     "surplus-weights",
     "training-net",
     "unknown-field",

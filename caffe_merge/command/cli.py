@@ -7,12 +7,24 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Sequence,
+    TextIO,
+)
 
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
 from caffe_merge.options import DECLARED, Options, flag_of
+from caffe_merge.wording import visible
 
 OK, FAILED, BAD = 0, 1, 2
 
@@ -96,9 +108,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ou
 
 
 def _fail(program: str, message: str, status: int) -> int:
-    line = " ".join(message.split())
     with contextlib.suppress(OSError):  # the status tells as well
-        sys.stderr.write(f"{program}: error: {line}\n".encode(errors="backslashreplace").decode())
+        _write(sys.stderr, f"{program}: error: {message}")
         sys.stderr.flush()
     return status
 
@@ -106,7 +117,8 @@ def _fail(program: str, message: str, status: int) -> int:
 def _traceback() -> None:
     import traceback
 
-    traceback.print_exc()
+    for line in traceback.format_exc().splitlines():
+        _write(sys.stderr, line)
 
 
 @contextlib.contextmanager
@@ -123,13 +135,18 @@ def _printing() -> Iterator[None]:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        text = line + "\n"
         with _printing():
-            try:
-                sys.stdout.write(text)
-            except UnicodeEncodeError:
-                encoding = sys.stdout.encoding or "ascii"
-                sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            _write(sys.stdout, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """All that a command prints goes through here: names of a file may be anything."""
+    text = visible(line) + "\n"
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _state(options: argparse.Namespace) -> Any:

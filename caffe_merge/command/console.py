@@ -4,6 +4,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.merging.report import Change, Fate, Report, multiply_adds
 from caffe_merge.net.graph import Graph
+from caffe_merge.wording import counted, visible
 
 SHOWN = 12  # lines of one kind that are printed without -v
 
@@ -33,7 +34,9 @@ def _sizes(report: Report) -> Iterator[str]:
         ("parameters", before.parameters, after.parameters, ""),
     ]
     if before.multiply_adds is not None and after.multiply_adds is not None:
-        note = f"at least: {after.uncounted} layers not counted" if after.uncounted else ""
+        note = (
+            f"at least: {counted(after.uncounted, 'layer')} not counted" if after.uncounted else ""
+        )
         rows.append(("multiply-adds", before.multiply_adds, after.multiply_adds, note))
     sizes = report.extra.get("files", {})
     if "output_weights_bytes" in sizes:
@@ -96,7 +99,7 @@ def _unshared(report: Report, verbose: bool) -> Iterator[str]:
     if not report.unshared:
         return
     names = [repr(blob.name) for blob in report.unshared]
-    blobs = names[0] if len(names) == 1 else f"{len(names)} blobs"
+    blobs = names[0] if len(names) == 1 else counted(len(names), "blob")
     total = sum(blob.bytes for blob in report.unshared)
     yield f"unshared: {blobs}, {total:,} bytes more in memory; --keep-shared leaves them shared"
     if verbose:
@@ -113,7 +116,8 @@ def _notes(report: Report, verbose: bool) -> Iterator[str]:
     if unknown and verbose:
         yield from (f"note: {note.layer!r}: {note.text}" for note in unknown)
     elif unknown:
-        yield f"note: {len(unknown)} fields that BVLC Caffe does not know are kept as they are"
+        fields = counted(len(unknown), "field")
+        yield f"note: {fields} that BVLC Caffe does not know: kept"
 
 
 def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
@@ -150,8 +154,8 @@ def inspect(graph: Graph, parameters: Sequence[Optional[int]]) -> Iterator[str]:
         shown = ", ".join("?" if s is None else "x".join(map(str, s)) or "scalar" for s in shapes)
         rows.append(
             (
-                layer.name,
-                layer.type,
+                visible(layer.name),
+                visible(layer.type),
                 shown,
                 "?" if count is None else f"{count:,}",
                 "?" if cost is None else f"{cost:,}",
@@ -167,4 +171,4 @@ def inspect(graph: Graph, parameters: Sequence[Optional[int]]) -> Iterator[str]:
         right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:])]
         yield "  ".join([*left, *right]).rstrip()
     tail = f"; the multiply-adds of {unknown} are not known" if unknown else ""
-    yield f"{len(graph.layers)} layers{tail}"
+    yield f"{counted(len(graph.layers), 'layer')}{tail}"

@@ -15,6 +15,7 @@ from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
+from caffe_merge.wording import counted
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConv", "DepthwiseConvolution")
 LINEAR_TYPES = (*CONVOLUTIONS, "Deconvolution", "InnerProduct")
@@ -46,7 +47,7 @@ def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     if misfit is not None:
         return misfit
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
-        return Reason(f"it has {len(layer.param.top)} tops, which share its weights")
+        return Reason(f"it has {counted(len(layer.param.top), 'top')}, which share its weights")
     if layer.type == DEPTHWISE:
         return Output(layer.blobs[0].shape[0], 1)
     param = linear_param(layer.param)

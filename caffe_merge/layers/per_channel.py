@@ -18,6 +18,7 @@ from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob
+from caffe_merge.wording import counted
 
 Answer = Union[Affine, Reason, None]
 
@@ -55,7 +56,7 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
     if blob_count and not shapes:
         return Reason("the file has no weights for it", UNKNOWN)
     if layer.type in expected and len(shapes) != blob_count:
-        return Reason(f"it has {len(shapes)} blobs, not {blob_count}")
+        return Reason(f"it has {counted(len(shapes), 'blob')}, not {blob_count}")
     pair = blob_count > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
     if pair and count(shapes[0]) != count(shapes[1]):
         return Reason(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")

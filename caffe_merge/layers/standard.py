@@ -15,6 +15,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.weights.blobs import Blob
+from caffe_merge.wording import counted
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
@@ -45,7 +46,7 @@ def _odd_blobs(layer: Layer) -> Optional[Reason]:
     if expected_shapes is None:
         return None
     if len(expected_shapes) != len(found_shapes):
-        return Reason(f"it has {len(found_shapes)} blobs, not {len(expected_shapes)}")
+        return Reason(f"it has {counted(len(found_shapes), 'blob')}, not {len(expected_shapes)}")
     for shape, dims in zip(found_shapes, expected_shapes):
         if dims is not None and not _matches(shape, dims):
             return Reason(f"it has a blob of shape {shape}, which does not fit its parameters")

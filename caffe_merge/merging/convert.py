@@ -218,7 +218,7 @@ def _validate(
     engine: str,
     engine_options: Dict[str, Any],
 ) -> Any:
-    from caffe_merge import validation  # with its processes: only for those who validate
+    from caffe_merge import validation
 
     after = (parts[1], parts[0])
     raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)

@@ -13,6 +13,7 @@ from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.joining import shapes_behind, shared_blobs, top_shapes
 from caffe_merge.notes import Reason
+from caffe_merge.wording import counted
 
 
 class Version:
@@ -162,7 +163,8 @@ class Graph:
         bottom = self.bottoms[layer][0]
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
-            return Reason(f"its {len(outputs)} net outputs could not all keep their names")
+            outputs_named = counted(len(outputs), "net output")
+            return Reason(f"its {outputs_named} could not all keep their names")
         if outputs and outputs[0].name != bottom.name:
             if self.first_write(bottom).is_input:
                 return Reason("it joins a net input to a net output, and both keep their names")

@@ -10,16 +10,16 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.errors import NetError, WeightsError
 from caffe_merge.layers import norms, shapes
-from caffe_merge.layers.fillers import fill
+from caffe_merge.layers.fillers import Room, fill
 from caffe_merge.layers.fork_fields import described, fills, has_unknown
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Kind, Note
-from caffe_merge.weights.blobs import HALF, Blob, Dense, Stored, same_values
+from caffe_merge.weights.blobs import HALF, Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.wording import counted
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
 Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # (blob or None if random, shape)
-MAX_FILLED = 1 << 26  # the most values made from fillers: a bound on memory
 
 
 def weights(
@@ -38,6 +38,7 @@ def weights(
     taken = set()
     shared: Dict[str, Stored] = {}
     held: Held = {}
+    room = Room(strict=index is not None)
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if layer.name not in taken else None
         taken.add(layer.name)
@@ -49,7 +50,7 @@ def weights(
             layer.load_blobs(_fit(layer, record, expected, path))
             held[layer] = [(blob, blob.shape) for blob in layer.blobs]
         else:
-            held[layer] = list(zip(_filled(layer, expected or ()), expected or ()))
+            held[layer] = list(zip(_filled(layer, expected or (), room), expected or ()))
     given = _share(held)
     for layer, blobs in held.items():
         _assign(layer, [blob for blob, _ in blobs], given.get(layer, 0), notes, index is not None)
@@ -159,11 +160,9 @@ def _fit(
     if expected is None or norms.fits_a_style(layer, record.blobs, expected):
         return list(record.blobs)
     if len(expected) != len(record.blobs):
-        raise WeightsError(
-            f"expected {len(expected)} blobs for a {layer.type}, found {len(record.blobs)}",
-            path=path,
-            layer=layer.name,
-        )
+        blobs_expected = f"expected {counted(len(expected), 'blob')} for a {layer.type}"
+        message = f"{blobs_expected}, found {len(record.blobs)}"
+        raise WeightsError(message, path=path, layer=layer.name)
     blobs: List[Blob] = []
     for number, (blob, shape) in enumerate(zip(record.blobs, expected)):
         fitted = _reshaped(blob, shape)
@@ -232,7 +231,7 @@ def _assign(
         )
 
 
-def _filled(layer: Layer, expected: Sequence[BlobShape]) -> List[Optional[Blob]]:
+def _filled(layer: Layer, expected: Sequence[BlobShape], room: Room) -> List[Optional[Blob]]:
     """The values of Caffe's deterministic fillers; None for blobs of other fillers.
 
     All are None where one of them is, and no other layer can give it.
@@ -243,18 +242,14 @@ def _filled(layer: Layer, expected: Sequence[BlobShape]) -> List[Optional[Blob]]
     names = [spec.name for spec in layer.param.param]
     blobs: List[Optional[Blob]] = []
     for number, (filler, shape) in enumerate(zip([*_fillers(layer), *nothing], expected)):
-        blobs.append(_values(filler, shape))
+        dims = _dims(shape)
+        values = None
+        if filler is not None and dims is not None:
+            values = fill(filler, dims, room, layer.name)
+        blobs.append(None if values is None else Filled(values))
         if blobs[-1] is None and not any(names[number : number + 1]):
             return nothing
     return blobs
-
-
-def _values(filler: Optional[object], shape: BlobShape) -> Optional[Blob]:
-    dims = _dims(shape)
-    if filler is None or dims is None or count(dims) > MAX_FILLED:
-        return None
-    values = fill(filler, dims)
-    return None if values is None else Dense(values)
 
 
 def _dims(shape: BlobShape) -> Optional[Shape]:
@@ -377,5 +372,4 @@ def _note_storage(index: Index, notes: List[Note]) -> None:
 
 
 def _layers(which: Sequence[object]) -> str:
-    number = sum(map(bool, which))
-    return f"the weights of {number} layer{'s' if number > 1 else ''} are stored"
+    return f"the weights of {counted(sum(map(bool, which)), 'layer')} are stored"

@@ -13,6 +13,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
+from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.upgrade import upgrade
 from caffe_merge.text.view import View, extra_fields
@@ -142,7 +143,7 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document = Document(read_text(prototxt), prototxt)
+    document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
     dialect = None
     if proto is not None:
         from caffe_merge.net.dialect import Dialect  # which compiles it: for those who have one
@@ -150,6 +151,8 @@ def load(
         dialect = Dialect(proto)
         document = dialect.named(document)
     document, notes = upgrade(document)
+    if spelled:
+        notes.insert(0, Note("spelling", "", spelled))
     if dialect is not None:
         document = dialect.explicit(document, notes)
     index = None
@@ -161,12 +164,12 @@ def load(
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     net = Net(document, index, state)
     net.dialect = dialect
-    net.rewritten = deploy or (dialect is not None and dialect.changed)
+    net.rewritten = deploy or bool(spelled) or (dialect is not None and dialect.changed)
     if dialect is not None:  # which knows them all, or would have refused them
         net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes
     if not net.layers:
-        raise NetError(f"{prototxt}: no layers in it: not the text of a net")
+        raise NetError(f"{prototxt}: no layers in it: {_without_layers(document)}")
     _check_inputs(net, input_shapes or {})
     params = [layer.param for layer in net.layers]
     deployment.note_training(params, net.notes)
@@ -174,6 +177,13 @@ def load(
     net.input_shapes = {**data_layers.known_shapes(params, extras, index), **(input_shapes or {})}
     joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
     return net
+
+
+def _without_layers(document: Document) -> str:
+    """What a text without layers is."""
+    if {"net", "train_net", "base_lr"} & {field.name for field in document.fields}:
+        return "a solver's settings: the net is the file that its `net` names"
+    return "not the text of a net"
 
 
 def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:

@@ -35,14 +35,15 @@ def text(net: Net) -> bytes:
                 if field.name not in _KNOWN and field.name not in layer.extra:
                     edits.delete(field)  # a fork's, of the type that the layer was
     anchor: Optional[Field] = None
+    element = -1
     for layer in net.all_layers:
         place = net.places.get(layer)
         if place is not None:
-            anchor = place.field
+            anchor, element = place
         elif layer.implicit:
-            anchor = _last_input(net.document)
+            anchor, element = _last_input(net.document), -1
         elif layer.original is None:
-            edits.insert_after(anchor, "layer", layer.param)
+            edits.insert_after(anchor, "layer", layer.param, element)
     written = edits.text()
     _check(net, written)
     return encode(written)

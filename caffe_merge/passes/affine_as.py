@@ -24,6 +24,7 @@ from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
+from caffe_merge.wording import counted
 
 AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))
 _OWN = ("batch_norm_param", "bias_param", "convolution_param", "scale_param")
@@ -65,7 +66,7 @@ def _affine(graph: Graph, layer: Layer) -> Answer:
     if bottom.shape is None:
         return Reason("the shape of its bottom is not known")
     if len(bottom.shape) != 4:
-        return Reason(f"its bottom has {len(bottom.shape)} axes, a convolution wants 4")
+        return Reason(f"its bottom has {counted(len(bottom.shape), 'axis')}, a convolution wants 4")
     if affine.axis not in (None, 1):
         return Reason(f"it acts along axis {affine.axis}")
     if top.name == bottom.name and not graph.is_private(bottom):

@@ -17,6 +17,7 @@ from caffe_merge.reference import (
     pooling,
 )
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
+from caffe_merge.wording import counted
 
 __all__ = ["SUPPORTED", "Unsupported", "forward"]
 
@@ -58,7 +59,8 @@ def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[Shape]) -> Arrays:
     if [blob.shape for blob in blobs] == expected:
         return blobs
     if len(blobs) != len(expected):
-        raise WeightsError(f"expected {len(expected)} blobs, found {len(blobs)}", layer=layer.name)
+        message = f"expected {counted(len(expected), 'blob')}, found {len(blobs)}"
+        raise WeightsError(message, layer=layer.name)
     fitted = []
     for index, (blob, shape) in enumerate(zip(blobs, expected)):
         if blob.shape not in (shape, (1,) * (4 - len(shape)) + shape):

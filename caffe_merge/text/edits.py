@@ -87,9 +87,18 @@ class Edits(Splices):
         """Remove a field inside a block that ``update`` does not touch: one of a fork's."""
         self._delete(field)
 
-    def insert_after(self, field: Optional[Field], name: str, message: Message) -> None:
-        """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front)."""
+    def insert_after(
+        self, field: Optional[Field], name: str, message: Message, element: int = -1
+    ) -> None:
+        """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front).
+
+        Behind an ``element`` of a list that is not its last, it becomes one more of the list.
+        """
         newline = self.document.newline
+        if field is not None and 0 <= element < len(field.values) - 1:
+            block = self._render_block("", message, "", True).lstrip()
+            self.insert(field.values[element].end, f", {block}")
+            return
         rendered = self._render_block(name, message, "", False)
         if field is None:
             start = len(BOM) if self.document.text.startswith(BOM) else 0

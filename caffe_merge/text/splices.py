@@ -90,9 +90,11 @@ class Splices:
     def lines(self, start: int, end: int) -> Optional[Span]:
         """The whole lines from ``start`` to ``end``; None if they hold anything but comments."""
         text = self.document.text
-        first = text.rfind("\n", 0, start) + 1
+        first = start  # step by step: a whole file may be on one line
+        while first > 0 and text[first - 1] in " \t" + BOM:
+            first -= 1
         match = BLANK_OR_COMMENT.match(text, end)
-        if match is None or text[first:start].strip(" \t" + BOM):
+        if match is None or (first > 0 and text[first - 1] != "\n"):
             return None
         return first + text.startswith(BOM, first), self.line_end(end)
 

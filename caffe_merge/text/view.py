@@ -25,6 +25,7 @@ from caffe_merge.schema import strings
 from caffe_merge.schema.messages import is_repeated, is_required
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer, parse_string
+from caffe_merge.wording import listed, quoted
 
 
 class Unknown(NamedTuple):
@@ -95,9 +96,8 @@ _FLOATS: Dict[int, Convert] = {
 }
 
 
-def _bytes(source: str) -> Optional[bytes]:
-    text = parse_string(source)
-    return None if text is None else strings.encode(text)
+def _bytes(source: str) -> bytes:
+    return strings.encode(parse_string(source))
 
 
 class FieldInfo:
@@ -112,10 +112,11 @@ class FieldInfo:
         "name",
         "repeated",
         "required",
+        "type",
     )
 
     def __init__(self, field: FieldDescriptor) -> None:
-        kind = field.type
+        kind = self.type = field.type
         self.name = field.name
         self.repeated = is_repeated(field)
         self.required = is_required(field)
@@ -134,7 +135,7 @@ class FieldInfo:
             self.convert = parse_string
         elif kind == FieldDescriptor.TYPE_ENUM:
             self.enum = _numbers(field.enum_type)
-            self.expected = "one of " + ", ".join(self.enum)
+            self.expected = "one of " + listed(list(self.enum), 12)
 
 
 def _numbers(enum: Any) -> Dict[str, int]:
@@ -151,12 +152,16 @@ def field_infos(descriptor: Any) -> Dict[str, FieldInfo]:
     }
 
 
+MAX_UNKNOWN = 32 << 20  # characters in the dotted names of all unknown fields
+
+
 class View:
     """Reads fields of ``document`` into messages and gathers what the schema does not know."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.unknown: List[Unknown] = []
+        self._named = 0
 
     def read(self, fields: List[Field], message: Message, path: str = "") -> None:
         """Set on ``message`` every one of ``fields`` that its schema knows.
@@ -196,7 +201,7 @@ class View:
     def block(self, field: Field, value: Value) -> List[Field]:
         """The fields inside a value that must be a block."""
         if value.fields is None:
-            self.fail(value, f"expected a {{ block }} for {field.name!r}")
+            self.fail(value, f"expected a {{ block }} for {quoted(field.name)}")
         return value.fields
 
     def scalar(self, info: FieldInfo, field: Field, value: Value) -> Any:
@@ -207,11 +212,11 @@ class View:
         if info.enum is not None:
             number = info.enum.get(source, parse_integer(source))
             if number is None and not (source[0].isalpha() or source[0] == "_"):
-                self.fail(value, f"expected {info.expected} for {field.name!r}")
+                self.mismatch(info, value)
             return number if number in info.enum.values() else None
         converted = info.convert(source) if info.is_text == (source[0] in "\"'") else None
         if converted is None:
-            self.fail(value, f"expected {info.expected} for {field.name!r}, found {source!r}")
+            self.mismatch(info, value)
         return converted
 
     def note(self, field: Field, path: str) -> None:
@@ -220,14 +225,22 @@ class View:
 
     def inside(self, field: Field, path: str) -> Iterator[Tuple[str, str]]:
         """Dotted name and text of ``field``, then of every field in its blocks."""
+        self._named += len(path) + len(field.name)
+        if self._named > MAX_UNKNOWN:
+            limit = f"expected at most {MAX_UNKNOWN >> 20} MB of names"
+            self.document.fail(field.start, f"{limit} of fields that BVLC Caffe does not know")
         scalars = [self.document.source(value) for value in field.values if value.fields is None]
         yield path + field.name, " ".join(scalars)
         for value in field.values:
             for inner in value.fields or ():
                 yield from self.inside(inner, f"{path}{field.name}.")
 
+    def mismatch(self, info: FieldInfo, value: Value) -> NoReturn:
+        found = quoted(self.document.source(value))
+        self.fail(value, f"expected {info.expected} for {info.name!r}, found {found}")
+
     def fail(self, value: Value, message: str) -> NoReturn:
-        self.document.fail(value.start, message[:300])
+        self.document.fail(value.start, message)
 
     def check_single(self, field: Field, first: int) -> None:
         if first != field.start:

@@ -13,6 +13,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net.pixels import PixelOptions, Pixels
 from caffe_merge.validation import compare, inputs, registry, sizes
 from caffe_merge.validation.workers import Frame, Worker
+from caffe_merge.wording import counted
 
 Pair = Tuple[Union[str, "os.PathLike[str]"], Union[str, "os.PathLike[str]"]]
 Progress = Callable[[int, int, str], None]
@@ -253,7 +254,9 @@ def _run(
         for _ in streams[1]:  # to its end: the time it took is told there
             pass
     if done < len(common):
-        raise ValidationError(f"only {done} of {len(common)} blobs came from the workers")
+        raise ValidationError(
+            f"only {done} of {counted(len(common), 'blob')} came from the workers"
+        )
     return results, unjudged
 
 

@@ -19,6 +19,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.notes import Reason
 from caffe_merge.validation.caffe_worker import serve
+from caffe_merge.wording import counted
 
 Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 Forward = Callable[[Any, Sequence[np.ndarray], Sequence[np.ndarray]], List[np.ndarray]]
@@ -195,7 +196,7 @@ def _execute(
         raise
     except (ArithmeticError, LookupError, ValueError) as error:
         raise ValidationError(f"{name}: {error}") from error
-    return tops, f"{name}: it has {len(param.top)} tops"
+    return tops, f"{name}: it has {counted(len(param.top), 'top')}"
 
 
 def main() -> None:

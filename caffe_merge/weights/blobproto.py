@@ -24,6 +24,7 @@ from caffe_merge.weights.wire import (
     read_int64,
     records,
 )
+from caffe_merge.wording import counted
 
 MAX_AXES = 32
 MAX_COUNT = 2**31 - 1  # of values in a blob of Caffe's; larger ones are held where they have values
@@ -115,7 +116,7 @@ def _check(dims: Tuple[int, ...], number: int) -> None:
         raise WeightsError(f"expected dimensions of at least 0, found {dims}")
     expected = count(dims)
     if expected != number:
-        raise WeightsError(f"shape {dims} wants {expected} values, found {number}")
+        raise WeightsError(f"shape {dims} wants {counted(expected, 'value')}, found {number:,}")
     if not expected and count(tuple(filter(None, dims))) > MAX_COUNT:
         raise WeightsError(f"expected a shape that Caffe can hold, found {dims}")
 

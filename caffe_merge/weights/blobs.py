@@ -157,6 +157,21 @@ class Dense(Blob):
         return Dense(self.values.reshape(shape), self.dtype)
 
 
+class Filled(Blob):
+    """What a filler makes: a float32 array that repeats itself and takes no room for it."""
+
+    def __init__(self, values: Array) -> None:
+        super().__init__(values.shape, FLOAT)
+        self.values = values
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        view: Array = self.values[selection] if self.shape else self.values.reshape(1)[selection]
+        return view
+
+    def reshaped(self, shape: Shape) -> "Filled":
+        return Filled(self.values.reshape(shape))
+
+
 def _along_one_axis(first: Float64, second: Float64) -> bool:
     return np.broadcast(first, second).size <= max(first.size, second.size)
 

@@ -1,12 +1,13 @@
 """Text and weights joined as Net::CopyTrainedLayersFrom does it; real Caffe judges each case."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import pytest
 
-from caffe_merge.errors import ValidationError, WeightsError
+from caffe_merge.errors import NetError, ValidationError, WeightsError
 from caffe_merge.layers.fillers import fill
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
@@ -282,9 +283,28 @@ def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> N
 
 
 def test_an_absurd_filler_takes_no_memory(tmp_path: Path) -> None:
-    body = "inner_product_param { num_output: 17000000 }"
-    net = load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
-    assert net.layers[1].missing
+    body = "inner_product_param { num_output: 1200000 }"
+    with pytest.raises(NetError, match="'l': expected fillers that make at most 134,217,728 val"):
+        load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    assert load_pair((tmp_path / "net.prototxt", None)).layers[1].missing
+
+
+def test_the_fillers_of_a_whole_net_are_bounded(tmp_path: Path) -> None:
+    """Each alone has room; where it is there, what is the same takes no memory."""
+
+    def text(number: int) -> str:
+        body = "inner_product_param { num_output: 100000 weight_filler { value: 2 } }"
+        layers = [one("InnerProduct", f"l{n}", body=body) for n in range(number)]
+        return INPUT + "".join(layers)
+
+    tracemalloc.start()
+    fits = load(tmp_path, text(4), model([("x", [])]))
+    with pytest.raises(NetError, match="at most 134,217,728 values in the whole net"):
+        load(tmp_path, text(40), model([("x", [])]))
+    assert tracemalloc.get_traced_memory()[1] < 60e6
+    tracemalloc.stop()
+    assert fits.layers[4].parameters > 4_000_000
+    assert set(fits.layers[4].blobs[0].rows(slice(99, 101)).ravel()) == {2}
 
 
 def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, block_fields,
 from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
+from caffe_merge.wording import counted
 
 Terms = Tuple[Any, Tuple[Blob, ...]]
 
@@ -45,7 +46,8 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
         return chosen[0]
     candidates = [style for style in fitting if _explains(style, fields, layer)]
     if not candidates:
-        described = f"{len(shapes)} blobs and the fields {', '.join(sorted(fields)) or '(none)'}"
+        names = ", ".join(sorted(fields)) or "(none)"
+        described = f"{counted(len(shapes), 'blob')} and the fields {names}"
         return Reason(f"no {layer.type} that is known has {described}{_ask(fitting)}")
     return candidates[0] if len(candidates) == 1 else _distinguished(layer, candidates, fields)
 
@@ -272,7 +274,7 @@ def notes(layers: Sequence[Layer]) -> List[Note]:
                 out.append(Note("zero-factor", layer.name, text))
     for style, members in by_style.items():
         if style.name != "bvlc":
-            number = f"{len(members)} {members[0].type} layer{'s' if len(members) > 1 else ''}"
+            number = counted(len(members), f"{members[0].type} layer")
             text = f"{number} read as {style.name}: y = {style.formula}"
             out.append(Note("bn-style", "" if len(members) > 1 else members[0].name, text))
     return out

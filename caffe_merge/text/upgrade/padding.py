@@ -4,7 +4,8 @@ from typing import Any, Dict, List
 
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document
-from caffe_merge.text.upgrade.reading import OldLayer, listed, old_layers, read
+from caffe_merge.text.upgrade.reading import OldLayer, old_layers, read
+from caffe_merge.wording import named
 
 _READERS = ("conv", "pool")
 
@@ -32,9 +33,7 @@ def upgrade(document: Document, changes: List[str]) -> Document:
         producers.update((blob, layer) for blob in layer.top)
     if not removed:
         return document
-    changes.append(
-        f"padding layers {listed(removed)} are now the `pad` of the layers that they fed"
-    )
+    changes.append(f"padding layers {named(removed)} are now the `pad` of the layers that they fed")
     return edits.rewritten()
 
 

@@ -32,9 +32,3 @@ def old_layers(document: Document, message: Any) -> List[OldLayer]:
         if field.name == "layers"
         for element, block in enumerate(field.values)
     ]
-
-
-def listed(names: List[str], limit: int = 5) -> str:
-    """``'a', 'b' and 3 more``."""
-    shown = ", ".join(map(repr, names[:limit]))
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -4,7 +4,8 @@ from typing import Any, List
 
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document
-from caffe_merge.text.upgrade.reading import listed, old_layers, read
+from caffe_merge.text.upgrade.reading import old_layers, read
+from caffe_merge.wording import named
 
 _PARAMS = {
     "DATA": "data_param",
@@ -26,7 +27,7 @@ def upgrade(document: Document, changes: List[str]) -> Document:
             changed.append(layer.param.name)
     if not changed:
         return document
-    changes.append(f"the transformations of data layers {listed(changed)} moved to transform_param")
+    changes.append(f"the transformations of data layers {named(changed)} moved to transform_param")
     return edits.rewritten()
 
 

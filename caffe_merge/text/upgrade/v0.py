@@ -21,7 +21,8 @@ from caffe_merge.text.chunks import (
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Piece, Splices
 from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.upgrade.reading import OldLayer, listed, old_layers, read
+from caffe_merge.text.upgrade.reading import OldLayer, old_layers, read
+from caffe_merge.wording import named
 
 
 class Kind(NamedTuple):
@@ -123,7 +124,7 @@ def upgrade(document: Document, changes: List[str]) -> Document:
         dropped += _LayerUpgrade(edits, old).make()
     if dropped:
         changes.append(
-            f"left out, as Caffe's own upgrade does it: {listed(list(dict.fromkeys(dropped)))}"
+            f"left out, as Caffe's own upgrade does it: {named(list(dict.fromkeys(dropped)))}"
         )
     return edits.rewritten()
 

@@ -106,6 +106,5 @@ def _specs(splices: Splices, block: Value) -> None:
 
 
 def _written(source: str) -> str:
-    """A value as it is written; a string in several parts becomes one."""
-    joined = parse_string(source) if source[0] in "\"'" and "\n" in source else None
-    return source if joined is None else format_string(joined)
+    """A value as it is written; of strings in several parts, one."""
+    return format_string(parse_string(source)) if source[0] in "\"'" and "\n" in source else source
