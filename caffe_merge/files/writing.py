@@ -53,9 +53,9 @@ def room(handle: BinaryIO, size: int) -> Iterator[None]:
     """
     if fcntl is not None and size >= _STORED_AT_ONCE:
         # os.posix_fallocate would write the bytes where a file system cannot set them aside.
-        wanted = struct.pack("hhqqiI4i", 0, os.SEEK_SET, 0, size, *[0] * 6)
+        request = struct.pack("hhqqiI4i", 0, os.SEEK_SET, 0, size, *[0] * 6)
         with contextlib.suppress(OSError):  # another system, or no room: that is seen later
-            fcntl.ioctl(handle.fileno(), _RESERVE, wanted)
+            fcntl.ioctl(handle.fileno(), _RESERVE, request)
     yield
     handle.truncate()
 

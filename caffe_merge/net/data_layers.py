@@ -208,10 +208,10 @@ def known_shapes(
     """The shapes of data layers' first tops, where text and weights tell them; their own batch."""
     shapes = Shapes(params, index)
     data = {id(param) for param in data_layers(params)}
-    found = {}
+    shape_of = {}
     for param, extra in zip(params, extras):
         if id(param) in data:
             shape = shapes.of(param, param.top[0], extra)
             if shape is not None and min(shape, default=0) > 0:
-                found[param.top[0]] = shape
-    return found
+                shape_of[param.top[0]] = shape
+    return shape_of

@@ -225,16 +225,18 @@ class _Deployment:
 
         So are the tops of layers that were removed before, unless another layer produces them.
         """
-        known = set(self.net_inputs)
+        available = set(self.net_inputs)
         for part in self.parts:
             if part in self.data:
-                known.update(top for top in part.old.top if top not in gone)
+                available.update(top for top in part.old.top if top not in gone)
                 continue
             if part.new is None:
                 continue
-            lost = [n for n in part.new.bottom if n in gone or (n not in known and self._made(n))]
+            lost = [
+                n for n in part.new.bottom if n in gone or (n not in available and self._made(n))
+            ]
             if not lost:
-                known.update(part.new.top)
+                available.update(part.new.top)
                 continue
             kept = [name for name in part.new.bottom if name not in lost]
             if part.new.type == "Silence" and kept:
@@ -243,7 +245,7 @@ class _Deployment:
                 continue
             part.new = None
             removed[part.old.name] = None
-            gone.update(top for top in part.old.top if top not in known)
+            gone.update(top for top in part.old.top if top not in available)
 
     def _made(self, name: str) -> bool:
         """Whether any layer of the net produces ``name``; if none does the net is wrong itself."""

@@ -78,17 +78,18 @@ class Dialect:
             view.read(block.fields or [], old)
             new.CopyFrom(old)
             given = {unknown.name for unknown in view.unknown}  # with a value that we do not know
-            for one in self._defaults:
-                if f"{one.block}.{one.name}" not in given and _lacks(old, one):
-                    setattr(getattr(new, one.block), one.name, one.value)
-                    written[one] = written.get(one, 0) + 1
+            for default in self._defaults:
+                if f"{default.block}.{default.name}" not in given and _lacks(old, default):
+                    setattr(getattr(new, default.block), default.name, default.value)
+                    written[default] = written.get(default, 0) + 1
             edits.update(block, old, new)
         if not written:
             return document
         self.changed = True
-        for one, number in written.items():
+        for default, number in written.items():
             text = (
-                f"{one.block}.{one.name} is written out in {number} layer{'s'[: number > 1]}: "
+                f"{default.block}.{default.name} is written out in {number} "
+                f"layer{'s'[: number > 1]}: "
                 f"its default in {self.path} is not BVLC's"
             )
             notes.append(Note("fork-default", "", text))

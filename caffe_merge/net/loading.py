@@ -160,13 +160,18 @@ def load(
     net.notes[:0] = notes
     if not net.layers:
         raise NetError(f"{prototxt}: no layers in it: {_without_layers(document)}")
-    _check_inputs(net, input_shapes or {})
+    _join_weights(net, input_shapes or {})
+    return net
+
+
+def _join_weights(net: Net, input_shapes: Mapping[str, Shape]) -> None:
+    """Give the layers their weights, and the net the shapes of its inputs as far as known."""
+    _check_inputs(net, input_shapes)
     params = [layer.param for layer in net.layers]
     deployment.note_training(params, net.notes)
     extras = [layer.extra for layer in net.layers]
-    net.input_shapes = {**data_layers.known_shapes(params, extras, index), **(input_shapes or {})}
-    joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
-    return net
+    net.input_shapes = {**data_layers.known_shapes(params, extras, net.index), **input_shapes}
+    joining.weights(net.layers, net.all_layers, net.index, net.notes, net.input_shapes)
 
 
 def _read(prototxt: str, proto: Optional[str]) -> Tuple[Document, List[Note], "Optional[Dialect]"]:

@@ -30,12 +30,12 @@ def command() -> List[str]:
     """The command line of protoc. Raises UsageError where there is none."""
     if importlib.util.find_spec("grpc_tools") is not None:
         return [sys.executable, "-m", "grpc_tools.protoc"]
-    found = shutil.which("protoc")
-    if found is None:
+    protoc = shutil.which("protoc")
+    if protoc is None:
         raise UsageError(
             "a --proto file needs protoc: pip install grpcio-tools, or put protoc on PATH"
         )
-    return [os.path.abspath(found)]
+    return [os.path.abspath(protoc)]
 
 
 def compiled(path: str) -> List[Any]:

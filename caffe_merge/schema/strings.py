@@ -39,4 +39,4 @@ def byte(char: str) -> int:
 
 
 def _apart(match: "re.Match[str]") -> str:
-    return "".join(chr(0xDC00 + one) for one in match.group().encode())
+    return "".join(chr(0xDC00 + value) for value in match.group().encode())

@@ -111,12 +111,12 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
     return Stored(dims, held, has_legacy, encoding=encoding, diff=diff, keep_half=keep_half)
 
 
-def _check(dims: Tuple[int, ...], found: int) -> None:
+def _check(dims: Tuple[int, ...], number: int) -> None:
     if any(dim < 0 for dim in dims):
         raise WeightsError(f"expected dimensions of at least 0, found {dims}")
     expected = count(dims)
-    if expected != found:
-        raise WeightsError(f"shape {dims} wants {counted(expected, 'value')}, found {found:,}")
+    if expected != number:
+        raise WeightsError(f"shape {dims} wants {counted(expected, 'value')}, found {number:,}")
     if not expected and count(tuple(filter(None, dims))) > MAX_COUNT:
         raise WeightsError(f"expected a shape that Caffe can hold, found {dims}")
 

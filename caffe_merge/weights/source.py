@@ -123,8 +123,8 @@ class Span:
         size = self._item.itemsize
         data = self._source.read(self._at + start * size, self._at + stop * size)
         items: Any = np.frombuffer(data, self._item)
-        found: Array = (items if self._item.names is None else items["value"])[::step]
-        return found
+        array: Array = (items if self._item.names is None else items["value"])[::step]
+        return array
 
 
 Values = Union[Array, Span]
@@ -135,8 +135,8 @@ def values(buffer: Buffer, item: np.dtype, length: int, at: int) -> Values:
     if isinstance(buffer, Source):
         return Span(buffer, item, length, at)
     items: Any = np.frombuffer(buffer, item, length, at)
-    found: Array = items if item.names is None else items["value"]
-    return found
+    array: Array = items if item.names is None else items["value"]
+    return array
 
 
 def run_length(buffer: Buffer, item: np.dtype, tag: int, at: int, end: int) -> int:

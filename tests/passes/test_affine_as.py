@@ -188,6 +188,6 @@ def test_a_merge_without_the_flag_changes_nothing(tmp_path: Path, first: str) ->
 def test_choices(tmp_path: Path) -> None:
     text = prototxt(IN, CAT, SCALE)
     pair = write_pair(tmp_path, text)
-    for options in ({"affine_as": "Scale"}, {"serial": "sometimes"}):
-        with pytest.raises(UsageError, match=r"serial is one of .* affine_as one of"):
-            caffe_merge.merge(load_pair(pair), **options)  # type: ignore[arg-type]
+    for name, choice in (("affine_as", "Scale"), ("serial", "sometimes")):
+        with pytest.raises(UsageError, match=f"{name}: expected one of .*, found '{choice}'"):
+            caffe_merge.merge(load_pair(pair), **{name: choice})
