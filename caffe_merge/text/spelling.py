@@ -7,21 +7,24 @@ has them in a form that Caffe loads. All else of the text stays as it is.
 """
 
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import BOM, SKIP, Document, Field, Value
-from caffe_merge.text.values import ESCAPE, STRING, bare, format_float, parse_float
-from caffe_merge.text.view import field_infos
+from caffe_merge.text.values import ESCAPE, STRING, bare, format_float
+from caffe_merge.text.view import FieldInfo, field_infos
 from caffe_merge.wording import counted
 
 _SUSPECT = re.compile(r"[\ufeff\0\\\[]|[: \t\r\n-]0[0-9xX]|(?:inf(?:inity)?|nan)f", re.IGNORECASE)
 _ODD_NUMBER = re.compile(r"-?(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)", re.IGNORECASE)
 _ODD = re.compile(f"{ESCAPE.pattern}|\0", re.DOTALL)
-_REAL = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
+_REAL: Dict[int, Callable[[float], str]] = {
+    FieldDescriptor.TYPE_FLOAT: format_float,
+    FieldDescriptor.TYPE_DOUBLE: repr,
+}
 _ESCAPES, _NUMBERS, _BRACKETS = "escape", "number", "pair of brackets"
 _NUL = "NUL byte"
 
@@ -97,7 +100,7 @@ class _Speller:
                     message = kind.message if kind is not None else None
                     self.fields(value.fields, message)
                 else:
-                    self._scalar(value, kind is not None and kind.type in _REAL)
+                    self._scalar(value, kind)
 
     def _unbracket(self, field: Field) -> None:
         text = self.document.text
@@ -112,16 +115,16 @@ class _Speller:
         match = SKIP.match(self.document.text, at)
         return match.end() if match else at
 
-    def _scalar(self, value: Value, is_real: bool) -> None:
+    def _scalar(self, value: Value, kind: Optional[FieldInfo]) -> None:
         source = self.document.source(value)
         if source[0] in "\"'":
             if "\\" in source or "\0" in source:
                 for literal in self._literals(value):
                     self._string(*literal.span())
-        elif is_real and _ODD_NUMBER.fullmatch(bare(source)):
-            number = parse_float(source)
+        elif kind is not None and kind.type in _REAL and _ODD_NUMBER.fullmatch(bare(source)):
+            number = kind.convert(source)
             if number is not None:
-                self.replace(_NUMBERS, value.start, value.end, format_float(number))
+                self.replace(_NUMBERS, value.start, value.end, _REAL[kind.type](number))
 
     def _string(self, start: int, end: int) -> None:
         for match in _ODD.finditer(self.document.text, start, end):

@@ -1,7 +1,10 @@
 """What is fuzzed: any bytes give a result or a CaffeMergeError; nothing else may happen."""
 
 import os
+import signal
+import sys
 import tempfile
+import traceback
 from typing import Callable, Dict, List
 
 from caffe_merge.errors import CaffeMergeError
@@ -16,6 +19,7 @@ from caffe_merge.weights.caffemodel import Caffemodel
 from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.index import Index
 
+SECONDS = 20  # that one input may take
 MOST_VALUES = 1 << 20  # of a blob: reading more of them tells nothing new
 
 
@@ -85,7 +89,32 @@ def wire(data: bytes) -> None:
 
 
 def hdf5(data: bytes) -> None:
-    """A file of h5py's: indexed, and its blobs valued."""
+    """A file of h5py's, read as its reader's process does, which libhdf5 may take down."""
+    from caffe_merge.weights import hdf5_reader
+
+    with tempfile.NamedTemporaryFile(suffix=".h5", dir=_memory()) as handle:
+        handle.write(b"\x89HDF\r\n\x1a\n" + data[8:])
+        handle.flush()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                signal.alarm(SECONDS)
+                sys.argv[1:] = [handle.name]
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                hdf5_reader.main()
+                status = 0
+            except Exception:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0
+    assert not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGALRM, "too slow"
+
+
+def hdf5_whole(data: bytes) -> None:
+    """The same through both processes, blobs valued."""
     with tempfile.NamedTemporaryFile(suffix=".h5", dir=_memory()) as handle:
         handle.write(b"\x89HDF\r\n\x1a\n" + data[8:])
         handle.flush()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.corpus import CORPORA
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import TARGETS, hdf5_whole
 from tests.seeds import examples
 
 ODD = [b"\0", b"\x7f", b"\x80", b"\xff", b"\xff" * 8, b"\\", b'"', b"{", b"}", b"[", b"#", b"\n"]
@@ -61,6 +61,13 @@ def test_mutated_wire(data: bytes) -> None:
 @given(st.data())
 def test_mutated_hdf5(data: st.DataObject) -> None:
     TARGETS["hdf5"](data.draw(mutated("hdf5")))
+
+
+@pytest.mark.skipif(not CORPORA["hdf5"](), reason="no h5py")
+@examples(15)
+@given(st.data())
+def test_mutated_hdf5_through_both_processes(data: st.DataObject) -> None:
+    hdf5_whole(data.draw(mutated("hdf5")))
 
 
 @examples(400)

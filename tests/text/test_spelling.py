@@ -51,6 +51,7 @@ CASES = {
     dropout(ratio="- 08"): dropout(ratio="-8"),
     dropout(ratio="0x10"): dropout(ratio="16"),
     dropout(ratio="inff"): dropout(ratio="inf"),
+    dropout(ratio="-01e300"): dropout(ratio="-inf"),
 }
 
 

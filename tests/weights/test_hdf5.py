@@ -277,6 +277,7 @@ def test_without_h5py(pair: Tuple[Path, Path], tmp_path: Path, monkeypatch: Any)
 
     monkeypatch.delitem(sys.modules, "h5py")
     monkeypatch.setattr(builtins, "__import__", none)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UsageError, match=r"need h5py: pip install caffe_merge\[hdf5\]$"):
         open_index(str(path))
     with pytest.raises(UsageError, match="need h5py"):
