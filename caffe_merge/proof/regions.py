@@ -232,6 +232,14 @@ def _joins_channels(node: Node) -> bool:
     return bool(node.param.type == "Concat" and node.param.concat_param.axis == 1)
 
 
+def _selected(array: Values, channels: Index) -> Values:
+    """Some channels of a patch; NetError where layers want other ones than their blob has."""
+    last = max(channels, default=-1)
+    if last >= array.shape[1]:
+        raise NetError(f"channel {last} of a blob of {array.shape[1]} channels is read")
+    return array[:, channels]
+
+
 def _run(
     nodes: Sequence[Node],
     ends: Mapping[Version, Index],
@@ -248,7 +256,7 @@ def _run(
         plans.append(plan)
         for bottom, channels in zip(node.bottoms, plan.needed):
             wanted[bottom] = np.union1d(wanted.get(bottom, _NONE), channels)
-    values = {one: array[:, wanted[one]] for one, array in patch.items() if one in wanted}
+    values = {one: _selected(array, wanted[one]) for one, array in patch.items() if one in wanted}
     for node, plan in zip(nodes, reversed(plans)):
         step = plan.step(reading) if signs else absolute(plan.step(reading))
         inputs = [
