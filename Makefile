@@ -1,8 +1,12 @@
 # make demo   merge a real trained pair, validate it by forward passes, show what changed
 # make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
+# make coverage   all tests but the long ones, and which lines they miss; under 95 % is an error.
+#             Quick with Python 3.12 and later; with older ones tests that measure time may fail
+# make test-long  those: random nets, and the corpus if there is one
 # make lint   ruff and mypy
 # make test-versions   install and test on the oldest and newest Python, numpy and protobuf
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
+# make fuzz-readers  fuzz text, caffemodel and HDF5 for FUZZ_SECONDS in all, under atheris
 # make bench  the measurements of docs/benchmarks.md
 
 PYTHON ?= python3
@@ -13,7 +17,10 @@ DIGITS := examples/digits
 OUT := out
 FUZZ_SECONDS ?= 300
 
-.PHONY: demo test test-versions lint fuzz bench clean
+# What runs many nets to find what no test thought of: the lines are covered by the others.
+LONG := tests/corpus $(wildcard tests/test_random_*.py)
+
+.PHONY: demo test coverage test-long test-versions lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +44,15 @@ test: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m pytest $(TESTS)
 
+coverage: $(VENV)/ready
+	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
+	COVERAGE_CORE=sysmon CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m coverage run \
+	  -m pytest $(addprefix --ignore=,$(LONG))
+	$(BIN)/python -m coverage report
+
+test-long:
+	$(MAKE) test TESTS="$(LONG)"
+
 fuzz: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) \
@@ -54,5 +70,9 @@ bench: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
 	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
 
+fuzz-readers: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet 'atheris>=2.3' || echo "atheris could not be installed" >&2
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
+
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info caffe_merge/schema/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info .coverage caffe_merge/schema/caffe.desc

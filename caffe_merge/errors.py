@@ -1,10 +1,26 @@
 """The errors that caffe_merge raises: one base class, one line of text, where in the file."""
 
-from typing import Optional
+from typing import Callable, Optional
+
+
+class OptionName(str):
+    """The name of an option in an error's text, as the library has it."""
 
 
 class CaffeMergeError(Exception):
-    """Base of every error a caller of caffe_merge should expect; its text is one line."""
+    """Base of every error a caller of caffe_merge should expect; its text is one line.
+
+    The text may be given in ``parts``, those that name an option as OptionName.
+    """
+
+    def __init__(self, *parts: str) -> None:
+        super().__init__("".join(parts))
+        self.parts = parts
+
+    def text(self, name_of: Callable[[str], str] = str) -> str:
+        """The line, each option in it named by ``name_of``."""
+        named = (name_of(str(p)) if isinstance(p, OptionName) else p for p in self.parts)
+        return "".join(named) if any(isinstance(p, OptionName) for p in self.parts) else str(self)
 
 
 class TextError(CaffeMergeError, ValueError):

@@ -1,15 +1,64 @@
 """What the user is told of a net: notes on what was met, reasons why something does not apply."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Optional
+
+Kind = Literal[  # docs/report.md says what each of them means
+    "absorbed-weights",
+    "bn-style",
+    "deploy",
+    "diff-dropped",
+    "duplicate-weights",
+    "filler-weights",
+    "fork-default",
+    "fork-unreadable",
+    "half-precision",
+    "missing-weights",
+    "other-states",
+    "raw-blobs",
+    "raw-input",
+    "renamed",
+    "spelling",
+    "surplus-weights",
+    "text-weights",
+    "training-net",
+    "unknown-field",
+    "upgraded",
+    "zero-factor",
+]
+
+# Kinds of reasons, for programs that read a report.
+NET = "net"  # what is around the layer, or its own parameters, forbid it
+ASKED = "asked"  # the user asked for it
+SHARED = "shared"  # weights that are shared would have to be unshared
+UNKNOWN = "unknown"  # what the layer does, or on which weights, nobody here knows
+PROOF = "proof"  # old and new layers do not give out the same
 
 
 class Note(NamedTuple):
     """Something met on loading that the user should know, ``layer`` empty if it is the net's."""
 
-    kind: str
+    kind: Kind
     layer: str
     text: str
 
 
 class Reason(str):
-    """Why a rewrite does not apply: a sentence without a subject, about the layer at hand."""
+    """Why a rewrite does not apply: a sentence without a subject, about the layer at hand.
+
+    ``kind`` is one of the kinds above; ``cause`` is the reason that this one is about, if any.
+    """
+
+    kind: str
+    cause: Optional["Reason"]
+
+    @classmethod
+    def about(cls, what: str, cause: "Reason") -> "Reason":
+        """``cause``, which is that of ``what``."""
+        return cls(f"{what}: {cause}", cause.kind, cause)
+
+    def __new__(cls, text: str, kind: str = NET, cause: Optional["Reason"] = None) -> "Reason":
+        """The reason that says ``text``."""
+        reason = super().__new__(cls, text)
+        reason.kind = kind
+        reason.cause = cause
+        return reason

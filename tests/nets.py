@@ -140,10 +140,10 @@ def write_pair(
     return pair
 
 
-def load_pair(pair: Sequence[Union[Path, str]], **options: Any) -> Net:
-    """The net of two files; ``options`` are those of caffe_merge.load."""
-    prototxt_path, weights = pair
-    return caffe_merge.load(str(prototxt_path), str(weights), **options)
+def load_pair(pair: Sequence[Union[Path, str, None]], **options: Any) -> Net:
+    """The net of two files, the second perhaps None; ``options`` are those of caffe_merge.load."""
+    text, weights = pair
+    return caffe_merge.load(str(text), None if weights is None else str(weights), **options)
 
 
 def load(

@@ -12,7 +12,7 @@ DOCS = (Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md").read_
 
 
 @pytest.mark.parametrize("name", FORWARD)
-def test_a_net_has_the_layers_of_the_table_and_no_batch_norm(tmp_path, name):
+def test_a_net_has_the_layers_of_the_table_and_no_batch_norm(tmp_path: Path, name: str) -> None:
     net = caffe_merge.load(*map(str, write_pair(tmp_path, name, FORWARD[name])))
     before = len(net.layers)
     caffe_merge.merge(net)

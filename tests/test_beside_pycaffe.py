@@ -4,10 +4,11 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.net.dialect.support import TEXT, fork, needs_protoc, pair
+from tests.net.fork_proto import TEXT, fork, needs_protoc, pair
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("caffe") is None, reason="this interpreter has no pycaffe"
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("order", [("caffe", "caffe_merge"), ("caffe_merge", "caffe")])
-def test_both_are_imported_and_work(order):
+def test_both_are_imported_and_work(order: Any) -> None:
     code = f"""
 import {order[0]}, {order[1]}
 from caffe_merge.schema.messages import NetParameter
@@ -30,7 +31,7 @@ assert caffe.layer_type_list and caffe_merge.load
 
 @needs_protoc
 @pytest.mark.parametrize("order", [("caffe", "caffe_merge"), ("caffe_merge", "caffe")])
-def test_so_is_a_third(tmp_path: Path, order):
+def test_so_is_a_third(tmp_path: Path, order: Any) -> None:
     """The schema of --proto, whose package is caffe as well, and whose numbers clash."""
     own = pair(tmp_path, TEXT)
     code = f"""

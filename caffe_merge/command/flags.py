@@ -2,18 +2,32 @@
 
 import argparse
 
+from caffe_merge.options import DECLARED, add_flag
+from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE
 
-def _positive(text: str) -> float:
-    value = float(text)
+# What a merge was asked for, and whoever compares the two pairs must know.
+JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style")
+
+
+def positive(text: str) -> float:
+    """The number above 0 that a flag was given."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
     return value
 
 
-def _natural(text: str) -> int:
-    value = int(text)
+def natural(text: str) -> int:
+    """The whole number of at least 0 that a flag was given."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, found {text}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, found {text}")
     return value
 
 
@@ -52,73 +66,19 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
 
 def _rewrite_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--only", action="append", default=[], metavar="PASS", help="run this pass; repeatable")
-    add("--skip", action="append", default=[], metavar="PASS", help="leave it out; repeatable")
-    add(
-        "--keep", action="append", default=[], metavar="LAYER", help="leave it as it is; repeatable"
-    )
-    add("--keep-shared", action="store_true", help="unshare no weights: what needs it stays")
-    add(
-        "--serial",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="merge consecutive linear layers: where nothing grows (auto), wherever it is exact "
-        "(always), or never",
-    )
-    add(
-        "--affine-as",
-        choices=("conv", "scale"),
-        help="what is left per channel becomes a depthwise convolution of 1x1 (conv), or such "
-        "convolutions become Scales; without it both stay as they are",
-    )
-    _pixel_options(parser)
-    add(
-        "--input-layer",
-        action="store_true",
-        help="what cannot be folded of --mean, --scale and --swap-rgb stays as a layer on it",
-    )
-    _style_option(parser)
+    for name, declared in DECLARED.items():
+        if declared.help:
+            add_flag(add, name)
     add("--keep-dtype", action="store_true", help="weights in half precision stay so")
     add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
 
 
-def _pixel_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--mean",
-        metavar="[BLOB=]104,117,123",
-        help="take raw pixels as input: what is subtracted from them, one value, one a channel (in "
-        "the order in which the net reads them), or a .npy file or mean.binaryproto",
-    )
-    add(
-        "--scale",
-        metavar="[BLOB=]0.017",
-        help="likewise: what they are multiplied with then, one value or one a channel",
-    )
-    add(
-        "--swap-rgb",
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="BLOB",
-        help="likewise: pixels come in the other order of channels, RGB or BGR, than the net reads",
-    )
-
-
-def _style_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--bn-style",
-        metavar="STYLE",
-        help="read the BatchNorm-like layers that it fits as those of this fork: docs/forks.md",
-    )
-
-
 def _engine_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--limit", type=_positive, metavar="E", help="largest error, relative to a blob's largest")
-    add("--seed", type=_natural, default=0, metavar="N", help="seed of the inputs (0)")
-    add("--input-scale", type=_positive, metavar="S", help="standard deviation of the inputs")
+    add("--limit", type=positive, metavar="E", help="largest error, relative to a blob's largest")
+    add("--seed", type=natural, default=0, metavar="N", help="seed of the inputs (0)")
+    add("--input-scale", type=positive, metavar="S", help="standard deviation of the inputs")
     add(
         "--input",
         action="append",
@@ -136,8 +96,8 @@ def merge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     parser.add_argument(
         "--validate",
-        choices=("reference", "pycaffe", "none"),
-        default="reference",
+        choices=(*ENGINES, NONE),
+        default=DEFAULT,
         help="the engine that must find the new pair equivalent before it is put in place",
     )
     _rewrite_options(parser)
@@ -154,11 +114,9 @@ def validate(parser: argparse.ArgumentParser) -> None:
     """The flags of the command validate."""
     _pair_options(parser)
     _output_options(parser)
-    parser.add_argument(
-        "--engine", choices=("reference", "pycaffe"), default="reference", help="(reference)"
-    )
-    _pixel_options(parser)
-    _style_option(parser)
+    parser.add_argument("--engine", choices=tuple(ENGINES), default=DEFAULT, help=f"({DEFAULT})")
+    for name in JUDGED_BY:
+        add_flag(parser.add_argument, name)
     _engine_options(parser)
 
 

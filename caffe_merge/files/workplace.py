@@ -171,8 +171,8 @@ def _entered(path: str, target: str, made: bool) -> Optional[Workplace]:
     # What another user left is not believed: it says which files are to be renamed.
     if not made and hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return None
-    names = set(os.listdir(path))
-    if names - {"record", "new", "old"} or (names and "record" not in names):
+    names = os.listdir(path)
+    if names and "record" not in names:
         return None
     record = _opened(os.path.join(path, "record"))
     if record is None:

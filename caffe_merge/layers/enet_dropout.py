@@ -20,8 +20,8 @@ def dropout(layer: Layer) -> Union[float, Reason, None]:
     if (param.module, param.layer) != SPATIAL_DROPOUT:
         return None
     try:
-        own = ast.literal_eval(param.param_str)
-        phase, ratio = str(own["phase"]), float(own["p"])
+        arguments = ast.literal_eval(param.param_str)
+        phase, ratio = str(arguments["phase"]), float(arguments["p"])
     except (ValueError, SyntaxError, LookupError, TypeError, MemoryError, RecursionError):
         return Reason(f"its param_str has no phase and p: {param.param_str[:40]!r}")
     if phase == "TRAIN":

@@ -4,25 +4,56 @@ A weight that is missing from the caffemodel keeps what its filler put there (ne
 may use it when the filler is deterministic, and must refuse when it is random.
 """
 
-from math import ceil
+from math import ceil, prod
 from typing import Any, Optional, Tuple
 
 import numpy as np
 
 from caffe_merge.errors import NetError
 
+MAX_FILLED = 1 << 27  # values of a whole net; VGG-16 without its InnerProducts wants 124 million
 
-def fill(filler: Any, shape: Tuple[int, ...]) -> Optional[np.ndarray]:
+
+class Room:
+    """How many values the fillers of a net may make: a few lines of text can ask for any number.
+
+    ``strict``: what goes beyond is an error, as it would be written to the weights.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        self.left = MAX_FILLED
+        self._strict = strict
+
+    def take(self, shape: Tuple[int, ...], layer: str) -> bool:
+        """Whether there is room for a blob of ``shape`` of ``layer``; if so it is taken."""
+        self.left -= prod(shape)
+        if self.left >= 0:
+            return True
+        if self._strict:
+            raise NetError(
+                f"layer {layer!r}: expected fillers that make at most {MAX_FILLED:,} values in the "
+                "whole net, found more: the weights file has no weights for too many layers"
+            )
+        self.left += prod(shape)
+        return False
+
+
+def fill(
+    filler: Any, shape: Tuple[int, ...], room: Optional[Room] = None, layer: str = ""
+) -> Optional[np.ndarray]:
     """A float32 array of ``shape`` as ``filler`` (a FillerParameter) makes it; None if random.
 
+    None too where ``room`` has no more for a blob of ``layer``; NetError if that is strict.
+
+    It is read-only and takes next to no memory: what is the same is there once.
     An absent FillerParameter is a constant 0; Scale's factor (1) and PReLU's slope (0.25) have
     defaults of their own, which their layers know and this does not.
     """
+    if filler.type not in ("constant", "bilinear") or (room and not room.take(shape, layer)):
+        return None
     if filler.type == "constant":
-        return np.full(shape, filler.value, np.float32)
-    if filler.type == "bilinear":
-        return _bilinear(shape)
-    return None
+        return np.broadcast_to(np.float32(filler.value), shape)
+    return _bilinear(shape)
 
 
 def _bilinear(shape: Tuple[int, ...]) -> np.ndarray:
@@ -35,4 +66,4 @@ def _bilinear(shape: Tuple[int, ...]) -> np.ndarray:
     half = ceil(shape[3] / 2)
     centre = np.float32((shape[3] - 1) / (2 * half))
     ramp = 1 - np.abs(np.arange(shape[3], dtype=np.float32) / np.float32(half) - centre)
-    return np.broadcast_to(np.outer(ramp, ramp), shape).astype(np.float32)
+    return np.broadcast_to(np.outer(ramp, ramp).astype(np.float32), shape)

@@ -7,7 +7,7 @@ not guessed.
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from caffe_merge.layers.layer import Layer
-from caffe_merge.notes import Reason
+from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer
 
 
@@ -102,7 +102,7 @@ def unknown_fields(layer: Layer) -> Optional[Reason]:
 
 def unknown_field(name: str) -> Reason:
     """The refusal for a field of which nobody here knows what it does."""
-    return Reason(f"{name} is a fork's field, whose effect is not known")
+    return Reason(f"{name} is a fork's field, whose effect is not known", UNKNOWN)
 
 
 def has_unknown(layer: Layer) -> bool:

@@ -46,9 +46,9 @@ def _spatial_dropout(layer: Layer, rank: Optional[int]) -> Answer:
 
 def _unit(layer: Layer, rank: Optional[int]) -> Answer:
     """Scale, Bias and Power that multiply by 1 and add 0."""
-    answer = affine_of(layer, rank)
-    return isinstance(answer, Affine) and bool(
-        (answer.scale == 1).all() and (answer.shift == 0).all()
+    affine = affine_of(layer, rank)
+    return isinstance(affine, Affine) and bool(
+        (affine.scale == 1).all() and (affine.shift == 0).all()
     )
 
 

@@ -25,10 +25,10 @@ class Layer:
               a block, several values with blanks between
     phase     the phase of its net, which counts unless its own text names one
     filled    its blobs are made by its fillers, the file has none
-    missing   it wants blobs that the file has not, and its fillers are random (or not known)
+    missing   blobs of it are not in the file, and its fillers are random (or not known)
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
-    remembered  what has been found out about it, see the function of this name
+    remembered  cached results about it, see the function of this name
     style     the name of the normalisation style that the user says it is of, "" if he says none
     """
 
@@ -85,23 +85,23 @@ class Layer:
 
 
 def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Have ``find(layer, ...)`` run once for a layer: every pass asks for the same anew.
+    """Cache the result of ``find(layer, ...)`` on the layer: every pass asks for the same again.
 
-    It runs again when the layer has got other parameters, blobs, fork's fields or another style,
-    and in the next merge: who edits parameters in place does so before. The names of bottoms and
-    tops may change meanwhile: what is found may not hang on them.
+    It is computed anew when the layer has other parameters, blobs, fork fields or another style,
+    and in the next merge; parameters may be edited in place only before a merge. The result may not
+    depend on the names of bottoms and tops, which change during a merge.
     """
 
     @wraps(find)
-    def answer(layer: Layer, *more: Any) -> Answer:
+    def lookup(layer: Layer, *more: Any) -> Answer:
         basis = (layer.param, layer.blobs, layer.extra, layer.style, layer.missing, *more)
-        known = layer.remembered.get(find)
-        if known is None or any(map(is_not, known[0], basis)):
-            known = layer.remembered[find] = (basis, find(layer, *more))
-        found: Answer = known[1]
-        return found
+        cached = layer.remembered.get(find)
+        if cached is None or any(map(is_not, cached[0], basis)):
+            cached = layer.remembered[find] = (basis, find(layer, *more))
+        value: Answer = cached[1]
+        return value
 
-    return answer
+    return lookup
 
 
 def shares_memory(layer: Layer) -> bool:

@@ -12,9 +12,10 @@ from caffe_merge.algebra.affine import (
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
-from caffe_merge.notes import Reason
+from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
+from caffe_merge.wording import counted
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConv", "DepthwiseConvolution")
 LINEAR_TYPES = (*CONVOLUTIONS, "Deconvolution", "InnerProduct")
@@ -41,19 +42,19 @@ def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     if odd is not None:
         return odd
     if layer.missing:
-        return Reason("the file has no weights for it, and its fillers are random")
+        return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     misfit = odd_blobs(layer)
     if misfit is not None:
         return misfit
     if len(layer.param.top) != 1 or len(layer.param.bottom) != 1:
-        return Reason(f"it has {len(layer.param.top)} tops, which share its weights")
+        return Reason(f"it has {counted(len(layer.param.top), 'top')}, which share its weights")
     if layer.type == DEPTHWISE:
         return Output(layer.blobs[0].shape[0], 1)
     param = linear_param(layer.param)
     if param.axis >= 0:
         return Output(param.num_output, param.axis)
     if rank is None:
-        return Reason(f"its axis is {param.axis} and the rank of its bottom is not known")
+        return Reason(f"its axis is {param.axis} and the rank of its bottom is not known", UNKNOWN)
     # InnerProduct's outputs take the place of all axes from its own on, so theirs is the last.
     return Output(param.num_output, rank + (-1 if layer.type == "InnerProduct" else param.axis))
 
@@ -61,7 +62,7 @@ def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
 def odd_blobs(layer: Layer) -> Optional[Reason]:
     """Why the blobs of a layer of LINEAR_TYPES are not BVLC's; see affine.odd_blobs."""
     if not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     if layer.type == DEPTHWISE:
         return _odd_depthwise(layer)
     param = linear_param(layer.param)

@@ -15,9 +15,10 @@ from caffe_merge.errors import WeightsError
 from caffe_merge.layers import enet_dropout, norms
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
-from caffe_merge.notes import Reason
+from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob
+from caffe_merge.wording import counted
 
 Answer = Union[Affine, Reason, None]
 
@@ -48,15 +49,15 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
 
     A layer with fields of a fork is loaded with whatever blobs it has.
     """
-    own = int(len(layer.param.bottom) == 1)  # else the factor or summand is a bottom
-    wanted = {"Scale": own + layer.param.scale_param.bias_term, "Bias": own}
-    number = wanted.get(layer.type, 0)
+    has_weights = int(len(layer.param.bottom) == 1)  # else the factor or summand is a bottom
+    expected = {"Scale": has_weights + layer.param.scale_param.bias_term, "Bias": has_weights}
+    blob_count = expected.get(layer.type, 0)
     shapes = [blob.shape for blob in layer.blobs]
-    if number and not shapes:
-        return Reason("the file has no weights for it")
-    if layer.type in wanted and len(shapes) != number:
-        return Reason(f"it has {len(shapes)} blobs, not {number}")
-    pair = number > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
+    if blob_count and not shapes:
+        return Reason("the file has no weights for it", UNKNOWN)
+    if layer.type in expected and len(shapes) != blob_count:
+        return Reason(f"it has {counted(len(shapes), 'blob')}, not {blob_count}")
+    pair = blob_count > 1 or (layer.type in norms.TYPES and len(shapes) > 1)
     if pair and count(shapes[0]) != count(shapes[1]):
         return Reason(f"its blobs have different sizes, {shapes[0]} and {shapes[1]}")
     return None
@@ -103,8 +104,8 @@ def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
 
 
 def _python(layer: Layer, rank: Optional[int]) -> Answer:
-    answer = enet_dropout.dropout(layer)
-    return Affine(np.array(answer), np.array(0.0)) if isinstance(answer, float) else answer
+    factor = enet_dropout.dropout(layer)
+    return Affine(np.array(factor), np.array(0.0)) if isinstance(factor, float) else factor
 
 
 def random_dropout(layer: Layer) -> Optional[Reason]:
@@ -140,7 +141,7 @@ def _channel_axis(blob: Blob, axis: int, rank: Optional[int]) -> Union[int, Reas
     ``axis`` is the layer's parameter: where the blob's first axis lies on the bottom.
     """
     if axis < 0 and rank is None:
-        return Reason(f"its axis is {axis} and the rank of its bottom is not known")
+        return Reason(f"its axis is {axis} and the rank of its bottom is not known", UNKNOWN)
     start = axis + (rank or 0) if axis < 0 else axis
     wide = [start + number for number, dim in enumerate(blob.shape) if dim != 1]
     if len(wide) > 1:

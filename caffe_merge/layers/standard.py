@@ -13,8 +13,9 @@ from caffe_merge.layers.fork_fields import Values, described, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
-from caffe_merge.notes import Reason
+from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.weights.blobs import Blob
+from caffe_merge.wording import counted
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
@@ -28,7 +29,7 @@ def standard(layer: Layer) -> Union[Standard, Reason]:
     if rule is not None:
         return rule(layer)
     if layer.missing:
-        return Reason("the file has no weights for it, and its fillers are random")
+        return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     if layer.extra:
         odd = _odd_blobs(layer)
     return odd if odd is not None else (described(layer), layer.blobs)
@@ -40,20 +41,20 @@ def _odd_blobs(layer: Layer) -> Optional[Reason]:
         return linear.odd_blobs(layer)
     if layer.type in ("Scale", "Bias"):
         return per_channel.odd_blobs(layer)
-    wanted = shapes.blobs(described(layer), None)
-    found = [blob.shape for blob in layer.blobs]
-    if wanted is None:
+    expected_shapes = shapes.blobs(described(layer), None)
+    found_shapes = [blob.shape for blob in layer.blobs]
+    if expected_shapes is None:
         return None
-    if len(wanted) != len(found):
-        return Reason(f"it has {len(found)} blobs, not {len(wanted)}")
-    for shape, dims in zip(found, wanted):
+    if len(expected_shapes) != len(found_shapes):
+        return Reason(f"it has {counted(len(found_shapes), 'blob')}, not {len(expected_shapes)}")
+    for shape, dims in zip(found_shapes, expected_shapes):
         if dims is not None and not _matches(shape, dims):
             return Reason(f"it has a blob of shape {shape}, which does not fit its parameters")
     return None
 
 
-def _matches(shape: Shape, wanted: Sequence[Optional[int]]) -> bool:
-    return len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted))
+def _matches(shape: Shape, expected: Sequence[Optional[int]]) -> bool:
+    return len(shape) == len(expected) and all(w in (None, s) for s, w in zip(shape, expected))
 
 
 def _as(layer: Layer, kind: str) -> Any:
@@ -65,19 +66,19 @@ def _as(layer: Layer, kind: str) -> Any:
 
 
 def _norm(layer: Layer) -> Union[Standard, Reason]:
-    found = norms.style_of(layer)
-    if isinstance(found, norms.Style) and found.name == "bvlc":
+    style = norms.style_of(layer)
+    if isinstance(style, norms.Style) and style.name == "bvlc":
         return layer.param, layer.blobs  # the reference knows it, batch statistics too
     return norms.as_statistics(layer)
 
 
 def _dropout(layer: Layer) -> Union[Standard, Reason]:
-    answer = per_channel.affine_of(layer, None)
-    if isinstance(answer, Affine):
+    affine = per_channel.affine_of(layer, None)
+    if isinstance(affine, Affine):
         param = _as(layer, "Power")
-        param.power_param.scale = float(answer.scale)
+        param.power_param.scale = float(affine.scale)
         return param, ()
-    return (layer.param, ()) if answer is None else answer
+    return (layer.param, ()) if affine is None else affine
 
 
 def _spatial_dropout(layer: Layer) -> Union[Standard, Reason]:
@@ -99,20 +100,22 @@ def _relu6(layer: Layer) -> Union[Standard, Reason]:
 def _depthwise(layer: Layer) -> Union[Standard, Reason]:
     """A Convolution of as many groups as channels; num_output and group are not read."""
     if layer.missing or not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     if depthwise_window(layer.param) is None:
         return Reason("of a pair such as stride_h and stride_w it has one only")
     param = _as(layer, "Convolution")
-    own = param.convolution_param
-    own.CopyFrom(layer.param.convolution_param)
-    own.ClearField("axis")
-    own.num_output = own.group = layer.blobs[0].shape[0] if layer.blobs[0].shape else 0
+    conv_param = param.convolution_param
+    conv_param.CopyFrom(layer.param.convolution_param)
+    conv_param.ClearField("axis")
+    conv_param.num_output = conv_param.group = (
+        layer.blobs[0].shape[0] if layer.blobs[0].shape else 0
+    )
     return param, layer.blobs
 
 
 def _convolution(layer: Layer) -> Union[Standard, Reason]:
     if layer.missing or not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     param = _as(layer, "Convolution")
     param.convolution_param.CopyFrom(layer.param.convolution_param)
     return param, layer.blobs

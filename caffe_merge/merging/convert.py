@@ -4,11 +4,10 @@ import contextlib
 import errno
 import os
 import time
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
-from caffe_merge.arrays import Shape
-from caffe_merge.errors import FileError, TextError, UsageError
+from caffe_merge.errors import FileError, TextError
 from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import check_names, merge
 from caffe_merge.merging.report import SCHEMA, Report
@@ -16,35 +15,25 @@ from caffe_merge.net import pixels
 from caffe_merge.net.loading import Net, load
 from caffe_merge.net.saving import Progress, text, write
 from caffe_merge.notes import Note
+from caffe_merge.options import Options
 from caffe_merge.text.syntax import Document, encode
+from caffe_merge.validation.registry import DEFAULT, NONE
 from caffe_merge.weights.blobs import HALF
 
-NONE = "none"  # the engine that validates nothing
 _HEAD = 64  # bytes of a report, which begins with its schema
 HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to half precision
 
 
-class Options(NamedTuple):
-    """What to merge, and how; each is the flag of this name."""
+class Conversion(NamedTuple):
+    """What to convert, and how; each is the flag of this name, ``options`` those of the merge."""
 
     model: str
     weights: str
     output_model: str
     output_weights: str
+    options: Options = Options()
     force: bool = False
-    only: Sequence[str] = ()
-    skip: Sequence[str] = ()
-    keep: Sequence[str] = ()
-    keep_shared: bool = False
-    bn_style: Optional[str] = None
-    serial: str = "auto"
-    affine_as: Optional[str] = None
-    mean: pixels.Value = None
-    scale: pixels.Value = None
-    swap_rgb: Union[bool, str] = False
-    input_layer: bool = False
     state: Optional[State] = None
-    input_shapes: Optional[Mapping[str, Shape]] = None
     report: Optional[str] = None
     deploy: bool = False
     keep_dtype: bool = False
@@ -54,7 +43,7 @@ class Options(NamedTuple):
     @property
     def inputs(self) -> Tuple[str, ...]:
         """The files that are read, ``also_read`` by the caller, and are never written."""
-        named = (self.model, self.weights, self.proto, pixels.mean_file(self.mean))
+        named = (self.model, self.weights, self.proto, pixels.mean_file(self.options.mean))
         return (*(path for path in named if path is not None), *self.also_read)
 
 
@@ -70,47 +59,33 @@ class Result(NamedTuple):
         return self.comparison is None or bool(self.comparison.ok)
 
 
-def plan(options: Options, *, ahead: bool = False) -> Tuple[Net, Report]:
+def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
     """All that ``convert`` does up to writing: the merged net in memory, and its report.
 
     ``ahead``: it will be written, so all weights are brought in meanwhile.
     """
     start = time.perf_counter()
     net = load(
-        options.model,
-        options.weights,
-        options.state,
-        options.input_shapes,
-        deploy=options.deploy,
-        keep_dtype=options.keep_dtype,
-        proto=options.proto,
+        conversion.model,
+        conversion.weights,
+        conversion.state,
+        conversion.options.input_shapes,
+        deploy=conversion.deploy,
+        keep_dtype=conversion.keep_dtype,
+        proto=conversion.proto,
     )
     if ahead and net.index is not None:
         net.index.read_ahead()
-    report = merge(
-        net,
-        only=options.only,
-        skip=options.skip,
-        keep=options.keep,
-        keep_shared=options.keep_shared,
-        bn_style=options.bn_style,
-        serial=options.serial,
-        affine_as=options.affine_as,
-        mean=options.mean,
-        scale=options.scale,
-        swap_rgb=options.swap_rgb,
-        input_layer=options.input_layer,
-        input_shapes=options.input_shapes,
-    )
+    report = merge(net, conversion.options)
     report.extra["files"] = {
-        "model": options.model,
-        "weights": options.weights,
-        "model_bytes": os.path.getsize(options.model),
+        "model": conversion.model,
+        "weights": conversion.weights,
+        "model_bytes": os.path.getsize(conversion.model),
         "weights_bytes": net.index.size if net.index else 0,
     }
     if net.dialect is not None:
-        report.extra["files"]["proto"] = options.proto
-        _note_unreadable(net, options.output_model, report)
+        report.extra["files"]["proto"] = conversion.proto
+        _note_unreadable(net, conversion.output_model, report)
     report.extra["seconds"] = {"merge": time.perf_counter() - start}
     return net, report
 
@@ -121,13 +96,13 @@ def _note_unreadable(net: Net, path: str, report: Report) -> None:
     try:
         net.dialect.check(Document(text(net), path))
     except TextError as error:
-        told = f"the merged text is not for the Caffe of {net.dialect.path}: {error}"
-        report.notes.append(Note("fork-unreadable", "", told))
+        message = f"the merged text is not for the Caffe of {net.dialect.path}: {error}"
+        report.notes.append(Note("fork-unreadable", "", message))
 
 
 def convert(
-    options: Options,
-    engine: str = "reference",
+    conversion: Conversion,
+    engine: str = DEFAULT,
     *,
     engine_options: Optional[Dict[str, Any]] = None,
     progress: Optional[Progress] = None,
@@ -138,32 +113,32 @@ def convert(
     ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
     Raises UsageError, before anything is read, where an output would overwrite something.
     """
-    with files.Unchanged(options.inputs) as inputs:
-        files.check_inputs(options.model, options.weights)
-        check_names(options.only, options.skip)
-        outputs = options.output_model, options.output_weights
-        check_report(options, outputs)
-        files.check_outputs(options.inputs, outputs, options.force)
-        return _convert(options, engine, engine_options or {}, progress, inputs)
+    with files.Unchanged(conversion.inputs) as inputs:
+        files.check_inputs(conversion.model, conversion.weights)
+        check_names(conversion.options)
+        outputs = conversion.output_model, conversion.output_weights
+        check_report(conversion, outputs)
+        files.check_outputs(conversion.inputs, outputs, conversion.force)
+        return _convert(conversion, engine, engine_options or {}, progress, inputs)
 
 
 def _convert(
-    options: Options,
+    conversion: Conversion,
     engine: str,
     engine_options: Dict[str, Any],
     progress: Optional[Progress],
     inputs: files.Unchanged,
 ) -> Result:
-    net, report = plan(options, ahead=True)
+    net, report = plan(conversion, ahead=True)
     comparison = None
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
-    with files.Replacement(options.output_weights, options.output_model) as pair:
+    with files.Replacement(conversion.output_weights, conversion.output_model) as pair:
         write(net, pair, progress)
         sizes = [os.path.getsize(part) for part in pair.parts]
         report.extra["files"].update(
-            output_model=options.output_model,
-            output_weights=options.output_weights,
+            output_model=conversion.output_model,
+            output_weights=conversion.output_weights,
             output_model_bytes=sizes[1],
             output_weights_bytes=sizes[0],
         )
@@ -174,7 +149,7 @@ def _convert(
             if judging.get("limit") is None and _keeps_half(net):
                 judging["limit"] = HALF_LIMIT
             with original(net) as before:
-                comparison = _validate(options, before, pair.parts, engine, judging)
+                comparison = _validate(conversion.options, before, pair.parts, engine, judging)
             report.extra["seconds"]["validate"] = time.perf_counter() - start
         report.extra["validation"] = comparison.to_json() if comparison is not None else None
         result = Result(report, comparison)
@@ -186,12 +161,12 @@ def _convert(
     return result
 
 
-def check_report(options: Options, outputs: Tuple[str, ...] = ()) -> None:
+def check_report(conversion: Conversion, outputs: Tuple[str, ...] = ()) -> None:
     """Refuse, before anything is done, a report that could not be written or would harm a file."""
-    path = options.report
+    path = conversion.report
     if path is None:
         return
-    files.check_report(options.inputs, outputs, path, _is_report)
+    files.check_report(conversion.inputs, outputs, path, _is_report)
     if not os.path.isdir(os.path.dirname(path) or "."):
         # It is written last: that must not fail when the pair is in place.
         raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
@@ -207,10 +182,10 @@ def _is_report(path: str) -> bool:
             head = handle.read(_HEAD)
             if kind.encode() not in head:
                 return False
-            found = json.loads(head + handle.read())
+            report = json.loads(head + handle.read())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and str(found.get("schema", "")).startswith(kind)
+    return isinstance(report, dict) and str(report.get("schema", "")).startswith(kind)
 
 
 @contextlib.contextmanager
@@ -245,11 +220,8 @@ def _validate(
 ) -> Any:
     from caffe_merge import validation
 
-    if engine not in validation.ENGINES:
-        known = ", ".join([*validation.ENGINES, NONE])
-        raise UsageError(f"no engine is called {engine!r}; there are {known}")
     after = (parts[1], parts[0])
-    raw = pixels.wanted(options.mean, options.scale, options.swap_rgb)
+    raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
     return validation.validate(
         before, after, engine, bn_style=options.bn_style, raw=raw, **engine_options
     )

@@ -1,169 +1,176 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.arrays import Shape
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging import raw_input
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import rewire
 from caffe_merge.merging.sharing import Batch, settle, unshared
+from caffe_merge.merging.undo import unchanged_on_error
 from caffe_merge.net import pixels
 from caffe_merge.net.deployment import check_data
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.joining import shared_blobs
 from caffe_merge.net.loading import Net
-from caffe_merge.notes import Note
+from caffe_merge.notes import PROOF, SHARED, Note, Reason
+from caffe_merge.options import Options
 from caffe_merge.passes import PASSES
-from caffe_merge.passes._pass import AFFINE_AS, SERIAL, Options, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Pass, Refused, Rewrite
 from caffe_merge.proof import prove
 
 
-def merge(
-    net: Net,
-    *,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
-    keep: Sequence[str] = (),
-    keep_shared: bool = False,
-    bn_style: Optional[str] = None,
-    serial: str = "auto",
-    affine_as: Optional[str] = None,
-    mean: pixels.Value = None,
-    scale: pixels.Value = None,
-    swap_rgb: Union[bool, str] = False,
-    input_layer: bool = False,
-    input_shapes: Optional[Mapping[str, Shape]] = None,
-) -> Report:
+def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report:
     """Rewrite ``net`` in place; the report names every change and every refusal.
 
-    ``only`` and ``skip`` name passes, ``keep`` names layers that stay as they are, ``keep_shared``
-    refuses what would unshare weights, ``bn_style`` names the fork's style of the BatchNorm-like
-    layers that it fits (docs/forks.md), ``serial`` is "auto", "always" or "never" (see
-    merge-serial), ``affine_as`` "conv" or "scale" (see affine-as). Raises UsageError for a name or
-    choice that is none, NetError for a net that Caffe would not build, WeightsError where a value
-    is not finite or a variance negative.
+    Options are given as keywords, or as ``options`` and what changes in them::
 
-    With ``mean``, ``scale`` or ``swap_rgb`` (net.pixels) the net takes raw pixels where it
-    took what these make of them. What cannot be folded exactly is left as a layer on the input
-    with ``input_layer``, else it is a UsageError, and ``net`` of no further use.
+        only, skip    names of passes to run, or to leave out
+        keep          names of layers that stay as they are
+        keep_shared   refuse what would unshare weights
+        bn_style      the fork's style of the BatchNorm-like layers that it fits (docs/forks.md)
+        serial        "auto", "always" or "never" (see merge-serial)
+        affine_as     "conv" or "scale" (see affine-as)
+        mean, scale, swap_rgb   the net takes raw pixels where it took what these make of them
+        input_layer   what cannot be folded of these exactly stays as a layer on the input
+        input_shapes  blob name -> shape, of inputs that the text gives no shape for
+
+    Raises UsageError for a name or choice that is none, and where raw pixels cannot be folded;
+    NetError for a net that Caffe would not build; WeightsError where a value is not finite or a
+    variance negative. Whatever is raised, ``net`` is as it was.
     """
-    for layer in net.layers:
-        layer.remembered.clear()  # of before its parameters were edited, perhaps
-    unfit = _choose_style(net, bn_style)
-    passes = _chosen(net, only, skip, Options(frozenset(keep), keep_shared, serial, affine_as))
-    others = [layer.param for layer in net.all_layers if not layer.active]
-    check_data([layer.param for layer in net.layers], others)
-    graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
-    report = Report(net, graph)
-    report.notes += [*unfit, *norms.notes(net.layers)]
-    names = shared_blobs(graph.layers)
-    wanted = pixels.wanted(mean, scale, swap_rgb)
-    if input_layer and wanted is None:
-        raise UsageError(
-            "--input-layer: there is no --mean, --scale or --swap-rgb to be a layer of"
-        )
-    raw = None if wanted is None else raw_input.put_in(net, graph, wanted)
-    if raw is not None:
-        graph = Graph(net.layers, {**net.input_shapes, **(input_shapes or {})})
-    editor = _Editor(net, graph, report, keep_shared)
-    while True:
-        done = len(report.changes)
-        editor.refusals.clear()
-        for one in passes:
-            editor.run(one)
-        if raw is not None:
-            raw.hear(editor.refusals)
-        if len(report.changes) == done:
-            break
-    if raw is not None:
-        raw.settle(net, report, input_layer)
-    left_out = sum(not layer.active for layer in net.all_layers)
-    if left_out and report.changes:
-        text = f"layers of other states ({left_out}) stay as they were, what they read may be gone"
-        text += ": the merged text is for this phase, level and stage alone"
-        report.notes.append(Note("other-states", "", text))
-    report.unshared = unshared(names, graph)
-    report.finish(graph, editor.refusals)
-    return report
+    asked = (options or Options()).with_(**changes)
+    with unchanged_on_error(net):
+        return _Driver(net, asked).run()
 
 
-def check_names(only: Sequence[str], skip: Sequence[str]) -> None:
+def check_names(options: Options) -> None:
     """Raise UsageError for a name that is no pass's."""
-    known = [one.name for one in PASSES]
-    for name in (*only, *skip):
-        if name not in known:
-            raise UsageError(f"no pass is called {name!r}; there are {', '.join(known)}")
+    names = [kind.name for kind in PASSES]
+    for name in (*options.only, *options.skip):
+        if name not in names:
+            raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
 
 
-def _chosen(net: Net, only: Sequence[str], skip: Sequence[str], options: Options) -> List[Pass]:
-    check_names(only, skip)
-    if options.serial not in SERIAL or options.affine_as not in (None, *AFFINE_AS):
-        raise UsageError(f"serial is one of {SERIAL}, affine_as one of {AFFINE_AS}")
+def _chosen(net: Net, options: Options) -> List[Pass]:
+    """The passes that the user asks for, in order."""
+    check_names(options)
     if net.index is None:
         raise UsageError(f"{net.document.path}: loaded without weights, so nothing can be merged")
     names = {layer.name for layer in net.layers}
-    for name in sorted(options.keep - names):
-        raise UsageError(f"--keep {name}: the net has no layer of this name")
-    chosen = [one for one in PASSES if not only or one.name in only]
-    return [one(options) for one in chosen if one.name not in skip]
+    for name in sorted(set(options.keep) - names):
+        raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
+    kinds = [kind for kind in PASSES if not options.only or kind.name in options.only]
+    return [kind(options) for kind in kinds if kind.name not in options.skip]
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
     """Have the layers that the style ``name`` fits be of it; a note if it fits none."""
     if name is None:
         return []
-    known = list(dict.fromkeys(style.name for style in norms.STYLES))
-    if name not in known:
-        raise UsageError(f"no style is called {name!r}; there are {', '.join(known)}")
+    names = list(dict.fromkeys(style.name for style in norms.STYLES))
+    if name not in names:
+        raise UsageError(f"no style is called {name!r}; there are {', '.join(names)}")
     if norms.choose_style(net.layers, name):
         return []
     return [Note("bn-style", "", f"--bn-style {name}: no layer has the type and blobs of it")]
 
 
-class _Editor:
-    """Applies rewrites and writes them down; the only place that changes a net."""
+class _Driver:
+    """One merge: has the passes find rewrites, proves them, applies them, writes them down."""
 
-    def __init__(self, net: Net, graph: Graph, report: Report, keep_shared: bool) -> None:
+    def __init__(self, net: Net, options: Options) -> None:
+        for layer in net.layers:
+            layer.remembered.clear()  # of before its parameters were edited, perhaps
         self.net = net
-        self.graph = graph
-        self.report = report
-        self.keep_shared = keep_shared
+        self.options = options
+        unfit = _choose_style(net, options.bn_style)
+        self.passes = _chosen(net, options)
+        others = [layer.param for layer in net.all_layers if not layer.active]
+        check_data([layer.param for layer in net.layers], others)
+        self.graph = self._resolved()
+        self.report = Report(net, self.graph)
+        self.report.notes += [*unfit, *norms.notes(net.layers)]
+        self.shared = shared_blobs(self.graph.layers)
+        self.raw = self._raw_input()
         self.refusals: Dict[Layer, List[Refusal]] = {}
-        self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], str] = {}
+        self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Reason] = {}
 
-    def run(self, one: Pass) -> None:
-        """Find what ``one`` would do, and do what can be proved."""
+    def _resolved(self) -> Graph:
+        shapes = {**self.net.input_shapes, **(self.options.input_shapes or {})}
+        return Graph(self.net.layers, shapes)
+
+    def _raw_input(self) -> Optional[raw_input.RawInput]:
+        """The layers that make raw pixels what the input was, if the user asks for them."""
+        options = self.options
+        requested = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
+        if requested is None:
+            if options.input_layer:
+                mean, scale, swap = map(OptionName, ("mean", "scale", "swap_rgb"))
+                there_is = ": there is no ", mean, ", ", scale, " or ", swap
+                raise UsageError(OptionName("input_layer"), *there_is, " to be a layer of")
+            return None
+        raw = raw_input.insert_layers(self.net, self.graph, requested)
+        self.graph = self._resolved()
+        return raw
+
+    def run(self) -> Report:
+        """Run the passes to a fixed point; the report, complete."""
+        changed = True
+        while changed:
+            done = len(self.report.changes)
+            self.refusals.clear()
+            for pass_ in self.passes:
+                self._run(pass_)
+            if self.raw is not None:
+                self.raw.hear(self.refusals)
+            changed = len(self.report.changes) > done
+        if self.raw is not None:
+            self.raw.settle(self.net, self.report, self.options.input_layer)
+        self._note_other_states()
+        self.report.unshared = unshared(self.shared, self.graph)
+        self.report.finish(self.graph, self.refusals)
+        return self.report
+
+    def _note_other_states(self) -> None:
+        left_out = sum(not layer.active for layer in self.net.all_layers)
+        if left_out and self.report.changes:
+            text = f"layers of other states ({left_out}) stay as they were, what they read may be "
+            text += "gone: the merged text is for this phase, level and stage alone"
+            self.report.notes.append(Note("other-states", "", text))
+
+    def _run(self, pass_: Pass) -> None:
+        """Find what ``pass_`` would do, and do what can be proved."""
         with np.errstate(all="ignore"):  # what is not finite does not get through its proof
-            found = one.find(self.graph)
-        rewrites = [item for item in found if isinstance(item, Rewrite)]
-        for item in found:
-            if isinstance(item, Refused):
-                self._refuse(one, item.layer, item.reason)
+            findings = pass_.find(self.graph)
+        rewrites = [finding for finding in findings if isinstance(finding, Rewrite)]
+        for finding in findings:
+            if isinstance(finding, Refused):
+                self._refuse(pass_, finding.layer, finding.reason)
         for batch in settle(self.graph, rewrites):
-            self._try(one, batch)
+            self._try(pass_, batch)
         if rewrites:
             self.graph.check()
 
-    def _try(self, one: Pass, batch: Batch) -> None:
-        reason = self._why_not(one, batch)
+    def _try(self, pass_: Pass, batch: Batch) -> None:
+        reason = self._why_not(pass_, batch)
         for rewrite in batch.rewrites:
             if reason is None:
-                self._apply(one, rewrite)
+                self._apply(pass_, rewrite)
                 continue
             for layer in rewrite.layers:
-                self._refuse(one, layer, reason)
+                self._refuse(pass_, layer, reason)
 
-    def _why_not(self, one: Pass, batch: Batch) -> Optional[str]:
+    def _why_not(self, pass_: Pass, batch: Batch) -> Optional[Reason]:
         """Why the rewrites of ``batch`` are not made, if they are not."""
-        if batch.parted and self.keep_shared:
-            return f"{batch.parted}, kept so with --keep-shared"
+        if batch.parted and self.options.keep_shared:
+            return Reason(f"{batch.parted}, kept so with --keep-shared", SHARED)
         for rewrite in batch.rewrites:
-            reason = self._disproof(one, rewrite)
+            reason = self._disproof(pass_, rewrite)
             if reason is None and not rewrite.changes:
                 # Rewrites made since this one was found may have brought a net input nearer.
                 reasons = [self.graph.why_not_bypass(layer) for layer in rewrite.removed]
@@ -172,19 +179,20 @@ class _Editor:
                 return reason
         return None
 
-    def _disproof(self, one: Pass, rewrite: Rewrite) -> Optional[str]:
+    def _disproof(self, pass_: Pass, rewrite: Rewrite) -> Optional[Reason]:
         """Why the proof of ``rewrite`` fails, if it does; a failure is remembered."""
-        known = self.disproved.get((one.name, rewrite.layers))
-        if known is not None:
-            return known
+        earlier = self.disproved.get((pass_.name, rewrite.layers))
+        if earlier is not None:
+            return earlier
         failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads)
         if failure is None:
             return None
-        reason = self.disproved[one.name, rewrite.layers] = f"the proof failed: {failure}"
+        reason = Reason(f"the proof failed: {failure}", PROOF)
+        self.disproved[pass_.name, rewrite.layers] = reason
         return reason
 
-    def _apply(self, one: Pass, rewrite: Rewrite) -> None:
-        self.report.add(one.name, rewrite)
+    def _apply(self, pass_: Pass, rewrite: Rewrite) -> None:
+        self.report.add(pass_.name, rewrite)
         if rewrite.changes:
             rewire(self.graph, rewrite)
         else:
@@ -198,8 +206,8 @@ class _Editor:
                     param.ClearField(field)
                     getattr(param, field).extend(getattr(layer.param, field))
                 layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
-            gone = norms.own_blocks(layer) if param.type != layer.type else ()
-            layer.extra = _still_there(layer.extra, param, gone)
+            blocks = norms.own_blocks(layer) if param.type != layer.type else ()
+            layer.extra = _still_there(layer.extra, param, blocks)
             layer.param = param
             layer.blobs = blobs
         for layer in rewrite.removed:
@@ -208,22 +216,22 @@ class _Editor:
             layer.remembered.clear()  # it holds vectors that nobody asks for again
         self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 
-    def _refuse(self, one: Pass, layer: Layer, reason: str) -> None:
-        refusal = Refusal(one.name, layer.name, layer.type, reason)
+    def _refuse(self, pass_: Pass, layer: Layer, reason: Reason) -> None:
+        refusal = Refusal(pass_.name, layer.name, layer.type, reason.kind, reason)
         self.refusals.setdefault(layer, []).append(refusal)
 
 
-def _still_there(extra: Dict[str, str], param: Any, gone: Sequence[str]) -> Dict[str, str]:
-    """The fork's fields that are left: without the blocks ``gone`` and those ``param`` has lost."""
-    known = param.DESCRIPTOR.fields_by_name
+def _still_there(extra: Dict[str, str], param: Any, blocks: Sequence[str]) -> Dict[str, str]:
+    """The fork's fields that remain: not those in ``blocks``, nor in blocks ``param`` has lost."""
+    fields = param.DESCRIPTOR.fields_by_name
     out = {}
     for name, value in extra.items():
         block, _, inner = name.partition(".")
-        if block in gone or (inner and block in known and not _has(param, known[block])):
+        if block in blocks or (inner and block in fields and not _has(param, fields[block])):
             continue
         out[name] = value
     return out
 
 
 def _has(param: Any, field: Any) -> bool:
-    return any(one is field for one, _ in param.ListFields())
+    return any(present is field for present, _ in param.ListFields())

@@ -1,21 +1,21 @@
-"""Raw pixels for a net's input: what was done to them before it becomes layers, for passes to fold.
+"""Raw pixels as a net's input: their preprocessing becomes layers, which passes fold.
 
     data -> Bias (-mean) -> Scale (scale) -> Convolution 1x1 (swaps channels) -> the old net
 
-The net computes on raw pixels then what it computed before. The layers are like any others: what
-no pass can take in is left, and whether it may be is for the user to say.
+The net then computes on raw pixels what it computed on preprocessed ones. The layers are like any
+others: those that no pass folds are left, which is an error unless the user allows it.
 """
 
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
-from caffe_merge.net.pixels import Pixels, Wanted, per_channel
+from caffe_merge.net.pixels import PixelOptions, Pixels, per_channel
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Dense
@@ -28,7 +28,7 @@ _TELLING = (
 
 
 class RawInput:
-    """The layers that were put in, and why passes did not take them in."""
+    """The layers that were inserted, and why passes did not fold them."""
 
     def __init__(self, pixels: Pixels, layers: Sequence[Layer]) -> None:
         self.pixels = pixels
@@ -40,15 +40,15 @@ class RawInput:
         for layer in self.layers:
             for refusal in refusals.get(layer, ()):
                 if refusal.rewrite in _TELLING:
-                    reason = refusal.reason.split("forwards: ")[-1]
-                    self._reasons.setdefault(layer, reason)
+                    reason = refusal.reason
+                    self._reasons.setdefault(layer, reason.cause or reason)
 
     def settle(self, net: Net, report: Report, may_stay: bool) -> None:
-        """Write into the report what the net reads now; UsageError where a layer must not stay."""
+        """Write the new input into the report. Raises UsageError where a layer must not stay."""
         pixels = self.pixels
         left = [layer for layer in self.layers if layer in net.all_layers]
         if left and not may_stay:
-            raise UsageError(self._why(left[0]))
+            raise self._error(left[0])
         done = "(x - mean) * scale" + (", channels reversed," if pixels.swap else "")
         text = f"the input {pixels.name!r} takes raw pixels now: {done} is in the weights"
         if left:
@@ -63,26 +63,26 @@ class RawInput:
             "layers": [layer.name for layer in left],
         }
 
-    def _why(self, layer: Layer) -> str:
+    def _error(self, layer: Layer) -> UsageError:
         reason = self._reasons.get(layer, "no pass that was asked for takes it in")
-        text = (
-            f"input {self.pixels.name!r}: what is done to its pixels cannot be folded: {reason}; "
-        )
-        text += f"--input-layer keeps a {layer.type} on the input"
+        pixels = f"input {self.pixels.name!r}: what is done to its pixels cannot be folded"
+        parts = [f"{pixels}: {reason}; ", OptionName("input_layer")]
+        parts.append(f" keeps a {layer.type} on the input")
         if self.pixels.is_image and layer.type == "Bias":
-            text += f"; a mean per channel may fold: --mean {per_channel(self.pixels.mean)}"
-        return text
+            parts += ["; a mean per channel may fold: ", OptionName("mean")]
+            parts.append(f" {per_channel(self.pixels.mean)}")
+        return UsageError(*parts)
 
 
-def put_in(net: Net, graph: Graph, wanted: Wanted) -> RawInput:
-    """Put the layers that ``wanted`` stands for on the net's input; ``graph`` is out of date then.
+def insert_layers(net: Net, graph: Graph, options: PixelOptions) -> RawInput:
+    """Insert the layers of the preprocessing behind the net's input; ``graph`` is outdated then.
 
     Raises UsageError where it does not fit the net.
     """
     tops = [top for layer in net.layers if layer.type == "Input" for top in graph.tops[layer]]
-    pixels = wanted.on({top.name: top.shape for top in tops})
+    pixels = options.resolve({top.name: top.shape for top in tops})
     source = next(top for top in tops if top.name == pixels.name)
-    if any(one.name == pixels.name for one in graph.outputs):
+    if any(output.name == pixels.name for output in graph.outputs):
         raise UsageError(
             f"input {pixels.name!r} is a net output too, and keeps its name and values"
         )
@@ -119,22 +119,22 @@ def _steps(pixels: Pixels) -> List[Tuple[Any, Any]]:
         steps.append((LayerParameter(name="scale", type="Scale"), scale))
     if pixels.swap:
         param = LayerParameter(name="swap", type="Convolution")
-        own = param.convolution_param
-        own.num_output = len(scale)
-        own.bias_term = False
-        own.kernel_size.append(1)
+        conv_param = param.convolution_param
+        conv_param.num_output = len(scale)
+        conv_param.bias_term = False
+        conv_param.kernel_size.append(1)
         steps.append((param, np.eye(len(scale))[::-1].reshape(len(scale), -1, 1, 1)))
     return steps
 
 
 def _free(name: str, taken: "set[str]") -> str:
     """``name``, with a number behind it if it is ``taken``; it is taken then."""
-    found, number = name, 1
-    while found in taken:
+    candidate, number = name, 1
+    while candidate in taken:
         number += 1
-        found = f"{name}{number}"
-    taken.add(found)
-    return found
+        candidate = f"{name}{number}"
+    taken.add(candidate)
+    return candidate
 
 
 def _rename(layers: Sequence[Layer], old: str, new: str) -> None:

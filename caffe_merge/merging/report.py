@@ -6,7 +6,7 @@ from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Note
+from caffe_merge.notes import Note, Reason
 
 if TYPE_CHECKING:
     from caffe_merge.merging.sharing import Unshared
@@ -34,12 +34,13 @@ class Change(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A layer that a pass left as it is, and why."""
+    """A layer that a pass left as it is, and why; ``kind`` is that of the reason (notes.py)."""
 
     rewrite: str
     layer: str
     type: str
-    reason: str
+    kind: str
+    reason: Reason
 
 
 class Fate(NamedTuple):
@@ -68,8 +69,8 @@ class Size(NamedTuple):
             total += cost or 0
             uncounted += cost is None
         parameters = sum(layer.parameters for layer in graph.layers)
-        known = uncounted < len(graph.layers)
-        return cls(len(graph.layers), parameters, total if known else None, uncounted)
+        any_counted = uncounted < len(graph.layers)
+        return cls(len(graph.layers), parameters, total if any_counted else None, uncounted)
 
 
 def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
@@ -109,7 +110,7 @@ class Report:
     def finish(self, graph: Graph, refusals: Mapping[Layer, List[Refusal]]) -> None:
         """Take in the final graph, and the refusals for layers that are still there."""
         self.after = Size.of(graph)
-        self.refusals = [one for layer in graph.layers for one in refusals.get(layer, ())]
+        self.refusals = [refusal for layer in graph.layers for refusal in refusals.get(layer, ())]
         for layer, kind in zip(self._followed, self._types):
             fate = self._made.get(layer)
             if fate is None:
@@ -128,7 +129,7 @@ class Report:
             "refusals": [refusal._asdict() for refusal in self.refusals],
             "fates": [fate._asdict() for fate in self.fates],
             "notes": [note._asdict() for note in self.notes],
-            "unshared": [one._asdict() for one in self.unshared],
+            "unshared": [shared._asdict() for shared in self.unshared],
             "input": self.input,
             **self.extra,
         }

@@ -1,14 +1,14 @@
-"""Blobs shared by ``param { name }``, through rewrites: they stay shared, or are unshared.
+"""Keeps blobs that layers share by ``param { name }`` right through rewrites, or unshares them.
 
     a: W -> BN 1, b: W -> BN 1        a: W', b: W'            one name, one blob
     a: W -> BN 1, b: W -> BN 2        a: W1, b: W2            no name, each its own
     a: W -> BN 1, b: W -> ReLU        a: W1, b: W -> ReLU     no name for a
 
-In Caffe the blobs of one name are one piece of memory, and whichever layer of the file comes last
-sets its values (net.cpp: AppendParam, ShareWeights, CopyTrainedLayersFrom). So a name may stay only
-where all who have it hold the same values. Passes rewrite layers as if they shared nothing; here
-their rewrites are brought together, or names dropped. A bias that a layer gets is its own: a shared
-one would have to agree on lr_mult too, and would save one value a channel.
+In Caffe the blobs of one name are one piece of memory, and the last layer of the file sets its
+values (net.cpp: AppendParam, ShareWeights, CopyTrainedLayersFrom). So a name may stay only where
+all layers that use it have the same values. Passes rewrite layers as if they shared nothing; here
+their rewrites are grouped, or the name is dropped. A new bias is never shared: that would need
+equal lr_mult, and would save one value per channel.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -27,14 +27,14 @@ Names = Dict[str, List[Slot]]
 
 
 class Batch(NamedTuple):
-    """Rewrites to make together or not at all; ``parted`` says who would share no more by them."""
+    """Rewrites to apply together or not at all; ``parted`` says which sharing would end, if any."""
 
     rewrites: List[Rewrite]
     parted: str
 
 
 class Unshared(NamedTuple):
-    """A ``param { name }`` whose ``layers`` hold several blobs now, of ``bytes`` beyond one."""
+    """A ``param { name }`` that is now several blobs of ``layers``, of ``bytes`` more than one."""
 
     name: str
     layers: Tuple[str, ...]
@@ -42,39 +42,41 @@ class Unshared(NamedTuple):
 
 
 def settle(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
-    """``rewrites`` in batches. Whichever of these are made, the blobs of a name stay equal."""
+    """``rewrites`` in batches such that any choice of batches keeps the blobs of a name equal."""
     if not rewrites:
         return []
     names = shared_blobs(graph.layers)
     taken = set(names)
-    maker = {layer: number for number, one in enumerate(rewrites) for layer in one.layers}
+    rewrite_of = {layer: n for n, rewrite in enumerate(rewrites) for layer in rewrite.layers}
     sharers = {layer for slots in names.values() for layer, _ in slots}
     new: Changes = {
         layer: (copied(param) if layer in sharers else param, blobs)
-        for one in rewrites
-        for layer, (param, blobs) in one.changes.items()
+        for rewrite in rewrites
+        for layer, (param, blobs) in rewrite.changes.items()
     }
     batches = [{number} for number in range(len(rewrites))]
-    parted: Dict[Layer, List[str]] = {}
+    left_behind: Dict[Layer, List[str]] = {}  # the layers that a layer no longer shares with
     for name, slots in names.items():
         for alike in _alike(name, slots, new):
-            makers = {maker[layer] for layer, _ in alike}
-            batches = _joined(batches, makers)
-            gone = {layer for number in makers for layer in rewrites[number].removed}
-            others = [one for one in slots if one not in alike and one[0] not in gone]
+            together = {rewrite_of[layer] for layer, _ in alike}
+            batches = _joined(batches, together)
+            removed = {layer for number in together for layer in rewrites[number].removed}
+            others = [slot for slot in slots if slot not in alike and slot[0] not in removed]
             if not others:
                 continue
-            label = _fresh(name, taken) if len(alike) > 1 else ""
+            label = _free_name(name, taken) if len(alike) > 1 else ""
             for layer, number in alike:
                 _rename(new[layer][0], number, label)
-                parted.setdefault(layer, []).extend(other.name for other, _ in others)
-    told = {layer: quoted(list(dict.fromkeys(others))) for layer, others in parted.items()}
-    parts = [[rewrites[number] for number in sorted(one)] for one in sorted(batches, key=min)]
-    return [_batch(part, new, told) for part in parts]
+                left_behind.setdefault(layer, []).extend(other.name for other, _ in others)
+    unshared_from = {
+        layer: quoted(list(dict.fromkeys(others))) for layer, others in left_behind.items()
+    }
+    members = [[rewrites[number] for number in sorted(batch)] for batch in sorted(batches, key=min)]
+    return [_batch(part, new, unshared_from) for part in members]
 
 
 def _alike(name: str, slots: Sequence[Slot], new: Changes) -> List[List[Slot]]:
-    """Those of ``slots`` that get other values, together where these are the same."""
+    """The ``slots`` that get new values, grouped by equal values."""
     groups: List[Tuple[Optional[Blob], List[Slot]]] = []
     for layer, number in slots:
         if layer not in new:
@@ -99,8 +101,8 @@ def _joined(batches: List[Set[int]], together: Set[int]) -> List[Set[int]]:
     return [*apart, together.union(*(batch for batch in batches if batch & together))]
 
 
-def _fresh(name: str, taken: Set[str]) -> str:
-    """A name for what no longer is ``name``, that no blob has."""
+def _free_name(name: str, taken: Set[str]) -> str:
+    """A new name derived from ``name`` that is not ``taken``; it is taken afterwards."""
     number = 2
     while f"{name}_{number}" in taken:
         number += 1
@@ -109,7 +111,7 @@ def _fresh(name: str, taken: Set[str]) -> str:
 
 
 def _rename(param: Any, number: int, label: str) -> None:
-    """Have the blob of that number share under ``label``; with nobody if that is empty."""
+    """Give the blob of that number the shared name ``label``; none if that is empty."""
     for spec in param.param[number : number + 1]:
         if label:
             spec.name = label
@@ -118,32 +120,36 @@ def _rename(param: Any, number: int, label: str) -> None:
             spec.ClearField("share_mode")
 
 
-def _batch(rewrites: List[Rewrite], new: Changes, told: Dict[Layer, str]) -> Batch:
-    """``rewrites`` with the changes ``new``; ``told`` says with whom a layer shares no more."""
-    made, parted = [], []
-    for one in rewrites:
-        mine = [(layer.name, told[layer]) for layer in one.changes if layer in told]
-        parted += [f"layer {name!r} shares its weights with {others}" for name, others in mine]
-        tail = "".join(f"; {name!r} no longer shares weights with {who}" for name, who in mine)
-        changes = {layer: new[layer] for layer in one.changes}
-        note, kept = (text and text + tail for text in (one.note, one.kept_note))
-        made.append(one._replace(changes=changes, note=note, kept_note=kept))
-    return Batch(made, next(iter(parted), ""))
+def _batch(rewrites: List[Rewrite], new: Changes, unshared_from: Dict[Layer, str]) -> Batch:
+    """``rewrites`` with the changes ``new``; ``unshared_from`` names the layers it parts from."""
+    changed, parted = [], []
+    for rewrite in rewrites:
+        pairs = [
+            (layer.name, unshared_from[layer])
+            for layer in rewrite.changes
+            if layer in unshared_from
+        ]
+        parted += [f"layer {name!r} shares its weights with {others}" for name, others in pairs]
+        tail = "".join(f"; {name!r} no longer shares weights with {who}" for name, who in pairs)
+        changes = {layer: new[layer] for layer in rewrite.changes}
+        note, kept = (text and text + tail for text in (rewrite.note, rewrite.kept_note))
+        changed.append(rewrite._replace(changes=changes, note=note, kept_note=kept))
+    return Batch(changed, next(iter(parted), ""))
 
 
 def unshared(names: Names, graph: Graph) -> List[Unshared]:
     """What became of ``names`` (shared_blobs of the layers that there were) in bytes."""
     live = set(graph.layers)
-    found = []
+    unshared_names = []
     for name, slots in names.items():
-        left = [one for one in slots if one[0] in live and one[1] < len(one[0].blobs)]
+        present = [slot for slot in slots if slot[0] in live and slot[1] < len(slot[0].blobs)]
         sizes: Dict[object, int] = {}
-        for layer, number in left:
+        for layer, number in present:
             specs = layer.param.param[number : number + 1]
             label = specs[0].name if specs else ""
             blob = layer.blobs[number]
             sizes[label or (layer, number)] = count(blob.shape) * blob.dtype.itemsize
         if len(sizes) > 1:
-            layers = tuple(dict.fromkeys(layer.name for layer, _ in left))
-            found.append(Unshared(name, layers, sum(sizes.values()) - max(sizes.values())))
-    return found
+            layers = tuple(dict.fromkeys(layer.name for layer, _ in present))
+            unshared_names.append(Unshared(name, layers, sum(sizes.values()) - max(sizes.values())))
+    return unshared_names

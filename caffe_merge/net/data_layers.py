@@ -31,19 +31,19 @@ def data_layers(params: Sequence[Param]) -> List[Param]:
     is a fork's layer without bottoms that is not called data and gives no loss its labels.
     """
     compared = {name for param in params if is_loss(param) for name in param.bottom}
-    found = []
+    candidates = []
     for param in params:
         if not param.bottom and param.type not in ("Input", "Parameter"):
             named = "data" in param.type.lower() or param.type == "Python"
             if named or not compared.isdisjoint(param.top):
-                found.append(param)
-    real = [param for param in found if not _is_constant(param)]
-    return real if real or any(param.type == "Input" for param in params) else found
+                candidates.append(param)
+    real = [param for param in candidates if not _is_constant(param)]
+    return real if real or any(param.type == "Input" for param in params) else candidates
 
 
 def _is_constant(param: Param) -> bool:
     fillers = param.dummy_data_param.data_filler
-    constant = all(one.type == "constant" for one in fillers)
+    constant = all(filler.type == "constant" for filler in fillers)
     return constant and bool(param.type == "DummyData")
 
 
@@ -68,8 +68,8 @@ class Shapes:
             return shape if batch is None or not shape else (batch, *shape[1:])
         number = batch or _batch_size(param) or 1
         if param.type == "MemoryData":
-            own = param.memory_data_param
-            return (number, own.channels, own.height, own.width)
+            memory_data = param.memory_data_param
+            return (number, memory_data.channels, memory_data.height, memory_data.width)
         size = image_size(param, extra)
         if size is None:
             values = self._values(top)
@@ -80,23 +80,25 @@ class Shapes:
     def channels(
         self, blob: str, size: Optional[Tuple[int, int]] = None, start: int = 0
     ) -> Optional[int]:
-        """How many channels the first reader of ``blob`` with weights wants; None if unknown."""
+        """The channels that the first reader of ``blob`` with weights expects; None if unknown."""
         for at in range(start, len(self._params)):
             param = self._params[at]
             if blob not in param.bottom:
                 continue
-            found = self._wanted(param, blob, size)
-            if found is None and len(param.bottom) == 1:
+            channels = self._expected_channels(param, blob, size)
+            if channels is None and len(param.bottom) == 1:
                 tops = [self.channels(top, size, at + 1) for top in param.top if top != blob]
                 if param.type in (*_PLAIN, "BatchNorm"):
-                    found = next((number for number in tops if number is not None), None)
+                    channels = next((number for number in tops if number is not None), None)
                 elif _slices_channels(param) and None not in tops:
-                    found = sum(filter(None, tops)) or None
-            if found is not None:
-                return found
+                    channels = sum(filter(None, tops)) or None
+            if channels is not None:
+                return channels
         return None
 
-    def _wanted(self, param: Param, blob: str, size: Optional[Tuple[int, int]]) -> Optional[int]:
+    def _expected_channels(
+        self, param: Param, blob: str, size: Optional[Tuple[int, int]]
+    ) -> Optional[int]:
         record = self._records.get(param.name)
         if record is None or not record.blobs or param.bottom[0] != blob:
             return None
@@ -116,13 +118,18 @@ class Shapes:
 
     def _inner(self, param: Param) -> Optional[int]:
         record = self._records.get(param.name)
-        own = param.inner_product_param
-        if record is None or not record.blobs or own.axis != 1 or len(record.blobs[0].shape) < 2:
+        inner_product = param.inner_product_param
+        if (
+            record is None
+            or not record.blobs
+            or inner_product.axis != 1
+            or len(record.blobs[0].shape) < 2
+        ):
             return None
-        return record.blobs[0].shape[-2 if own.transpose else -1]
+        return record.blobs[0].shape[-2 if inner_product.transpose else -1]
 
     def _values(self, blob: str, start: int = 0) -> Optional[int]:
-        """How many values an InnerProduct wants that reads ``blob``, flat or to be flattened."""
+        """The number of values that an InnerProduct expects of ``blob``, flattened or not."""
         for at in range(start, len(self._params)):
             param = self._params[at]
             if blob not in param.bottom:
@@ -130,26 +137,26 @@ class Shapes:
             if param.type == "InnerProduct":
                 return self._inner(param)
             if param.type in ("Flatten", *_PLAIN) and param.type not in ("Pooling", "LRN"):
-                found = self._values(param.top[0], at + 1) if param.top[0] != blob else None
-                if found is not None:
-                    return found
+                values = self._values(param.top[0], at + 1) if param.top[0] != blob else None
+                if values is not None:
+                    return values
         return None
 
 
 def _slices_channels(param: Param) -> bool:
-    own = param.slice_param
-    axis = own.slice_dim if own.HasField("slice_dim") else own.axis
+    slice_param = param.slice_param
+    axis = slice_param.slice_dim if slice_param.HasField("slice_dim") else slice_param.axis
     return bool(param.type == "Slice" and axis == 1)
 
 
 def _dummy_shape(param: Param, number: int) -> Optional[Shape]:
-    own = param.dummy_data_param
-    if own.shape:
-        return tuple(own.shape[min(number, len(own.shape) - 1)].dim)
-    dims = (own.num, own.channels, own.height, own.width)
+    dummy = param.dummy_data_param
+    if dummy.shape:
+        return tuple(dummy.shape[min(number, len(dummy.shape) - 1)].dim)
+    dims = (dummy.num, dummy.channels, dummy.height, dummy.width)
     if not all(dims):
         return None
-    return tuple(one[min(number, len(one) - 1)] for one in dims)
+    return tuple(values[min(number, len(values) - 1)] for values in dims)
 
 
 def _batch_size(param: Param) -> int:
@@ -167,11 +174,11 @@ def image_size(param: Param, extra: Extra) -> Optional[Tuple[int, int]]:
     """Height and width: what is cropped, else what every image is resized to."""
     if param.type not in _IMAGES:
         return None
-    for own in (
+    for block in (
         param.transform_param, param.data_param, param.image_data_param, param.window_data_param
     ):  # fmt: skip
-        if own.crop_size:
-            return own.crop_size, own.crop_size
+        if block.crop_size:
+            return block.crop_size, block.crop_size
     image = param.image_data_param
     if image.new_height and image.new_width:
         return image.new_height, image.new_width
@@ -184,7 +191,7 @@ def image_size(param: Param, extra: Extra) -> Optional[Tuple[int, int]]:
 
 
 def _channels(param: Param) -> Optional[int]:
-    """What the text says, where no weights do."""
+    """The channels by the text, for where the weights do not tell them."""
     transform = param.transform_param
     if transform.force_gray:
         return 1
@@ -195,16 +202,16 @@ def _channels(param: Param) -> Optional[int]:
     return None
 
 
-def told(
+def known_shapes(
     params: Sequence[Param], extras: Sequence[Extra], index: Optional[Index]
 ) -> Dict[str, Shape]:
-    """The shape of every data layer's first top that text and weights tell, with its own batch."""
+    """The shapes of data layers' first tops, where text and weights tell them; their own batch."""
     shapes = Shapes(params, index)
-    wanted = {id(param) for param in data_layers(params)}
-    out = {}
+    data = {id(param) for param in data_layers(params)}
+    found = {}
     for param, extra in zip(params, extras):
-        if id(param) in wanted:
+        if id(param) in data:
             shape = shapes.of(param, param.top[0], extra)
             if shape is not None and min(shape, default=0) > 0:
-                out[param.top[0]] = shape
-    return out
+                found[param.top[0]] = shape
+    return found

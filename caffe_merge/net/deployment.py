@@ -15,8 +15,7 @@ from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.view import View
-from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.text.view import View, extra_fields
 from caffe_merge.weights.index import Index
 
 STAGE = "deploy"  # what DIGITS calls the net that it makes of a file for all three
@@ -151,9 +150,9 @@ class _Deployment:
             if part.new is None:
                 continue
             for name in set(part.new.bottom) - made:
-                before = [one for one in self.parts[:at] if name in one.old.top]
-                others = [one for one in before if one.new is None and not one.old.bottom]
-                tested = [one for one in others if not _trains(one.old)] or others
+                before = [part for part in self.parts[:at] if name in part.old.top]
+                others = [part for part in before if part.new is None and not part.old.bottom]
+                tested = [part for part in others if not _trains(part.old)] or others
                 if tested:
                     tested[-1].keep()
                     made.update(tested[-1].old.top)
@@ -161,11 +160,11 @@ class _Deployment:
         gone = [part.old.name for part in self.parts if part.new is None]
         if gone:
             self._note("", f"not in the net to deploy, removed: {_list(gone)}")
-        wanted = data_layers.data_layers([part.old for part in self.live])
-        self.data = [part for part in self.live if any(part.old is one for one in wanted)]
+        params = data_layers.data_layers([part.old for part in self.live])
+        self.data = [part for part in self.live if any(part.old is param for param in params)]
 
     def heads(self) -> None:
-        """Make of each loss the layer that is in it, or take it out."""
+        """Replace each loss by the layer that it contains (Softmax, Sigmoid), or remove it."""
         losses = [part for part in self.live if data_layers.is_loss(part.old)]
         gone = []
         for part in reversed(losses):  # the last is the net's main one
@@ -188,7 +187,7 @@ class _Deployment:
         part.new = None
         names = {p.new.name for p in self.live}
         blobs = {top for p in self.live for top in (*p.new.top, *p.new.bottom)} | self.net_inputs
-        if len(part.old.top) > 1:  # it gives out what is in it already
+        if len(part.old.top) > 1:  # its second top is the output already
             new.top.append(part.old.top[1])
         else:
             new.top.append(_free(_OUTPUT, f"{new.bottom[0]}_{_OUTPUT}", blobs))
@@ -198,7 +197,7 @@ class _Deployment:
         self._note(part.old.name, f"{part.old.type} became {kind}, its output is {new.top[0]!r}")
 
     def prune(self) -> None:
-        """Take out labels and what is computed from them."""
+        """Remove labels and what is computed from them."""
         gone: Set[str] = set()
         for part in self.data:
             gone.update(t for n, t in enumerate(part.old.top) if data_layers.is_label(part.old, n))
@@ -222,9 +221,9 @@ class _Deployment:
             self._note("", f"of use to labels and losses only, removed: {_list(list(removed))}")
 
     def _spread(self, gone: Set[str], removed: Dict[str, None]) -> None:
-        """Take out the readers of ``gone`` blobs; what they would make is gone as well.
+        """Remove the readers of ``gone`` blobs; their tops are gone as well.
 
-        So are the tops of layers that went before, unless a layer that stays makes them anew.
+        So are the tops of layers that were removed before, unless another layer produces them.
         """
         known = set(self.net_inputs)
         for part in self.parts:
@@ -247,7 +246,7 @@ class _Deployment:
             gone.update(top for top in part.old.top if top not in known)
 
     def _made(self, name: str) -> bool:
-        """Whether a layer of the net makes ``name``; else the net is wrong, and stays so."""
+        """Whether any layer of the net produces ``name``; if none does the net is wrong itself."""
         return any(part.chosen and name in part.old.top for part in self.parts)
 
     def inputs(self, given: Mapping[str, Shape], index: Optional[Index], path: str) -> None:
@@ -275,16 +274,16 @@ def _trains(param: Any) -> bool:
 
 
 def _free(name: str, other: str, taken: Set[str]) -> str:
-    """``name`` if nobody has it, else ``other``, numbered if need be."""
+    """``name`` if it is free, else ``other``, with a number if that is not."""
     names = [name, other, *(f"{other}{number}" for number in range(2, len(taken) + 4))]
-    return next(one for one in names if one not in taken)
+    return next(candidate for candidate in names if candidate not in taken)
 
 
 def _written(document: Document, parts: Sequence[_Part]) -> Document:
-    """The document with the parts as they will be; the same one where nothing changes."""
+    """The document with the new parts; the same object where nothing changes."""
     edits = Edits(document)
     changed = False
-    known = LayerParameter.DESCRIPTOR.fields_by_name
+    schema = LayerParameter.DESCRIPTOR.fields_by_name
     for part in parts:
         if part.new is None:
             edits.remove(part.field, part.element)
@@ -292,7 +291,7 @@ def _written(document: Document, parts: Sequence[_Part]) -> Document:
             edits.update(part.block, part.old, part.new)
             if part.new.type == "Input":
                 for field in part.block.fields or ():
-                    if field.name not in known:
+                    if field.name not in schema:
                         edits.delete(field)
         changed = changed or part.new != part.old
     return edits.rewritten() if changed else document

@@ -17,7 +17,7 @@ from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_integer
-from caffe_merge.text.view import Known, View, known_fields
+from caffe_merge.text.view import FieldInfo, View, field_infos
 
 
 class _Default(NamedTuple):
@@ -38,9 +38,9 @@ class Dialect:
         self.path = path
         self.changed = False
         files = reversed(compiled(path))
-        nets = [one for file in files for one in file.message_types_by_name.values()]
-        nets = [one for one in nets if one.name == "NetParameter"]
-        lists = known_fields(nets[0]) if nets else {}
+        nets = [message for file in files for message in file.message_types_by_name.values()]
+        nets = [message for message in nets if message.name == "NetParameter"]
+        lists = field_infos(nets[0]) if nets else {}
         layers = [lists[name].message for name in ("layer", "layers") if name in lists]
         if not layers or layers[0] is None:
             raise FileError(
@@ -111,27 +111,29 @@ class _Check:
     def fields(self, fields: List[Field], theirs: Any, ours: Optional[Any], at: int) -> None:
         """Hold the fields of the block at ``at`` against their message; ``ours`` is its like."""
         document = self.view.document
-        known_to_us = known_fields(ours) if ours is not None else {}
-        known_to_them = known_fields(theirs)
+        our_fields = field_infos(ours) if ours is not None else {}
+        their_fields = field_infos(theirs)
         seen: Dict[str, int] = {}
         for field in fields:
             if field.name.startswith("["):
                 continue  # an extension, which no Caffe is known to have
-            known = known_to_them.get(field.name)
-            if known is None:
+            info = their_fields.get(field.name)
+            if info is None:
                 message = f"expected a field of {theirs.name} in {self.path}, found {field.name!r}"
                 document.fail(field.start, message)
             first = seen.setdefault(field.name, field.start)
-            if not known.repeated:
+            if not info.repeated:
                 self.view.check_single(field, first)
             for value in field.values:
-                self.value(field, value, known, known_to_us.get(field.name))
-        missing = [n for n, known in known_to_them.items() if known.required and n not in seen]
+                self.value(field, value, info, our_fields.get(field.name))
+        missing = [n for n, info in their_fields.items() if info.required and n not in seen]
         if missing:
             message = f"expected {missing[0]!r} here, which {theirs.name} in {self.path} requires"
             document.fail(at, message)
 
-    def value(self, field: Field, value: Value, theirs: Known, ours: Optional[Known]) -> None:
+    def value(
+        self, field: Field, value: Value, theirs: FieldInfo, ours: Optional[FieldInfo]
+    ) -> None:
         """Hold one value against their field; ``ours`` is the field of the same name."""
         if theirs.message is not None:
             inner = self.view.block(field, value)
@@ -176,8 +178,8 @@ def _in_our_terms(theirs: Any, ours: Any) -> Any:
     if ours.enum_type is None:
         return theirs.default_value
     name = theirs.enum_type.values_by_number[theirs.default_value].name
-    known = ours.enum_type.values_by_name.get(name)
-    return None if known is None else known.number
+    value = ours.enum_type.values_by_name.get(name)
+    return None if value is None else value.number
 
 
 # Types whose parameters are in a block of another name.

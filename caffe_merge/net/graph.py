@@ -12,6 +12,8 @@ from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.joining import shapes_behind, shared_blobs, top_shapes
+from caffe_merge.notes import Reason
+from caffe_merge.wording import counted
 
 
 class Version:
@@ -156,20 +158,23 @@ class Graph:
 
     # -- whether an edit would keep every value ---------------------------------------------
 
-    def why_not_bypass(self, layer: Layer) -> Optional[str]:
+    def why_not_bypass(self, layer: Layer) -> Optional[Reason]:
         """Why ``layer`` (one bottom, its tops all equal to it) cannot go; None if it can."""
         bottom = self.bottoms[layer][0]
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
-            return f"its {len(outputs)} net outputs could not all keep their names"
+            outputs_named = counted(len(outputs), "net output")
+            return Reason(f"its {outputs_named} could not all keep their names")
         if outputs and outputs[0].name != bottom.name:
             if self.first_write(bottom).is_input:
-                return "it joins a net input to a net output, and both keep their names"
+                return Reason("it joins a net input to a net output, and both keep their names")
             if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
-                return f"its net output {outputs[0].name!r} would have readers, and be none then"
+                return Reason(
+                    f"its net output {outputs[0].name!r} would have readers, and be none then"
+                )
         return self.why_not_alias([layer])
 
-    def why_not_alias(self, layers: Sequence[Layer]) -> Optional[str]:
+    def why_not_alias(self, layers: Sequence[Layer]) -> Optional[Reason]:
         """Why removing ``layers``, a chain, would change blobs in shared memory; None if not.
 
         In Caffe the tops of Split, Reshape and their like have the memory of the bottom: a layer
@@ -184,7 +189,9 @@ class Graph:
             version.overwritten and shares_memory(self.first_write(version).producer)
             for version in memory
         ):
-            return "behind or beside it memory is written in place that others see as it is now"
+            return Reason(
+                "behind or beside it memory is written in place that others see as it is now"
+            )
         return None
 
     def _aliases(self, version: Version, without: Collection[Layer] = ()) -> Set[Version]:
@@ -212,7 +219,7 @@ class Graph:
         """``layers`` in net order."""
         return tuple(layer for layer in self.layers if layer in layers)
 
-    def why_not_move(self, version: Version, but: Collection[Layer] = ()) -> Optional[str]:
+    def why_not_move(self, version: Version, but: Collection[Layer] = ()) -> Optional[Reason]:
         """Why a reader further down might not see the value of ``version``; None if it would.
 
         It would not where a layer, other than those of ``but``, overwrites its memory later.
@@ -224,8 +231,9 @@ class Graph:
             and place[other.producer] > place[version.producer]
             for other in self._aliases(version)
         )
-        name = repr(version.name)
-        return f"the memory of {name} is written in place by another" if written else None
+        if not written:
+            return None
+        return Reason(f"the memory of {version.name!r} is written in place by another")
 
     def _shares_with_siblings(self, version: Version) -> bool:
         """Whether the other tops of its producer lie in the same memory."""

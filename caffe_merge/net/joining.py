@@ -1,6 +1,6 @@
 """Joins text and weights by layer name, as Net::CopyTrainedLayersFrom does (net.cpp).
 
-Where Caffe would abort, a WeightsError names layer and blob; where it would run on without a word
+Where Caffe would abort, a WeightsError names layer and blob; where it would run on silently
 (weights that no layer takes, layers that the file has no weights for), a Note says so.
 """
 
@@ -10,17 +10,17 @@ from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.errors import NetError, WeightsError
 from caffe_merge.layers import norms, shapes
-from caffe_merge.layers.fillers import fill
+from caffe_merge.layers.fillers import Room, fill
 from caffe_merge.layers.fork_fields import described, fills, has_unknown
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import text_blobs, weight_notes
-from caffe_merge.notes import Note
-from caffe_merge.weights.blobs import Blob, Dense, Stored, same_values
+from caffe_merge.notes import Kind, Note
+from caffe_merge.weights.blobs import Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.wording import counted
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
-Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # blobs, None if random; their shapes
-MAX_FILLED = 1 << 26  # values made from fillers; more is not a net but an attack
+Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # (blob or None if random, shape)
 
 
 def weights(
@@ -38,31 +38,32 @@ def weights(
     path = index.path if index else None
     taken = takers(layers, index.kind if index else "")
     stated = text_blobs.take(layers)
-    owned: Dict[str, Stored] = {}
+    shared: Dict[str, Stored] = {}
     held: Held = {}
+    room = Room(strict=index is not None)
     for layer, bottoms, _ in _propagate(layers, input_shapes):
         record = by_name.get(layer.name) if taken[layer.name] is layer else None
-        wanted = _wanted(layer, bottoms)
+        expected = _expected_shapes(layer, bottoms)
         if record is not None:
-            record = _whole(layer, record, wanted, owned, path)
+            record = _with_shared(layer, record, expected, shared, path)
         if record is not None:
             layer.record = record
-            layer.load_blobs(_fit(layer, record, wanted, path))
+            layer.load_blobs(_fit(layer, record, expected, path))
             held[layer] = [(blob, blob.shape) for blob in layer.blobs]
-        elif layer in stated and wanted != []:
-            blobs = _fit(layer, stated[layer], wanted, None)
+        elif layer in stated and expected != []:
+            blobs = _fit(layer, stated[layer], expected, None)
             held[layer] = [(blob, blob.shape) for blob in blobs]
         else:
-            held[layer] = list(zip(_filled(layer, wanted or ()), wanted or ()))
+            held[layer] = list(zip(_filled(layer, expected or (), room), expected or ()))
     for layer in held:
         _check_specs(layer, len(held[layer]))
     given = _share(held, stated)
-    for layer, shared in held.items():
-        values = [blob for blob, _ in shared]
+    for layer, pairs in held.items():
+        values = [blob for blob, _ in pairs]
         if layer in stated and layer.record is None:
             text_blobs.give(layer, values, notes)
         else:
-            _give(layer, values, given.get(layer, 0), notes, index is not None)
+            _assign(layer, values, given.get(layer, 0), notes, index is not None)
     norms.neutralise_absorbed(layers, notes)
     if index is not None:
         weight_notes.surplus(index, set(taken), all_layers, notes)
@@ -88,10 +89,7 @@ def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[
     A layer with fields of a fork may compute its shape in the fork's way: what it produces is not
     known.
     """
-    if has_unknown(layer):
-        shapes.check_counts(layer.param)
-        return ()
-    return shapes.tops(described(layer), bottoms) or ()
+    return () if has_unknown(layer) else shapes.tops(described(layer), bottoms) or ()
 
 
 def parameter_counts(
@@ -100,11 +98,11 @@ def parameter_counts(
     """The number of values in each layer's blobs, loaded or not; None where it cannot be told."""
     counts: List[Optional[int]] = []
     for layer, bottoms, _ in _propagate(layers, input_shapes):
-        wanted = _wanted(layer, bottoms)
-        dims = [_dims(shape) for shape in wanted or ()]
+        expected = _expected_shapes(layer, bottoms)
+        dims = [_dims(shape) for shape in expected or ()]
         if layer.blobs or not layer.missing:
             counts.append(layer.parameters)
-        elif wanted is None or None in dims:
+        elif expected is None or None in dims:
             counts.append(None)
         else:
             counts.append(sum(count(shape) for shape in dims if shape is not None))
@@ -118,72 +116,70 @@ def _propagate(
 
     ``input_shapes`` gives those of blobs that the text does not, by blob name.
     """
-    known: Dict[str, Optional[Shape]] = {}
+    shape_of: Dict[str, Optional[Shape]] = {}
     for layer in layers:
-        bottoms = [known.get(name) for name in layer.param.bottom]
+        bottoms = [shape_of.get(name) for name in layer.param.bottom]
         tops = shapes_behind(layer, bottoms)
         if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
             tops = [input_shapes.get(name) for name in layer.param.top]
         yield layer, bottoms, tops
         for number, name in enumerate(layer.param.top):
-            known[name] = tops[number] if number < len(tops) else None
+            shape_of[name] = tops[number] if number < len(tops) else None
 
 
-def _whole(
+def _with_shared(
     layer: Layer,
     record: LayerRecord,
-    wanted: Optional[List[BlobShape]],
-    owned: Dict[str, Stored],
+    expected: Optional[List[BlobShape]],
+    shared: Dict[str, Stored],
     path: Optional[str],
 ) -> Optional[LayerRecord]:
-    """The record with the blobs that HDF5 leaves out: those that an earlier layer owns.
+    """The record with the blobs that HDF5 leaves out because an earlier layer owns them.
 
-    None if that owner is not in the file either: both run on their fillers. ``owned`` are the
-    blobs that were met under each ``param { name }``.
+    None if that owner is not in the file either: both run on their fillers. ``shared`` has the
+    blobs so far by ``param { name }``.
     """
     blobs = list(record.blobs)
     names = [spec.name for spec in layer.param.param]
     if record.numbers is not None:
         held = dict(zip(record.numbers, blobs))
-        number = max([len(wanted or ()), *(one + 1 for one in held)])
-        shared = {n: owned[name] for n, name in enumerate(names[:number]) if name in owned}
-        blobs = [held.get(n, shared.get(n)) for n in range(number)]  # type: ignore[misc]
+        number = max([len(expected or ()), *(index + 1 for index in held)])
+        from_owners = {n: shared[name] for n, name in enumerate(names[:number]) if name in shared}
+        blobs = [held.get(n, from_owners.get(n)) for n in range(number)]  # type: ignore[misc]
         if all(blob is None for blob in blobs):
             is_shared = number > 0 and len(names) >= number and all(names[:number])
             return None if is_shared else record._replace(blobs=())
         if None in blobs:
             message = "it is not in the file, and no layer before shares it"
             raise WeightsError(message, path=path, layer=layer.name, blob=blobs.index(None))  # type: ignore[arg-type]
-        for n in set(shared) - set(held):
-            dims = tuple(wanted[n] or ()) if wanted else ()
+        for n in set(from_owners) - set(held):
+            dims = tuple(expected[n] or ()) if expected else ()
             if None not in dims and count(dims) == count(blobs[n].shape):  # type: ignore[arg-type]
                 blobs[n] = blobs[n].reshaped(dims)  # type: ignore[arg-type]
     for name, blob in zip(names, blobs):
         if name:
-            owned.setdefault(name, blob)
+            shared.setdefault(name, blob)
     return record._replace(blobs=tuple(blobs))
 
 
-def _wanted(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
-    """The blobs that the layer must have; None if a fork may have it want others."""
+def _expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
+    """The shapes that the blobs must have; None if that depends on a fork."""
     if has_unknown(layer) or norms.foreign_field(layer):
         return None
     return shapes.blobs(described(layer), bottoms)
 
 
 def _fit(
-    layer: Layer, record: LayerRecord, wanted: Optional[List[BlobShape]], path: Optional[str]
+    layer: Layer, record: LayerRecord, expected: Optional[List[BlobShape]], path: Optional[str]
 ) -> List[Blob]:
-    if wanted is None or norms.fits_a_style(layer, record.blobs, wanted):
+    if expected is None or norms.fits_a_style(layer, record.blobs, expected):
         return list(record.blobs)
-    if len(wanted) != len(record.blobs):
-        raise WeightsError(
-            f"expected {len(wanted)} blobs for a {layer.type}, found {len(record.blobs)}",
-            path=path,
-            layer=layer.name,
-        )
+    if len(expected) != len(record.blobs):
+        blobs_expected = f"expected {counted(len(expected), 'blob')} for a {layer.type}"
+        message = f"{blobs_expected}, found {len(record.blobs)}"
+        raise WeightsError(message, path=path, layer=layer.name)
     blobs: List[Blob] = []
-    for number, (blob, shape) in enumerate(zip(record.blobs, wanted)):
+    for number, (blob, shape) in enumerate(zip(record.blobs, expected)):
         fitted = _reshaped(blob, shape)
         if fitted is None:
             raise WeightsError(
@@ -207,21 +203,21 @@ def _check_specs(layer: Layer, blobs: int) -> None:
         )
 
 
-def _reshaped(blob: Stored, wanted: BlobShape) -> Optional[Stored]:
+def _reshaped(blob: Stored, expected: BlobShape) -> Optional[Stored]:
     """The blob under the shape Caffe wants (ShapeEquals, blob.cpp); None if it does not fit."""
-    if wanted is None:
+    if expected is None:
         return blob
-    found = blob.shape
-    if blob.legacy and len(wanted) <= 4:
-        extra = 4 - len(wanted)
-        if any(dim != 1 for dim in found[:extra]):
+    shape = blob.shape
+    if blob.legacy and len(expected) <= 4:
+        extra = 4 - len(expected)
+        if any(dim != 1 for dim in shape[:extra]):
             return None
-        found = found[extra:]
-    if len(found) != len(wanted):
+        shape = shape[extra:]
+    if len(shape) != len(expected):
         return None
-    if any(want is not None and want != have for want, have in zip(wanted, found)):
+    if any(want is not None and want != have for want, have in zip(expected, shape)):
         return None
-    return blob.reshaped(found) if blob.legacy else blob
+    return blob.reshaped(shape) if blob.legacy else blob
 
 
 def _show(shape: BlobShape) -> str:
@@ -229,60 +225,57 @@ def _show(shape: BlobShape) -> str:
     return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
 
 
-def _give(
-    layer: Layer, blobs: Sequence[Optional[Blob]], given: int, notes: List[Note], loud: bool
+def _assign(
+    layer: Layer, blobs: Sequence[Optional[Blob]], from_others: int, notes: List[Note], loud: bool
 ) -> None:
-    """Have ``layer`` run on ``blobs``; of one without a record, ``given`` are those of others.
+    """Set the blobs of ``layer``; without a record, ``from_others`` of them come from other layers.
 
-    What its own record does not say is written with it, so that the file stays true whichever of
-    the layers that share a blob go.
+    Shared blobs that its own record does not have are written with it, so that the file stays right
+    whichever of the layers that share them are removed.
     """
-    known = tuple(blob for blob in blobs if blob is not None)
+    values = tuple(blob for blob in blobs if blob is not None)
     if layer.record is not None:
-        layer.blobs = known
-        if all(map(same_values, known, layer.loaded)):
-            layer.loaded = known
+        layer.blobs = values
+        if all(map(same_values, values, layer.loaded)):
+            layer.loaded = values
         return
     if not blobs:
         return
-    kind, how = "filler-weights", "it runs on its fillers, as in Caffe"
-    if len(known) < len(blobs):
+    kind: Kind = "filler-weights"
+    how = "it runs on its fillers, as in Caffe"
+    if len(values) < len(blobs):
         layer.missing = True
         kind, how = "missing-weights", "Caffe would run it on random or unknown fillers"
-    elif given:
-        layer.blobs = known
+    elif from_others:
+        layer.blobs = values
     else:
-        layer.load_blobs(known)
-    layer.filled = given < len(blobs) == len(known)
+        layer.load_blobs(values)
+    layer.filled = from_others < len(blobs) == len(values)
     if loud and (layer.filled or layer.missing):
         notes.append(
             Note(kind, layer.name, f"the file has no weights for this {layer.type}; {how}")
         )
 
 
-def _filled(layer: Layer, wanted: Sequence[BlobShape]) -> List[Optional[Blob]]:
-    """The blobs that Caffe's deterministic fillers would make; None for those that are not known.
+def _filled(layer: Layer, expected: Sequence[BlobShape], room: Room) -> List[Optional[Blob]]:
+    """The values of Caffe's deterministic fillers; None for blobs of other fillers.
 
     All are None where one of them is, and no other layer can give it.
     """
-    nothing: List[Optional[Blob]] = [None] * len(wanted)
+    nothing: List[Optional[Blob]] = [None] * len(expected)
     if fills(layer) or (layer.extra and layer.type in norms.TYPES):
         return nothing
     names = [spec.name for spec in layer.param.param]
     blobs: List[Optional[Blob]] = []
-    for number, (filler, shape) in enumerate(zip([*_fillers(layer), *nothing], wanted)):
-        blobs.append(_values(filler, shape))
+    for number, (filler, shape) in enumerate(zip([*_fillers(layer), *nothing], expected)):
+        dims = _dims(shape)
+        values = None
+        if filler is not None and dims is not None:
+            values = fill(filler, dims, room, layer.name)
+        blobs.append(None if values is None else Filled(values))
         if blobs[-1] is None and not any(names[number : number + 1]):
             return nothing
     return blobs
-
-
-def _values(filler: Optional[object], shape: BlobShape) -> Optional[Blob]:
-    dims = _dims(shape)
-    if filler is None or dims is None or count(dims) > MAX_FILLED:
-        return None
-    values = fill(filler, dims)
-    return None if values is None else Dense(values)
 
 
 def _dims(shape: BlobShape) -> Optional[Shape]:
@@ -304,8 +297,8 @@ def _fillers(layer: Layer) -> Sequence[object]:
         return zero, zero, zero
     if layer.type == "Scale":
         scale = param.scale_param
-        one = type(zero)(type="constant", value=1)
-        factor = [scale.filler if scale.HasField("filler") else one]
+        ones = type(zero)(type="constant", value=1)
+        factor = [scale.filler if scale.HasField("filler") else ones]
         return [*(factor if len(param.bottom) == 1 else []), scale.bias_filler]
     if layer.type == "Bias":
         return (param.bias_param.filler,)
@@ -326,36 +319,36 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
 
 
 def _share(held: Held, stated: Collection[Layer]) -> Dict[Layer, int]:
-    """Layers that share a blob run on one copy: what the file gives last, else the first filler.
+    """Give layers that share a blob the same values: the last in the file, else the first filler.
 
     ``held`` has the blobs of each layer and their shapes; those that are shared are replaced.
     ``stated`` have theirs in the text. Returns how many blobs of a layer the files give.
     Raises NetError where Caffe would not share (net.cpp, AppendParam): STRICT wants
     equal shapes, PERMISSIVE equal counts.
     """
-    given: Dict[Layer, int] = {}
+    from_file: Dict[Layer, int] = {}
     for name, group in shared_blobs(list(held)).items():
         slots = [(layer, n) for layer, n in group if n < len(held[layer])]
         if len(slots) < 2:
             continue
         stored = [(layer.record.at, n, held[layer][n][0]) for layer, n in slots if layer.record]
         first, number = slots[0]
-        winner = max(stored, key=itemgetter(0, 1))[2] if stored else held[first][number][0]
-        owner: Optional[Shape] = None
+        source = max(stored, key=itemgetter(0, 1))[2] if stored else held[first][number][0]
+        owner_shape: Optional[Shape] = None
         for layer, n in slots:
-            wanted = held[layer][n][1]
-            if winner is None:  # random
-                held[layer][n] = None, wanted
+            expected = held[layer][n][1]
+            if source is None:  # random
+                held[layer][n] = None, expected
                 continue
-            given[layer] = given.get(layer, 0) + (bool(stored) or first in stated)
-            dims = _dims(wanted)
-            shape = winner.shape if dims is None else dims
-            owner = shape if owner is None else owner
+            from_file[layer] = from_file.get(layer, 0) + (bool(stored) or first in stated)
+            dims = _dims(expected)
+            shape = source.shape if dims is None else dims
+            owner_shape = shape if owner_shape is None else owner_shape
             permissive = layer.param.param[n].share_mode == PERMISSIVE
-            if shape != owner and not (permissive and count(shape) == count(owner)):
+            if shape != owner_shape and not (permissive and count(shape) == count(owner_shape)):
                 raise NetError(
                     f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
-                    f"layer {first.name!r}, where it has shape {owner}"
+                    f"layer {first.name!r}, where it has shape {owner_shape}"
                 )
-            held[layer][n] = winner if winner.shape == shape else winner.reshaped(shape), shape
-    return given
+            held[layer][n] = source if source.shape == shape else source.reshaped(shape), shape
+    return from_file

@@ -13,10 +13,10 @@ from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
+from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import View
-from caffe_merge.text.view import sources as extra_fields
+from caffe_merge.text.view import View, extra_fields
 from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.index import Index
 
@@ -152,7 +152,7 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document = Document(read_text(prototxt), prototxt)
+    document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
     dialect = None
     if proto is not None:
         from caffe_merge.net.dialect import Dialect  # which compiles it: for those who have one
@@ -160,6 +160,8 @@ def load(
         dialect = Dialect(proto)
         document = dialect.named(document)
     document, notes = upgrade(document)
+    if spelled:
+        notes.insert(0, Note("spelling", "", spelled))
     if dialect is not None:
         document = dialect.explicit(document, notes)
     index = None
@@ -171,20 +173,32 @@ def load(
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     net = Net(document, index, state)
     net.dialect = dialect
-    net.rewritten = deploy or (dialect is not None and dialect.changed)
+    net.rewritten = deploy or bool(spelled) or (dialect is not None and dialect.changed)
     if dialect is not None:  # which knows them all, or would have refused them
         net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes
     if not net.layers:
-        raise NetError(f"{prototxt}: no layers in it: not the text of a net")
-    tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
-    for name in input_shapes or ():
-        if name not in tops:
-            known = ", ".join(map(repr, tops)) or "none"
-            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
+        raise NetError(f"{prototxt}: no layers in it: {_without_layers(document)}")
+    _check_inputs(net, input_shapes or {})
     params = [layer.param for layer in net.layers]
     deployment.note_training(params, net.notes)
-    net.input_shapes = data_layers.told(params, [layer.extra for layer in net.layers], index)
-    net.input_shapes.update(input_shapes or {})
+    extras = [layer.extra for layer in net.layers]
+    net.input_shapes = {**data_layers.known_shapes(params, extras, index), **(input_shapes or {})}
     joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
     return net
+
+
+def _without_layers(document: Document) -> str:
+    """What a text without layers is."""
+    if {"net", "train_net", "base_lr"} & {field.name for field in document.fields}:
+        return "a solver's settings: the net is the file that its `net` names"
+    return "not the text of a net"
+
+
+def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:
+    """Raise UsageError for a shape of something that is no input of ``net``."""
+    tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
+    for name in input_shapes:
+        if name not in tops:
+            names = ", ".join(map(repr, tops)) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {names})")

@@ -13,13 +13,15 @@ from typing import Mapping, NamedTuple, Optional, Tuple, Union
 import numpy as np
 
 from caffe_merge.arrays import Array, ArrayLike, Float64, Shape
-from caffe_merge.errors import FileError, UsageError, WeightsError
+from caffe_merge.errors import FileError, OptionName, UsageError, WeightsError
 from caffe_merge.files import check_file
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.wire import BYTES, Record
 
 Value = Union[None, str, ArrayLike]  # numbers, or what the command line has for them
 _NPY = b"\x93NUMPY"
+_MEAN, _SCALE, _SWAP = OptionName("mean"), OptionName("scale"), OptionName("swap_rgb")
+_DEPLOY, _SHAPE = OptionName("deploy"), OptionName("input_shape")
 
 
 class Pixels(NamedTuple):
@@ -48,46 +50,47 @@ class Pixels(NamedTuple):
         return np.ascontiguousarray(values, np.float32)
 
 
-class Wanted(NamedTuple):
-    """What the user says of an input, ``name`` empty if he does not say which; see Pixels."""
+class PixelOptions(NamedTuple):
+    """What the user asks for an input; ``name`` is empty if not given. See Pixels."""
 
     name: str
     mean: Float64
     scale: Float64
     swap: bool
 
-    def on(self, inputs: Mapping[str, Optional[Shape]]) -> Pixels:
-        """The same, of one of the ``inputs`` (name -> shape); UsageError where it does not fit."""
-        known = ", ".join(map(repr, inputs)) or "none"
+    def resolve(self, inputs: Mapping[str, Optional[Shape]]) -> Pixels:
+        """The Pixels of one of the ``inputs`` (name -> shape); UsageError where it does not fit."""
+        names = ", ".join(map(repr, inputs)) or "none"
         if self.name and self.name not in inputs:
-            raise UsageError(f"the net has no input {self.name!r} (its inputs: {known})")
+            raise UsageError(f"the net has no input {self.name!r} (its inputs: {names})")
         if not inputs:
             raise UsageError(
-                "no input takes pixels: data layers make their own, --deploy has Input"
+                "no input takes pixels: data layers make their own, ", _DEPLOY, " has Input"
             )
         images = {name: shape for name, shape in inputs.items() if shape and len(shape) == 4}
         named = {self.name: inputs[self.name]} if self.name else images
         if len(named) != 1:
             raise UsageError(
-                f"which input takes pixels is not clear (its inputs: {known}): "
-                "name it, as in --mean NAME=104,117,123"
+                f"which input takes pixels is not clear (its inputs: {names}): name it, as in ",
+                _MEAN,
+                " NAME=104,117,123",
             )
         ((name, shape),) = named.items()
         if shape is None or len(shape) != 4:
-            raise UsageError(f"input {name!r} has no shape of 4 axes: --input-shape gives it one")
+            raise UsageError(f"input {name!r} has no shape of 4 axes: ", _SHAPE, " gives it one")
         channels = shape[1]
         if self.swap and channels != 3:
-            raise UsageError(f"--swap-rgb: input {name!r} has {channels} channels, not 3")
+            raise UsageError(_SWAP, f": input {name!r} has {channels} channels, not 3")
         mean = _fitted_mean(self.mean, name, shape)
         scale = self.scale.reshape(-1)
         if scale.size not in (1, channels):
-            raise UsageError(f"--scale: expected 1 or {channels} values, found {scale.size}")
+            raise UsageError(_SCALE, f": expected 1 or {channels} values, found {scale.size}")
         return Pixels(name, mean, np.broadcast_to(scale, (channels,)), self.swap)
 
 
-def wanted(
+def pixel_options(
     mean: Value = None, scale: Value = None, swap_rgb: Union[bool, str] = False
-) -> Optional[Wanted]:
+) -> Optional[PixelOptions]:
     """What the user says of an input; None if he says nothing.
 
     A string is that of the command line: ``104,117,123``, or for the mean a file, ``.npy`` or a
@@ -96,17 +99,18 @@ def wanted(
     """
     if mean is None and scale is None and swap_rgb is False:
         return None
-    named, means = _values("--mean", mean, 0.0)
-    other, scales = _values("--scale", scale, 1.0)
+    named, means = _values(_MEAN, mean, 0.0)
+    other, scales = _values(_SCALE, scale, 1.0)
     names = {named, other, swap_rgb if isinstance(swap_rgb, str) else ""} - {""}
     if len(names) > 1:
-        raise UsageError(f"--mean, --scale and --swap-rgb name several inputs: {sorted(names)}")
+        several = f" name several inputs: {sorted(names)}"
+        raise UsageError(_MEAN, ", ", _SCALE, " and ", _SWAP, several)
     if not scales.all():
-        raise UsageError("--scale: expected values other than 0")
-    return Wanted("".join(names), means, scales, swap_rgb is not False)
+        raise UsageError(_SCALE, ": expected values other than 0")
+    return PixelOptions("".join(names), means, scales, swap_rgb is not False)
 
 
-def _values(flag: str, value: Value, default: float) -> Tuple[str, Float64]:
+def _values(option: OptionName, value: Value, default: float) -> Tuple[str, Float64]:
     """The name of an input, perhaps empty, and the values of a flag."""
     name = ""
     if isinstance(value, str):
@@ -115,13 +119,13 @@ def _values(flag: str, value: Value, default: float) -> Tuple[str, Float64]:
         try:
             array = np.array([float(part) for part in value.split(",")])
         except ValueError:
-            if flag != "--mean" or "," in value or not value:
-                raise UsageError(f"{flag}: expected numbers, found {value!r}") from None
+            if option != _MEAN or "," in value or not value:
+                raise UsageError(option, f": expected numbers, found {value!r}") from None
             array = _file(value)
     else:
         array = np.asarray(default if value is None else value, np.float64)
     if not array.size or not np.isfinite(array).all():
-        raise UsageError(f"{flag}: expected finite values")
+        raise UsageError(option, ": expected finite values")
     return name, array
 
 
@@ -155,14 +159,14 @@ def _file(path: str) -> Float64:
             raise WeightsError("it is empty")
         return read_blob(data, Record(0, BYTES, 0, 0, len(data))).float64()
     except FileError as error:
-        raise FileError(f"--mean: {error}") from None
+        raise FileError(_MEAN, f": {error}") from None
     except OSError as error:
         if error.strerror is None:
-            raise UsageError(f"--mean: cannot read {path} as .npy: {error}") from None
+            raise UsageError(_MEAN, f": cannot read {path} as .npy: {error}") from None
         found = f"{path}: {error.strerror}"
-        raise FileError(f"--mean: expected numbers or a file, found {found}") from None
+        raise FileError(_MEAN, f": expected numbers or a file, found {found}") from None
     except Exception as error:  # numpy reads a header by Python's own parser: anything may come
-        raise UsageError(f"--mean: {path} is no .npy and no mean.binaryproto: {error}") from None
+        raise UsageError(_MEAN, f": {path} is no .npy and no mean.binaryproto: {error}") from None
 
 
 def _fitted_mean(mean: Float64, name: str, shape: Shape) -> Float64:
@@ -174,16 +178,20 @@ def _fitted_mean(mean: Float64, name: str, shape: Shape) -> Float64:
         return np.broadcast_to(mean.reshape(()), (channels,))
     if mean.ndim not in (1, 3) or mean.shape[0] != channels:
         raise UsageError(
-            f"--mean: expected one value, {channels}, or an image of {shape[1:]} "
-            f"for the input {name!r}, found the shape {mean.shape}"
+            _MEAN,
+            f": expected one value, {channels}, or an image of {shape[1:]} "
+            f"for the input {name!r}, found the shape {mean.shape}",
         )
     flat = mean.reshape(channels, -1)
     if (flat == flat[:, :1]).all():
         return flat[:, 0]
     if mean.shape != tuple(shape[1:]):
         raise UsageError(
-            f"--mean: an image of shape {mean.shape} does not fit the input {name!r} of "
-            f"{tuple(shape[1:])}; its mean per channel does: --mean {per_channel(mean)}"
+            _MEAN,
+            f": an image of shape {mean.shape} does not fit the input {name!r} of "
+            f"{tuple(shape[1:])}; its mean per channel does: ",
+            _MEAN,
+            f" {per_channel(mean)}",
         )
     return mean
 

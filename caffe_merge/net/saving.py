@@ -42,14 +42,15 @@ def text(net: Net, path: str = "") -> bytes:
                 if field.name not in _KNOWN and field.name not in layer.extra:
                     edits.delete(field)  # a fork's, of the type that the layer was
     anchor: Optional[Field] = None
+    element = -1
     for layer in net.all_layers:
         place = net.places.get(layer)
         if place is not None:
-            anchor = place.field
+            anchor, element = place
         elif layer.implicit:
-            anchor = _last_input(net.document)
+            anchor, element = _last_input(net.document), -1
         elif layer.original is None:
-            edits.insert_after(anchor, "layer", layer.param)
+            edits.insert_after(anchor, "layer", layer.param, element)
     written = edits.text()
     _check(net, written)
     return encode(written)
@@ -149,17 +150,17 @@ def entries(net: Net, path: str = "") -> List[writer.Entry]:
             entry = writer.Entry(layer.name, record, layer.loaded, shared=shared)
         out.append(entry)
     # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
-    return out or [writer.Entry(one.name, None, (), None, one.param) for one in net.layers]
+    return out or [writer.Entry(layer.name, None, (), None, layer.param) for layer in net.layers]
 
 
 def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:
     """The blobs of ``layer`` that are those of an earlier one; its own go into ``owners``."""
-    found = set()
+    numbers = set()
     if layer.active:
         for number, spec in enumerate(layer.param.param[: len(layer.blobs)]):
             if spec.name and owners.setdefault(spec.name, layer) is not layer:
-                found.add(number)
-    return frozenset(found)
+                numbers.add(number)
+    return frozenset(numbers)
 
 
 def save(

@@ -7,6 +7,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
 from caffe_merge.weights.blobs import HALF
 from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.wording import counted
 
 
 def surplus(
@@ -16,11 +17,13 @@ def surplus(
 
     Raises WeightsError where no layer at all takes any.
     """
-    known = taken | {layer.name for layer in all_layers}
-    starved = any(layer.missing or layer.filled for layer in all_layers)
-    if starved and not any(record.name in known for record in index.layers):
-        found = repr(index.layers[0].name)
-        message = f"no layer of it is in the text (found {found} ...): the weights of another net?"
+    names = taken | {layer.name for layer in all_layers}
+    lacks_weights = any(layer.missing or layer.filled for layer in all_layers)
+    if lacks_weights and not any(record.name in names for record in index.layers):
+        example = repr(index.layers[0].name)
+        message = (
+            f"no layer of it is in the text (found {example} ...): the weights of another net?"
+        )
         raise WeightsError(message, path=index.path)
     seen: Dict[str, LayerRecord] = {}
     for record in index.layers:
@@ -28,7 +31,7 @@ def surplus(
             text = "the file has weights of this name twice; Caffe takes the last, and so do we"
             notes.append(Note("duplicate-weights", record.name, text))
         seen[record.name] = record
-        if record.blobs and record.name not in known:
+        if record.blobs and record.name not in names:
             text = "the file has weights for it, the text has no such layer; left out"
             notes.append(Note("surplus-weights", record.name, text))
 
@@ -56,5 +59,4 @@ def storage(index: Index, notes: List[Note]) -> None:
 
 
 def _layers(which: Sequence[object]) -> str:
-    number = sum(map(bool, which))
-    return f"the weights of {number} layer{'s' if number > 1 else ''} are stored"
+    return f"the weights of {counted(sum(map(bool, which)), 'layer')} are stored"

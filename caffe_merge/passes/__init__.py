@@ -17,14 +17,14 @@ from caffe_merge.passes.one_scale import OneScale
 
 # Tried in this order, again and again until none finds anything.
 PASSES: Tuple[Type[Pass], ...] = (
-    DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm hides the one
+    DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm prevents the fold
     FoldSwap,  # before the folds, which would make another convolution of it
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
     MergeBranches,  # behind the folds, which leave bare convolutions
-    MergeConcat,  # before the chains: what is behind the Concat may take one convolution in
+    MergeConcat,  # before the chains: a layer behind the Concat may merge with one convolution
     MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
-    FoldThrough,  # before forwards: one layer takes it in, however many read it
-    FoldForward,  # what none of those took in
+    FoldThrough,  # before forwards: one layer changes, however many readers there are
+    FoldForward,  # what none of those folded
     FoldImage,  # likewise
     OneScale,  # what is left over
     AffineAs,  # last: the form of what is left, where the user asks for one

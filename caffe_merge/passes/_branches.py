@@ -129,7 +129,7 @@ def inner_sum(layer: Layer, groups: Collection[List[Branch]]) -> Optional[Branch
             continue
         kernels: List[Kernel] = []
         for branch in costliest_first(branches):
-            scaled = times(branch, factors[branch.number], kernels)
+            scaled = scaled_kernel(branch, factors[branch.number], kernels)
             if isinstance(scaled, Reason):
                 return None
             kernels.append(scaled)
@@ -158,7 +158,7 @@ def costliest_first(branches: Sequence[Branch]) -> List[Branch]:
     return sorted(branches, key=lambda branch: -branch.cost)
 
 
-def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Reason]:
+def scaled_kernel(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Reason]:
     """The kernel of a branch times ``factor``; an empty one has the channels of ``others``."""
     kernel = branch.kernel
     if isinstance(kernel, Reason):
@@ -168,4 +168,4 @@ def times(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kern
             return Reason("no branch has a convolution that can be merged")
         ones = np.ones(others[0].inputs)
         kernel = diagonal(ones, 0 * ones, len(others[0].axes))
-    return kernel.times(factor)
+    return kernel.scaled(factor)

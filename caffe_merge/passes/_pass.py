@@ -9,6 +9,8 @@ from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tu
 
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.options import Options
 
 Changes = Dict[Layer, New]
 Reads = Mapping[Layer, Tuple[int, ...]]
@@ -49,29 +51,10 @@ class Refused(NamedTuple):
     """A layer that stays as it is, and why."""
 
     layer: Layer
-    reason: str
+    reason: Reason
 
 
 Finding = Union[Rewrite, Refused]
-
-
-SERIAL = ("auto", "always", "never")
-AFFINE_AS = ("conv", "scale")
-
-
-class Options(NamedTuple):
-    """What the user asked for: layers (by name) that stay as they are, and how far to go.
-
-    ``keep_shared``: weights that layers share stay shared, whatever cannot be done then.
-    ``serial`` is "auto" (merge consecutive linear layers where nothing grows), "always" or "never".
-    ``affine_as`` is what per-channel layers that are left become, "conv" or "scale"; None leaves
-    both as they are.
-    """
-
-    keep: FrozenSet[str] = frozenset()
-    keep_shared: bool = False
-    serial: str = "auto"
-    affine_as: Optional[str] = None
 
 
 class Pass:
@@ -79,9 +62,9 @@ class Pass:
 
     name = ""
 
-    def __init__(self, options: Options = Options()) -> None:  # noqa: B008 - it is immutable
-        self.options = options
-        self.keep = options.keep
+    def __init__(self, options: Optional[Options] = None) -> None:
+        self.options = options or Options()
+        self.keep: FrozenSet[str] = frozenset(self.options.keep)
 
     def fixed(self, graph: Graph) -> Set[Layer]:
         """The layers of ``graph`` that stay as they are, as asked."""

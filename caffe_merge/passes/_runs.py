@@ -7,10 +7,10 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._pass import Changes, Rewrite
 
-KEPT = Reason("kept as asked with --keep")
+KEPT = Reason("kept as asked with --keep", ASKED)
 
 
 class Run(NamedTuple):
@@ -87,7 +87,9 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     if isinstance(output, Reason):
         return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {output}")
     if producer.name in keep:
-        return Reason(f"layer {producer.name!r}, which feeds it, is kept as asked with --keep")
+        return Reason(
+            f"layer {producer.name!r}, which feeds it, is kept as asked with --keep", ASKED
+        )
     if len(run.source.readers) > 1:
         others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
         return Reason(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")

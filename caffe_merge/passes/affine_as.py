@@ -24,6 +24,7 @@ from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
+from caffe_merge.wording import counted
 
 AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))
 _OWN = ("batch_norm_param", "bias_param", "convolution_param", "scale_param")
@@ -46,7 +47,7 @@ class AffineAs(Pass):
             if isinstance(affine, Affine) and layer.name in self.keep:
                 affine = KEPT
             if isinstance(affine, Reason):
-                findings.append(Refused(layer, str(affine)))
+                findings.append(Refused(layer, affine))
             elif affine is not None:
                 new = _as_convolution(layer, affine) if to_convolution else _as_scale(layer, affine)
                 note = f"became a {'depthwise Convolution of 1x1' if to_convolution else 'Scale'}"
@@ -65,7 +66,7 @@ def _affine(graph: Graph, layer: Layer) -> Answer:
     if bottom.shape is None:
         return Reason("the shape of its bottom is not known")
     if len(bottom.shape) != 4:
-        return Reason(f"its bottom has {len(bottom.shape)} axes, a convolution wants 4")
+        return Reason(f"its bottom has {counted(len(bottom.shape), 'axis')}, a convolution wants 4")
     if affine.axis not in (None, 1):
         return Reason(f"it acts along axis {affine.axis}")
     if top.name == bottom.name and not graph.is_private(bottom):
@@ -79,7 +80,7 @@ def _diagonal(graph: Graph, layer: Layer) -> Answer:
     kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
     if not isinstance(kernel, Kernel) or not kernel.group == kernel.inputs == kernel.outputs:
         return None
-    if not all(axis.is_one for axis in kernel.axes):
+    if not all(axis.is_point for axis in kernel.axes):
         return None
     scale: Float64 = kernel.weights(ALL).reshape(-1)
     return Affine(scale, 0 * scale if kernel.bias is None else kernel.bias(), 1)

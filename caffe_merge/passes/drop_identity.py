@@ -28,13 +28,13 @@ class DropIdentity(Pass):
             is_identity = identity(layer, bottoms[0].rank if bottoms else None)
             if isinstance(is_identity, Reason):
                 if layer.type in ("Dropout", "SpatialDropout"):
-                    findings.append(Refused(layer, str(is_identity)))
+                    findings.append(Refused(layer, is_identity))
                 continue
             if not is_identity:
                 continue
             reason = KEPT if layer.name in self.keep else graph.why_not_bypass(layer)
             if reason is not None:
-                findings.append(Refused(layer, str(reason)))
+                findings.append(Refused(layer, reason))
             else:
                 findings.append(Rewrite((layer,), {}, "removed: it does nothing at inference"))
         return findings

@@ -29,8 +29,8 @@ class FoldAffine(Pass):
             if run.refusal is None:
                 findings.append(self._rewrite(run))
             else:
-                findings += [Refused(layer, str(run.refusal)) for layer in run.layers]
-        return findings + [Refused(layer, str(reason)) for layer, reason in refused]
+                findings += [Refused(layer, run.refusal) for layer in run.layers]
+        return findings + [Refused(layer, reason) for layer, reason in refused]
 
     @staticmethod
     def _rewrite(run: Run) -> Rewrite:

@@ -16,7 +16,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._forwards import folded_forward, propagated, why_not_folded
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs
@@ -35,7 +35,9 @@ class FoldForward(Pass):
         for run in runs(graph, self.keep)[0]:
             rewrite = _forwards(graph, run, fixed)
             if isinstance(rewrite, Reason):
-                findings += [Refused(layer, f"forwards: {rewrite}") for layer in run.layers]
+                findings += [
+                    Refused(layer, Reason.about("forwards", rewrite)) for layer in run.layers
+                ]
             elif used.isdisjoint(rewrite.layers):
                 findings.append(rewrite)
                 used.update(rewrite.layers)
@@ -84,7 +86,9 @@ def _propagate(
         if not any(bottom in maps for bottom in bottoms):
             continue
         if layer in fixed:
-            return Reason(f"layer {layer.name!r}, which reads it, is kept as asked with --keep")
+            return Reason(
+                f"layer {layer.name!r}, which reads it, is kept as asked with --keep", ASKED
+            )
         shapes = [bottom.shape for bottom in bottoms]
         if layer.type in LINEAR_TYPES and len(bottoms) == 1:
             refusal = why_not_folded(layer, maps[bottoms[0]], shapes[0])

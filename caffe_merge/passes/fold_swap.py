@@ -22,7 +22,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES, linear_param, output_channel
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._kernels import kernel_of
 from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT, forward_rewrite
@@ -45,7 +45,7 @@ class FoldSwap(Pass):
                 continue
             rewrite = KEPT if layer in fixed else _forwards(graph, layer, order, fixed)
             if isinstance(rewrite, Reason):
-                findings.append(Refused(layer, str(rewrite)))
+                findings.append(Refused(layer, rewrite))
             elif used.isdisjoint(rewrite.layers):
                 findings.append(rewrite)
                 used.update(rewrite.layers)
@@ -62,7 +62,7 @@ def _order(graph: Graph, layer: Layer) -> Optional[Indices]:
     if (
         not isinstance(kernel, Kernel)
         or kernel.group > 1
-        or not all(axis.is_one for axis in kernel.axes)
+        or not all(axis.is_point for axis in kernel.axes)
     ):
         return None
     if np.count_nonzero(kernel.weights(slice(0, 1))) != 1:  # most are no permutation by their first
@@ -90,7 +90,9 @@ def _forwards(
         if reached.isdisjoint(bottoms):
             continue
         if reader in fixed:
-            return Reason(f"layer {reader.name!r}, which reads it, is kept as asked with --keep")
+            return Reason(
+                f"layer {reader.name!r}, which reads it, is kept as asked with --keep", ASKED
+            )
         if reader.type in LINEAR_TYPES:
             change = _linear(reader, bottoms[0].shape, places)
         else:

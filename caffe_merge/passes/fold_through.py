@@ -14,7 +14,7 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, folded, output_channels
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._forwards import propagated
 from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs, why_not_fold
@@ -37,7 +37,8 @@ class FoldThrough(Pass):
             if isinstance(rewrite, Reason):
                 names = quoted([layer.name for layer in between])
                 findings += [
-                    Refused(layer, f"back through {names}: {rewrite}") for layer in run.layers
+                    Refused(layer, Reason.about(f"back through {names}", rewrite))
+                    for layer in run.layers
                 ]
             else:
                 findings.append(rewrite)
@@ -63,7 +64,7 @@ def _rewrite(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewr
         return reason
     fixed = [layer.name for layer in between if layer.name in keep]
     if fixed:
-        return Reason(f"{quoted(fixed)} are kept as asked with --keep")
+        return Reason(f"{quoted(fixed)} are kept as asked with --keep", ASKED)
     for layer in between:
         maps = propagated(layer, [run.affine], [None], [None])
         if isinstance(maps, Reason):

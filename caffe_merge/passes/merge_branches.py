@@ -7,6 +7,8 @@
 
     W = W3 + 2 W1 - diag(scale) + 1, each placed by its taps; b likewise
 
+(Ding et al.: RepVGG, 2021, for 3x3, 1x1 and the blob itself.)
+
 A branch is a run of convolutions, per-channel affine layers, means and sums of such branches, or
 the blob itself. Where only some of the Eltwise's bottoms come from one blob in this way, those
 become one bottom. It is done where it takes no more multiply-adds and weights than the branches.
@@ -27,7 +29,7 @@ from caffe_merge.passes._branches import (
     factors_of,
     inner_sum,
     is_sum,
-    times,
+    scaled_kernel,
 )
 from caffe_merge.passes._kernels import as_convolution
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
@@ -52,7 +54,7 @@ class MergeBranches(Pass):
                 candidates.append((layer, _merged(graph, layer, groups)))
         for layer, rewrite in reversed(candidates):  # a sum around another one does both
             if isinstance(rewrite, Reason):
-                findings.append(Refused(layer, str(rewrite)))
+                findings.append(Refused(layer, rewrite))
             elif rewrite is not None and used.isdisjoint(rewrite.layers):
                 findings.append(rewrite)
                 used.update(rewrite.layers)
@@ -115,7 +117,7 @@ def _addable(
     total: Optional[Kernel] = None
     refusal: Optional[Reason] = None
     for branch in branches:
-        scaled = times(branch, factors[branch.number], kernels)
+        scaled = scaled_kernel(branch, factors[branch.number], kernels)
         candidate = scaled if isinstance(scaled, Reason) else added([*kernels, scaled])
         if isinstance(candidate, Kernel) and members:
             both = [*members, branch]
@@ -125,9 +127,10 @@ def _addable(
                 )
             elif candidate.cost > sum(member.weights for member in both):
                 candidate = Reason("one convolution would have more weights than its branches")
-        if isinstance(candidate, Reason) or isinstance(scaled, Reason):
-            refusal = refusal or _stays(branch, Reason(candidate))
+        if isinstance(candidate, Reason):
+            refusal = refusal or _stays(branch, candidate)
             continue
+        assert not isinstance(scaled, Reason)
         kernels.append(scaled)
         total = candidate
         members.append(branch)

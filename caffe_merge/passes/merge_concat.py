@@ -45,7 +45,7 @@ class MergeConcat(Pass):
             for parts in _neighbours(graph, layer, fixed):
                 rewrite = _stacked(graph, layer, parts)
                 if isinstance(rewrite, Reason):
-                    findings.append(Refused(layer, str(rewrite)))
+                    findings.append(Refused(layer, rewrite))
                 elif used.isdisjoint(rewrite.layers):
                     findings.append(rewrite)
                     used.update(rewrite.layers)

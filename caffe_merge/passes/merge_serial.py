@@ -17,7 +17,7 @@ from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS, Output, output_channels
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._kernels import (
     as_convolution,
     as_inner_product,
@@ -46,12 +46,17 @@ class MergeSerial(Pass):
             pair = _pair(graph, layer)
             if pair is None or not used.isdisjoint(pair):
                 continue
-            rewrite: Union[Rewrite, Reason] = Reason("one of them is kept as asked with --keep")
+            rewrite: Union[Rewrite, Reason] = Reason(
+                "one of them is kept as asked with --keep", ASKED
+            )
             if fixed.isdisjoint(pair):
                 rewrite = _merged(graph, pair, self.options.serial == "always")
             if isinstance(rewrite, Reason):
                 findings.append(
-                    Refused(layer, f"behind {pair[0].type} {pair[0].name!r}: {rewrite}")
+                    Refused(
+                        layer,
+                        Reason.about(f"behind {pair[0].type} {pair[0].name!r}", rewrite),
+                    )
                 )
                 continue
             findings.append(rewrite)

@@ -21,7 +21,7 @@ def prove(
     changes: Changes,
     reads: Mapping[Layer, Tuple[int, ...]],
 ) -> Optional[str]:
-    """Run ``layers`` of ``graph`` as they are and as they will be; what disagrees, None if nothing.
+    """Run ``layers`` of ``graph`` before and after a rewrite; what differs, None if nothing does.
 
     ``changes`` and ``reads`` are those of a Rewrite (passes/_pass.py).
     """
@@ -42,7 +42,7 @@ def prove(
 
 
 def _parts(graph: Graph, layers: Sequence[Layer]) -> List[List[Layer]]:
-    """``layers`` in groups between which nothing flows, each in the order that it had."""
+    """``layers`` in connected groups, each in the order of ``layers``."""
     parts: List[Tuple[List[Layer], List[Version]]] = []
     for layer in layers:
         joined: List[Layer] = []
@@ -60,13 +60,13 @@ def _parts(graph: Graph, layers: Sequence[Layer]) -> List[List[Layer]]:
 
 
 def _stays_linear(layers: Sequence[Layer], changes: Changes) -> bool:
-    """Whether those of ``layers`` that change are linear layers (with weights) before and after."""
+    """Whether each changed layer is linear before and after, or neither."""
     kinds = ((layer.type, changes[layer][0].type) for layer in layers if layer in changes)
     return all((old in LINEAR_TYPES) == (new in LINEAR_TYPES) for old, new in kinds)
 
 
 def _is_path(graph: Graph, layers: Sequence[Layer]) -> bool:
-    """Whether each layer feeds the next alone, and only the first may have a window."""
+    """Whether each layer feeds only the next, and none but the first has a window."""
     for before, layer in zip(layers, layers[1:]):
         if graph.bottoms[layer] != graph.tops[before] or layer.type in _WINDOWS:
             return False

@@ -1,8 +1,8 @@
 """The proof of a region: layers that branch and join, run as they are wired.
 
-The patch is just large enough for the windows in a row to have several places. What the sampled
-channels of the outputs do not depend on is left out: going back from them, each blob is asked for
-some of its channels, or for all.
+The patch is just large enough for the last of several windows to have a few output places. Only
+what a sample of the output channels depends on is computed: backwards from the outputs, each layer
+says which channels of its bottoms it needs.
 """
 
 from functools import partial
@@ -46,9 +46,9 @@ from caffe_merge.proof.sampling import (
 from caffe_merge.proof.wiring import Node, Wiring
 from caffe_merge.schema.messages import copied
 
-SAMPLE = 32  # output channels that are run where there are more
-IMAGES = 4  # so that no output is small all over by chance
-MOST_SIZES = 1024  # sizes of a patch that are tried
+SAMPLE_CHANNELS = 32  # output channels that are run where there are more
+IMAGES = 4  # so that no output channel is all near 0 by chance
+MOST_SIZES = 1024  # patch sizes that are tried
 JOINS = ("Concat", "Eltwise")
 WHOLE = ("Flatten", "InnerProduct", "Reshape")
 
@@ -60,35 +60,40 @@ CHANNELWISE = frozenset(
     )
 )
 
-_NONE = np.arange(0)
+_NO_CHANNELS = np.arange(0)
 
-Wanted = Dict[Version, Index]  # some channels of each
+
+Needed = Dict[Version, Index]  # the channels of each that are needed
 
 
 def prove(wiring: Wiring) -> Optional[str]:
-    """Run a region as it is and as it will be; what disagrees, or None if it agrees.
+    """Run a region before and after the rewrite; what differs, or None if nothing does.
 
     Raises CaffeMergeError where it cannot be run on so small a patch.
     """
-    ends, meant = wiring.outputs, wiring.new_outputs
-    patch = _patch(wiring.sources, wiring.old)
-    samples = _samples(ends, wiring.old, patch)
-    before = _run(wiring.old, dict(zip(ends, samples)), patch, exact)
-    after = _run(wiring.new, dict(zip(meant, samples)), patch, rounded)
-    bare = {version: np.abs(values) for version, values in patch.items()}
-    terms = _run(wiring.new, dict(zip(meant, samples)), bare, rounded, signs=False)
+    outputs, new_outputs = wiring.outputs, wiring.new_outputs
+    patch = _patch(wiring.inputs, wiring.old)
+    samples = _samples(outputs, wiring.old, patch)
+    before = _run(wiring.old, dict(zip(outputs, samples)), patch, exact)
+    after = _run(wiring.new, dict(zip(new_outputs, samples)), patch, rounded)
+    absolute_patch = {version: np.abs(values) for version, values in patch.items()}
+    terms = _run(wiring.new, dict(zip(new_outputs, samples)), absolute_patch, rounded, signs=False)
     return first_difference(before, after, terms)
 
 
 # -- the patch -----------------------------------------------------------------------------
 
 
-def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Values]:
-    """Noise for each source, at the least size at which the nodes can run and slide a little."""
-    aside = {source for source in sources if _is_aside(source, nodes)}
-    slid = [] if any(_is_whole(node) for node in nodes) else _extras(nodes)
-    for extra in chain(islice(slid, MOST_SIZES), [None]):
-        sizes = {source: _size(source, nodes, extra) for source in sources if source not in aside}
+def _patch(inputs: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Values]:
+    """Noise for each input, of the least size with which windows have a few output places."""
+    side_inputs = {version for version in inputs if _is_side_input(version, nodes)}
+    extra_sizes = [] if any(_fixes_size(node) for node in nodes) else _extra_sizes(nodes)
+    for extra in chain(islice(extra_sizes, MOST_SIZES), [None]):
+        sizes = {
+            version: _size(version, nodes, extra)
+            for version in inputs
+            if version not in side_inputs
+        }
         try:
             sizes = _shapes(nodes, sizes)
         except NetError:
@@ -96,45 +101,45 @@ def _patch(sources: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, V
                 raise
             continue
         check_size(max(map(count, sizes.values())))
-        return {source: noise(sizes[source]) for source in sources}
+        return {version: noise(sizes[version]) for version in inputs}
     raise AssertionError("the last size is the net's own")
 
 
-def _is_aside(source: Version, nodes: Sequence[Node]) -> bool:
-    """Whether it only joins what comes out of the others, whose size it has then."""
-    return all(node.param.type in JOINS for node in nodes if source in node.bottoms)
+def _is_side_input(version: Version, nodes: Sequence[Node]) -> bool:
+    """Whether it is read only by Concat and Eltwise, so that their other bottoms tell its size."""
+    return all(node.param.type in JOINS for node in nodes if version in node.bottoms)
 
 
-def _is_whole(node: Node) -> bool:
-    """Whether it ties its input to one size."""
+def _fixes_size(node: Node) -> bool:
+    """Whether it runs on inputs of one size only."""
     tied = node.param.type in WHOLE or not _varies_along_channels(node)
     return tied or bool(node.param.pooling_param.global_pooling)
 
 
-def _size(source: Version, nodes: Sequence[Node], extra: Optional[Shape]) -> Shape:
-    """Some images of ``source``: all of it, or as far as the windows reach and ``extra`` beyond."""
-    if source.shape is not None and (extra is None or len(source.shape) <= 2):
-        return (IMAGES, *source.shape[1:])
-    channels, spatial = _channels(source, nodes)
+def _size(version: Version, nodes: Sequence[Node], extra: Optional[Shape]) -> Shape:
+    """The shape of an input: its own, or what the windows see and ``extra`` places more."""
+    if version.shape is not None and (extra is None or len(version.shape) <= 2):
+        return (IMAGES, *version.shape[1:])
+    channels, spatial = _channels(version, nodes)
     if extra is None:
-        raise NetError(f"the shape of {source.name!r} is not known")
+        raise NetError(f"the shape of {version.name!r} is not known")
     reach, _ = _reach(nodes, spatial)
     return (IMAGES, channels, *[far + more for far, more in zip(reach, extra)])
 
 
-def _channels(source: Version, nodes: Sequence[Node]) -> Tuple[int, int]:
-    """The channels and the number of spatial axes of ``source``."""
-    if source.shape is not None:
-        return source.shape[1], len(source.shape) - 2
+def _channels(version: Version, nodes: Sequence[Node]) -> Tuple[int, int]:
+    """The channels and the number of spatial axes of ``version``."""
+    if version.shape is not None:
+        return version.shape[1], len(version.shape) - 2
     for node in nodes:
-        if source in node.bottoms and node.param.type == "Convolution":
+        if version in node.bottoms and node.param.type == "Convolution":
             weights = node.blobs[0].shape
             return weights[1] * node.param.convolution_param.group, len(weights) - 2
-    raise NetError(f"the shape of {source.name!r} is not known")
+    raise NetError(f"the shape of {version.name!r} is not known")
 
 
-def _extras(nodes: Sequence[Node]) -> Iterator[Shape]:
-    """How far beyond the reach to try, axis by axis: every remainder of the strides."""
+def _extra_sizes(nodes: Sequence[Node]) -> Iterator[Shape]:
+    """Sizes to try beyond what one output place sees: every remainder modulo the strides."""
     spatial = max((len(node.blobs[0].shape) - 2 for node in nodes if node.blobs), default=2)
     _, jump = _reach(nodes, max(spatial, 2))
     if max(jump, default=1) > MAX_STRIDE:
@@ -144,22 +149,22 @@ def _extras(nodes: Sequence[Node]) -> Iterator[Shape]:
 
 
 def _reach(nodes: Sequence[Node], spatial: int) -> Tuple[Shape, Shape]:
-    """How many places of an input one output place sees, and how far they move, at most."""
-    none = ((1,) * spatial, (1,) * spatial)
-    seen: Dict[Version, Tuple[Shape, Shape]] = {}
+    """The largest receptive field of an output place and the largest stride, per spatial axis."""
+    single = ((1,) * spatial, (1,) * spatial)
+    reach_of: Dict[Version, Tuple[Shape, Shape]] = {}
     for node in nodes:
-        reaches, jumps = zip(*(seen.get(bottom, none) for bottom in node.bottoms))
-        reach, jump = _most(reaches), _most(jumps)
+        reaches, jumps = zip(*(reach_of.get(bottom, single) for bottom in node.bottoms))
+        reach, jump = _elementwise_max(reaches), _elementwise_max(jumps)
         window = _window(node, spatial)
         if window is not None:
             reach = tuple(r + (e - 1) * j for r, e, j in zip(reach, window.extent, jump))
             jump = tuple(j * s for j, s in zip(jump, window.stride))
-        seen.update((top, (reach, jump)) for top in node.tops)
-    reaches, jumps = zip(*seen.values())
-    return _most(reaches), _most(jumps)
+        reach_of.update((top, (reach, jump)) for top in node.tops)
+    reaches, jumps = zip(*reach_of.values())
+    return _elementwise_max(reaches), _elementwise_max(jumps)
 
 
-def _most(sizes: Sequence[Shape]) -> Shape:
+def _elementwise_max(sizes: Sequence[Shape]) -> Shape:
     return tuple(map(max, zip(*sizes)))
 
 
@@ -171,26 +176,26 @@ def _window(node: Node, spatial: int) -> Optional[Window]:
     return None
 
 
-def _shapes(nodes: Sequence[Node], sources: Mapping[Version, Shape]) -> Dict[Version, Shape]:
-    """The shapes of all versions. Raises NetError where the nodes do not fit one another."""
-    known = dict(sources)
+def _shapes(nodes: Sequence[Node], inputs: Mapping[Version, Shape]) -> Dict[Version, Shape]:
+    """The shapes of all versions. Raises NetError where the nodes do not fit together."""
+    known_shapes = dict(inputs)
     for node in nodes:
         for bottom in node.bottoms:
-            if bottom not in known:
-                known[bottom] = _beside(bottom, node, known)
-        tops = shapes.tops(node.param, [known[bottom] for bottom in node.bottoms])
+            if bottom not in known_shapes:
+                known_shapes[bottom] = _shape_beside(bottom, node, known_shapes)
+        tops = shapes.tops(node.param, [known_shapes[bottom] for bottom in node.bottoms])
         if tops is None:
             raise NetError(f"layer {node.param.name!r}: its top shapes cannot be told")
-        known.update(zip(node.tops, tops))
-    return known
+        known_shapes.update(zip(node.tops, tops))
+    return known_shapes
 
 
-def _beside(source: Version, node: Node, known: Mapping[Version, Shape]) -> Shape:
-    """The shape of ``source``, which goes into the join ``node`` beside what is known."""
-    other = next((known[bottom] for bottom in node.bottoms if bottom in known), None)
-    if other is None or (source.shape is None and node.param.type == "Concat"):
-        raise NetError(f"the shape of {source.name!r} is not known")
-    channels = other[1] if source.shape is None else source.shape[1]
+def _shape_beside(version: Version, node: Node, known_shapes: Mapping[Version, Shape]) -> Shape:
+    """The shape of ``version``, from that of another bottom of the Concat or Eltwise ``node``."""
+    other = next((known_shapes[bottom] for bottom in node.bottoms if bottom in known_shapes), None)
+    if other is None or (version.shape is None and node.param.type == "Concat"):
+        raise NetError(f"the shape of {version.name!r} is not known")
+    channels = other[1] if version.shape is None else version.shape[1]
     return (other[0], channels, *other[2:])
 
 
@@ -200,32 +205,32 @@ def _beside(source: Version, node: Node, known: Mapping[Version, Shape]) -> Shap
 class Plan(NamedTuple):
     """How to run a node for some channels of its tops.
 
-    ``needed`` are the channels of each bottom, ``places`` where the wanted channels of each top lie
-    in what the step gives out, None where it gives out no other.
+    ``bottom_channels`` are the channels that it needs of each bottom. ``top_index`` picks the
+    channels that are asked for from each top of the step; None where it computes no others.
     """
 
-    needed: List[Index]
-    places: Optional[List[Index]]
+    bottom_channels: List[Index]
+    top_index: Optional[List[Index]]
     step: Callable[[Reading], Step]
 
 
 def _samples(
-    ends: Sequence[Version], nodes: Sequence[Node], patch: Mapping[Version, Values]
+    outputs: Sequence[Version], nodes: Sequence[Node], patch: Mapping[Version, Values]
 ) -> List[Index]:
-    """Some channels of each end; of a Concat's some of each of its bottoms."""
+    """A sample of the channels of each output; of a Concat, some of each of its bottoms."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
-    if any(len(sizes[end]) < 2 for end in ends):
+    if any(len(sizes[output]) < 2 for output in outputs):
         raise NetError("what it gives out has no channels")
     joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node)}
-    out = []
-    for end in ends:
-        parts = joined.get(end, (end,))
+    samples = []
+    for output in outputs:
+        parts = joined.get(output, (output,))
         start, sample = 0, []
         for part in parts:
-            sample.append(start + spread(sizes[part][1], max(SAMPLE // len(parts), 2)))
+            sample.append(start + spread(sizes[part][1], max(SAMPLE_CHANNELS // len(parts), 2)))
             start += sizes[part][1]
-        out.append(np.concatenate(sample))
-    return out
+        samples.append(np.concatenate(sample))
+    return samples
 
 
 def _joins_channels(node: Node) -> bool:
@@ -242,81 +247,92 @@ def _selected(array: Values, channels: Index) -> Values:
 
 def _run(
     nodes: Sequence[Node],
-    ends: Mapping[Version, Index],
+    outputs: Mapping[Version, Index],
     patch: Mapping[Version, Values],
     reading: Reading,
     signs: bool = True,
 ) -> List[Values]:
-    """The channels ``ends`` of what the nodes give out."""
+    """Run the nodes; the channels of each version that ``outputs`` asks for."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
-    wanted: Wanted = dict(ends)
+    needed: Needed = dict(outputs)
     plans = []
     for node in reversed(nodes):
-        plan = _plan(node, sizes, wanted)
+        plan = _plan(node, sizes, needed)
         plans.append(plan)
-        for bottom, channels in zip(node.bottoms, plan.needed):
-            wanted[bottom] = np.union1d(wanted.get(bottom, _NONE), channels)
-    values = {one: _selected(array, wanted[one]) for one, array in patch.items() if one in wanted}
+        for bottom, channels in zip(node.bottoms, plan.bottom_channels):
+            needed[bottom] = np.union1d(needed.get(bottom, _NO_CHANNELS), channels)
+    values = {
+        version: _selected(array, needed[version])
+        for version, array in patch.items()
+        if version in needed
+    }
     for node, plan in zip(nodes, reversed(plans)):
         step = plan.step(reading) if signs else absolute(plan.step(reading))
         inputs = [
-            values[bottom][:, np.searchsorted(wanted[bottom], channels)]
-            for bottom, channels in zip(node.bottoms, plan.needed)
+            values[bottom][:, np.searchsorted(needed[bottom], channels)]
+            for bottom, channels in zip(node.bottoms, plan.bottom_channels)
         ]
         tops = reference.forward(step.param, step.blobs, inputs)
-        if plan.places is not None:
-            tops = [top[:, places] for top, places in zip(tops, plan.places)]
+        if plan.top_index is not None:
+            tops = [top[:, places] for top, places in zip(tops, plan.top_index)]
         values.update(zip(node.tops, tops))
-    return [values[end][:, np.searchsorted(wanted[end], sample)] for end, sample in ends.items()]
+    return [
+        values[output][:, np.searchsorted(needed[output], sample)]
+        for output, sample in outputs.items()
+    ]
 
 
-def _plan(node: Node, sizes: Mapping[Version, Shape], wanted: Wanted) -> Plan:
+def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
     kind = node.param.type
-    sample = wanted.get(node.tops[0], _NONE)
+    sample = needed.get(node.tops[0], _NO_CHANNELS)
     if kind == "Convolution" and node.param.convolution_param.axis == 1:
         return _convolution(node, sample)
     if kind == "InnerProduct" and node.param.inner_product_param.axis == 1:
         return _inner_product(node, sample, sizes[node.bottoms[0]])
     if kind in CHANNELWISE and _varies_along_channels(node):
         channels = sizes[node.tops[0]][1]
-        step = partial(_channelwise, node, channels, sample)
+        step = partial(_channelwise_step, node, channels, sample)
         return Plan([sample] * len(node.bottoms), None, step)
     if _joins_channels(node):
-        needed, start = [], 0
+        bottom_channels, start = [], 0
         for bottom in node.bottoms:
             stop = start + sizes[bottom][1]
-            needed.append(sample[(sample >= start) & (sample < stop)] - start)
+            bottom_channels.append(sample[(sample >= start) & (sample < stop)] - start)
             start = stop
-        return Plan(needed, None, partial(_whole, node))
+        return Plan(bottom_channels, None, partial(_full_step, node))
     everything = [np.arange(sizes[bottom][1]) for bottom in node.bottoms]
-    return Plan(everything, [wanted.get(top, _NONE) for top in node.tops], partial(_whole, node))
+    return Plan(
+        everything, [needed.get(top, _NO_CHANNELS) for top in node.tops], partial(_full_step, node)
+    )
 
 
 def _varies_along_channels(node: Node) -> bool:
-    """Whether its blobs, if they vary, do so along the channels alone."""
-    own = {"Scale": node.param.scale_param, "Bias": node.param.bias_param}.get(node.param.type)
-    if own is None or not node.blobs:
+    """Whether its blobs have one value per channel (axis 1), or a single one."""
+    param = {"Scale": node.param.scale_param, "Bias": node.param.bias_param}.get(node.param.type)
+    if param is None or not node.blobs:
         return True
-    return own.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
+    return param.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
 
 
-def _whole(node: Node, reading: Reading) -> Step:
+def _full_step(node: Node, reading: Reading) -> Step:
     return Step(node.param, [reading(blob) for blob in node.blobs])
 
 
-def _channelwise(node: Node, channels: int, sample: Index, reading: Reading) -> Step:
+def _channelwise_step(node: Node, channels: int, sample: Index, reading: Reading) -> Step:
     return Step(node.param, [thin_channels(reading(b), channels, sample) for b in node.blobs])
 
 
 def _convolution(node: Node, sample: Index) -> Plan:
-    """Of a grouped convolution, what makes a group of its own: the groups that are met, whole
-    in their inputs, and of each the same outputs.
+    """A smaller convolution that computes the sampled channels.
+
+    A grouped convolution needs groups of equal size. So it has every group that the sample touches,
+    with all inputs of that group, and in each of them the outputs that the sample has in any.
     """
-    own = node.param.convolution_param
-    each, depth = own.num_output // own.group, node.blobs[0].shape[1]
-    groups, local = np.unique(sample // each), np.unique(sample % each)
-    rows = (groups[:, np.newaxis] * each + local).ravel()
-    needed = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
+    conv_param = node.param.convolution_param
+    per_group, depth = conv_param.num_output // conv_param.group, node.blobs[0].shape[1]
+    groups, local = np.unique(sample // per_group), np.unique(sample % per_group)
+    rows = (groups[:, np.newaxis] * per_group + local).ravel()
+    bottom_channels = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
     param = copied(node.param)
     param.convolution_param.num_output = len(rows)
     param.convolution_param.group = len(groups)
@@ -324,7 +340,7 @@ def _convolution(node: Node, sample: Index) -> Plan:
     def step(reading: Reading) -> Step:
         return Step(param, [reading(blob, rows) for blob in node.blobs])
 
-    return Plan([needed], [np.searchsorted(rows, sample)], step)
+    return Plan([bottom_channels], [np.searchsorted(rows, sample)], step)
 
 
 def _inner_product(node: Node, sample: Index, bottom: Shape) -> Plan:

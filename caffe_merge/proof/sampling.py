@@ -1,4 +1,4 @@
-"""What every proof needs: noise to run on, samples of blobs, and when two results are the same."""
+"""What both proofs need: noise as input, samples of blobs, and the comparison of two results."""
 
 from functools import lru_cache
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
@@ -16,11 +16,11 @@ from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, HALF, Blob
 
 LIMIT = 1e-6  # of the largest output
-ROUNDING = 2e-7  # of the terms of a sum; one float32 rounding of each new weight is 6e-8
+ROUNDING = 2e-7  # of the magnitudes added up; rounding a weight to float32 costs 6e-8
 TINY = 1e-37  # below the smallest normal float32, weights round coarsely
 SAMPLE = 8  # output channels that are run where there are more
 MOST_VALUES = 1 << 24  # of a blob that is run
-KEPT = 1 << 16  # values of noise that are kept for the next proof
+MAX_CACHED = 1 << 16  # the most values of noise that are kept for the next proof
 GROUPS = 4  # groups of a grouped layer that are run where there are more
 
 Reading = Callable[..., Values]  # of a blob, or of some of its rows
@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 
 def changed(layer: Layer, changes: Changes) -> Union[Standard, Reason, None]:
-    """What ``changes`` make of ``layer``, in the reference layers' terms; None if it goes."""
+    """``layer`` after ``changes``, in a form that the reference runs; None if it is removed."""
     if layer not in changes:
         return None
     new = Layer(changes[layer][0])
@@ -48,17 +48,20 @@ def changed(layer: Layer, changes: Changes) -> Union[Standard, Reason, None]:
 
 
 def difference(before: Values, after: Values, terms: Values) -> Optional[str]:
-    """What is wrong with ``after``; ``terms`` is what its sums add up to without their signs."""
+    """How ``after`` differs from ``before``; None where that is rounding.
+
+    ``terms`` has, for each value, the sum of the magnitudes that were added up for it.
+    """
     if before.shape != after.shape:
         return f"its output has shape {after.shape}, not {before.shape}"
     if not np.isfinite(before).all() or not np.isfinite(after).all():
         return "its output is not finite"
-    off = np.abs(after - before)
-    worst = float(np.max(off, initial=0.0))
+    error = np.abs(after - before)
+    worst = float(np.max(error, initial=0.0))
     largest = float(np.max(np.abs(before), initial=0.0))
     if worst > LIMIT * largest + TINY:
         return f"its output is off by {worst:.1e} where the largest value is {largest:.1e}"
-    if (off > ROUNDING * terms + TINY).any():
+    if (error > ROUNDING * terms + TINY).any():
         return "a channel's output is off by more than rounding can explain"
     return None
 
@@ -78,11 +81,8 @@ def check_size(values: int) -> None:
 
 
 def noise(shape: Tuple[int, ...]) -> Values:
-    """Values in (-1, 1) without a pattern; numpy.random would take longer to import than to run.
-
-    Nobody may write to them.
-    """
-    return _noise(shape) if count(shape) <= KEPT else _noise.__wrapped__(shape)
+    """Pseudo-random values in (-1, 1), read-only; to import numpy.random would take longer."""
+    return _noise(shape) if count(shape) <= MAX_CACHED else _noise.__wrapped__(shape)
 
 
 @lru_cache(maxsize=16)  # a net has few kinds of layers
@@ -94,7 +94,7 @@ def _noise(shape: Tuple[int, ...]) -> Values:
 
 
 def absolute(step: Step) -> Step:
-    """The same step without signs: on values without signs it adds up the terms of each sum."""
+    """The step with absolute weights: on absolute inputs it adds up the magnitudes of all terms."""
     param = step.param
     if param.type == "Eltwise" and param.eltwise_param.coeff:
         param = copied(step.param)
@@ -103,10 +103,10 @@ def absolute(step: Step) -> Step:
 
 
 def spread(number: int, most: int) -> Index:
-    """At most ``most`` indices below ``number``, evenly spread, both ends among them."""
+    """At most ``most`` indices below ``number``, evenly spaced, with the first and the last."""
     if number <= most:
         return np.arange(number)
-    return np.array([at * (number - 1) // (most - 1) for at in range(most)])
+    return np.array([index * (number - 1) // (most - 1) for index in range(most)])
 
 
 def exact(blob: Blob, rows: Optional[Index] = None) -> Values:
@@ -121,15 +121,15 @@ def rounded(blob: Blob, rows: Optional[Index] = None) -> Values:
     return np.asarray(blob.array() if rows is None else blob.rounded(rows), np.float64)
 
 
-def columns(blob: Blob, rows: Index, wanted: Index, values: Reading) -> Values:
-    """Some columns of some rows, a block of rows at a time: the whole may be most of the model."""
+def columns(blob: Blob, rows: Index, column_index: Index, reading: Reading) -> Values:
+    """Some columns of some rows, a block of rows at a time: the blob may be most of the model."""
     step = max(BLOCK // max(count(blob.shape[1:]), 1), 1)
     starts = range(0, len(rows), step)
-    return np.concatenate([values(blob, rows[at : at + step])[:, wanted] for at in starts])
+    return np.concatenate([reading(blob, rows[at : at + step])[:, column_index] for at in starts])
 
 
 def thin_channels(values: Values, channels: int, sample: Index) -> Values:
-    """The sample of a blob that has ``channels`` values along one axis; others stay whole."""
+    """The sample of a blob with ``channels`` values along one axis; other blobs are unchanged."""
     for axis, dim in enumerate(values.shape):
         if dim == channels and values.size == channels:
             return np.take(values, sample, axis)

@@ -31,23 +31,23 @@ MOST_MULTIPLY_ADDS = 1 << 31  # of a layer; some seconds
 
 
 def prove(wiring: Wiring) -> Optional[str]:
-    """Run a region as it is and as it will be; what disagrees, or None if it agrees."""
+    """Run a region before and after the rewrite; what differs, or None if nothing does."""
     try:
-        patch = {source: _noise(source) for source in wiring.sources}
+        patch = {version: _noise(version) for version in wiring.inputs}
         before = _run(wiring.old, patch, wiring.outputs, exact)
         after = _run(wiring.new, patch, wiring.new_outputs, rounded)
-        bare = {version: np.abs(values) for version, values in patch.items()}
-        terms = _run(wiring.new, bare, wiring.new_outputs, rounded, signs=False)
+        absolute_patch = {version: np.abs(values) for version, values in patch.items()}
+        terms = _run(wiring.new, absolute_patch, wiring.new_outputs, rounded, signs=False)
     except CaffeMergeError as error:
         return f"it cannot be run: {error}"
     return first_difference(before, after, terms)
 
 
-def _noise(source: Version) -> Values:
-    if source.shape is None:
-        raise NetError(f"the shape of {source.name!r} is not known")
-    check_size(count(source.shape))
-    return noise(source.shape)
+def _noise(version: Version) -> Values:
+    if version.shape is None:
+        raise NetError(f"the shape of {version.name!r} is not known")
+    check_size(count(version.shape))
+    return noise(version.shape)
 
 
 def _run(

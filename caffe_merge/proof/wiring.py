@@ -1,4 +1,4 @@
-"""The layers of a rewrite as they are wired, before and after, in the reference layers' terms."""
+"""The layers of a rewrite as they are wired, before and after, in a form the reference runs."""
 
 from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
@@ -13,7 +13,7 @@ Reads = Mapping[Layer, Tuple[int, ...]]
 
 
 class Node(NamedTuple):
-    """A layer in the reference layers' terms, and the versions it reads and writes."""
+    """A layer in a form that the reference runs, and the versions that it reads and writes."""
 
     param: Any
     blobs: Sequence[Blob]
@@ -22,14 +22,14 @@ class Node(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """A region before and after a rewrite, what it reads of others and what it gives out.
+    """A region before and after a rewrite, its inputs and its outputs.
 
-    ``new_outputs`` are the versions that take the place of ``outputs``, in the same order.
+    ``new_outputs`` are the versions that replace ``outputs``, in the same order.
     """
 
     old: List[Node]
     new: List[Node]
-    sources: List[Version]
+    inputs: List[Version]
     outputs: List[Version]
     new_outputs: List[Version]
 
@@ -37,24 +37,24 @@ class Wiring(NamedTuple):
 def wiring(
     graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads
 ) -> Union[Wiring, Reason]:
-    """The ``region`` of ``graph`` as it is and as it will be; or why a layer cannot be run."""
-    old, new = [], []
+    """The ``region`` of ``graph`` before and after a rewrite; or why a layer cannot be run."""
+    old_nodes, new_nodes = [], []
     removed = [layer for layer in region if layer not in changes]
     for layer in region:
         bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
-        before, after = standard(layer), changed(layer, changes)
-        for reason in (before, after):
-            if isinstance(reason, Reason):
-                return Reason(f"layer {layer.name!r} cannot be run: {reason}")
-        assert not isinstance(before, Reason)
-        assert not isinstance(after, Reason)
-        old.append(Node(*before, tuple(bottoms), tops))
-        if after is not None:
+        old_form, new_form = standard(layer), changed(layer, changes)
+        for form in (old_form, new_form):
+            if isinstance(form, Reason):
+                return Reason(f"layer {layer.name!r} cannot be run: {form}")
+        assert not isinstance(old_form, Reason)
+        assert not isinstance(new_form, Reason)
+        old_nodes.append(Node(*old_form, tuple(bottoms), tops))
+        if new_form is not None:
             numbers = reads.get(layer, range(len(bottoms)))
-            read = tuple(
+            new_bottoms = tuple(
                 graph.replacement_of(bottoms[number], removed, reads) for number in numbers
             )
-            new.append(Node(*after, tuple(read), tops))
+            new_nodes.append(Node(*new_form, tuple(new_bottoms), tops))
     outputs = graph.outputs_of(region)
     new_outputs = [graph.replacement_of(output, removed, reads) for output in outputs]
-    return Wiring(old, new, graph.inputs_of(region), outputs, new_outputs)
+    return Wiring(old_nodes, new_nodes, graph.inputs_of(region), outputs, new_outputs)

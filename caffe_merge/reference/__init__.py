@@ -17,6 +17,7 @@ from caffe_merge.reference import (
     pooling,
 )
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
+from caffe_merge.wording import counted
 
 __all__ = ["SUPPORTED", "Unsupported", "forward"]
 
@@ -36,9 +37,9 @@ SUPPORTED = frozenset(_FUNCTIONS)
 def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
     """The tops of ``layer`` (a LayerParameter) for float64 ``blobs`` and ``bottoms``.
 
-    A top may be a view of a bottom: nobody writes into either. Raises Unsupported for a layer
-    that cannot be computed here, NetError where the bottoms do not suit it and WeightsError where
-    the blobs do not.
+    A top may be a view of a bottom, so callers must write into neither. Raises Unsupported for a
+    layer that cannot be computed here, NetError where the bottoms do not fit it and WeightsError
+    where the blobs do not.
     """
     function = _FUNCTIONS.get(layer.type)
     if function is None:
@@ -53,14 +54,15 @@ def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
 
 
 def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[Shape]) -> Arrays:
-    """``blobs`` in the shapes that ``layer`` wants; 4-D blobs of old files lose leading ones."""
-    wanted = cast("List[Shape]", shapes.blobs(layer, bottoms) or [])
-    if [blob.shape for blob in blobs] == wanted:
+    """``blobs`` in the shapes that ``layer`` expects; 4-D blobs of old files lose leading 1s."""
+    expected = cast("List[Shape]", shapes.blobs(layer, bottoms) or [])
+    if [blob.shape for blob in blobs] == expected:
         return blobs
-    if len(blobs) != len(wanted):
-        raise WeightsError(f"expected {len(wanted)} blobs, found {len(blobs)}", layer=layer.name)
+    if len(blobs) != len(expected):
+        message = f"expected {counted(len(expected), 'blob')}, found {len(blobs)}"
+        raise WeightsError(message, layer=layer.name)
     fitted = []
-    for index, (blob, shape) in enumerate(zip(blobs, wanted)):
+    for index, (blob, shape) in enumerate(zip(blobs, expected)):
         if blob.shape not in (shape, (1,) * (4 - len(shape)) + shape):
             raise WeightsError(
                 f"expected shape {shape}, found {blob.shape}", layer=layer.name, blob=index

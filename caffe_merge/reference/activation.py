@@ -1,4 +1,4 @@
-"""Functions of one value: y = f(x), the same everywhere (PReLU: per channel)."""
+"""Elementwise functions y = f(x) (PReLU: per channel). Formulas: Caffe's files of their names."""
 
 from math import exp, log
 from typing import Any, Callable, Dict, List
@@ -67,13 +67,13 @@ def _log(layer: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _dropout(layer: Any, x: np.ndarray) -> np.ndarray:
-    """Leave x alone: Caffe scales while it trains."""
+    """Return x as it is: Caffe scales in training (dropout_layer.cpp)."""
     if in_training(layer):
         raise Unsupported(layer, "phase TRAIN drops at random")
     return x
 
 
-_OF_ONE: Dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
+_ELEMENTWISE: Dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
     "AbsVal": lambda layer, x: np.abs(x),
     "BNLL": lambda layer, x: np.logaddexp(0, x),
     "Clip": lambda layer, x: np.clip(x, layer.clip_param.min, layer.clip_param.max),
@@ -90,7 +90,7 @@ _OF_ONE: Dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
 }
 
 
-def _of_one(function: Callable[[Any, np.ndarray], np.ndarray]) -> Function:
+def _elementwise(function: Callable[[Any, np.ndarray], np.ndarray]) -> Function:
     def forward(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
         return [function(layer, bottoms[0])]
 
@@ -104,5 +104,5 @@ def _prelu(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[
 
 FUNCTIONS: Dict[str, Function] = {
     "PReLU": _prelu,
-    **{name: _of_one(function) for name, function in _OF_ONE.items()},
+    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
 }

@@ -1,4 +1,4 @@
-"""Layers that move values and change none of them."""
+"""Layers that copy or move values without changing them."""
 
 from itertools import accumulate
 from typing import Any, Dict, List
@@ -40,7 +40,7 @@ def _tile(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[n
 
 
 def _embed(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    """The row of blob 0 that each value names, + blob 1 (embed_layer.cpp)."""
+    """For each value the row of blob 0 with that index, + blob 1 (embed_layer.cpp)."""
     places = bottoms[0].astype(np.int64)
     if places.size and not 0 <= places.min() <= places.max() < len(blobs[0]):
         raise Unsupported(layer, f"an index outside 0 to {len(blobs[0]) - 1} names no row")

@@ -1,4 +1,4 @@
-"""Layers that combine blobs value by value, or many values of a blob into one."""
+"""Layers that combine blobs element by element, or reduce many values to one."""
 
 from typing import Any, Dict, List
 
@@ -8,8 +8,8 @@ from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
 
 
-def _spread(layer: Any, axis: int, blob: np.ndarray, rank: int) -> np.ndarray:
-    """``blob`` with axes of 1 behind it, so that it meets ``axis`` and the next of a bottom."""
+def _broadcastable(layer: Any, axis: int, blob: np.ndarray, rank: int) -> np.ndarray:
+    """``blob`` with trailing axes of 1, so that it broadcasts from ``axis`` of a bottom on."""
     if not blob.ndim:
         return blob
     return blob.reshape(*blob.shape, *[1] * (rank - canonical(layer, axis, rank) - blob.ndim))
@@ -19,16 +19,16 @@ def _scale(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[
     """Compute y = x factor + bias, with the second bottom as factor if any (scale_layer.cpp)."""
     param, x = layer.scale_param, bottoms[0]
     factor, *bias = (*bottoms[1:], *blobs)
-    y = x * _spread(layer, param.axis, factor, x.ndim)
+    y = x * _broadcastable(layer, param.axis, factor, x.ndim)
     if bias:
-        y += _spread(layer, param.axis, bias[0], x.ndim)
+        y += _broadcastable(layer, param.axis, bias[0], x.ndim)
     return [y]
 
 
 def _bias(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Compute y = x + bias, with the second bottom as bias if any (bias_layer.cpp)."""
     bias = (*bottoms[1:], *blobs)[0]
-    return [bottoms[0] + _spread(layer, layer.bias_param.axis, bias, bottoms[0].ndim)]
+    return [bottoms[0] + _broadcastable(layer, layer.bias_param.axis, bias, bottoms[0].ndim)]
 
 
 def _eltwise(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
@@ -50,7 +50,10 @@ def _eltwise(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
 
 
 def _reduction(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    """The sum, sum of |x|, sum of x^2 or mean of all axes from ``axis`` on, times coeff."""
+    """The sum, sum of |x|, sum of x^2 or mean over all axes from ``axis`` on, times coeff.
+
+    (reduction_layer.cpp)
+    """
     param = layer.reduction_param
     x = bottoms[0].reshape(*tops[0], -1)
     if param.operation == param.ASUM:
@@ -68,7 +71,7 @@ def _arg_max(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
     """The places of the top_k largest values along an axis, or of each image (argmax_layer.cpp).
 
     With out_max_val: the values themselves (by axis), or places and values (by image). Of equal
-    values Caffe takes the later place first.
+    values Caffe takes the one of larger index first.
     """
     param, (x,) = layer.argmax_param, bottoms
     by_axis = param.HasField("axis")

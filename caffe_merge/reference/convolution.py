@@ -1,4 +1,4 @@
-"""Convolution, Deconvolution and InnerProduct: windows gathered into columns, then one product.
+"""Convolution, Deconvolution and InnerProduct: windows as columns, then one matrix product.
 
 Memory: the columns (the "im2col" of base_conv_layer.cpp) are the kernel's volume times as large as
 the input, so they are made for a block of windows at a time: several images if they are small,
@@ -52,8 +52,8 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
     kernel = weights.shape[2:]
     outputs = weights.shape[1] * group
     matrix = weights.reshape(group, channels // group, -1).swapaxes(1, 2)
-    whole = [s * (n - 1) + e for n, s, e in zip(x.shape[2:], window.stride, window.extent)]
-    y: np.ndarray = np.zeros((num, outputs, *whole))
+    padded_size = [s * (n - 1) + e for n, s, e in zip(x.shape[2:], window.stride, window.extent)]
+    y: np.ndarray = np.zeros((num, outputs, *padded_size))
     for box in _blocks((num, *x.shape[2:]), BLOCK // (outputs * prod(kernel))):
         part = x[_within(box)]
         spatial = part.shape[2:]
@@ -66,7 +66,7 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
             ]
             target = y[_within((box[0], *places))]
             target += columns[_EVERY + offset]
-    return y[_EVERY + tuple(slice(p, n - p) for p, n in zip(window.pad, whole))]
+    return y[_EVERY + tuple(slice(p, n - p) for p, n in zip(window.pad, padded_size))]
 
 
 def _is_pointwise(window: Window) -> bool:
@@ -96,27 +96,27 @@ def _windows(x: np.ndarray, window: Window, box: Box) -> np.ndarray:
 
     Only the input under these windows is copied, and only if they reach into the padding.
     """
-    inside, filled, reach = [box[0]], [(0, box[0][1] - box[0][0])], []
+    input_box, patch_box, patch_size = [box[0]], [(0, box[0][1] - box[0][0])], []
     for (start, stop), length, s, p, e in zip(
         box[1:], x.shape[2:], window.stride, window.pad, window.extent
     ):
         begin, end = start * s - p, (stop - 1) * s - p + e
         low = min(max(begin, 0), length)
         high = max(min(end, length), low)
-        inside.append((low, high))
-        filled.append((low - begin, high - begin))
-        reach.append(end - begin)
-    under = x[_within(inside)]
-    if under.shape[2:] != tuple(reach):
-        patch = np.zeros((*under.shape[:2], *reach))
-        patch[_within(filled)] = under
-        under = patch
-    steps = under.strides[2:]
+        input_box.append((low, high))
+        patch_box.append((low - begin, high - begin))
+        patch_size.append(end - begin)
+    patch = x[_within(input_box)]
+    if patch.shape[2:] != tuple(patch_size):
+        padded = np.zeros((*patch.shape[:2], *patch_size))
+        padded[_within(patch_box)] = patch
+        patch = padded
+    steps = patch.strides[2:]
     return as_strided(
-        under,
-        (*under.shape[:2], *window.kernel, *[stop - start for start, stop in box[1:]]),
+        patch,
+        (*patch.shape[:2], *window.kernel, *[stop - start for start, stop in box[1:]]),
         (
-            *under.strides[:2],
+            *patch.strides[:2],
             *[step * d for step, d in zip(steps, window.dilation)],
             *[step * s for step, s in zip(steps, window.stride)],
         ),

@@ -11,7 +11,7 @@ from caffe_merge.reference.layer import Arrays, Function, TopShapes
 def _normalised(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Compute y = scale (x - mean) / sqrt(variance + eps) + bias per channel, axis 1.
 
-    The blobs are mean, variance, scale, bias: what every BatchNorm-like layer can be put as.
+    The blobs are mean, variance, scale, bias: each style of BatchNorm comes in this form (norms).
     """
     x = bottoms[0]
     shape = (-1, *[1] * (x.ndim - 2))
@@ -30,6 +30,7 @@ def _axpy(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[n
 
 
 def _permute(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Transpose the axes (SSD, permute_layer.cpp)."""
     return [bottoms[0].transpose(order(layer, bottoms[0].ndim))]
 
 
@@ -44,16 +45,16 @@ def _shuffle(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
 def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """X / sqrt(sum of x^2 + eps) times a scale, by place or by image (normalize_layer.cpp)."""
     x = bottoms[0]
-    own = values(layer)
-    over = tuple(range(1, x.ndim)) if own.flag("norm_param.across_spatial", True) else (1,)
-    eps = float(np.float32(own.number("norm_param.eps", 1e-10)))
-    y = x / np.sqrt((x * x).sum(axis=over, keepdims=True) + eps)
+    fields = values(layer)
+    axes = tuple(range(1, x.ndim)) if fields.flag("norm_param.across_spatial", True) else (1,)
+    eps = float(np.float32(fields.number("norm_param.eps", 1e-10)))
+    y = x / np.sqrt((x * x).sum(axis=axes, keepdims=True) + eps)
     y *= blobs[0].reshape(-1, *[1] * (x.ndim - 2))
     return [y]
 
 
 def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    """Bilinear, the corners kept: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
+    """Bilinear with aligned corners: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
     begin = -values(layer).integer("interp_param.pad_beg", 0)
     height, width = crop(layer, bottoms[0].shape)
     x = bottoms[0][:, :, begin : begin + height, begin : begin + width]
@@ -65,10 +66,10 @@ def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List
 
 
 def _between(length: int, size: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of ``size`` places: the places below and above it, and the share of the latter."""
-    at = np.arange(size) * ((length - 1) / (size - 1) if size > 1 else 0.0)
-    low = np.minimum(at.astype(np.intp), length - 1)
-    return low, np.minimum(low + 1, length - 1), at - low
+    """For each of ``size`` places: the input places around it, and the weight of the second."""
+    position = np.arange(size) * ((length - 1) / (size - 1) if size > 1 else 0.0)
+    low = np.minimum(position.astype(np.intp), length - 1)
+    return low, np.minimum(low + 1, length - 1), position - low
 
 
 FUNCTIONS: Dict[str, Function] = {

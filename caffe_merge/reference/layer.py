@@ -1,4 +1,4 @@
-"""What every reference layer has in common: the form of its function, and how it declines."""
+"""What all reference layers share: the signature of their functions, and Unsupported."""
 
 from typing import Any, Callable, List, Sequence
 
@@ -14,8 +14,8 @@ TopShapes = List[Shape]
 Function = Callable[[Any, Arrays, Arrays, TopShapes], List[np.ndarray]]
 
 
-class Unsupported(CaffeMergeError):  # noqa: N818 - a reason to step aside, not a fault
-    """A layer, or a parameter of it, whose forward pass is not known here; says which and why."""
+class Unsupported(CaffeMergeError):  # noqa: N818 - a limit of this engine, no fault of the net
+    """A layer, or a parameter of it, that this engine cannot run; says which and why."""
 
     def __init__(self, layer: Any, reason: str) -> None:
         super().__init__(f"layer {layer.name!r} ({layer.type}): {reason}")

@@ -1,4 +1,4 @@
-"""BatchNorm, LRN, MVN, Softmax: values measured against others of the same blob."""
+"""BatchNorm, LRN, MVN, Softmax: values normalised by statistics of others."""
 
 from typing import Any, Dict, List
 
@@ -16,16 +16,16 @@ def _batch_norm(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> 
     use_global_stats is false, those of this batch.
     """
     param, (x,) = layer.batch_norm_param, bottoms
-    stored = param.use_global_stats
+    use_stored = param.use_global_stats
     if not param.HasField("use_global_stats"):
-        stored = not in_training(layer)
-    if stored:
+        use_stored = not in_training(layer)
+    if use_stored:
         factor = blobs[2][0]
         scale = 1 / factor if factor else 0.0
         mean, variance = blobs[0] * scale, blobs[1] * scale
     else:
-        others = (0, *range(2, x.ndim))
-        mean, variance = x.mean(axis=others), x.var(axis=others)
+        axes = (0, *range(2, x.ndim))
+        mean, variance = x.mean(axis=axes), x.var(axis=axes)
     shape = (-1, *[1] * (x.ndim - 2))
     y = x - mean.reshape(shape)
     y /= np.sqrt(variance + param.eps).reshape(shape)
@@ -65,6 +65,7 @@ def _mvn(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np
 
 
 def _softmax(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """Compute e^x / sum of e^x along an axis, less the maximum for range (softmax_layer.cpp)."""
     axis = canonical(layer, layer.softmax_param.axis, bottoms[0].ndim)
     y = np.exp(bottoms[0] - bottoms[0].max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)

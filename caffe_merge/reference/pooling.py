@@ -32,9 +32,9 @@ def slide(
     if size < kernel:
         for index in range(size):
             begin = index * stride - pad
-            under = lines[:, max(begin, 0) : max(begin + kernel, 0)]
-            if under.shape[1]:
-                y[:, index] = function.reduce(under, axis=1)
+            patch = lines[:, max(begin, 0) : max(begin + kernel, 0)]
+            if patch.shape[1]:
+                y[:, index] = function.reduce(patch, axis=1)
     else:
         for offset in range(kernel):
             to, of = _overlap(offset - pad, stride, length, size)
@@ -43,7 +43,7 @@ def slide(
 
 
 def _overlap(shift: int, stride: int, length: int, size: int) -> Tuple[slice, slice]:
-    """The o with 0 <= o stride + shift < length, o < size, and these places in the input."""
+    """The outputs o < size with 0 <= o stride + shift < length, and the inputs that they read."""
     first = max(0, -(shift // stride))
     last = max(first, min(size, (length - 1 - shift) // stride + 1))
     begin = first * stride + shift
@@ -53,7 +53,7 @@ def _overlap(shift: int, stride: int, length: int, size: int) -> Tuple[slice, sl
 def pool(
     x: np.ndarray, function: np.ufunc, start: float, window: Window, size: Shape
 ) -> np.ndarray:
-    """Slide over H, then W: x (N, C, H, W) -> y (N, C, size)."""
+    """Reduce each window with ``function``, by axis: x (N, C, H, W) -> y (N, C, size)."""
     for axis in (0, 1):
         span = (window.kernel[axis], window.stride[axis], window.pad[axis])
         x = slide(function, start, x, axis + 2, span, size[axis])
@@ -61,7 +61,7 @@ def pool(
 
 
 def average(x: np.ndarray, window: Window, size: Shape) -> np.ndarray:
-    """The sum of each window, over its area cut off at the far edge of the padding."""
+    """The sum of each window over its area inside the padded input (pooling_layer.cpp)."""
     areas = []
     for length, kernel, stride, pad, windows in zip(
         x.shape[2:], window.kernel, window.stride, window.pad, size
@@ -84,9 +84,9 @@ def maximum_and_mask(x: np.ndarray, window: Window, size: Shape) -> List[np.ndar
             for k, p, s, length, n in zip(offset, window.pad, window.stride, x.shape[2:], size)
         )
         values = x[:, :, of_rows, of_columns]
-        so_far = best[:, :, rows, columns]
-        larger = values > so_far
-        np.copyto(so_far, values, where=larger)
+        maximum = best[:, :, rows, columns]
+        larger = values > maximum
+        np.copyto(maximum, values, where=larger)
         np.copyto(mask[:, :, rows, columns], places[of_rows, of_columns], where=larger)
     return [best, mask]
 

@@ -64,16 +64,16 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
     whole = os.path.abspath(path)
     arguments = ["--include_imports", f"--descriptor_set_out={_OUTPUT}"]
     arguments += [f"-I{os.path.dirname(whole)}", whole]
-    with temporary_folder() as made:
-        output, messages = os.path.join(made, _OUTPUT), os.path.join(made, _MESSAGES)
+    with temporary_folder() as folder:
+        output, messages = os.path.join(folder, _OUTPUT), os.path.join(folder, _MESSAGES)
         try:
-            with open(messages, "wb") as told:
+            with open(messages, "wb") as log:
                 done = subprocess.run(
                     [*protoc, *arguments],
                     stdin=subprocess.DEVNULL,
-                    stdout=told,
-                    stderr=told,
-                    cwd=made,  # -m looks for modules here first: it must be empty
+                    stdout=log,
+                    stderr=log,
+                    cwd=folder,  # -m looks for modules here first: it must be empty
                     timeout=TIME_LIMIT,
                 )
         except subprocess.TimeoutExpired:
@@ -81,8 +81,8 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
         except OSError as error:
             _fail(path, str(error.strerror or error))
         if done.returncode:
-            with open(messages, "rb") as told:
-                said = told.read(_MESSAGES_READ).decode("utf-8", "replace")
+            with open(messages, "rb") as log:
+                said = log.read(_MESSAGES_READ).decode("utf-8", "replace")
             _refuse(path, said, done.returncode)
         try:
             with open(output, "rb") as handle:
@@ -94,14 +94,14 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
 
 def _refuse(path: str, said: str, status: int) -> NoReturn:
     """Raise the first error that protoc told, at the place that it named."""
-    found = _LOCATED.search(said)
-    if found is None:
+    match = _LOCATED.search(said)
+    if match is None:
         lines = [line for line in said.splitlines() if line.strip()]
         _fail(path, lines[-1] if lines else f"its exit status is {status}")
-    file, line, column, message = found.groups()
+    file, line, column, message = match.groups()
     whole = os.path.abspath(path)
-    own = file in (whole, os.path.basename(path))  # else it is an import
-    raise TextError(path if own else file, int(line), int(column), _clean(message))
+    is_main_file = file in (whole, os.path.basename(path))  # else it is an import
+    raise TextError(path if is_main_file else file, int(line), int(column), _clean(message))
 
 
 def _fail(path: str, message: str) -> NoReturn:

@@ -1,7 +1,7 @@
-"""A block cut into chunks, one for each field, each with the blanks and comments that are its own.
+"""Cuts a block into chunks, one per field, each with the blanks and comments that belong to it.
 
-The cuts lie behind each field's line, or behind the field where others share its line. So every
-chunk can be dropped, moved or indented, and no comment is lost.
+A chunk ends behind its field's line, or behind the field where the next is on the same line. So
+every chunk can be dropped, moved or indented, and no comment is lost.
 """
 
 import re
@@ -14,13 +14,13 @@ _STRING_OR_COMMENT = re.compile(
     r'"(?:[^"\\\n]|\\.)*"' r"|'(?:[^'\\\n]|\\.)*'" r"|#[^\r\n]*", re.DOTALL
 )
 
-APART = " \t\r\n\f\v:;,{}<>[]#"  # these need no gap in front of or behind them
+APART = " \t\r\n\f\v:;,{}<>[]#"  # separators: a word or string may touch them
 
 
 class Chunk(NamedTuple):
-    """The text from ``start`` to ``end``; ``fields``, from ``at`` to ``stop``, are all it says.
+    """The text from ``start`` to ``end``, in which ``fields`` lie from ``at`` to ``stop``.
 
-    ``line``: where the line of ``at`` starts, if nothing but blanks stands between.
+    ``line`` is where the line of ``at`` starts if only blanks lie between, else -1.
     """
 
     fields: Tuple[Field, ...]
@@ -32,17 +32,17 @@ class Chunk(NamedTuple):
 
     @property
     def opens(self) -> bool:
-        """Whether it begins its line."""
+        """Whether it is the first on its line."""
         return self.line >= 0
 
     @property
     def closes(self) -> bool:
-        """Whether it ends its line, a comment behind it included."""
+        """Whether it is the last on its line, but for a comment."""
         return self.end > self.stop
 
     @property
     def alone(self) -> bool:
-        """Whether it has its lines for itself."""
+        """Whether its lines hold no other field."""
         return self.opens and self.closes
 
     @property
@@ -57,7 +57,7 @@ class Chunk(NamedTuple):
 
     @property
     def tail(self) -> Span:
-        """What stands behind it on its line: blanks, a comment, the line's end."""
+        """What follows it on its line: blanks, a comment, the line's end."""
         return self.stop, self.end
 
 
@@ -86,7 +86,7 @@ def rest_of_line(document: Document, at: int) -> int:
 
 
 def joined(parts: Sequence[Chunk]) -> List[Chunk]:
-    """``parts``, those on one line that follow one another made one."""
+    """``parts``, with neighbours on the same line merged into one chunk."""
     groups: List[List[Chunk]] = []
     for chunk in parts:
         last = groups[-1][-1] if groups else None
@@ -94,22 +94,22 @@ def joined(parts: Sequence[Chunk]) -> List[Chunk]:
             groups[-1].append(chunk)
         else:
             groups.append([chunk])
-    return [_one(group) for group in groups]
+    return [_merged(group) for group in groups]
 
 
-def _one(group: Sequence[Chunk]) -> Chunk:
+def _merged(group: Sequence[Chunk]) -> Chunk:
     fields = tuple(field for chunk in group for field in chunk.fields)
     return Chunk(fields, *group[0][1:4], *group[-1][4:])
 
 
 def comments(document: Document, span: Span) -> List[str]:
     """The comments in a span of the document."""
-    found = _STRING_OR_COMMENT.findall(document.text, *span)
-    return [text for text in found if text.startswith("#")]
+    matches = _STRING_OR_COMMENT.findall(document.text, *span)
+    return [text for text in matches if text.startswith("#")]
 
 
-def left_by(splices: Splices, chunk: Chunk) -> Iterator[Piece]:
-    """What stays of a chunk whose fields go: its comments, on lines of their own."""
+def remains(splices: Splices, chunk: Chunk) -> Iterator[Piece]:
+    """What remains of a chunk whose fields are removed: its comments, on lines of their own."""
     document = splices.document
     newline = document.newline
     if comments(document, chunk.lead):
@@ -132,7 +132,7 @@ def left_by(splices: Splices, chunk: Chunk) -> Iterator[Piece]:
 
 
 def replaced(splices: Splices, chunk: Chunk, blocks: Sequence[Tuple[str, Sequence[str]]]) -> None:
-    """Put ``blocks`` (a name and the fields inside) in the place of a chunk, in its style."""
+    """Replace a chunk by ``blocks`` (a name and the fields inside), written in its style."""
     document = splices.document
     newline = document.newline
     indent = document.text[slice(*chunk.indent)] if chunk.alone else ""
@@ -147,14 +147,14 @@ def replaced(splices: Splices, chunk: Chunk, blocks: Sequence[Tuple[str, Sequenc
 
 
 def _gap(document: Document, before: int, behind: int) -> List[str]:
-    """A blank, if what stands in front of one offset would touch what is behind another."""
+    """A blank, if the text that ends at ``before`` would touch the text from ``behind`` on."""
     text = document.text
-    apart = text[before - 1].isspace() or text[behind : behind + 1].isspace()
-    return [] if apart else [" "]
+    has_blank = text[before - 1].isspace() or text[behind : behind + 1].isspace()
+    return [] if has_blank else [" "]
 
 
 def shifted(document: Document, span: Span, remove: str, add: str) -> Iterator[Piece]:
-    """A span of the text, each line that starts in it less ``remove`` and more ``add``."""
+    """A span of the text; in front of each line in it ``remove`` is cut off and ``add`` put."""
     if remove == add:
         yield span
         return
@@ -172,7 +172,7 @@ def shifted(document: Document, span: Span, remove: str, add: str) -> Iterator[P
 
 
 def gapped(document: Document, pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """``pieces`` with a blank between two words or strings that would touch and did not."""
+    """``pieces``, with a blank between words or strings that touch only because they moved."""
     before = " "
     last = -1
     for piece in pieces:

@@ -19,7 +19,7 @@ from caffe_merge.text.values import format_float, format_string
 
 _COMMENT_LINE = re.compile(r"[ \t]*#")
 _INDENT = re.compile(r"[ \t]*")
-_APART = " \t\r\n\f\v}>#"  # one of these may follow any value without a gap
+_APART = " \t\r\n\f\v}>#"  # a value may be followed by these without a blank
 
 
 class Edits(Splices):
@@ -35,11 +35,11 @@ class Edits(Splices):
         self._gone: Dict[int, int] = {}  # lines removed: where they end -> where they start
 
     def finish(self) -> None:
-        """Make the removals, which depend on one another."""
+        """Make the removals; they come last, because neighbours share blank lines."""
         for field in sorted(self._removed, key=lambda field: field.start):
             self._remove(field, self._removed.pop(field))
 
-    # -- what the writer asks for ---------------------------------------------------------
+    # -- edits ------------------------------------------------------------------------------
 
     def update(self, block: Value, old: Message, new: Message) -> None:
         """Change the fields of ``block``, which reads as ``old``, so that it reads as ``new``."""
@@ -47,21 +47,23 @@ class Edits(Splices):
         removed: List[Field] = []
         missing: List[Tuple[FieldDescriptor, List[Any]]] = []
         for descriptor in changed_fields(old, new):
-            found = [
+            old_values = [
                 (f, i) for f in fields if f.name == descriptor.name for i in range(len(f.values))
             ]
-            was, now = _elements(old, descriptor), _elements(new, descriptor)
-            uses_list = any(field.is_list for field, _ in found)
-            if len(found) != len(was) or (uses_list and len(was) != len(now)):
+            old_elements, new_elements = _elements(old, descriptor), _elements(new, descriptor)
+            uses_list = any(field.is_list for field, _ in old_values)
+            if len(old_values) != len(old_elements) or (
+                uses_list and len(old_elements) != len(new_elements)
+            ):
                 # A value the schema does not know, or brackets to be resized: write it anew.
-                removed += [field for field, i in found if i == 0]
-                missing.append((descriptor, now))
+                removed += [field for field, i in old_values if i == 0]
+                missing.append((descriptor, new_elements))
                 continue
-            for (field, i), before, after in zip(found, was, now):
+            for (field, i), before, after in zip(old_values, old_elements, new_elements):
                 self._replace(descriptor, field.values[i], before, after)
-            removed += [field for field, _ in found[len(now) :]]
-            if len(now) > len(was):
-                missing.append((descriptor, now[len(was) :]))
+            removed += [field for field, _ in old_values[len(new_elements) :]]
+            if len(new_elements) > len(old_elements):
+                missing.append((descriptor, new_elements[len(old_elements) :]))
         for field in removed:
             self._delete(field)
         kept = [field for field in fields if field not in removed]
@@ -85,9 +87,18 @@ class Edits(Splices):
         """Remove a field inside a block that ``update`` does not touch: one of a fork's."""
         self._delete(field)
 
-    def insert_after(self, field: Optional[Field], name: str, message: Message) -> None:
-        """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front)."""
+    def insert_after(
+        self, field: Optional[Field], name: str, message: Message, element: int = -1
+    ) -> None:
+        """Write ``message`` as a new top-level ``name { }`` behind ``field`` (None: in front).
+
+        Behind an ``element`` of a list that is not its last, it becomes one more of the list.
+        """
         newline = self.document.newline
+        if field is not None and 0 <= element < len(field.values) - 1:
+            block = self._render_block("", message, "", True).lstrip()
+            self.insert(field.values[element].end, f", {block}")
+            return
         rendered = self._render_block(name, message, "", False)
         if field is None:
             start = len(BOM) if self.document.text.startswith(BOM) else 0
@@ -123,7 +134,7 @@ class Edits(Splices):
             return
         start, end = lines
         start = self._comments_above(start)
-        # Of the blank lines above and below it one goes; others may have gone directly above.
+        # Blank lines above and below: one of them goes. The lines above may be removed already.
         above = self._gone.get(start, start)
         if self._blank_above(above) and self._blank_at(end):
             end = self.line_end(end)
@@ -170,7 +181,7 @@ class Edits(Splices):
             self.insert(lines[0], rendered + self.document.newline)
 
     def _gap(self, at: int) -> str:
-        """The blank that a value needs if it comes to stand in front of ``at``."""
+        """The blank that a value needs if it is written in front of ``at``."""
         return "" if self.document.text[at : at + 1] in _APART else " "
 
     # -- rendering --------------------------------------------------------------------------

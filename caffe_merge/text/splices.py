@@ -1,7 +1,7 @@
-"""Splices: spans of a document replaced, and the rewritten document that comes of it.
+"""Replaces spans of a document; gives the new text or a document that knows its origin.
 
-A replacement is made of new text and of spans of the old one, so text can move; a rewritten
-document knows where each of its pieces comes from, and its errors speak of the user's own file.
+A replacement consists of new text and of spans of the old text, so text can move. A rewritten
+document knows where each piece comes from, so that errors give places in the user's file.
 """
 
 import re
@@ -44,7 +44,7 @@ class Splices:
         return "".join(text for text, _ in self._pieces())
 
     def rewritten(self) -> Document:
-        """The document with every splice made; its places are those of the old one."""
+        """The document with every splice made; errors in it give places in the old one."""
         starts: List[int] = []
         spans: List[Span] = []
         parts: List[str] = []
@@ -90,9 +90,11 @@ class Splices:
     def lines(self, start: int, end: int) -> Optional[Span]:
         """The whole lines from ``start`` to ``end``; None if they hold anything but comments."""
         text = self.document.text
-        first = text.rfind("\n", 0, start) + 1
+        first = start  # step by step: a whole file may be on one line
+        while first > 0 and text[first - 1] in " \t" + BOM:
+            first -= 1
         match = BLANK_OR_COMMENT.match(text, end)
-        if match is None or text[first:start].strip(" \t" + BOM):
+        if match is None or (first > 0 and text[first - 1] != "\n"):
             return None
         return first + text.startswith(BOM, first), self.line_end(end)
 

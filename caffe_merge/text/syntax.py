@@ -17,6 +17,7 @@ from bisect import bisect_right
 from typing import List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from caffe_merge.errors import TextError
+from caffe_merge.wording import quoted
 
 MAX_BYTES = 32 << 20  # the largest published prototxt is about 2 MB
 MAX_FIELDS = 300_000  # values of lists included; a bound on time and memory
@@ -24,11 +25,11 @@ MAX_DEPTH = 100  # protobuf's own limit
 
 BOM = "\ufeff"
 
-_SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
+SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\[[ \t]*[A-Za-z_][A-Za-z0-9_./-]*[ \t]*\]")
 _ATOM = re.compile(r"-?(?:[A-Za-z_][A-Za-z0-9_]*|\.?[0-9](?:[eE][+-]|[A-Za-z0-9_.])*)")
 _PLAIN = re.compile(  # most fields: name, value and what is skipped behind it in one match
-    rf"([A-Za-z_][A-Za-z0-9_]*):[ \t]*({_ATOM.pattern}|\"[^\"\\\n]*\"){_SKIP.pattern}"
+    rf"([A-Za-z_][A-Za-z0-9_]*):[ \t]*({_ATOM.pattern}|\"[^\"\\\n]*\"){SKIP.pattern}"
 )
 _GOES_ON = frozenset("\"';,")  # behind a plain field: a string with more to it, or a separator
 _MINUS_GAP = re.compile(r"-(?:[ \t\r\n\f\v]+|#[^\n]*)+")
@@ -64,7 +65,7 @@ class Field:
 
 
 class Origin(NamedTuple):
-    """Where a rewritten text comes from, for errors that speak of the file that the user has.
+    """Where a rewritten text comes from, so that errors give places in the user's file.
 
     Piece ``n`` starts at ``starts[n]`` and stands for ``document.text[at:end]`` with
     ``at, end = spans[n]``: copied from there, or new text in its place.
@@ -86,7 +87,8 @@ class Document:
 
     def __init__(self, data: bytes, path: str = "<text>", origin: Optional[Origin] = None) -> None:
         if len(data) > MAX_BYTES:
-            raise TextError(path, 1, 1, f"expected a prototxt, found {len(data)} bytes")
+            limit = f"expected a prototxt of at most {MAX_BYTES >> 20} MB"
+            raise TextError(path, 1, 1, f"{limit}, found {len(data):,} bytes")
         self.path = path
         self.origin = origin
         # surrogateescape: bytes that are not UTF-8 (old comments) come back as they were.
@@ -139,7 +141,7 @@ class _Parser:
 
     def skip(self, at: int) -> int:
         """The offset behind blanks and comments."""
-        match = _SKIP.match(self.text, at)
+        match = SKIP.match(self.text, at)
         return match.end() if match else at
 
     def message(self, fields: List[Field], at: int, opener: Optional[int], depth: int) -> int:
@@ -193,7 +195,7 @@ class _Parser:
             field.is_list = True
             return self.elements(field, at, depth)
         if not colon:
-            self.fail(at, f"expected ':' or '{{' after {field.name!r}")
+            self.fail(at, f"expected ':' or '{{' after {quoted(field.name)}")
         return self.scalar(field, at)
 
     def block(self, field: Field, at: int, depth: int) -> int:
@@ -219,7 +221,7 @@ class _Parser:
             if char == "]":
                 return at + 1
             if char != ",":
-                self.fail(at, f"expected ',' or ']' in the list of {field.name!r}")
+                self.fail(at, f"expected ',' or ']' in the list of {quoted(field.name)}")
             at = self.skip(at + 1)
 
     def scalar(self, field: Field, at: int) -> int:
@@ -234,7 +236,7 @@ class _Parser:
         gap = _MINUS_GAP.match(text, at)
         match = _ATOM.match(text, gap.end() if gap else at)
         if match is None or (gap and match.group().startswith("-")):
-            self.fail(at, f"expected a value for {field.name!r}")
+            self.fail(at, f"expected a value for {quoted(field.name)}")
         field.values.append(Value(at, match.end()))
         return match.end()
 
@@ -252,6 +254,6 @@ class _Parser:
             position = match.end() + (self.text[match.end() : match.end() + 1] != "\n")
 
     def fail(self, at: int, expected: str) -> NoReturn:
-        found = self.text[at : at + 1]
-        shown = repr(found) if found else "the end of the file"
+        character = self.text[at : at + 1]
+        shown = repr(character) if character else "the end of the file"
         self.document.fail(at, f"{expected}, found {shown}")

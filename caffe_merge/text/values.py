@@ -6,74 +6,91 @@ import struct
 from typing import Optional
 
 from caffe_merge.schema import strings
+from caffe_merge.text.syntax import SKIP
 
-_ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})"
-                     r"|U([0-9a-fA-F]{8})|(.))", re.DOTALL)  # fmt: skip
-_SIMPLE = {
-    "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
-    "\\": "\\", "'": "'", '"': '"', "?": "?",
-}  # fmt: skip
-_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"|' + r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
-_COMMENT = re.compile(r"#[^\n]*")
-_NO_CHARACTER = "\ud800"  # which no bytes stand for
-_INTEGER = re.compile(r"(-?)[ \t\r\n\f\v]*(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+ESCAPE = re.compile(  # one backslash and what it takes in; "odd" is none that Caffe's reader takes
+    r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<hex>[0-9a-fA-F]{1,2})"
+    r"|u(?P<high>[dD][89abAB][0-9a-fA-F]{2})\\u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})"
+    r"|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>00[01][0-9a-fA-F]{5})"
+    r"""|(?P<simple>[abfnrtv\\'"?])|(?P<odd>X[0-9a-fA-F]{1,2}|.))""",
+    re.DOTALL,
+)
+_SIMPLE = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v"))
+STRING = re.compile(
+    r'"([^"\\]*(?:\\.[^"\\]*)*)"' + r"|'([^'\\]*(?:\\.[^'\\]*)*)'|#[^\n]*|[ \t\r\n\f\v]+",
+    re.DOTALL,
+)
+_INTEGER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+# No two parts of a number may take the same digits: the time would be quadratic.
 _FLOAT = re.compile(
-    r"(-?)[ \t\r\n\f\v]*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?|"
-    r"(-?)[ \t\r\n\f\v]*(inf(?:inity)?|nan)f?",
+    r"(-?)(?:((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?"
+    r"|(inf(?:inity)?|nan)f?)",
     re.IGNORECASE,
 )
-_TRUE = frozenset(("true", "True", "t", "1"))
-_FALSE = frozenset(("false", "False", "f", "0"))
+_TRUE = frozenset(("true", "True", "t"))
+_FALSE = frozenset(("false", "False", "f"))
 
 
-def parse_string(source: str) -> Optional[str]:
-    """The text of one or more adjacent quoted strings, as caffe_merge.schema.strings has it.
+def parse_string(source: str) -> str:
+    """The text of one or more adjacent quoted strings, decoded as schema/strings.py says.
 
-    None where an escape is of no character.
+    What Caffe refuses as an escape is the backslash and the character behind it.
     """
     if "\\" not in source and source.index(source[0], 1) == len(source) - 1:
         text = source[1:-1]
-        return text if text.isascii() else _checked(text)
-    parts = []
+        return text if text.isascii() else strings.decode(_encoded(text))
+    matches = STRING.finditer(source)
+    parts = (match.group(1) or match.group(2) or "" for match in matches)
+    return strings.decode(b"".join(map(_unescaped, parts)))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _unescaped(text: str) -> bytes:
+    """The bytes of one string: an escape by number is a byte, or a character's in UTF-8."""
+    out = []
     at = 0
-    while at < len(source):
-        match = _STRING.match(source, at)
-        if match is None:  # blanks or a comment between two strings
-            comment = _COMMENT.match(source, at)
-            at = comment.end() if comment else at + 1
-            continue
-        parts.append(_unescape(match.group(1) if match.group(1) is not None else match.group(2)))
+    for match in ESCAPE.finditer(text):
+        out += [_encoded(text[at : match.start()]), _escaped(match)]
         at = match.end()
-    return _checked("".join(parts))
+    return b"".join([*out, _encoded(text[at:])])
 
 
-def _unescape(text: str) -> str:
-    """Replace escapes; octal and hex ones are bytes, kept as surrogates until all are there."""
+def _escaped(match: "re.Match[str]") -> bytes:
+    kind, text = match.lastgroup, match.group(match.lastgroup or 0)
+    if kind == "octal":
+        return bytes([int(text, 8) & 0xFF])
+    if kind == "hex":
+        return bytes([int(text, 16)])
+    if kind == "low":  # two halves of one character
+        return _utf8(
+            0x10000 + ((int(match.group("high"), 16) & 0x3FF) << 10) + int(text, 16) % 0x400
+        )
+    if kind in ("short", "long"):
+        return _utf8(int(text, 16))
+    if kind == "simple":
+        return bytes([_SIMPLE.get(text, ord(text))])
+    return bytes([int(text[1:], 16)]) if len(text) > 1 else b"\\" + _encoded(text)
 
-    def one(match: "re.Match[str]") -> str:
-        octal, hexadecimal, short, long, simple = match.groups()
-        if octal or hexadecimal:
-            byte = int(octal, 8) & 0xFF if octal else int(hexadecimal, 16)
-            return bytes([byte]).decode("utf-8", "surrogateescape")
-        if short or long:
-            point = int(short or long, 16)
-            return chr(point) if point < 0xD800 or 0xE000 <= point < 0x110000 else _NO_CHARACTER
-        return _SIMPLE.get(simple, "\\" + simple)
 
-    return _ESCAPE.sub(one, text)
+def _utf8(point: int) -> bytes:
+    """Surrogates and what lies beyond Unicode too: Caffe's reader makes bytes of them alike."""
+    if point < 0x110000:
+        return chr(point).encode("utf-8", "surrogatepass")
+    return bytes([0xF0 | point >> 18, *(0x80 | point >> shift & 0x3F for shift in (12, 6, 0))])
 
 
-def _checked(text: str) -> Optional[str]:
-    """``text`` with its surrogate-escaped bytes read as they are once all are there."""
-    try:
-        return strings.decode(text.encode("utf-8", "surrogateescape"))
-    except UnicodeError:
-        return None
+def bare(source: str) -> str:
+    """A number without the blanks and comments that may stand behind its minus."""
+    match = SKIP.match(source, 1) if source[:1] == "-" else None
+    return "-" + source[match.end() :] if match else source
 
 
 def parse_integer(source: str) -> Optional[int]:
     """A decimal, hex (0x) or octal (leading 0) integer; None if it is something else."""
-    match = _INTEGER.fullmatch(source)
+    match = _INTEGER.fullmatch(bare(source))
     if match is None:
         return None
     digits = match.group(2)
@@ -85,20 +102,20 @@ def parse_integer(source: str) -> Optional[int]:
 
 def parse_float(source: str) -> Optional[float]:
     """A float in any notation the format knows, ``1.f``, ``-inf`` and integers included."""
-    match = _FLOAT.fullmatch(source)
+    match = _FLOAT.fullmatch(bare(source))
     if match is None:
         integer = parse_integer(source)
         return None if integer is None else float(integer)
-    sign = match.group(1) or match.group(3)
-    value = float(match.group(2)) if match.group(2) else float(match.group(4))
-    return -value if sign else value
+    value = float(match.group(2) or match.group(3))
+    return -value if match.group(1) else value
 
 
 def parse_bool(source: str) -> Optional[bool]:
-    """``true``/``false`` in the spellings that protobuf takes."""
+    """``true``/``false`` in the spellings that protobuf takes, 1 and 0 in any notation."""
     if source in _TRUE:
         return True
-    return False if source in _FALSE else None
+    number = 0 if source in _FALSE else parse_integer(source)
+    return bool(number) if number in (0, 1) and source[0] != "-" else None
 
 
 def format_string(text: str, quote: str = '"') -> str:

@@ -1,7 +1,7 @@
-"""The typed view: the fields of a syntax tree that the schema knows, as protobuf messages.
+"""The typed view: the fields of a syntax tree that are in the schema, as protobuf messages.
 
-What the schema does not know (a fork's field, a fork's enum value) is listed and skipped; it stays
-in the text. What it knows must be well formed, as for Caffe, or the error says where.
+What is not in the schema (a fork's field, a fork's enum value) is listed and skipped; it stays in
+the text. What is in it must be well formed, as for Caffe, or a TextError says where it is not.
 """
 
 from functools import lru_cache
@@ -25,6 +25,7 @@ from caffe_merge.schema import strings
 from caffe_merge.schema.messages import is_repeated, is_required
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer, parse_string
+from caffe_merge.wording import listed, quoted
 
 
 class Unknown(NamedTuple):
@@ -39,16 +40,16 @@ class Unknown(NamedTuple):
     inner: Tuple[Tuple[str, str], ...] = ()
 
 
-def sources(unknown: Iterable[Unknown]) -> Dict[str, str]:
+def extra_fields(unknown: Iterable[Unknown]) -> Dict[str, str]:
     """The text of all of ``unknown`` and of what is inside, by dotted name; "" for a block.
 
     Several values of one name are joined by blanks, in the order of the text.
     """
-    out: Dict[str, List[str]] = {}
-    for one in unknown:
-        for name, source in ((one.name, one.source), *one.inner):
-            out.setdefault(name, []).extend([source] if source else [])
-    return {name: " ".join(values) for name, values in out.items()}
+    texts: Dict[str, List[str]] = {}
+    for field in unknown:
+        for name, source in ((field.name, field.source), *field.inner):
+            texts.setdefault(name, []).extend([source] if source else [])
+    return {name: " ".join(values) for name, values in texts.items()}
 
 
 _INT32 = (-(2**31), 2**31 - 1, "a 32-bit integer")
@@ -95,13 +96,12 @@ _FLOATS: Dict[int, Convert] = {
 }
 
 
-def _bytes(source: str) -> Optional[bytes]:
-    text = parse_string(source)
-    return None if text is None else strings.encode(text)
+def _bytes(source: str) -> bytes:
+    return strings.encode(parse_string(source))
 
 
-class Known:
-    """What a reader needs of one FieldDescriptor, looked up once."""
+class FieldInfo:
+    """What View needs of one FieldDescriptor, computed once."""
 
     __slots__ = (
         "convert",
@@ -112,10 +112,11 @@ class Known:
         "name",
         "repeated",
         "required",
+        "type",
     )
 
     def __init__(self, field: FieldDescriptor) -> None:
-        kind = field.type
+        kind = self.type = field.type
         self.name = field.name
         self.repeated = is_repeated(field)
         self.required = is_required(field)
@@ -134,7 +135,7 @@ class Known:
             self.convert = parse_string
         elif kind == FieldDescriptor.TYPE_ENUM:
             self.enum = _numbers(field.enum_type)
-            self.expected = "one of " + ", ".join(self.enum)
+            self.expected = "one of " + listed(list(self.enum), 12)
 
 
 def _numbers(enum: Any) -> Dict[str, int]:
@@ -142,13 +143,16 @@ def _numbers(enum: Any) -> Dict[str, int]:
 
 
 @lru_cache(maxsize=1024)
-def known_fields(descriptor: Any) -> Dict[str, Known]:
-    """The fields of a message by the name that they have in text: of a group, that of its type."""
+def field_infos(descriptor: Any) -> Dict[str, FieldInfo]:
+    """The fields of a message by their name in text (a group has that of its type)."""
     group = FieldDescriptor.TYPE_GROUP
     return {
-        (one.message_type if one.type == group else one).name: Known(one)
-        for one in descriptor.fields
+        (field.message_type if field.type == group else field).name: FieldInfo(field)
+        for field in descriptor.fields
     }
+
+
+MAX_UNKNOWN = 32 << 20  # characters in the dotted names of all unknown fields
 
 
 class View:
@@ -157,61 +161,62 @@ class View:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.unknown: List[Unknown] = []
+        self._named = 0
 
     def read(self, fields: List[Field], message: Message, path: str = "") -> None:
         """Set on ``message`` every one of ``fields`` that its schema knows.
 
         Raises TextError where a value does not fit its field, or a singular field comes twice.
         """
-        fields_known = known_fields(message.DESCRIPTOR)
+        infos = field_infos(message.DESCRIPTOR)
         seen: Dict[str, int] = {}
         for field in fields:
-            known = fields_known.get(field.name)
-            if known is None:
+            info = infos.get(field.name)
+            if info is None:
                 self.note(field, path)
                 continue
-            if not known.repeated:
+            if not info.repeated:
                 self.check_single(field, seen.setdefault(field.name, field.start))
             for value in field.values:
-                self.set(message, known, field, value, path)
+                self.set(message, info, field, value, path)
 
-    def set(self, message: Message, known: Known, field: Field, value: Value, path: str) -> None:
-        if known.message is not None:
+    def set(self, message: Message, info: FieldInfo, field: Field, value: Value, path: str) -> None:
+        if info.message is not None:
             fields = self.block(field, value)
-            inner = getattr(message, known.name)
-            if known.repeated:
+            inner = getattr(message, info.name)
+            if info.repeated:
                 inner = inner.add()
             else:
                 inner.SetInParent()
             self.read(fields, inner, f"{path}{field.name}.")
             return
-        converted = self.scalar(known, field, value)
+        converted = self.scalar(info, field, value)
         if converted is None:
             self.note(field, path)  # a fork's value, such as an engine
-        elif known.repeated:
-            getattr(message, known.name).append(converted)
+        elif info.repeated:
+            getattr(message, info.name).append(converted)
         else:
-            setattr(message, known.name, converted)
+            setattr(message, info.name, converted)
 
     def block(self, field: Field, value: Value) -> List[Field]:
         """The fields inside a value that must be a block."""
         if value.fields is None:
-            self.fail(value, f"expected a {{ block }} for {field.name!r}")
+            self.fail(value, f"expected a {{ block }} for {quoted(field.name)}")
         return value.fields
 
-    def scalar(self, known: Known, field: Field, value: Value) -> Any:
+    def scalar(self, info: FieldInfo, field: Field, value: Value) -> Any:
         """The value of a scalar; None for a name or number that its enum does not have."""
         if value.fields is not None:
-            self.fail(value, f"expected {known.expected} for {field.name!r}, found a block")
+            self.fail(value, f"expected {info.expected} for {field.name!r}, found a block")
         source = self.document.source(value)
-        if known.enum is not None:
-            number = known.enum.get(source, parse_integer(source))
+        if info.enum is not None:
+            number = info.enum.get(source, parse_integer(source))
             if number is None and not (source[0].isalpha() or source[0] == "_"):
-                self.fail(value, f"expected {known.expected} for {field.name!r}")
-            return number if number in known.enum.values() else None
-        converted = known.convert(source) if known.is_text == (source[0] in "\"'") else None
+                self.mismatch(info, value)
+            return number if number in info.enum.values() else None
+        converted = info.convert(source) if info.is_text == (source[0] in "\"'") else None
         if converted is None:
-            self.fail(value, f"expected {known.expected} for {field.name!r}, found {source!r}")
+            self.mismatch(info, value)
         return converted
 
     def note(self, field: Field, path: str) -> None:
@@ -220,14 +225,22 @@ class View:
 
     def inside(self, field: Field, path: str) -> Iterator[Tuple[str, str]]:
         """Dotted name and text of ``field``, then of every field in its blocks."""
+        self._named += len(path) + len(field.name)
+        if self._named > MAX_UNKNOWN:
+            limit = f"expected at most {MAX_UNKNOWN >> 20} MB of names"
+            self.document.fail(field.start, f"{limit} of fields that BVLC Caffe does not know")
         scalars = [self.document.source(value) for value in field.values if value.fields is None]
         yield path + field.name, " ".join(scalars)
         for value in field.values:
             for inner in value.fields or ():
                 yield from self.inside(inner, f"{path}{field.name}.")
 
+    def mismatch(self, info: FieldInfo, value: Value) -> NoReturn:
+        found = quoted(self.document.source(value))
+        self.fail(value, f"expected {info.expected} for {info.name!r}, found {found}")
+
     def fail(self, value: Value, message: str) -> NoReturn:
-        self.document.fail(value.start, message[:300])
+        self.document.fail(value.start, message)
 
     def check_single(self, field: Field, first: int) -> None:
         if first != field.start:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 import numpy as np
 
 from caffe_merge.validation.workers import Frame
+from caffe_merge.wording import counted
 
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
@@ -78,7 +79,9 @@ class Comparison:
     def summary(self) -> str:
         """A few lines for a person: the verdict first, then what qualifies it."""
         lines = [f"validation ({self.engine}): {self.status}"]
-        lines[0] += f": {self.reason}" if self.reason else f", {len(self.blobs)} blobs compared"
+        lines[0] += (
+            f": {self.reason}" if self.reason else f", {counted(len(self.blobs), 'blob')} compared"
+        )
         if self.worst:
             lines.append(
                 f"worst error {self.worst[1]:.2g} in {self.worst[0]!r}, limit {self.limit:g}"
@@ -91,7 +94,9 @@ class Comparison:
         lines += [_listing("proves little", remarked)] if remarked else []
         reasons = dict.fromkeys(reason for _, reason in self.unjudged)
         if reasons:
-            lines.append(_listing(f"{len(self.unjudged)} blobs not judged", list(reasons)))
+            lines.append(
+                _listing(f"{counted(len(self.unjudged), 'blob')} not judged", list(reasons))
+            )
         return "\n".join(lines)
 
 

@@ -10,30 +10,13 @@ from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 from caffe_merge.files import temporary_folder
 from caffe_merge.layers.fork_fields import described
 from caffe_merge.layers.state import State
-from caffe_merge.net.pixels import Pixels, Wanted
-from caffe_merge.validation import compare, inputs, sizes
-from caffe_merge.validation.workers import (
-    Frame,
-    Worker,
-    caffe_command,
-    find_caffe_python,
-    reference_command,
-)
+from caffe_merge.net.pixels import PixelOptions, Pixels
+from caffe_merge.validation import compare, inputs, registry, sizes
+from caffe_merge.validation.workers import Frame, Worker
+from caffe_merge.wording import counted
 
 Pair = Tuple[Union[str, "os.PathLike[str]"], Union[str, "os.PathLike[str]"]]
 Progress = Callable[[int, int, str], None]
-
-
-class Engine(NamedTuple):
-    """``limit``: the largest error that passes; ``most``: multiply-adds it does in a minute."""
-
-    limit: float
-    most: float
-
-
-# The reference computes in float64, so its limit has room for the rounding of the merged weights
-# alone; Caffe sums in float32, in an order that a merge changes.
-ENGINES = {"reference": Engine(1e-5, 40e9), "pycaffe": Engine(1e-4, 400e9)}
 
 
 class Session:
@@ -54,7 +37,7 @@ class Session:
         self._worker = Worker(command, time_limit)
         self.inputs: Dict[str, Tuple[int, ...]] = {}
         self.feedable: List[str] = []
-        self.told: Dict[str, Tuple[int, ...]] = {}
+        self.known_shapes: Dict[str, Tuple[int, ...]] = {}
         self.outputs: List[str] = []
         self.blobs: List[str] = []
         self.seconds = 0.0
@@ -77,13 +60,13 @@ class Session:
         """Wait until the pair is loaded: until then nothing is known of the net.
 
         ``feedable`` are blobs of data layers: they take an input where the user gives one or its
-        shape, or where text and weights tell the shape (``told``).
+        shape, or where text and weights tell the shape (``known_shapes``).
         """
         with self._named():
             (header, _), *_ = self._opening
         self.inputs = {name: tuple(shape) for name, shape in header["inputs"]}
         self.feedable = header.get("feedable", [])
-        self.told = {name: tuple(shape) for name, shape in header.get("told", [])}
+        self.known_shapes = {name: tuple(shape) for name, shape in header.get("told", [])}
         self.outputs = header["outputs"]
         self.blobs = [name for name, _ in header["blobs"]]
 
@@ -124,7 +107,7 @@ def forward(
 
     Blobs that the engine cannot judge are left out. Raises ValidationError and UsageError.
     """
-    command = _command(engine, caffe_python)
+    command = registry.engine(engine).command(caffe_python)
     with _input_files(arrays) as files, Session(pair, command, time_limit) as session:
         session.opened()
         if set(arrays) - set(session.feedable) != set(session.inputs):
@@ -135,41 +118,50 @@ def forward(
         return {f.header["name"]: f.array for f in frames if f.array is not None}
 
 
-def validate(
-    before: Pair,
-    after: Pair,
-    engine: str = "reference",
-    *,
-    limit: Optional[float] = None,
-    seed: int = 0,
-    scale: Optional[float] = None,
-    shapes: Optional[Mapping[str, Tuple[int, ...]]] = None,
-    files: Optional[Mapping[str, np.ndarray]] = None,
-    bn_style: Optional[str] = None,
-    caffe_python: Optional[str] = None,
-    time_limit: Optional[float] = None,
-    state: Optional[State] = None,
-    progress: Optional[Progress] = None,
-    raw: Optional[Wanted] = None,
-) -> compare.Comparison:
-    """Run both pairs, as they are on disk, on the same inputs and compare every blob they share.
+class Judging(NamedTuple):
+    """How two pairs are compared.
 
     ``limit`` is the largest error that passes, relative to a blob's largest value (the engine's own
     when None); ``shapes`` and ``files`` replace declared input shapes and seeded noise of standard
     deviation ``scale``; ``bn_style`` is that of caffe_merge.merge; ``time_limit`` is in seconds for
     each net; ``state`` is the NetState that both are built for (phase TEST); ``progress(done,
-    total, name)`` is called after each blob. ``raw`` (of net.pixels) says what the new net
-    does to an input itself: it is fed pixels, the old net what was made of them, and the input is
-    not compared.
+    total, name)`` is called after each blob. ``raw`` (of net.pixels) says what the new net does to
+    an input itself: it is fed pixels, the old net what was made of them, and the input is not
+    compared.
+    """
+
+    limit: Optional[float] = None
+    seed: int = 0
+    scale: Optional[float] = None
+    shapes: Optional[Mapping[str, Tuple[int, ...]]] = None
+    files: Optional[Mapping[str, np.ndarray]] = None
+    bn_style: Optional[str] = None
+    caffe_python: Optional[str] = None
+    time_limit: Optional[float] = None
+    state: Optional[State] = None
+    progress: Optional[Progress] = None
+    raw: Optional[PixelOptions] = None
+
+
+def validate(
+    before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: Any
+) -> compare.Comparison:
+    """Run both pairs, as they are on disk, on the same inputs and compare every blob they share.
+
+    ``how`` are the fields of Judging: limit, seed, scale, shapes, files, bn_style, caffe_python,
+    time_limit, state, progress, raw.
 
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.
     """
-    command = _command(engine, caffe_python)
-    limit = ENGINES[engine].limit if limit is None else limit
+    judging = _judging(how)
+    row = registry.engine(engine)
+    command = row.command(judging.caffe_python)
     with contextlib.ExitStack() as stack:
         old, new = (
-            stack.enter_context(Session(pair, command, time_limit, state, bn_style))
+            stack.enter_context(
+                Session(pair, command, judging.time_limit, judging.state, judging.bn_style)
+            )
             for pair in (before, after)
         )
         old.opened()
@@ -178,40 +170,58 @@ def validate(
             raise ValidationError(
                 f"the inputs differ: {_names(old.inputs)} before, {_names(new.inputs)} after"
             )
-        extra = {n: () for n in old.feedable if n in (shapes or {}) or n in (files or {})}
-        pixels = None if raw is None else raw.on({**old.inputs, **(shapes or {})})
-        cost = _cost(os.fspath(before[0]), {**old.inputs, **old.told}, state)
-        made = inputs.make(
-            {**old.inputs, **extra, **_singly(old, cost)},
-            seed=seed,
-            scale=scale,
-            shapes=shapes,
-            files=files,
-            cost=cost,
-            most=ENGINES[engine].most,
-            raw=pixels,
-        )
-        if cost is not None:
-            inputs.check_size(cost.largest({i.name: i.array.shape for i in made}))
-        used = [compare.InputUsed(i.name, i.array.shape, i.seed, i.note) for i in made]
-        results, unjudged = _run(old, new, {i.name: i.array for i in made}, pixels, progress)
-        status, reason = compare.judge(results, limit, old.outputs, set(new.blobs), unjudged)
-        failed = next((r for r in results if compare.beyond(r, limit)), None)
-        worst = max(results, key=lambda r: r.max_error, default=None)
-        return compare.Comparison(
-            status=status,
-            reason=reason,
-            engine=engine,
-            limit=limit,
-            worst=(worst.name, worst.max_error) if worst else None,
-            first_beyond=(failed.name, failed.max_error) if failed else None,
-            blobs=tuple(results),
-            unjudged=tuple(unjudged),
-            inputs=tuple(used),
-            only_before=len(set(old.blobs) - set(new.blobs)),
-            only_after=len(set(new.blobs) - set(old.blobs)),
-            seconds=(old.seconds, new.seconds),
-        )
+        made, pixels = _inputs(os.fspath(before[0]), old, judging, row.most)
+        fed = {i.name: i.array for i in made}
+        results, unjudged = _run(old, new, fed, pixels, judging.progress)
+    limit = row.limit if judging.limit is None else judging.limit
+    status, reason = compare.judge(results, limit, old.outputs, set(new.blobs), unjudged)
+    failed = next((r for r in results if compare.beyond(r, limit)), None)
+    worst = max(results, key=lambda r: r.max_error, default=None)
+    return compare.Comparison(
+        status=status,
+        reason=reason,
+        engine=engine,
+        limit=limit,
+        worst=(worst.name, worst.max_error) if worst else None,
+        first_beyond=(failed.name, failed.max_error) if failed else None,
+        blobs=tuple(results),
+        unjudged=tuple(unjudged),
+        inputs=tuple(compare.InputUsed(i.name, i.array.shape, i.seed, i.note) for i in made),
+        only_before=len(set(old.blobs) - set(new.blobs)),
+        only_after=len(set(new.blobs) - set(old.blobs)),
+        seconds=(old.seconds, new.seconds),
+    )
+
+
+def _judging(how: Dict[str, Any]) -> Judging:
+    unknown = how.keys() - set(Judging._fields)
+    if unknown:
+        fields = ", ".join(Judging._fields)
+        raise UsageError(f"validate has no argument {min(unknown)!r}; there are {fields}")
+    return Judging(**how)
+
+
+def _inputs(
+    prototxt: str, old: Session, judging: Judging, most: float
+) -> Tuple[Tuple[inputs.NetInput, ...], Optional[Pixels]]:
+    """What both nets are fed, and what the new one does to it itself; ``prototxt`` is the old's."""
+    shapes, files = judging.shapes or {}, judging.files or {}
+    extra = {name: () for name in old.feedable if name in shapes or name in files}
+    pixels = None if judging.raw is None else judging.raw.resolve({**old.inputs, **shapes})
+    cost = _cost(prototxt, {**old.inputs, **old.known_shapes}, judging.state)
+    made = inputs.make(
+        {**old.inputs, **extra, **_singly(old, cost)},
+        seed=judging.seed,
+        scale=judging.scale,
+        shapes=judging.shapes,
+        files=judging.files,
+        cost=cost,
+        most=most,
+        raw=pixels,
+    )
+    if cost is not None:
+        inputs.check_size(cost.largest({i.name: i.array.shape for i in made}))
+    return made, pixels
 
 
 def _run(
@@ -244,26 +254,15 @@ def _run(
         for _ in streams[1]:  # to its end: the time it took is told there
             pass
     if done < len(common):
-        raise ValidationError(f"only {done} of {len(common)} blobs came from the workers")
+        raise ValidationError(
+            f"only {done} of {counted(len(common), 'blob')} came from the workers"
+        )
     return results, unjudged
 
 
 def _untouched(fed: Optional[np.ndarray], *arrays: np.ndarray) -> bool:
     """Whether a blob is just the input it was fed in both nets: that would prove nothing."""
     return fed is not None and all(np.array_equal(fed, array) for array in arrays)
-
-
-def _command(engine: str, caffe_python: Optional[str]) -> List[str]:
-    if engine not in ENGINES:
-        raise UsageError(f"no engine {engine!r}: choose from {', '.join(ENGINES)}")
-    if engine == "reference":
-        return reference_command()
-    python = caffe_python or find_caffe_python()
-    if not python:
-        raise UsageError(
-            "no interpreter with Caffe: name one with --caffe-python or CAFFE_MERGE_CAFFE_PYTHON"
-        )
-    return caffe_command(python)
 
 
 @contextlib.contextmanager
@@ -292,9 +291,9 @@ def _cost(
 
 def _singly(session: Session, cost: Optional[inputs.Cost]) -> Dict[str, Tuple[int, ...]]:
     """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
-    single = {name: (1, *shape[1:]) for name, shape in session.told.items()}
+    single = {name: (1, *shape[1:]) for name, shape in session.known_shapes.items()}
     allowed = cost is not None and cost({**session.inputs, **single}) is not None
-    return single if allowed else session.told
+    return single if allowed else session.known_shapes
 
 
 def _names(names: Mapping[str, Any]) -> str:

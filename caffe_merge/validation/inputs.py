@@ -76,32 +76,32 @@ def make(
     shapes, files = dict(shapes or {}), dict(files or {})
     for name in [*shapes, *files]:
         if name not in declared:
-            known = ", ".join(repr(known) for known in declared) or "none"
-            raise UsageError(f"the net has no input {name!r} (its inputs: {known})")
-    wanted = {name: shapes.get(name, shape) for name, shape in declared.items()}
+            names = ", ".join(repr(declared_name) for declared_name in declared) or "none"
+            raise UsageError(f"the net has no input {name!r} (its inputs: {names})")
+    chosen = {name: shapes.get(name, shape) for name, shape in declared.items()}
     note = ""
     fixed = raw is not None and raw.is_image  # its mean is of one size
     if cost and not shapes and not files and not fixed:
-        smaller = shrink(wanted, cost, most)
-        if smaller != wanted:
-            wanted, note = smaller, "smaller than declared, to save time"
-    made = []
-    for name, shape in wanted.items():
+        smaller = shrink(chosen, cost, most)
+        if smaller != chosen:
+            chosen, note = smaller, "smaller than declared, to save time"
+    inputs = []
+    for name, shape in chosen.items():
         if name in files:
-            told = "raw pixels, given" if raw is not None and name == raw.name else "given"
-            made.append(NetInput(name, np.asarray(files[name], np.float32), None, told))
+            description = "raw pixels, given" if raw is not None and name == raw.name else "given"
+            inputs.append(NetInput(name, np.asarray(files[name], np.float32), None, description))
             continue
         if not shape or min(shape) < 1:
             raise UsageError(f"input {name!r} has no usable shape {shape}: give {name}=1,3,224,224")
         check_size(math.prod(shape))
-        told = note if shape != declared[name] else ""
+        description = note if shape != declared[name] else ""
         if raw is not None and name == raw.name:
             array = pixels(name, shape, seed, scale)
-            told = ", ".join(filter(None, ("raw pixels", told)))
+            description = ", ".join(filter(None, ("raw pixels", description)))
         else:
             array = noise(name, shape, seed, scale)
-        made.append(NetInput(name, array, seed, told))
-    return tuple(made)
+        inputs.append(NetInput(name, array, seed, description))
+    return tuple(inputs)
 
 
 def check_size(largest: int) -> None:
@@ -134,10 +134,12 @@ def noise(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> 
 
 def pixels(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> np.ndarray:
     """Seeded noise of ``shape``, (N, C, H, W), in the range of pixels: 0 to 255, around 128."""
-    one = (shape[0], 1, *shape[2:])
-    channels = [noise(f"{name} {number}", one, seed, scale or 60) for number in range(shape[1])]
-    made: np.ndarray = np.clip(128 + np.concatenate(channels, axis=1), 0, 255)
-    return made
+    single_channel = (shape[0], 1, *shape[2:])
+    channels = [
+        noise(f"{name} {number}", single_channel, seed, scale or 60) for number in range(shape[1])
+    ]
+    values: np.ndarray = np.clip(128 + np.concatenate(channels, axis=1), 0, 255)
+    return values
 
 
 def shrink(shapes: Shapes, cost: Cost, most: float) -> Shapes:

@@ -19,6 +19,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.notes import Reason
 from caffe_merge.validation.caffe_worker import serve
+from caffe_merge.wording import counted
 
 Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 Forward = Callable[[Any, Sequence[np.ndarray], Sequence[np.ndarray]], List[np.ndarray]]
@@ -56,13 +57,11 @@ class ReferenceNet:
 
     def _forward(self, job: Dict[str, Any]) -> Answer:
         inputs = {name: np.load(path) for name, path in job["inputs"].items()}
-        wanted = (
-            outputs([layer.param for layer in self.layers]) if job.get("outputs_only") else None
-        )
+        names = outputs([layer.param for layer in self.layers]) if job.get("outputs_only") else None
         seconds, start = 0.0, time.perf_counter()
         for name, array, reason in run(self.layers, inputs):
             seconds += time.perf_counter() - start
-            if wanted is None or name in wanted:
+            if names is None or name in names:
                 yield ({"name": name, "unjudged": reason} if reason else {"name": name}), array
             start = time.perf_counter()  # what the reader of our frames takes is not ours
         yield {"done": True, "seconds": seconds, "median": seconds}, None
@@ -175,20 +174,20 @@ def _execute(
             return [], reasons[bottom]
         if bottom not in arrays:
             raise ValidationError(f"layer {param.name!r} reads {bottom!r}, which nothing produces")
-    known = standard.standard(layer)
-    if isinstance(known, Reason):
-        return [], f"{name}: {known}"
-    param, stored = known
+    form = standard.standard(layer)
+    if isinstance(form, Reason):
+        return [], f"{name}: {form}"
+    param, stored = form
     try:
         blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
         with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
             tops = forward(param, blobs, [arrays[bottom] for bottom in param.bottom])
     except reference.Unsupported as error:
-        own = ""
+        hint = ""
         if not param.bottom:
             flags = " ".join(f"--input-shape {top}=..." for top in param.top)
-            own = f"; its data are not here: give {flags}, or use --validate none"
-        return [], f"{error}{own}"
+            hint = f"; its data are not here: give {flags}, or use --validate none"
+        return [], f"{error}{hint}"
     except WeightsError as error:
         if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
             raise
@@ -197,7 +196,7 @@ def _execute(
         raise
     except (ArithmeticError, LookupError, ValueError) as error:
         raise ValidationError(f"{name}: {error}") from error
-    return tops, f"{name}: it has {len(param.top)} tops"
+    return tops, f"{name}: it has {counted(len(param.top), 'top')}"
 
 
 def main() -> None:

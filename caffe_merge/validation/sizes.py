@@ -47,20 +47,20 @@ class Cost:
             return 0
 
     def _walk(self, inputs: Dict[str, Shape]) -> Walk:
-        known: Dict[str, Optional[Shape]] = {}
+        shape_of: Dict[str, Optional[Shape]] = {}
         weights: Weights = []
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
         for param in self._params:
             fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
             if param.type == "Input" or fed:
-                known.update({top: inputs.get(top) for top in param.top})
+                shape_of.update({top: inputs.get(top) for top in param.top})
                 continue
-            bottoms = [known.get(bottom) for bottom in param.bottom]
+            bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             tops = shapes.tops(param, bottoms)
             weights.append(shapes.blobs(param, bottoms))
             unknown: List[Optional[Shape]] = [None] * len(param.top)
-            known.update(zip(param.top, unknown if tops is None else tops))
+            shape_of.update(zip(param.top, unknown if tops is None else tops))
             largest = max([largest, *(math.prod(top) for top in tops or [])])
             if tops:  # so every bottom is known
                 total += (

@@ -24,6 +24,7 @@ from caffe_merge.weights.wire import (
     read_int64,
     records,
 )
+from caffe_merge.wording import counted
 
 MAX_AXES = 32
 MAX_COUNT = 2**31 - 1  # of values in a blob of Caffe's; larger ones are held where they have values
@@ -78,8 +79,8 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
         start = at
         run = _unpacked_run(buffer, at, record.end)
         if run is not None:
-            number, found, at = run
-            parts[number].append(found)
+            number, run_values, at = run
+            parts[number].append(run_values)
         else:
             inner = next(records(buffer, at, record.end))
             number, at = inner.number, inner.end
@@ -102,7 +103,7 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
     chosen = [part for part in parts[_DOUBLE_DATA] if len(part)] or parts[_DATA]
     encoding = ""
     if not any(map(len, chosen)):
-        encoding = next((one for one in ENCODINGS if (ENCODINGS[one].values, BYTES) in raw), "")
+        encoding = next((name for name in ENCODINGS if (ENCODINGS[name].values, BYTES) in raw), "")
     if encoding:
         chosen = [_raw(buffer, raw, ENCODINGS[encoding])]
     held = chosen[0] if len(chosen) == 1 else _joined(chosen)
@@ -113,10 +114,10 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
 def _check(dims: Tuple[int, ...], found: int) -> None:
     if any(dim < 0 for dim in dims):
         raise WeightsError(f"expected dimensions of at least 0, found {dims}")
-    wanted = count(dims)
-    if wanted != found:
-        raise WeightsError(f"shape {dims} wants {wanted} values, found {found}")
-    if not wanted and count(tuple(filter(None, dims))) > MAX_COUNT:
+    expected = count(dims)
+    if expected != found:
+        raise WeightsError(f"shape {dims} wants {counted(expected, 'value')}, found {found:,}")
+    if not expected and count(tuple(filter(None, dims))) > MAX_COUNT:
         raise WeightsError(f"expected a shape that Caffe can hold, found {dims}")
 
 

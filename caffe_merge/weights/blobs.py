@@ -157,8 +157,23 @@ class Dense(Blob):
         return Dense(self.values.reshape(shape), self.dtype)
 
 
-def _along_one_axis(one: Float64, two: Float64) -> bool:
-    return np.broadcast(one, two).size <= max(one.size, two.size)
+class Filled(Blob):
+    """What a filler makes: a float32 array that repeats itself and takes no room for it."""
+
+    def __init__(self, values: Array) -> None:
+        super().__init__(values.shape, FLOAT)
+        self.values = values
+
+    def rows(self, selection: Rows = ALL) -> Array:
+        view: Array = self.values[selection] if self.shape else self.values.reshape(1)[selection]
+        return view
+
+    def reshaped(self, shape: Shape) -> "Filled":
+        return Filled(self.values.reshape(shape))
+
+
+def _along_one_axis(first: Float64, second: Float64) -> bool:
+    return np.broadcast(first, second).size <= max(first.size, second.size)
 
 
 class Scaled(Blob):
@@ -217,13 +232,13 @@ class Computed(Blob):
             return self.function(selection)
 
 
-def same_values(one: Blob, other: Blob) -> bool:
+def same_values(first: Blob, second: Blob) -> bool:
     """Whether both are written as the same values under the same shape."""
-    if one is other:
+    if first is second:
         return True
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
         return False
-    rows = one.shape[0] if one.shape else 1
-    step = max(BLOCK // max(count(one.shape[1:]), 1), 1)
+    rows = first.shape[0] if first.shape else 1
+    step = max(BLOCK // max(count(first.shape[1:]), 1), 1)
     parts = (slice(start, start + step) for start in range(0, rows, step))
-    return all(np.array_equal(one.rounded(part), other.rounded(part)) for part in parts)
+    return all(np.array_equal(first.rounded(part), second.rounded(part)) for part in parts)

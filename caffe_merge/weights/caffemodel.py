@@ -7,6 +7,7 @@ from typing import Iterator, List
 
 from caffe_merge.errors import WeightsError
 from caffe_merge.schema import strings
+from caffe_merge.weights import solverstate
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.index import Index, LayerRecord
 from caffe_merge.weights.source import Buffer
@@ -29,6 +30,9 @@ class Caffemodel(Index):
         super().__init__(buffer, path, keep_half)
         self.others: List[Record] = []
         self._fields = 0
+        state = solverstate.described(buffer[: solverstate.HEAD])
+        if state is not None:
+            raise WeightsError(f"expected a caffemodel, found {state}", path=path)
         old: List[_Layer] = []
         try:
             for record in self._records(0, len(buffer)):

@@ -158,7 +158,11 @@ def patched(buffer: Buffer, start: int, end: int, old: Message, new: Message) ->
 def _patched(
     buffer: Buffer, start: int, end: int, old: Message, new: Message, skip: int
 ) -> List[Bytes]:
-    changed = {one.number: one for one in changed_fields(old, new) if one.number != skip}
+    changed = {
+        descriptor.number: descriptor
+        for descriptor in changed_fields(old, new)
+        if descriptor.number != skip
+    }
     merged = set()
     out: List[Bytes] = []
     for record in records(buffer, start, end):
@@ -190,12 +194,12 @@ def _as_named(data: bytes, descriptor: Any) -> bytes:
     """The message ``data`` with its strings in the bytes that they were read from."""
     out = []
     for record in records(data, 0, len(data)):
-        known = descriptor.fields_by_number[record.number]
+        field_type = descriptor.fields_by_number[record.number]
         inner = data[record.start : record.end]
-        if known.type == FieldDescriptor.TYPE_STRING:
+        if field_type.type == FieldDescriptor.TYPE_STRING:
             out.append(field(record.number, strings.encode(inner.decode())))
-        elif known.type == FieldDescriptor.TYPE_MESSAGE:
-            out.append(field(record.number, _as_named(inner, known.message_type)))
+        elif field_type.type == FieldDescriptor.TYPE_MESSAGE:
+            out.append(field(record.number, _as_named(inner, field_type.message_type)))
         else:
             out.append(data[record.at : record.end])
     return b"".join(out)

@@ -32,7 +32,7 @@ def test_parts_are_exact() -> None:
     """Each has at most 16 bits of the largest value of its row, and they add up."""
     random = np.random.default_rng(1)
     matrix = random.standard_normal((6, 50)).astype(np.float32).astype(np.float64)
-    found = exact.parts(matrix, -1)
+    found = exact.split(matrix, -1)
     np.testing.assert_array_equal(sum(found), matrix)
     unit = 2.0 ** np.ceil(np.log2(np.abs(matrix).max(axis=1, keepdims=True)))
     for number, part in enumerate(found, 1):

@@ -9,16 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from caffe_merge.algebra.kernels import (
-    ONE,
+    POINT,
     Axis,
     Kernel,
     added,
+    axis_union,
     chained,
     diagonal,
     mean,
-    placed,
     stacked,
-    united,
+    tap_index,
     widened,
 )
 from caffe_merge.notes import Reason
@@ -105,7 +105,7 @@ def test_added_wherever_the_places_agree(along: List[Axis]) -> None:
 
 def test_added_in_two_axes() -> None:
     """ACNet's three kernels, and the blob itself."""
-    three, flat = Axis(-1, 3), ONE
+    three, flat = Axis(-1, 3), POINT
     ones = np.ones(4)
     kernels = [
         made(4, 4, 1, (three, three)),
@@ -123,7 +123,7 @@ def test_added_in_two_axes() -> None:
 
 def test_added_without_bias_has_none() -> None:
     """No bias comes from nowhere."""
-    whole = added([made(4, 4, 2, [ONE], bias=False), made(4, 4, 4, [ONE], bias=False)])
+    whole = added([made(4, 4, 2, [POINT], bias=False), made(4, 4, 4, [POINT], bias=False)])
     assert isinstance(whole, Kernel)
     assert whole.bias is None
     assert whole.group == 2
@@ -142,7 +142,7 @@ STAY = {
 def test_axes_that_do_not_unite(name: str) -> None:
     """And the reason."""
     along, reason = STAY[name]
-    answer = united(along)
+    answer = axis_union(along)
     assert isinstance(answer, Reason)
     assert reason in answer
 
@@ -152,7 +152,7 @@ def test_axes_that_do_not_unite(name: str) -> None:
 def test_united_places(along: List[Axis], stride: int) -> None:
     """The union of axes has their places, also where a window sticks out of the input."""
     along = [axis._replace(stride=stride) for axis in along]
-    whole = united(along)
+    whole = axis_union(along)
     assert isinstance(whole, Axis)
     assert all(set(axis.taps) <= set(whole.taps) for axis in along)
     for size in SIZES:
@@ -163,26 +163,30 @@ def test_united_places(along: List[Axis], stride: int) -> None:
 
 def test_a_mean_where_it_does_not_stick_out() -> None:
     """The two agree on even sizes only, and there no window of the mean does."""
-    assert united([Axis(0, 2, stride=2), Axis(0, 2, stride=2, ceil=True)]) == Axis(0, 2, stride=2)
+    assert axis_union([Axis(0, 2, stride=2), Axis(0, 2, stride=2, ceil=True)]) == Axis(
+        0, 2, stride=2
+    )
 
 
 def test_channels_differ() -> None:
     """Then nothing can be added."""
-    assert "differ in their channels" in str(added([made(4, 4, 1, [ONE]), made(2, 4, 1, [ONE])]))
+    assert "differ in their channels" in str(
+        added([made(4, 4, 1, [POINT]), made(2, 4, 1, [POINT])])
+    )
 
 
 def test_placed() -> None:
     """The taps of a dilated axis among those of a dense one."""
-    index = placed([Axis(-2, 3, step=2)], [Axis(-3, 6)])
+    index = tap_index([Axis(-2, 3, step=2)], [Axis(-3, 6)])
     np.testing.assert_array_equal(np.arange(6)[index[2]], [1, 3, 5])
 
 
 def test_widened_to_fewer_groups() -> None:
     """Zeros where a group did not look."""
-    narrow = made(4, 8, 4, [ONE], bias=False)
+    narrow = made(4, 8, 4, [POINT], bias=False)
     x = image(8, 3)
     for group in (1, 2, 4):
-        wide = Kernel(4, 8, group, (ONE,), lambda rows, to=group: widened(narrow, to, rows))
+        wide = Kernel(4, 8, group, (POINT,), lambda rows, to=group: widened(narrow, to, rows))
         same(wide, x, applied(narrow, x))
 
 
@@ -205,8 +209,8 @@ def test_chained(one: Axis, two: Axis, bias: bool, groups: Tuple[int, int]) -> N
 
 def test_chained_in_two_axes() -> None:
     """3 x 1, then 1 x 3 with a stride, through another number of channels."""
-    first = made(6, 4, 2, (Axis(-1, 3), ONE))
-    second = made(2, 6, 1, (ONE, Axis(0, 3, stride=2)), bias=False)
+    first = made(6, 4, 2, (Axis(-1, 3), POINT))
+    second = made(2, 6, 1, (POINT, Axis(0, 3, stride=2)), bias=False)
     x = image(4, 5, 7)
     same(chained(first, second), x, applied(second, applied(first, x)))
 
@@ -219,7 +223,7 @@ def test_chained_products() -> None:
 
 
 BORDERS = {
-    "bias": (made(2, 2, 1, [ONE]), Axis(-1, 3), "the second pads what the first gave a bias"),
+    "bias": (made(2, 2, 1, [POINT]), Axis(-1, 3), "the second pads what the first gave a bias"),
     "window": (
         made(2, 2, 1, [Axis(-1, 3)], bias=False),
         Axis(-1, 3),
@@ -227,7 +231,7 @@ BORDERS = {
     ),
     "mean": (
         made(2, 2, 1, [Axis(0, 2, stride=2, ceil=True)], bias=False),
-        ONE,
+        POINT,
         "the last window of a mean may stick out",
     ),
     "mean_behind": (
@@ -276,9 +280,9 @@ def test_stacked() -> None:
 
 def test_what_does_not_stack() -> None:
     """Other windows, and groups."""
-    one = made(2, 4, 1, [ONE])
+    one = made(2, 4, 1, [POINT])
     assert "windows differ" in str(stacked([one, made(2, 4, 1, [Axis(-1, 3)])]))
-    assert "grouped" in str(stacked([one, made(2, 4, 2, [ONE])]))
+    assert "grouped" in str(stacked([one, made(2, 4, 2, [POINT])]))
 
 
 def test_mean_and_times() -> None:
@@ -287,9 +291,9 @@ def test_mean_and_times() -> None:
     halves = mean(2, (Axis(0, 2, stride=2), Axis(0, 3, stride=3)))
     wanted = x.reshape(2, 2, 2, 2, 3).mean(axis=(2, 4))
     same(halves, x, wanted)
-    one = made(2, 2, 1, [ONE, ONE])
-    same(one.times(-3), x, -3 * applied(one, x))
-    assert one.times(1) is one
+    one = made(2, 2, 1, [POINT, POINT])
+    same(one.scaled(-3), x, -3 * applied(one, x))
+    assert one.scaled(1) is one
 
 
 def test_diagonal() -> None:
@@ -318,7 +322,7 @@ def test_places_are_those_of_caffe(start: int, stride: int) -> None:
 def test_absurd_strides() -> None:
     """What is looked into size by size is refused at once where there are too many."""
     for answer in (
-        united([Axis(0, 3, 1, 4_000_000_000, True), Axis(0, 2, 1, 4_000_000_000)]),
+        axis_union([Axis(0, 3, 1, 4_000_000_000, True), Axis(0, 2, 1, 4_000_000_000)]),
         chained(
             Kernel(1, 1, 1, (Axis(0, 1),), lambda rows: np.ones((1, 1, 1))[rows]),
             Kernel(1, 1, 1, (Axis(0, 3, 1, 4_000_000_000, True),), lambda rows: np.ones((1, 1, 3))),

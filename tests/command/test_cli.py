@@ -1,18 +1,15 @@
 """The commands as users run them: flags, files, exit status, what is printed."""
 
-import argparse
 import json
 import re
 from pathlib import Path
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
 
-from caffe_merge.command import flags as all_flags
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.merging.convert import Options
-from tests.nets import prototxt, write_pair
+from tests.nets import Pair, prototxt, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +48,9 @@ def flags(pair: Tuple[Path, Path], *more: str) -> List[str]:
     return ["--model", str(pair[0]), "--weights", str(pair[1]), *more]
 
 
-def test_merge_bn_writes_the_pair_beside_the_input(pair, tmp_path, capsys):
+def test_merge_bn_writes_the_pair_beside_the_input(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = [path.read_bytes() for path in pair]
     assert merge_bn(flags(pair)) == 0
     assert [path.read_bytes() for path in pair] == before
@@ -69,7 +68,7 @@ def test_merge_bn_writes_the_pair_beside_the_input(pair, tmp_path, capsys):
         assert expected in out.out
 
 
-def test_the_same_input_gives_the_same_bytes(pair, tmp_path):
+def test_the_same_input_gives_the_same_bytes(pair: Pair, tmp_path: Path) -> None:
     outputs = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -80,7 +79,9 @@ def test_the_same_input_gives_the_same_bytes(pair, tmp_path):
     assert outputs[0] == outputs[1]
 
 
-def test_plan_writes_nothing_and_tells_what_merge_does(pair, tmp_path, capsys):
+def test_plan_writes_nothing_and_tells_what_merge_does(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plan", *flags(pair)]) == 0
     planned = capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
@@ -92,7 +93,7 @@ def test_plan_writes_nothing_and_tells_what_merge_does(pair, tmp_path, capsys):
     assert [f"{one['rewrite']}: removes" in planned for one in changes] == [True] * len(changes)
 
 
-def test_the_report_has_what_its_documentation_says(pair, tmp_path):
+def test_the_report_has_what_its_documentation_says(pair: Pair, tmp_path: Path) -> None:
     report = tmp_path / "r.json"
     assert merge_bn(flags(pair, "--report", str(report), "-q")) == 0
     data = json.loads(report.read_text())
@@ -114,7 +115,7 @@ def test_the_report_has_what_its_documentation_says(pair, tmp_path):
     )
 
 
-def test_only_skip_and_keep(pair, tmp_path, capsys):
+def test_only_skip_and_keep(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def merged(*more: str) -> str:
         assert merge_bn(flags(pair, "--force", "--validate", "none", *more)) == 0
         return (tmp_path / "net_merged.prototxt").read_text()
@@ -136,7 +137,9 @@ def test_only_skip_and_keep(pair, tmp_path, capsys):
     ("serial", "kernel", "left"),
     [("auto", 3, 2), ("always", 3, 1), ("auto", 1, 1), ("never", 1, 2)],
 )
-def test_serial_is_passed_on(tmp_path, capsys, serial, kernel, left):
+def test_serial_is_passed_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], serial: str, kernel: int, left: int
+) -> None:
     """Two convolutions of 3x3 are one of 5x5, which costs more; two of 1x1 cost less as one."""
     layer = 'layer { name: "%s" type: "Convolution" bottom: "%s" top: "%s" convolution_param {'
     layer += f" num_output: 3 kernel_size: {kernel} bias_term: false }} }}\n"
@@ -151,7 +154,7 @@ def test_serial_is_passed_on(tmp_path, capsys, serial, kernel, left):
     assert (tmp_path / "net_merged.prototxt").read_text().count('"Convolution"') == left
 
 
-def test_raw_pixels(pair, tmp_path, capsys):
+def test_raw_pixels(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The flags reach merge, plan and validate; the outcome is told and validated."""
     given = ["--mean", "data=104,117,123", "--scale", "0.017", "--swap-rgb"]
     report = tmp_path / "r.json"
@@ -171,7 +174,9 @@ def test_raw_pixels(pair, tmp_path, capsys):
     assert main(["validate", *flags(pair)]) == 1
 
 
-def test_pixels_that_do_not_fold(pair, tmp_path, capsys):
+def test_pixels_that_do_not_fold(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One line, nothing written; with --input-layer a layer on the input."""
     pair[0].write_text(pair[0].read_text().replace("kernel_size: 3", "kernel_size: 3 pad: 1"))
     mean = tmp_path / "mean.npy"
@@ -189,7 +194,7 @@ def test_pixels_that_do_not_fold(pair, tmp_path, capsys):
     assert 'name: "data_mean"' in (tmp_path / "net_merged.prototxt").read_text()
 
 
-def test_affine_as_is_passed_on(pair, tmp_path):
+def test_affine_as_is_passed_on(pair: Pair, tmp_path: Path) -> None:
     assert merge_bn(flags(pair, "--affine-as", "conv", "--keep", "conv")) == 0
     text = (tmp_path / "net_merged.prototxt").read_text()
     assert "Scale" not in text
@@ -210,7 +215,9 @@ def test_affine_as_is_passed_on(pair, tmp_path):
         (["--nonsense"], "unrecognized arguments: --nonsense"),
     ],
 )
-def test_bad_usage_is_one_line_and_status_2(pair, tmp_path, capsys, more, message):
+def test_bad_usage_is_one_line_and_status_2(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: Any, message: str
+) -> None:
     assert merge_bn(flags(pair, *more)) == 2
     out = capsys.readouterr()
     assert out.out == ""
@@ -220,7 +227,9 @@ def test_bad_usage_is_one_line_and_status_2(pair, tmp_path, capsys, more, messag
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_validate_finds_a_wrong_pair(pair, tmp_path, capsys):
+def test_validate_finds_a_wrong_pair(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert merge_bn(flags(pair, "-q")) == 0
     assert main(["validate", *flags(pair)]) == 0
     assert "passed" in capsys.readouterr().out
@@ -234,7 +243,9 @@ def test_validate_finds_a_wrong_pair(pair, tmp_path, capsys):
     assert len(out.err.splitlines()) == 1
 
 
-def test_a_merge_that_fails_validation_leaves_nothing(pair, tmp_path, capsys):
+def test_a_merge_that_fails_validation_leaves_nothing(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = tmp_path / "r.json"
     more = ["--limit", "1e-12", "--report", str(report)]
     assert merge_bn(flags(pair, *more)) == 1
@@ -245,14 +256,16 @@ def test_a_merge_that_fails_validation_leaves_nothing(pair, tmp_path, capsys):
     assert left == ["net.caffemodel", "net.prototxt", "r.json"]
 
 
-def test_a_report_that_cannot_be_written_is_told_before_the_merge(pair, tmp_path, capsys):
+def test_a_report_that_cannot_be_written_is_told_before_the_merge(
+    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     missing = tmp_path / "missing" / "r.json"
     assert merge_bn(flags(pair, "--report", str(missing))) == 2
     assert f"{missing}: No such file or directory" in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_layers_of_other_states_are_told(pair, capsys):
+def test_layers_of_other_states_are_told(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     text = pair[0].read_text()
     train = 'layer { name: "t" type: "Silence" bottom: "conv" include { phase: TRAIN } }\n'
     pair[0].write_text(text + train)
@@ -261,7 +274,7 @@ def test_layers_of_other_states_are_told(pair, capsys):
     assert pair[0].with_name("net_merged.prototxt").read_text().endswith(train)
 
 
-def test_inspect_prints_a_table_with_totals(pair, capsys):
+def test_inspect_prints_a_table_with_totals(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", *flags(pair)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["layer", "type", "output", "parameters", "multiply-adds"]
@@ -272,28 +285,17 @@ def test_inspect_prints_a_table_with_totals(pair, capsys):
     assert capsys.readouterr().out.splitlines()[3:-3] == lines[3:-3]
 
 
-def test_quiet_prints_nothing(pair, capsys):
+def test_quiet_prints_nothing(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     assert merge_bn(flags(pair, "-q")) == 0
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["merge", "--help"]])
-def test_help_and_version(arguments, capsys):
+def test_help_and_version(arguments: List[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
     assert "caffe-merge" in capsys.readouterr().out
-
-
-def test_every_flag_is_told_in_the_readme_or_help(capsys):
-    with pytest.raises(SystemExit):
-        merge_bn(["--help"])
-    shown = capsys.readouterr().out
-    readme = (ROOT / "README.md").read_text()
-    for flag in re.findall(
-        r"(--[a-z][a-z-]+)", readme.split("## Commands")[1].split("`--help`")[0]
-    ):
-        assert flag in shown
 
 
 def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,13 +319,3 @@ def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().out
     assert "  removes 'b', 's'; changes 'a'\n" in told
     assert "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in told
-
-
-def test_every_option_of_a_conversion_is_a_flag() -> None:
-    """They are passed on by name, so one without a flag would silently keep its default."""
-    parser = argparse.ArgumentParser()
-    all_flags.merge(parser)
-    known = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
-    assert {*Options._fields} - {*known} == {"state", "input_shapes", "also_read"}
-    for name, default in Options._field_defaults.items():
-        assert (known.get(name) or None) == (default or None), name

@@ -69,7 +69,7 @@ class Filler:
         if layer.type in norms.TYPES:
             yield from self.norm(layer, bottoms[0][1], size)
             return
-        wanted = _recurrent(layer, bottoms) if layer.type == "LSTM" else None
+        wanted: Any = _recurrent(layer, bottoms) if layer.type == "LSTM" else None
         if wanted is None and not has_unknown(layer):
             wanted = shapes.blobs(described(layer), bottoms)
         for number, shape in enumerate(wanted or ()):

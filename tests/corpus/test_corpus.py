@@ -36,9 +36,10 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, ValidationError
-from caffe_merge.merging.convert import Options, plan
+from caffe_merge.merging.convert import Conversion, plan
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
+from caffe_merge.options import Options
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.validation.inputs import parse_shapes
@@ -177,8 +178,10 @@ def in_caffe(
 def as_it_is(model: Path, weights: Path, flags: str) -> object:
     """The fates in a training file that is merged without --deploy, or why it is not."""
     try:
-        options = Options(str(model), str(weights), "", "", input_shapes=input_shapes(flags))
-        return fates(plan(options)[1].to_json())
+        conversion = Conversion(
+            str(model), str(weights), "", "", Options(input_shapes=input_shapes(flags))
+        )
+        return fates(plan(conversion)[1].to_json())
     except CaffeMergeError as error:
         return str(error)
 

@@ -14,7 +14,7 @@ from caffe_merge.command import cli
 from caffe_merge.errors import FileError
 from caffe_merge.files import Unchanged
 from caffe_merge.merging import convert
-from caffe_merge.weights import index
+from caffe_merge.weights import formats
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
@@ -140,7 +140,7 @@ def test_weights_that_change_between_load_and_save(
     change: Callable[[Path], None], pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that were not read yet are another net's."""
-    monkeypatch.setattr(index, "_LARGE", 0)
+    monkeypatch.setattr(formats, "_LARGE", 0)
     net = load(str(pair[0]), str(pair[1]))
     change(pair[1])
     with pytest.raises(FileError, match="changed while it was read"):

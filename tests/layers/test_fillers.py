@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import NetError
-from caffe_merge.layers.fillers import fill
+from caffe_merge.layers.fillers import MAX_FILLED, Room, fill
 from tests.nets import parse_layer
 from tests.real_caffe import RealCaffe
 
@@ -35,6 +35,25 @@ def test_as_caffe(real_caffe: RealCaffe) -> None:
         assert found is not None
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, blobs[name], err_msg=name)
+
+
+def test_what_is_the_same_is_there_once() -> None:
+    for kind in ("value: 2", 'type: "bilinear"'):
+        found = fill(filler(kind), (1 << 20, 1 << 20, 2, 2))
+        assert found is not None
+        assert found.strides[:2] == (0, 0)
+
+
+def test_room_is_taken_before_anything_is_made() -> None:
+    room = Room(strict=False)
+    size = int(MAX_FILLED**0.5)
+    assert fill(filler('type: "bilinear"'), (1, 1, 1 << 20, 1 << 20), room) is None
+    assert fill(filler('type: "xavier"'), (size, size), room) is None
+    assert fill(filler(""), (size, size), room) is not None
+    assert fill(filler(""), (size, size), room) is None
+    room = Room(strict=True)
+    with pytest.raises(NetError, match="layer 'l': expected fillers that make at most 134,217,728"):
+        fill(filler('type: "bilinear"'), (1, 1, 1 << 20, 1 << 20), room, "l")
 
 
 def test_by_hand() -> None:

@@ -12,6 +12,7 @@ from caffe_merge.errors import NetError, UsageError, WeightsError
 from caffe_merge.merging import driver
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
+from caffe_merge.notes import Reason
 from caffe_merge.passes import PASSES
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes.fold_affine import FoldAffine
@@ -182,7 +183,7 @@ def test_refusals_are_those_of_the_last_round(
             rounds.append(1)
             if len(rounds) > 1:
                 return super().find(graph)
-            return [Refused(layer, "not yet") for layer in graph.layers if layer.blobs]
+            return [Refused(layer, Reason("not yet")) for layer in graph.layers if layer.blobs]
 
     use(monkeypatch, Hesitant, *PASSES)
     report = caffe_merge.merge(net_of(tmp_path, *LINES))
@@ -196,7 +197,7 @@ def test_names_that_are_none(tmp_path: Path) -> None:
     for options in ({"only": ["fold"]}, {"skip": ["Fold-Affine"]}):
         with pytest.raises(UsageError, match=r"no pass is called .* are drop-identity, fold-"):
             caffe_merge.merge(net, **options)
-    with pytest.raises(UsageError, match="--keep conv9: the net has no layer of this name"):
+    with pytest.raises(UsageError, match="keep conv9: the net has no layer of this name"):
         caffe_merge.merge(net, keep=["conv", "conv9"])
     assert state(net) == before
 

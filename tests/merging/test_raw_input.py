@@ -178,7 +178,7 @@ LEFT: Dict[str, Tuple[List[str], Dict[str, Any], str, List[str]]] = {
     ),
     "image": (
         [conv("c")], {"mean": IMAGE, "scale": 0.017},
-        r"has several places, .*keeps a Bias .*--mean 11\d\.\d+,11\d\.\d+,11\d\.\d+$",
+        r"has several places, .*keeps a Bias .*mean 11\d\.\d+,11\d\.\d+,11\d\.\d+$",
         ["data_mean"],
     ),
     "image_swapped": (
@@ -252,7 +252,7 @@ TWO = [IN, "more 2 3 9 11", conv("c"), conv("d", bottom="more")]
 
 
 def test_the_input_is_named_where_there_are_several(made: Maker) -> None:
-    with pytest.raises(UsageError, match=r"'data', 'more'\).*--mean NAME=104,117,123"):
+    with pytest.raises(UsageError, match=r"'data', 'more'\).*mean NAME=104,117,123"):
         made(*TWO, mean=MEAN)
     text = prototxt(*TWO)
     pair = write_pair(made.folder, text)
@@ -279,10 +279,10 @@ def test_one_image_among_other_inputs_is_meant(made: Maker) -> None:
                 "u: TanH d -> u",
             ],
             {"mean": 1},
-            "no input takes pixels: data layers make their own, --deploy has Input",
+            "no input takes pixels: data layers make their own, deploy has Input",
         ),
         ([IN, conv("c")], {"mean": [1, 2]}, r"expected one value, 3, or an image of \(3, 9, 11\)"),
-        ([IN, conv("c")], {"scale": [1, 2]}, "--scale: expected 1 or 3 values, found 2"),
+        ([IN, conv("c")], {"scale": [1, 2]}, "scale: expected 1 or 3 values, found 2"),
         ([IN, conv("c")], {"scale": 0}, "expected values other than 0"),
         ([IN, "u: TanH data -> data"], {"mean": 1}, "'data' is a net output too"),
     ],
@@ -298,7 +298,7 @@ def test_validation_feeds_each_net_what_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """Pixels to the new one; a net that takes them for what it took before fails."""
-    from caffe_merge.net.pixels import wanted
+    from caffe_merge.net.pixels import pixel_options
 
     engines = ["reference"]
     if find_caffe_python():
@@ -310,7 +310,7 @@ def test_validation_feeds_each_net_what_it_takes(
     caffe_merge.merge(net, mean=MEAN, scale=0.017, swap_rgb=True)
     new = tmp_path / "m.prototxt", tmp_path / "m.caffemodel"
     caffe_merge.save(net, str(new[0]), str(new[1]))
-    raw = wanted(MEAN, 0.017, True)
+    raw = pixel_options(MEAN, 0.017, True)
     for engine in engines:
         found = validate(old, new, engine, raw=raw)
         assert found.ok, found.summary()
@@ -319,4 +319,4 @@ def test_validation_feeds_each_net_what_it_takes(
         assert re.search(r"input 'data': 2x3x9x11, raw pixels", found.summary())
         assert not any(blob.remark for blob in found.blobs)
         assert not validate(old, new, engine).ok
-        assert not validate(old, new, engine, raw=wanted(MEAN, 0.017, False)).ok
+        assert not validate(old, new, engine, raw=pixel_options(MEAN, 0.017, False)).ok

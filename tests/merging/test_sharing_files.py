@@ -8,8 +8,9 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.merging.convert import Options, plan
+from caffe_merge.merging.convert import Conversion, plan
 from caffe_merge.merging.driver import merge
+from caffe_merge.options import Options
 from tests.merger import Merger, assert_equal, random_inputs
 from tests.merging.test_sharing import BOTH, head, norm, normed, specs, tower
 from tests.nets import load, prototxt, seeded, write_pair
@@ -144,5 +145,5 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "unshared" not in out
         assert "kept so with --keep-shared" in out
     assert main(["plan", *flags, "--keep-shared", "-q"]) == 0
-    options = Options(*flags[1::2], output_model="", output_weights="", keep_shared=True)
-    assert plan(options)[1].unshared == []
+    conversion = Conversion(*flags[1::2], "", "", Options(keep_shared=True))
+    assert plan(conversion)[1].unshared == []

@@ -1,18 +1,18 @@
 """Text and weights joined as Net::CopyTrainedLayersFrom does it; real Caffe judges each case."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import pytest
 
-from caffe_merge import load
-from caffe_merge.errors import ValidationError, WeightsError
+from caffe_merge.errors import NetError, ValidationError, WeightsError
 from caffe_merge.layers.fillers import fill
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
 from caffe_merge.schema.messages import NetParameter
-from tests.nets import write_pair
+from tests.nets import load, load_pair, write_pair
 from tests.real_caffe import RealCaffe
 
 RANDOM = np.random.default_rng(0)
@@ -142,7 +142,7 @@ def test_what_does_not_fit_names_layer_and_blob(
     text, weights = INPUT + one(kind), model([("l", blobs)])
     with pytest.raises(WeightsError) as caught:
         load(tmp_path, text, weights)
-    assert str(caught.value) == f"{tmp_path / 'n.caffemodel'}: {message}"
+    assert str(caught.value) == f"{tmp_path / 'net.caffemodel'}: {message}"
     assert not caffe_takes(real_caffe, tmp_path, text, weights)
 
 
@@ -265,7 +265,9 @@ def test_bilinear_upsampling_runs_on_its_filler(tmp_path: Path, real_caffe: Real
     expected = fill(net.layers[1].param.convolution_param.weight_filler, (4, 1, 4, 4))
     np.testing.assert_array_equal(blob.array(), expected)
     ones = np.ones((2, 4, 5, 6), "f4")
-    made = real_caffe.forward_pair(tmp_path / "n.prototxt", tmp_path / "n.caffemodel", {"x": ones})
+    made = real_caffe.forward_pair(
+        tmp_path / "net.prototxt", tmp_path / "net.caffemodel", {"x": ones}
+    )
     assert made["y"][0, 0, 4, 4] == pytest.approx(1)
     # Written only once it is changed: Caffe would fill it all the same.
     assert [entry.name for entry in saving.entries(net)] == ["x"]
@@ -281,9 +283,28 @@ def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> N
 
 
 def test_an_absurd_filler_takes_no_memory(tmp_path: Path) -> None:
-    body = "inner_product_param { num_output: 17000000 }"
-    net = load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
-    assert net.layers[1].missing
+    body = "inner_product_param { num_output: 1200000 }"
+    with pytest.raises(NetError, match="'l': expected fillers that make at most 134,217,728 val"):
+        load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    assert load_pair((tmp_path / "net.prototxt", None)).layers[1].missing
+
+
+def test_the_fillers_of_a_whole_net_are_bounded(tmp_path: Path) -> None:
+    """Each alone has room; where it is there, what is the same takes no memory."""
+
+    def text(number: int) -> str:
+        body = "inner_product_param { num_output: 100000 weight_filler { value: 2 } }"
+        layers = [one("InnerProduct", f"l{n}", body=body) for n in range(number)]
+        return INPUT + "".join(layers)
+
+    tracemalloc.start()
+    fits = load(tmp_path, text(4), model([("x", [])]))
+    with pytest.raises(NetError, match="at most 134,217,728 values in the whole net"):
+        load(tmp_path, text(40), model([("x", [])]))
+    assert tracemalloc.get_traced_memory()[1] < 60e6
+    tracemalloc.stop()
+    assert fits.layers[4].parameters > 4_000_000
+    assert set(fits.layers[4].blobs[0].rows(slice(99, 101)).ravel()) == {2}
 
 
 def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
@@ -291,7 +312,7 @@ def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load(tmp_path, INPUT + one("Bias"), weights)
     assert str(caught.value) == (
-        f"{tmp_path / 'n.caffemodel'}: no layer of it is in the text (found 'conv1' ...): "
+        f"{tmp_path / 'net.caffemodel'}: no layer of it is in the text (found 'conv1' ...): "
         "the weights of another net?"
     )
 
@@ -302,12 +323,12 @@ def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) ->
     net.all_layers.remove(net.layers[1])
     net.layers[1].param.bottom[0] = "x"
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "w"))
-    again = load(str(tmp_path / "p"), str(tmp_path / "w"))
+    again = load_pair((tmp_path / "p", tmp_path / "w"))
     assert [layer.record.name for layer in again.layers] == ["x", "r"]
 
 
 def test_a_text_without_weights(tmp_path: Path) -> None:
     prototxt, _ = write_pair(tmp_path, INPUT + one("Bias") + one("InnerProduct", "f", top="z"), b"")
-    net = load(str(prototxt), None)
+    net = load_pair((prototxt, None))
     assert notes(net) == []
     assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]

@@ -6,7 +6,6 @@ from typing import Tuple
 import numpy as np
 import pytest
 
-from caffe_merge import load
 from caffe_merge.errors import NetError
 from caffe_merge.net import saving
 from caffe_merge.weights.formats import open_index
@@ -19,7 +18,7 @@ from tests.net.test_joining import (
     one,
     values,
 )
-from tests.nets import load_pair, write_pair
+from tests.nets import load, load_pair, write_pair
 from tests.real_caffe import RealCaffe
 
 SHARED = "param { name: 'w' }"
@@ -96,14 +95,14 @@ def test_a_layer_without_a_record_runs_on_what_it_shares(
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "m"))
     data = np.random.default_rng(1).standard_normal((2, 4, 5, 6)).astype("f4")
     for files in (
-        (tmp_path / "n.prototxt", tmp_path / "n.caffemodel"),
+        (tmp_path / "net.prototxt", tmp_path / "net.caffemodel"),
         (tmp_path / "p", tmp_path / "m"),
     ):
         made = real_caffe.forward_pair(*files, {"x": data})
         for name, top in (("a", "y"), ("b", "z")):
             wanted = data.reshape(2, -1) @ held[name][0].T + held[name][1]
             np.testing.assert_allclose(made[top], wanted, rtol=1e-4, atol=1e-4)
-    assert load(str(tmp_path / "p"), str(tmp_path / "m")).notes == []
+    assert load_pair((tmp_path / "p", tmp_path / "m")).notes == []
 
 
 def test_random_values_are_shared_too(tmp_path: Path) -> None:
@@ -125,7 +124,7 @@ def test_a_blob_that_is_shared_within_a_layer(tmp_path: Path, real_caffe: RealCa
     text, weights = INPUT + one("Scale", body=body), model([("l", [Blob((4,)), Blob((4,))])])
     net = load(tmp_path, text, weights)
     ones = {"x": np.ones((2, 4, 5, 6), "f4")}
-    made = real_caffe.forward_pair(tmp_path / "n.prototxt", tmp_path / "n.caffemodel", ones)
+    made = real_caffe.forward_pair(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", ones)
     factor, shift = (blob.array() for blob in net.layers[1].blobs)
     np.testing.assert_allclose(made["y"][0, :, 0, 0], factor + shift, rtol=1e-6)
 
@@ -156,5 +155,5 @@ def test_a_record_that_does_not_count_is_written_anew(tmp_path: Path) -> None:
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "m"))
     one_, other = open_index(str(tmp_path / "m")).layers
     assert one_.blobs[0].array().tolist() == other.blobs[0].array().tolist() == values(net, "b")
-    again = load(str(tmp_path / "p"), str(tmp_path / "m"))
+    again = load_pair((tmp_path / "p", tmp_path / "m"))
     assert all(entry.new is None for entry in saving.entries(again))

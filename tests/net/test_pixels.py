@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import FileError, UsageError
-from caffe_merge.net.pixels import Pixels, wanted
+from caffe_merge.net.pixels import Pixels, pixel_options
 from caffe_merge.schema.messages import NetParameter
 
 IMAGE = np.random.default_rng(0).uniform(90, 140, (3, 4, 5))
@@ -15,9 +15,9 @@ INPUT = {"data": (1, 3, 4, 5)}
 
 
 def fitted(mean: Any = None, scale: Any = None, swap_rgb: Any = False) -> Pixels:
-    made = wanted(mean, scale, swap_rgb)
+    made = pixel_options(mean, scale, swap_rgb)
     assert made is not None
-    return made.on(INPUT)
+    return made.resolve(INPUT)
 
 
 def binaryproto(path: Path, values: np.ndarray, legacy: bool) -> str:
@@ -33,7 +33,7 @@ def binaryproto(path: Path, values: np.ndarray, legacy: bool) -> str:
 
 
 def test_nothing_said() -> None:
-    assert wanted() is None
+    assert pixel_options() is None
 
 
 @pytest.mark.parametrize("value", ["104,117,123", "data=104,117,123", " 104, 117 ,1.23e2",
@@ -76,7 +76,7 @@ def test_an_image_that_is_constant_per_channel_is_none() -> None:
 def test_an_image_of_another_size_is_told_with_its_means() -> None:
     image = np.zeros((3, 8, 8)) + np.reshape([104, 117.25, 123], (3, 1, 1))
     image[:, 0, 0] += 64
-    with pytest.raises(UsageError, match=r"\(3, 8, 8\) does not .*: --mean 105,118\.25,124$"):
+    with pytest.raises(UsageError, match=r"\(3, 8, 8\) does not .*: mean 105,118\.25,124$"):
         fitted(image)
 
 
@@ -93,36 +93,36 @@ def test_an_image_of_another_size_is_told_with_its_means() -> None:
 def test_a_file_that_is_no_mean(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "mean").write_bytes(content)
     with pytest.raises(UsageError, match=message) as error:
-        wanted(str(tmp_path / "mean"))
+        pixel_options(str(tmp_path / "mean"))
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_file_of_objects_is_not_run(tmp_path: Path) -> None:
     np.save(tmp_path / "mean.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(UsageError, match=r"mean\.npy is no \.npy"):
-        wanted(str(tmp_path / "mean.npy"))
+        pixel_options(str(tmp_path / "mean.npy"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"expected numbers or a file, found .*: No such file"):
-        wanted(str(tmp_path / "mean.npy"))
+        pixel_options(str(tmp_path / "mean.npy"))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": "1,two"}, "--scale: expected numbers, found '1,two'"),
-        ({"scale": "nan"}, "--scale: expected finite values"),
-        ({"mean": "1,inf,2"}, "--mean: expected finite values"),
-        ({"mean": []}, "--mean: expected finite values"),
-        ({"scale": "1,0,1"}, "--scale: expected values other than 0"),
+        ({"scale": "1,two"}, "scale: expected numbers, found '1,two'"),
+        ({"scale": "nan"}, "scale: expected finite values"),
+        ({"mean": "1,inf,2"}, "mean: expected finite values"),
+        ({"mean": []}, "mean: expected finite values"),
+        ({"scale": "1,0,1"}, "scale: expected values other than 0"),
         ({"mean": "a=1", "scale": "b=1"}, r"name several inputs: \['a', 'b'\]"),
         ({"mean": "a=1", "swap_rgb": "b"}, r"name several inputs: \['a', 'b'\]"),
     ],
 )
 def test_what_makes_no_sense(options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        wanted(**options)
+        pixel_options(**options)
 
 
 def test_of_pixels() -> None:
@@ -143,18 +143,18 @@ def test_a_header_that_promises_more_than_the_file_has(tmp_path: Path) -> None:
     np.save(path, np.zeros((3, 10, 10)))
     path.write_bytes(path.read_bytes().replace(b"(3, 10, 10), }", b"(3,99999,999)}")[:200])
     with pytest.raises(UsageError, match=r"is no \.npy and no mean"):
-        wanted(str(path))
+        pixel_options(str(path))
 
 
 def test_numbers_that_are_not_real(tmp_path: Path) -> None:
     """Their other half would be lost."""
     np.save(tmp_path / "c.npy", np.ones(3, np.complex128))
     with pytest.raises(UsageError, match="expected real numbers, found complex128"):
-        wanted(str(tmp_path / "c.npy"))
+        pixel_options(str(tmp_path / "c.npy"))
 
 
 @pytest.mark.parametrize("value", ["104,117,x", "1,,2", ""])
 def test_numbers_with_a_slip(value: str) -> None:
     """What has commas is no file's name."""
-    with pytest.raises(UsageError, match=f"--mean: expected numbers, found '{value}'"):
-        wanted(value)
+    with pytest.raises(UsageError, match=f"mean: expected numbers, found '{value}'"):
+        pixel_options(value)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from caffe_merge.net.graph import Graph
-from caffe_merge.passes._pass import Changes, Options, Pass, Rewrite
+from caffe_merge.options import Options
+from caffe_merge.passes._pass import Changes, Pass, Rewrite
 from caffe_merge.passes.fold_forward import FoldForward
 from caffe_merge.passes.fold_through import FoldThrough
 from caffe_merge.passes.merge_branches import MergeBranches

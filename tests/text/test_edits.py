@@ -342,3 +342,24 @@ def test_any_removal_reads_back(case: Tuple[str, "set[int]"]) -> None:
         edits.remove(*places[number])
     kept = [layer for n, layer in enumerate(message.layer) if n not in removed]
     assert list(read(edits.text())[1].layer) == kept
+
+
+@examples(120)
+@given(st.lists(st.sampled_from("kr"), min_size=1, max_size=5), st.data())
+def test_layers_between_those_of_a_list(fates: "list[str]", data: Any) -> None:
+    """In lists too: kept and removed ones, and new ones behind any that is kept."""
+    blocks = [f"{{ name: '{number}' }}" for number in range(len(fates))]
+    joint = data.draw(st.sampled_from([",", " , # c\n ", "\n,\n"]))
+    document, message = read(f"layer [ {joint.join(blocks)} ] # end\nname: 'n'")
+    (field, _) = document.fields
+    edits = Edits(document)
+    meant = []
+    for number, fate in enumerate(fates):
+        if fate == "r":
+            edits.remove(field, number)
+            continue
+        meant.append(message.layer[number])
+        for name in data.draw(st.sampled_from(["", "x", "xy"])):
+            meant.append(LayerParameter(name=name, type="TanH"))
+            edits.insert_after(field, "layer", meant[-1], number)
+    assert list(read(edits.text())[1].layer) == meant

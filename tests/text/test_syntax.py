@@ -199,7 +199,7 @@ def test_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TextError, match="1:23: expected at most 10 fields"):
         Document(b"a: [" + b"1," * 11)
     monkeypatch.setattr(syntax, "MAX_BYTES", 10)
-    with pytest.raises(TextError, match="expected a prototxt, found 11 bytes"):
+    with pytest.raises(TextError, match="expected a prototxt of at most 0 MB, found 11 bytes"):
         Document(b"#" * 11)
 
 

@@ -13,6 +13,7 @@ import pytest
 from caffe_merge.errors import ValidationError
 from caffe_merge.validation import caffe_worker
 from caffe_merge.validation.workers import Worker, caffe_command
+from tests.real_caffe import RealCaffe
 from tests.validation.nets import INPUT
 
 SOURCE = Path(caffe_worker.__file__)
@@ -28,7 +29,7 @@ layer { name: "b" type: "Power" bottom: "conv" top: "b" power_param { shift: 1 }
 KERNEL = np.arange(6.0).reshape(2, 3, 1, 1) - 2
 
 
-def test_the_source_is_python_2():
+def test_the_source_is_python_2() -> None:
     source = SOURCE.read_text(encoding="ascii")  # Python 2 wants a coding line for more
     tree = ast.parse(source)
     newer = (ast.JoinedStr, ast.AnnAssign, ast.YieldFrom, ast.Nonlocal, ast.NamedExpr)
@@ -44,7 +45,7 @@ def test_the_source_is_python_2():
             assert not any(arg.annotation for arg in node.args.args), f"line {node.lineno}"
 
 
-def test_python_2_itself_compiles_it():
+def test_python_2_itself_compiles_it() -> None:
     python = shutil.which("python2.7")
     if not python or subprocess.call([python, "-c", ""], stderr=subprocess.DEVNULL):
         pytest.skip("no python2.7 on PATH")
@@ -52,7 +53,7 @@ def test_python_2_itself_compiles_it():
     assert subprocess.call([python, "-c", code]) == 0
 
 
-def test_it_imports_numpy_and_the_standard_library_only():
+def test_it_imports_numpy_and_the_standard_library_only() -> None:
     tree = ast.parse(SOURCE.read_text())
     imported = {
         alias.name
@@ -77,7 +78,9 @@ class Net:
 """
 
 
-def test_caffe_finds_no_core_files_no_chatter_and_none_of_our_modules(tmp_path, monkeypatch):
+def test_caffe_finds_no_core_files_no_chatter_and_none_of_our_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "caffe.py").write_text(FAKE_CAFFE)
     # numpy may come from anywhere, and so may caffe.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
@@ -89,7 +92,7 @@ def test_caffe_finds_no_core_files_no_chatter_and_none_of_our_modules(tmp_path, 
             assert str(caught.value) == f"core (0, 0) glog 2 path [] {given}"
 
 
-def test_forward_gives_every_blob_but_caffes_own_copies(real_caffe):
+def test_forward_gives_every_blob_but_caffes_own_copies(real_caffe: RealCaffe) -> None:
     data = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
     blobs = real_caffe.forward(TWO_READERS, {"conv": [KERNEL]}, {"data": data})
     assert list(blobs) == ["data", "conv", "a", "b"]
@@ -99,13 +102,13 @@ def test_forward_gives_every_blob_but_caffes_own_copies(real_caffe):
     np.testing.assert_allclose(blobs["b"], conv + 1, rtol=1e-4, atol=1e-5)
 
 
-def test_a_split_that_the_user_wrote_is_no_copy_of_caffes(real_caffe):
+def test_a_split_that_the_user_wrote_is_no_copy_of_caffes(real_caffe: RealCaffe) -> None:
     tops = ["x_0_split_0", "x_0_split_1"]
     split = 'layer { name: "x_0_split" type: "Split" bottom: "data" top: "%s" top: "%s" }'
     assert list(real_caffe.top_shapes(INPUT + split % tuple(tops))) == ["data", *tops]
 
 
-def test_a_blob_that_is_called_like_a_copy_is_none(real_caffe):
+def test_a_blob_that_is_called_like_a_copy_is_none(real_caffe: RealCaffe) -> None:
     text = (
         INPUT
         + """
@@ -116,12 +119,12 @@ layer { name: "y" type: "AbsVal" bottom: "x_0_split_0" top: "y" }
     assert list(real_caffe.top_shapes(text)) == ["data", "x_0_split_0", "y"]
 
 
-def test_an_input_of_another_shape_reshapes_the_net(real_caffe):
+def test_an_input_of_another_shape_reshapes_the_net(real_caffe: RealCaffe) -> None:
     blobs = real_caffe.forward(TWO_READERS, {"conv": [KERNEL]}, {"data": np.ones((1, 3, 5, 9))})
     assert blobs["a"].shape == (1, 2, 5, 9)
 
 
-def test_shapes_and_resave(real_caffe, tmp_path):
+def test_shapes_and_resave(real_caffe: RealCaffe, tmp_path: Path) -> None:
     assert real_caffe.blob_shapes(TWO_READERS) == {"conv": [(2, 3, 1, 1)]}
     path, out = tmp_path / "n.prototxt", tmp_path / "n.caffemodel"
     random = 'bias_term: false weight_filler { type: "xavier" }'
@@ -135,7 +138,7 @@ def test_shapes_and_resave(real_caffe, tmp_path):
     )
 
 
-def test_an_abort_is_quoted_and_the_next_net_works(real_caffe):
+def test_an_abort_is_quoted_and_the_next_net_works(real_caffe: RealCaffe) -> None:
     assert real_caffe.error(TWO_READERS) == ""
     assert "Unknown bottom blob 'nix'" in real_caffe.error(
         TWO_READERS.replace('bottom: "data"', 'bottom: "nix"')
@@ -144,12 +147,14 @@ def test_an_abort_is_quoted_and_the_next_net_works(real_caffe):
     assert real_caffe.error(TWO_READERS) == ""
 
 
-def test_an_input_the_net_does_not_have_is_one_line(real_caffe):
+def test_an_input_the_net_does_not_have_is_one_line(real_caffe: RealCaffe) -> None:
     with pytest.raises(ValidationError, match=r"^the net has no input 'nix'$"):
         real_caffe.forward(TWO_READERS, {"conv": [KERNEL]}, {"nix": np.ones(1)})
 
 
-def test_repeated_passes_are_timed_and_give_the_same_numbers(real_caffe, tmp_path):
+def test_repeated_passes_are_timed_and_give_the_same_numbers(
+    real_caffe: RealCaffe, tmp_path: Path
+) -> None:
     path = tmp_path / "n.prototxt"
     in_place = (
         'layer { name: "p" type: "Power" bottom: "data" top: "data" power_param { scale: 2 } }'

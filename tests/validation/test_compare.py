@@ -3,18 +3,19 @@
 import json
 import math
 import weakref
+from typing import Any, Iterator
 
 import numpy as np
 import pytest
 
-from caffe_merge.validation.compare import Comparison, InputUsed, compare, judge, paired
+from caffe_merge.validation.compare import BlobResult, Comparison, InputUsed, compare, judge, paired
 from caffe_merge.validation.workers import Frame
 
 RANDOM = np.random.default_rng(0)
 BLOB = RANDOM.standard_normal((2, 3, 4, 5)).astype(np.float32)
 
 
-def result(error=0.0, name="a", remark=""):
+def result(error: float = 0.0, name: str = "a", remark: str = "") -> BlobResult:
     """A blob's result, of an array that differs by ``error`` of its largest value in one place."""
     old = np.linspace(-4, 3, 7)
     new = old.copy()
@@ -24,7 +25,7 @@ def result(error=0.0, name="a", remark=""):
     return type(made)(**{**made.__dict__, "remark": remark})
 
 
-def test_errors_are_relative_to_the_old_blobs_largest_absolute_value():
+def test_errors_are_relative_to_the_old_blobs_largest_absolute_value() -> None:
     old, new = np.array([-4.0, 1, 0, 2]), np.array([-4.0, 1, 0.02, 2])
     made = compare("a", old, new)
     assert made.max_error == pytest.approx(0.005)
@@ -36,27 +37,27 @@ def test_errors_are_relative_to_the_old_blobs_largest_absolute_value():
     np.testing.assert_array_equal(old, [-4, 1, 0, 2])  # untouched
 
 
-def test_equal_blobs_have_no_error():
+def test_equal_blobs_have_no_error() -> None:
     made = compare("a", BLOB, BLOB.copy())
     assert (made.max_error, made.rms_error) == (0, 0)
     assert made.cosine == pytest.approx(1)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
-def test_very_small_and_very_large_blobs_are_measured_too(size):
+def test_very_small_and_very_large_blobs_are_measured_too(size: float) -> None:
     old = BLOB.astype(np.float64) * size
     made = compare("a", old, old + np.eye(4, 5) * old.max() * 1e-3)
     assert 1e-4 < made.max_error < 1e-2
     assert made.cosine == pytest.approx(1, abs=1e-5)
 
 
-def test_float32_and_float64_of_one_blob_agree_to_rounding():
+def test_float32_and_float64_of_one_blob_agree_to_rounding() -> None:
     exact = RANDOM.standard_normal((3, 4))
     assert 0 < compare("a", exact, exact.astype(np.float32)).max_error < 1e-7
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_fails_on_either_side(bad):
+def test_a_value_that_is_not_finite_fails_on_either_side(bad: float) -> None:
     broken = BLOB.copy()
     broken[1, 2, 3, 4] = bad
     assert compare("a", broken, BLOB).problem == "it was not finite before the merge"
@@ -68,7 +69,7 @@ def test_a_value_that_is_not_finite_fails_on_either_side(bad):
     assert judge([after], 1e-5, [], set(), [])[0] == "failed"
 
 
-def test_another_shape_fails_even_with_the_same_values():
+def test_another_shape_fails_even_with_the_same_values() -> None:
     made = compare("a", BLOB, BLOB.reshape(2, 3, 5, 4))
     assert made.problem == "its shape was (2, 3, 4, 5) and is (2, 3, 5, 4)"
     assert math.isinf(made.max_error)
@@ -90,17 +91,17 @@ def test_another_shape_fails_even_with_the_same_values():
         (np.zeros((0, 3)), "empty"),
     ],
 )
-def test_what_proves_little_is_remarked(array, remark):
+def test_what_proves_little_is_remarked(array: np.ndarray, remark: str) -> None:
     made = compare("a", array, array.copy())
     assert (made.remark, made.max_error, made.problem) == (remark, 0, "")
 
 
-def test_zero_before_and_not_after_fails():
+def test_zero_before_and_not_after_fails() -> None:
     made = compare("a", np.zeros(3), np.array([0, 0, 1e-9]))
     assert made.problem == "it was all zero before the merge, and is not after"
 
 
-def test_argmax_agreement_is_per_sample_and_position_for_outputs_only():
+def test_argmax_agreement_is_per_sample_and_position_for_outputs_only() -> None:
     old = np.array([[1.0, 2, 3], [3, 2, 1], [0, 1, 0], [5, 4, 4]])
     new = old.copy()
     new[3] = [4, 5, 4]
@@ -113,7 +114,7 @@ def test_argmax_agreement_is_per_sample_and_position_for_outputs_only():
     assert compare("a", maps, other, output=True).argmax_agreement == 0.75
 
 
-def test_the_first_blob_beyond_the_limit_is_named_not_the_worst():
+def test_the_first_blob_beyond_the_limit_is_named_not_the_worst() -> None:
     results = [result(1e-9, "a"), result(2e-3, "b"), result(0.5, "c")]
     status, reason = judge(results, 1e-5, [], set(), [])
     assert status == "failed"
@@ -123,18 +124,18 @@ def test_the_first_blob_beyond_the_limit_is_named_not_the_worst():
     assert judge(results[:1], 1e-5, [], set(), []) == ("passed", "")
 
 
-def test_an_error_that_is_not_a_number_does_not_pass():
+def test_an_error_that_is_not_a_number_does_not_pass() -> None:
     broken = result()
     broken = type(broken)(**{**broken.__dict__, "max_error": math.nan})
     assert judge([broken], 1e-5, [], set(), [])[0] == "failed"
 
 
-def test_a_missing_output_fails_whatever_else_agrees():
+def test_a_missing_output_fails_whatever_else_agrees() -> None:
     verdict = judge([result()], 1e-5, ["prob", "box"], {"prob", "a"}, [])
     assert verdict == ("failed", "the merged net has no output 'box'")
 
 
-def test_nothing_compared_is_inconclusive_and_says_why():
+def test_nothing_compared_is_inconclusive_and_says_why() -> None:
     assert judge([], 1e-5, [], set(), []) == (
         "inconclusive",
         "no blob could be compared: the two nets share no blob name",
@@ -143,7 +144,7 @@ def test_nothing_compared_is_inconclusive_and_says_why():
     assert reason == "no blob could be compared: layer 'x' (Foo): unknown"
 
 
-def test_blobs_that_are_all_constant_prove_nothing_but_one_that_is_not_does():
+def test_blobs_that_are_all_constant_prove_nothing_but_one_that_is_not_does() -> None:
     dull = [result(name="a", remark="constant"), result(name="b", remark="all zero")]
     status, reason = judge(dull, 1e-5, [], set(), [])
     assert status == "inconclusive"
@@ -151,29 +152,29 @@ def test_blobs_that_are_all_constant_prove_nothing_but_one_that_is_not_does():
     assert judge([*dull, result(name="c")], 1e-5, [], set(), [])[0] == "passed"
 
 
-def frames(*names):
+def frames(*names: str) -> Iterator[Frame]:
     for name in names:
         yield Frame({"name": name}, np.zeros(1))
 
 
-def test_streams_in_another_order_are_paired_by_name():
+def test_streams_in_another_order_are_paired_by_name() -> None:
     common = {"a", "b", "c"}
     pairs = list(paired(frames("a", "x", "b", "c"), frames("y", "c", "a", "z", "b"), common))
     assert [name for name, _, _ in pairs] == ["a", "b", "c"]
     assert all(name == old.header["name"] == new.header["name"] for name, old, new in pairs)
 
 
-def test_the_new_stream_is_read_no_further_than_needed():
+def test_the_new_stream_is_read_no_further_than_needed() -> None:
     new = frames("a", "b", "c")
     stream = paired(frames("a", "b", "c"), new, {"a", "b", "c"})
     next(stream)
     assert next(new).header["name"] == "b"
 
 
-def test_what_only_one_net_has_is_not_kept():
+def test_what_only_one_net_has_is_not_kept() -> None:
     kept = []
 
-    def traced(*names):
+    def traced(*names: str) -> Iterator[Frame]:
         for frame in frames(*names):
             kept.append((frame.header["name"], weakref.ref(frame.array)))
             yield frame
@@ -185,7 +186,7 @@ def test_what_only_one_net_has_is_not_kept():
     assert [name for name, array in kept if array() is not None] == ["a", "b", "a"]
 
 
-def comparison(**changes):
+def comparison(**changes: Any) -> Comparison:
     fields = {
         "status": "passed",
         "reason": "",
@@ -203,13 +204,13 @@ def comparison(**changes):
     return Comparison(**{**fields, **changes})
 
 
-def test_only_passed_is_ok():
+def test_only_passed_is_ok() -> None:
     assert comparison().ok
     assert not comparison(status="failed").ok
     assert not comparison(status="inconclusive").ok
 
 
-def test_json_is_strict_and_has_everything():
+def test_json_is_strict_and_has_everything() -> None:
     broken = compare("b", BLOB, BLOB * np.nan)
     made = comparison(status="failed", blobs=(result(), broken), worst=("b", math.inf))
     back = json.loads(json.dumps(made.to_json(), allow_nan=False))
@@ -220,7 +221,7 @@ def test_json_is_strict_and_has_everything():
     assert back["inputs"] == [{"name": "data", "shape": [1, 3, 8, 8], "seed": 0, "note": ""}]
 
 
-def test_the_summary_leads_with_the_verdict_and_hides_no_qualification():
+def test_the_summary_leads_with_the_verdict_and_hides_no_qualification() -> None:
     made = comparison(
         blobs=(result(), result(name="dull", remark="constant")),
         unjudged=tuple((name, "layer 'x' (Foo): unknown") for name in "pq"),

@@ -1,5 +1,8 @@
 """What nets are fed: deterministic, exciting, and the user's own where given."""
 
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ from caffe_merge.net.pixels import Pixels
 from caffe_merge.validation import inputs
 
 
-def test_noise_is_the_same_on_every_run_and_different_for_every_name_and_seed():
+def test_noise_is_the_same_on_every_run_and_different_for_every_name_and_seed() -> None:
     first = inputs.noise("data", (1, 3, 8, 8), 0)
     np.testing.assert_array_equal(first, inputs.noise("data", (1, 3, 8, 8), 0))
     assert not np.array_equal(first, inputs.noise("data2", (1, 3, 8, 8), 0))
@@ -18,7 +21,7 @@ def test_noise_is_the_same_on_every_run_and_different_for_every_name_and_seed():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_have_a_pixels_range_and_are_smooth(channels):
+def test_images_have_a_pixels_range_and_are_smooth(channels: int) -> None:
     image = inputs.noise("data", (4, channels, 64, 64), 0)
     assert image.dtype == np.float32
     assert 50 < image.std() < 70
@@ -30,7 +33,7 @@ def test_images_have_a_pixels_range_and_are_smooth(channels):
 
 
 @pytest.mark.parametrize("shape", [(64, 100), (4, 8, 16, 16), (1, 3, 4, 20, 20), (5000,)])
-def test_other_inputs_are_standard_normal(shape):
+def test_other_inputs_are_standard_normal(shape: Any) -> None:
     array = inputs.noise("data", shape, 0)
     assert array.shape == shape
     assert array.dtype == np.float32
@@ -38,12 +41,12 @@ def test_other_inputs_are_standard_normal(shape):
     assert 9.5 < inputs.noise("data", shape, 0, scale=10).std() < 10.5
 
 
-def test_sides_need_not_be_multiples_of_a_patch():
+def test_sides_need_not_be_multiples_of_a_patch() -> None:
     assert inputs.noise("data", (1, 3, 9, 23), 0).shape == (1, 3, 9, 23)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_pixels_are_in_their_range(channels):
+def test_pixels_are_in_their_range(channels: int) -> None:
     array = inputs.pixels("data", (2, channels, 32, 40), 0)
     assert array.shape == (2, channels, 32, 40)
     assert array.dtype == np.float32
@@ -54,7 +57,7 @@ def test_pixels_are_in_their_range(channels):
     assert inputs.pixels("data", (2, channels, 32, 40), 0, scale=2).std() < 3
 
 
-def test_pixels_for_the_input_that_takes_them():
+def test_pixels_for_the_input_that_takes_them() -> None:
     one = np.ones(3)
     declared = {"data": (1, 3, 64, 64), "more": (1, 3, 64, 64)}
     cheap = {"cost": lambda shapes: sum(shape[2] for shape in shapes.values()), "most": 65}
@@ -72,24 +75,24 @@ def test_pixels_for_the_input_that_takes_them():
     assert given[0].note == "raw pixels, given"
 
 
-def test_shapes_from_the_command_line():
+def test_shapes_from_the_command_line() -> None:
     assert inputs.parse_shapes(["data=1,3, 32,32", "im=2"]) == {"data": (1, 3, 32, 32), "im": (2,)}
 
 
 @pytest.mark.parametrize("option", ["data", "=1,2", "data=", "data=1,x", "data=0,3", "data=1,-3"])
-def test_a_bad_shape_is_a_usage_error(option):
+def test_a_bad_shape_is_a_usage_error(option: str) -> None:
     with pytest.raises(UsageError):
         inputs.parse_shapes([option])
 
 
-def test_files_are_read_as_float32(tmp_path):
+def test_files_are_read_as_float32(tmp_path: Path) -> None:
     np.save(tmp_path / "x=1.npy", np.arange(6).reshape(2, 3))
     loaded = inputs.load_files([f"data={tmp_path / 'x=1.npy'}"])
     assert loaded["data"].dtype == np.float32
     np.testing.assert_array_equal(loaded["data"], [[0, 1, 2], [3, 4, 5]])
 
 
-def test_a_bad_file_is_a_usage_error(tmp_path):
+def test_a_bad_file_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("not numpy")
     np.save(tmp_path / "nan.npy", [np.nan])
     np.save(tmp_path / "words.npy", np.array(["a"]))
@@ -98,7 +101,7 @@ def test_a_bad_file_is_a_usage_error(tmp_path):
             inputs.load_files([f"data={tmp_path / name}"])
 
 
-def test_made_inputs_follow_the_declared_shapes_or_the_users():
+def test_made_inputs_follow_the_declared_shapes_or_the_users() -> None:
     made = inputs.make({"a": (2, 3), "b": (4,)}, seed=5, shapes={"b": (7,)})
     assert [(i.name, i.array.shape, i.seed, i.note) for i in made] == [
         ("a", (2, 3), 5, ""),
@@ -113,7 +116,7 @@ def test_made_inputs_follow_the_declared_shapes_or_the_users():
     )
 
 
-def test_an_input_that_the_net_does_not_have_is_a_usage_error():
+def test_an_input_that_the_net_does_not_have_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"no input 'x' \(its inputs: 'a'\)"):
         inputs.make({"a": (2, 3)}, shapes={"x": (1,)})
     with pytest.raises(UsageError, match="no input 'x'"):
@@ -121,16 +124,16 @@ def test_an_input_that_the_net_does_not_have_is_a_usage_error():
 
 
 @pytest.mark.parametrize("shape", [(), (1, 0, 3), (-1, 3)])
-def test_an_input_without_a_usable_shape_asks_for_one(shape):
+def test_an_input_without_a_usable_shape_asks_for_one(shape: Any) -> None:
     with pytest.raises(UsageError, match="give a=1,3,224,224"):
         inputs.make({"a": shape})
 
 
-def area(shapes):
+def area(shapes: Dict[str, Tuple[int, ...]]) -> float:
     return float(np.prod(shapes["a"]))
 
 
-def test_a_net_that_costs_too_much_runs_smaller_and_says_so():
+def test_a_net_that_costs_too_much_runs_smaller_and_says_so() -> None:
     declared = {"a": (2, 3, 300, 200)}
     assert inputs.shrink(declared, area, 1e9) == declared
     assert inputs.shrink(declared, area, 2e5) == {"a": (1, 3, 300, 200)}  # one sample first
@@ -141,24 +144,24 @@ def test_a_net_that_costs_too_much_runs_smaller_and_says_so():
     assert inputs.make(declared, cost=area, most=1e9)[0].note == ""
 
 
-def test_sizes_that_the_layers_forbid_are_not_tried():
-    def fixed_side(shapes):
+def test_sizes_that_the_layers_forbid_are_not_tried() -> None:
+    def fixed_side(shapes: Dict[str, Tuple[int, ...]]) -> Optional[float]:
         return area(shapes) if shapes["a"][2:] == (300, 200) else None
 
     assert inputs.shrink({"a": (2, 3, 300, 200)}, fixed_side, 1) == {"a": (1, 3, 300, 200)}
 
-    def fixed_batch(shapes):
+    def fixed_batch(shapes: Dict[str, Tuple[int, ...]]) -> Optional[float]:
         return area(shapes) if shapes["a"][0] == 2 else None
 
     assert inputs.shrink({"a": (2, 3, 300, 200)}, fixed_batch, 1e5) == {"a": (2, 3, 128, 96)}
     assert inputs.shrink({"a": (2, 3, 300, 200)}, lambda shapes: None, 1) == {"a": (2, 3, 300, 200)}
 
 
-def test_a_size_that_the_user_gave_is_never_made_smaller():
+def test_a_size_that_the_user_gave_is_never_made_smaller() -> None:
     made = inputs.make({"a": (1, 3, 64, 64)}, shapes={"a": (2, 3, 300, 200)}, cost=area, most=1)
     assert made[0].array.shape == (2, 3, 300, 200)
 
 
-def test_an_input_too_large_to_run_is_refused_before_it_is_made():
+def test_an_input_too_large_to_run_is_refused_before_it_is_made() -> None:
     with pytest.raises(UsageError, match="a blob of 700000000 values is too large to run here"):
         inputs.make({"data": (1, 700_000_000)})

@@ -1,11 +1,13 @@
 """Executing a net by blob names, as Caffe does: the loop, with layers made for the test."""
 
 import weakref
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
 
 from caffe_merge.errors import NetError, ValidationError
+from caffe_merge.layers.layer import Layer
 from caffe_merge.reference import Unsupported
 from caffe_merge.validation.reference_worker import input_shapes, outputs, run
 from caffe_merge.weights.blobs import Dense
@@ -13,15 +15,15 @@ from tests.nets import parse
 
 
 class Blob:
-    def __init__(self, array):
+    def __init__(self, array: np.ndarray) -> None:
         self.shape = np.shape(array)
         self._array = np.asarray(array, np.float32)
 
-    def array(self):
+    def array(self) -> np.ndarray:
         return self._array
 
 
-def net(text, missing=(), **blobs):
+def net(text: str, missing: Sequence[str] = (), **blobs: Any) -> List[Layer]:
     """Layers as net/loading.py gives them."""
     layers = parse(text).layers
     for layer in layers:
@@ -30,12 +32,12 @@ def net(text, missing=(), **blobs):
     return layers
 
 
-def layer(kind, bottoms="", tops="", name="l"):
+def layer(kind: str, bottoms: Any = "", tops: Any = "", name: str = "l") -> str:
     lines = [f'bottom: "{bottom}"' for bottom in bottoms] + [f'top: "{top}"' for top in tops]
     return f'layer {{ name: "{name}" type: "{kind}" {" ".join(lines)} }}\n'
 
 
-def forward(param, blobs, bottoms):
+def forward(param: Any, blobs: Any, bottoms: Any) -> List[np.ndarray]:
     if param.type == "Double":
         return [2 * bottoms[0]] * len(param.top)
     if param.type == "Add":
@@ -49,36 +51,36 @@ def forward(param, blobs, bottoms):
     raise Unsupported(param, "not known here")
 
 
-def executed(text, inputs=None, **blobs):
+def executed(text: str, inputs: Any = None, **blobs: Any) -> List[Tuple[str, Any, str]]:
     inputs = {"a": np.ones(2, np.float32)} if inputs is None else inputs
     return list(run(net(layer("Input", "", "a") + text, **blobs), inputs, forward))
 
 
-def values(text, inputs=None, **blobs):
+def values(text: str, inputs: Any = None, **blobs: Any) -> Dict[str, float]:
     found = executed(text, inputs, **blobs)
     return {name: array[0] for name, array, reason in found if not reason}
 
 
-def test_blobs_are_overwritten_in_place_and_come_once_in_their_final_version():
+def test_blobs_are_overwritten_in_place_and_come_once_in_their_final_version() -> None:
     text = layer("Double", "a", "b") + layer("Double", "b", "b") + layer("Double", "b", "c")
     assert executed(text)[1][0] == "b"
     assert values(text) == {"a": 1, "b": 4, "c": 8}
 
 
-def test_a_name_made_anew_by_another_layer_is_read_in_the_version_of_the_moment():
+def test_a_name_made_anew_by_another_layer_is_read_in_the_version_of_the_moment() -> None:
     text = layer("Double", "a", "b") + layer("Double", "b", "c") + layer("Add", "ac", "b")
     assert values(text) == {"a": 1, "b": 5, "c": 4}
     assert [name for name, _, _ in executed(text)] == ["a", "c", "b"]
 
 
-def test_weights_and_values_are_float64():
+def test_weights_and_values_are_float64() -> None:
     arrays = executed(layer("Add", "a", "b"), l=[np.full(2, 1 / 3)])
     assert arrays[1][1].dtype == np.float64
     assert arrays[0][1].dtype == np.float64
     assert arrays[1][1][0] == 1 + float(np.float32(1 / 3))
 
 
-def test_what_an_unknown_layer_makes_is_unjudged_and_the_rest_goes_on():
+def test_what_an_unknown_layer_makes_is_unjudged_and_the_rest_goes_on() -> None:
     text = (
         layer("Foo", "a", "x", "odd")
         + layer("Add", "ax", "y")
@@ -91,24 +93,24 @@ def test_what_an_unknown_layer_makes_is_unjudged_and_the_rest_goes_on():
         assert found[name] == (None, "layer 'odd' (Foo): not known here")
 
 
-def test_a_name_that_is_made_anew_can_be_judged_again():
+def test_a_name_that_is_made_anew_can_be_judged_again() -> None:
     text = layer("Foo", "a", "x") + layer("Double", "x", "y") + layer("Double", "a", "x")
     assert values(text) == {"a": 1, "x": 2}
     in_place = layer("Double", "a", "b") + layer("Foo", "b", "b") + layer("Double", "b", "c")
     assert values(in_place) == {"a": 1}
 
 
-def test_layers_without_tops_and_with_several_run():
+def test_layers_without_tops_and_with_several_run() -> None:
     text = layer("Silence", "a") + layer("Double", "a", "bc") + layer("Add", "bc", "d")
     assert values(text) == {"a": 1, "b": 2, "c": 2, "d": 4}
 
 
-def test_more_tops_than_the_reference_gives_are_unjudged():
+def test_more_tops_than_the_reference_gives_are_unjudged() -> None:
     found = executed(layer("Add", "a", "bc"))
     assert found[1:] == [("b", found[1][1], ""), ("c", None, "layer 'l' (Add): it has 2 tops")]
 
 
-def test_a_data_layer_takes_what_is_given_for_its_tops():
+def test_a_data_layer_takes_what_is_given_for_its_tops() -> None:
     text = layer("Data", "", ["image", "label"]) + layer("Double", ["image"], "y")
     given = {"a": np.ones(1), "image": np.full(1, 5)}
     assert values(text, given) == {"a": 1, "image": 5, "y": 10}
@@ -118,13 +120,13 @@ def test_a_data_layer_takes_what_is_given_for_its_tops():
     assert told in executed(text)[1][2]
 
 
-def test_weights_that_only_a_random_filler_has_are_unjudged():
+def test_weights_that_only_a_random_filler_has_are_unjudged() -> None:
     found = executed(layer("Add", "a", "b") + layer("Double", "a", "c"), missing="l")
     assert found[1][:2] == ("b", None)
     assert "the file has no weights for it" in found[1][2]
 
 
-def test_an_error_names_its_layer_in_one_line():
+def test_an_error_names_its_layer_in_one_line() -> None:
     with pytest.raises(ValidationError, match=r"layer 'odd' \(Broken\): operands"):
         executed(layer("Broken", "a", "b", "odd"))
     with pytest.raises(NetError, match=r"^layer 'odd': it does not fit$"):  # named already
@@ -133,12 +135,12 @@ def test_an_error_names_its_layer_in_one_line():
         executed(layer("Double", ["nix"], "b"))
 
 
-def test_arrays_are_dropped_after_their_last_reader():
+def test_arrays_are_dropped_after_their_last_reader() -> None:
     text = "".join(layer("Double", a, b) for a, b in zip("abcdef", "bcdefg"))
     made = []
     most = 0
 
-    def traced(param, blobs, bottoms):
+    def traced(param: Any, blobs: Any, bottoms: Any) -> List[np.ndarray]:
         nonlocal most
         top = np.zeros(1)
         made.append(weakref.ref(top))
@@ -150,7 +152,7 @@ def test_arrays_are_dropped_after_their_last_reader():
     assert most == 2  # one is read, one is made
 
 
-def test_outputs_are_what_nobody_reads_after_it_was_last_written():
+def test_outputs_are_what_nobody_reads_after_it_was_last_written() -> None:
     text = (
         layer("Input", "", "ab")
         + layer("Double", "a", "c")
@@ -160,7 +162,7 @@ def test_outputs_are_what_nobody_reads_after_it_was_last_written():
     assert outputs([item.param for item in net(text)]) == ["c"]
 
 
-def test_input_shapes_one_for_all_or_one_each_or_none():
+def test_input_shapes_one_for_all_or_one_each_or_none() -> None:
     text = (
         'layer { type: "Input" top: "a" top: "b" input_param { shape { dim: 1 dim: 2 } } }'
         'layer { type: "Input" top: "c" top: "d" '

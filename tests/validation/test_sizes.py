@@ -14,11 +14,11 @@ layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
 FULL = {"data": (2, 3, 64, 64)}
 
 
-def cost(text):
+def cost(text: str) -> Cost:
     return Cost([layer.param for layer in parse(text).layers], FULL)
 
 
-def test_a_convolutional_net_costs_by_its_area():
+def test_a_convolutional_net_costs_by_its_area() -> None:
     model = cost(CONV)
     assert model(FULL) == 2 * 4 * 3 * 9 * 64 * 64
     assert model({"data": (1, 3, 32, 32)}) == 4 * 3 * 9 * 32 * 32
@@ -32,26 +32,26 @@ def test_a_convolutional_net_costs_by_its_area():
         'type: "Reshape" reshape_param { shape { dim: 0 dim: 4 dim: 4096 } }',
     ],
 )
-def test_a_layer_that_pins_the_size_forbids_another(layer):
+def test_a_layer_that_pins_the_size_forbids_another(layer: str) -> None:
     model = cost(CONV + f'layer {{ name: "x" bottom: "conv" top: "x" {layer} }}')
     assert model(FULL) is not None
     assert model({"data": (1, 3, 64, 64)}) is not None  # the batch may change
     assert model({"data": (2, 3, 32, 32)}) is None
 
 
-def test_unknown_layers_count_nothing():
+def test_unknown_layers_count_nothing() -> None:
     text = CONV + 'layer { name: "x" type: "Foo" bottom: "conv" top: "x" top: "y" }'
     text += 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
     text += 'layer { name: "q" type: "Silence" bottom: "y" }'
     assert cost(text)(FULL) == cost(CONV)(FULL)
 
 
-def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone():
+def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone() -> None:
     model = Cost([layer.param for layer in parse(CONV).layers], {"data": (0, 3)})
     assert model({"data": (1, 3, 32, 32)}) is None
 
 
-def test_the_largest_blob_is_told():
+def test_the_largest_blob_is_told() -> None:
     model = cost(CONV)
     assert model.largest(FULL) == 2 * 4 * 64 * 64  # the convolution's, not the input's
     assert model.largest({"data": (1, 3, 20_000, 20_000)}) == 4 * 20_000**2

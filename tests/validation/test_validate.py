@@ -2,30 +2,33 @@
 
 import os
 import re
+from pathlib import Path
+from typing import Dict, List
 
 import numpy as np
 import pytest
 
 from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.layers.state import State
-from caffe_merge.validation import ENGINES, compare, forward, validate
-from caffe_merge.validation.engines import Engine
+from caffe_merge.validation import compare, forward, validate
+from caffe_merge.validation.registry import ENGINES
 from tests.nets import write_pair
+from tests.real_caffe import RealCaffe
 from tests.validation.nets import AFTER, BEFORE, INPUT, pairs, weights
 
 PAIR = ("before", "after")
-NO_WEIGHTS = {"unused": []}  # an empty file would be no caffemodel
+NO_WEIGHTS: Dict[str, List[np.ndarray]] = {"unused": []}  # an empty file would be no caffemodel
 
 
 @pytest.fixture(params=["reference", "pycaffe"])
-def engine(request, monkeypatch):
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "pycaffe":
         python = request.getfixturevalue("real_caffe").python
         monkeypatch.setenv("CAFFE_MERGE_CAFFE_PYTHON", python)
-    return request.param
+    return str(request.param)
 
 
-def test_a_right_merge_passes(tmp_path, engine):
+def test_a_right_merge_passes(tmp_path: Path, engine: str) -> None:
     seen = []
     made = validate(*pairs(tmp_path), engine, progress=lambda *state: seen.append(state))
     assert made.ok, made.summary()
@@ -44,7 +47,9 @@ def test_a_right_merge_passes(tmp_path, engine):
     assert [(done, total) for done, total, _ in seen] == [(n, 5) for n in (1, 2, 3, 4, 5)]
 
 
-def test_one_weight_wrong_by_a_thousandth_fails_and_names_the_first_blob(tmp_path, engine):
+def test_one_weight_wrong_by_a_thousandth_fails_and_names_the_first_blob(
+    tmp_path: Path, engine: str
+) -> None:
     before, _ = pairs(tmp_path)
     _, blobs = weights()
     blobs["fc"][0] = blobs["fc"][0].copy()
@@ -58,17 +63,17 @@ def test_one_weight_wrong_by_a_thousandth_fails_and_names_the_first_blob(tmp_pat
     assert {blob.name for blob in made.blobs if blob.max_error > made.limit} == {"fc", "prob"}
 
 
-def test_a_limit_of_ones_own(tmp_path):
+def test_a_limit_of_ones_own(tmp_path: Path) -> None:
     before, after = pairs(tmp_path)
     assert validate(before, after, limit=1e-12).status == "failed"
 
 
-def test_the_same_input_gives_the_same_comparison(tmp_path, engine):
+def test_the_same_input_gives_the_same_comparison(tmp_path: Path, engine: str) -> None:
     made = [validate(*pairs(tmp_path), engine, seed=seed).blobs for seed in (1, 1, 2)]
     assert made[0] == made[1] != made[2]
 
 
-def test_shapes_and_arrays_of_the_users(tmp_path, engine):
+def test_shapes_and_arrays_of_the_users(tmp_path: Path, engine: str) -> None:
     given = np.random.default_rng(0).standard_normal((3, 3, 8, 8))
     made = validate(*pairs(tmp_path), engine, files={"data": given})
     assert made.ok
@@ -77,13 +82,15 @@ def test_shapes_and_arrays_of_the_users(tmp_path, engine):
     assert validate(*pairs(tmp_path), engine, shapes={"data": (1, 3, 8, 8)}).ok
 
 
-def test_a_shape_that_the_net_cannot_take_is_one_line_with_the_file(tmp_path, engine):
+def test_a_shape_that_the_net_cannot_take_is_one_line_with_the_file(
+    tmp_path: Path, engine: str
+) -> None:
     with pytest.raises(ValidationError, match=r"before\.prototxt: ") as caught:
         validate(*pairs(tmp_path), engine, shapes={"data": (1, 3, 40, 40)})
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_output_fails(tmp_path, engine):
+def test_a_missing_output_fails(tmp_path: Path, engine: str) -> None:
     before, _ = pairs(tmp_path)
     after = write_pair(tmp_path, AFTER.replace('top: "prob"', 'top: "p"'), weights()[1], "after")
     made = validate(before, after, engine)
@@ -91,7 +98,7 @@ def test_a_missing_output_fails(tmp_path, engine):
     assert (made.only_before, made.only_after) == (3, 1)
 
 
-def test_a_missing_input_is_an_error(tmp_path, engine):
+def test_a_missing_input_is_an_error(tmp_path: Path, engine: str) -> None:
     before, _ = pairs(tmp_path)
     after = write_pair(tmp_path, AFTER.replace('"data"', '"image"'), weights()[1], "after")
     with pytest.raises(ValidationError, match="inputs differ: 'data' before, 'image' after"):
@@ -99,7 +106,7 @@ def test_a_missing_input_is_an_error(tmp_path, engine):
 
 
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_value_that_is_not_finite_fails(tmp_path, engine, side):
+def test_a_value_that_is_not_finite_fails(tmp_path: Path, engine: str, side: str) -> None:
     power = 'layer { name: "%s" type: "Power" bottom: "data" top: "p" power_param { power: %s } }'
     texts = {name: INPUT + power % (name, "-0.5" if name == side else 2) for name in PAIR}
     made = validate(*(write_pair(tmp_path, texts[name], NO_WEIGHTS, name) for name in PAIR), engine)
@@ -108,7 +115,7 @@ def test_a_value_that_is_not_finite_fails(tmp_path, engine, side):
     assert f"finite {side} the merge" in made.reason
 
 
-def test_a_net_that_computes_nothing_is_inconclusive(tmp_path, engine):
+def test_a_net_that_computes_nothing_is_inconclusive(tmp_path: Path, engine: str) -> None:
     power = 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { scale: 0 } }'
     pair = write_pair(tmp_path, INPUT + power, NO_WEIGHTS)
     made = validate(pair, pair, engine)
@@ -117,7 +124,9 @@ def test_a_net_that_computes_nothing_is_inconclusive(tmp_path, engine):
     assert "do not excite" in made.reason
 
 
-def test_an_input_is_compared_only_where_a_layer_is_in_place_on_it(tmp_path, engine):
+def test_an_input_is_compared_only_where_a_layer_is_in_place_on_it(
+    tmp_path: Path, engine: str
+) -> None:
     power = 'layer { name: "p" type: "Power" bottom: "data" top: "%s" power_param { scale: %s } }'
     in_place, wrong, apart = (
         write_pair(tmp_path, INPUT + power % what, NO_WEIGHTS, f"{index}")
@@ -128,7 +137,7 @@ def test_an_input_is_compared_only_where_a_layer_is_in_place_on_it(tmp_path, eng
     assert [blob.name for blob in validate(apart, apart, engine).blobs] == ["p"]
 
 
-def test_one_dull_blob_is_a_remark(tmp_path, engine):
+def test_one_dull_blob_is_a_remark(tmp_path: Path, engine: str) -> None:
     dull = 'layer { name: "p" type: "Power" bottom: "fc" top: "p" power_param { scale: 0 } }'
     pair = write_pair(tmp_path, BEFORE + dull, weights()[0])
     made = validate(pair, pair, engine)
@@ -137,7 +146,7 @@ def test_one_dull_blob_is_a_remark(tmp_path, engine):
     assert "'p' is all zero" in made.summary()
 
 
-def test_what_the_reference_does_not_know_is_told_and_the_rest_judged(tmp_path):
+def test_what_the_reference_does_not_know_is_told_and_the_rest_judged(tmp_path: Path) -> None:
     odd = 'layer { name: "odd" type: "FromAFork" bottom: "fc" top: "odd" }'
     before = write_pair(tmp_path, BEFORE + odd, weights()[0], "before")
     after = write_pair(tmp_path, AFTER + odd, weights()[1], "after")
@@ -151,7 +160,7 @@ def test_what_the_reference_does_not_know_is_told_and_the_rest_judged(tmp_path):
     assert "layer 'odd' (FromAFork)" in made.reason
 
 
-def test_a_training_net_is_judged_once_its_data_have_a_shape(tmp_path):
+def test_a_training_net_is_judged_once_its_data_have_a_shape(tmp_path: Path) -> None:
     data = 'layer { name: "data" type: "Data" top: "data" top: "label" }'
     before, after = (
         write_pair(tmp_path, text.replace(INPUT, data), blobs, name)
@@ -168,7 +177,7 @@ def test_a_training_net_is_judged_once_its_data_have_a_shape(tmp_path):
     assert list(forward(before, {"data": array})) == ["prob"]
 
 
-def test_a_net_that_caffe_aborts_on_is_one_line(tmp_path, engine):
+def test_a_net_that_caffe_aborts_on_is_one_line(tmp_path: Path, engine: str) -> None:
     before, _ = pairs(tmp_path)
     bad = AFTER.replace('bottom: "pool"', 'bottom: "nix"')
     with pytest.raises(ValidationError, match=r"after\.prototxt: .*nix") as caught:
@@ -176,7 +185,7 @@ def test_a_net_that_caffe_aborts_on_is_one_line(tmp_path, engine):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_cannot_be_read_are_one_line_that_names_them_once(tmp_path):
+def test_weights_that_cannot_be_read_are_one_line_that_names_them_once(tmp_path: Path) -> None:
     before, (text, bad) = pairs(tmp_path)
     bad.write_bytes(b"<html>")
     with pytest.raises(ValidationError) as caught:
@@ -185,28 +194,34 @@ def test_weights_that_cannot_be_read_are_one_line_that_names_them_once(tmp_path)
     assert "prototxt" not in str(caught.value)
 
 
-def test_a_net_of_too_many_multiply_adds_runs_smaller_and_says_so(tmp_path, engine, monkeypatch):
+def test_a_net_of_too_many_multiply_adds_runs_smaller_and_says_so(
+    tmp_path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = INPUT.replace("dim: 8 dim: 8", "dim: 128 dim: 128") + (
         'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"'
         " convolution_param { num_output: 4 kernel_size: 3 } }"
     )
     pair = write_pair(tmp_path, text, {"conv": weights()[1]["conv"]})
-    monkeypatch.setitem(ENGINES, engine, Engine(1e-4, 126 * 126 * 4 * 27))  # one sample, whole
+    monkeypatch.setitem(
+        ENGINES, engine, ENGINES[engine]._replace(most=126 * 126 * 4 * 27)
+    )  # one sample, whole
     made = validate(pair, pair, engine)
     assert made.inputs[0].shape == (1, 3, 128, 128)
     assert "data': 1x3x128x128, smaller than declared" in made.summary()
-    monkeypatch.setitem(ENGINES, engine, Engine(1e-4, 1e6))
+    monkeypatch.setitem(ENGINES, engine, ENGINES[engine]._replace(most=1e6))
     assert validate(pair, pair, engine).inputs[0].shape == (1, 3, 64, 64)
 
 
-def test_the_scale_of_the_noise(tmp_path):
+def test_the_scale_of_the_noise(tmp_path: Path) -> None:
     power = 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { power: 2 } }'
     pair = write_pair(tmp_path, INPUT + power, NO_WEIGHTS)
     assert validate(pair, pair).ok
     assert validate(pair, pair, scale=0).status == "inconclusive"
 
 
-def test_blobs_far_larger_than_a_pipe_in_another_order_are_no_deadlock(tmp_path, engine):
+def test_blobs_far_larger_than_a_pipe_in_another_order_are_no_deadlock(
+    tmp_path: Path, engine: str
+) -> None:
     data = INPUT.replace("dim: 8 dim: 8", "dim: 200 dim: 200")
     layers = [
         f'layer {{ name: "{name}" type: "AbsVal" bottom: "data" top: "{name}" }}\n'
@@ -219,20 +234,24 @@ def test_blobs_far_larger_than_a_pipe_in_another_order_are_no_deadlock(tmp_path,
     assert [blob.name for blob in made.blobs] == list("abcdef")
 
 
-def test_blobs_that_never_come_are_not_taken_for_equal(tmp_path, monkeypatch):
+def test_blobs_that_never_come_are_not_taken_for_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = compare.paired
     monkeypatch.setattr(compare, "paired", lambda *streams: list(real(*streams))[:-1])
     with pytest.raises(ValidationError, match="only 4 of 5 blobs came"):
         validate(*pairs(tmp_path))
 
 
-def test_a_time_limit_names_the_file(tmp_path):
+def test_a_time_limit_names_the_file(tmp_path: Path) -> None:
     before, after = pairs(tmp_path)
     with pytest.raises(ValidationError, match=r"before\.prototxt: .* within 0\.01 s"):
         validate(before, after, time_limit=0.01)
 
 
-def test_forward_gives_outputs_or_all_blobs_and_the_engines_agree(tmp_path, real_caffe):
+def test_forward_gives_outputs_or_all_blobs_and_the_engines_agree(
+    tmp_path: Path, real_caffe: RealCaffe
+) -> None:
     before, _ = pairs(tmp_path)
     data = {"data": 60 * np.random.default_rng(0).standard_normal((2, 3, 8, 8))}
     ours = forward(before, data, outputs_only=False)
@@ -247,18 +266,22 @@ def test_forward_gives_outputs_or_all_blobs_and_the_engines_agree(tmp_path, real
     np.testing.assert_allclose(real_caffe.forward_pair(*before, data)["fc"], theirs["fc"])
 
 
-def test_bad_arguments_are_usage_errors(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="no engine 'tensorrt': choose from reference, pycaffe"):
+def test_bad_arguments_are_usage_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UsageError, match="no engine is called 'tensorrt'; there are reference, pycaffe"
+    ):
         validate(*pairs(tmp_path), "tensorrt")
     with pytest.raises(UsageError, match="no input 'image'"):
         validate(*pairs(tmp_path), shapes={"image": (1, 3, 8, 8)})
     monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
-    monkeypatch.setattr("caffe_merge.validation.engines.find_caffe_python", lambda: None)
+    monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
     with pytest.raises(UsageError, match="no interpreter with Caffe"):
         validate(*pairs(tmp_path), "pycaffe")
 
 
-def test_the_temporary_inputs_are_gone_afterwards(tmp_path, monkeypatch):
+def test_the_temporary_inputs_are_gone_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert validate(*pairs(tmp_path)).ok
     assert not [name for name in os.listdir(tmp_path) if name.startswith("caffe_merge_")]
@@ -273,14 +296,14 @@ layer { name: "two" type: "Power" bottom: "data" top: "y" power_param { scale: 3
 """
 
 
-def test_the_net_of_a_stage_is_the_one_that_is_run(engine, tmp_path):
+def test_the_net_of_a_stage_is_the_one_that_is_run(engine: str, tmp_path: Path) -> None:
     staged = write_pair(tmp_path, STAGED, NO_WEIGHTS, "staged")
     plain = write_pair(tmp_path, STAGED.replace("scale: 3", "scale: 2"), NO_WEIGHTS, "plain")
     assert not validate(staged, plain, engine).ok
     assert validate(staged, plain, engine, state=State(stages=["fast"])).ok
 
 
-def test_a_blob_too_large_to_run_is_refused(tmp_path):
+def test_a_blob_too_large_to_run_is_refused(tmp_path: Path) -> None:
     text = INPUT_OF_ONE + 'layer { name: "t" type: "Tile" bottom: "data" top: "y" tile_param { '
     pair = write_pair(tmp_path, text + "tiles: 1000000000 } }", NO_WEIGHTS)
     with pytest.raises(UsageError, match="a blob of 1000000000 values is too large"):
@@ -304,7 +327,9 @@ layer { name: "t" type: "TanH" bottom: "f" top: "t" }
 """
 
 
-def test_an_in_place_write_shows_under_every_name_of_its_memory(tmp_path, real_caffe):
+def test_an_in_place_write_shows_under_every_name_of_its_memory(
+    tmp_path: Path, real_caffe: RealCaffe
+) -> None:
     """Flatten and Reshape share their bottom's memory in Caffe, Dropout copies it."""
     pair = write_pair(tmp_path, INPUT + SHARED, NO_WEIGHTS)
     data = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)

@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ serve(handle)
 """
 
 
-def worker(tmp_path, body, limit=20.0):
+def worker(tmp_path: Path, body: str, limit: float = 20.0) -> Worker:
     """A worker whose ``handle(job)`` has ``body``, in this process's environment."""
     code = SERVE.format(path=sys.path, body=body.replace("\n", "\n    "))
     script = tmp_path / "fake.py"
@@ -32,7 +34,7 @@ def worker(tmp_path, body, limit=20.0):
     return Worker([sys.executable, str(script)], limit)
 
 
-def test_frames_arrive_with_their_arrays_whatever_the_worker_prints(tmp_path):
+def test_frames_arrive_with_their_arrays_whatever_the_worker_prints(tmp_path: Path) -> None:
     body = """
 os.write(1, b"noise from a library")
 print("noise from a layer")
@@ -53,7 +55,7 @@ yield {"done": True}, None
             np.testing.assert_array_equal(arrays[4], [0, 1, 2])
 
 
-def test_an_abort_is_one_line_with_what_glog_said(tmp_path):
+def test_an_abort_is_one_line_with_what_glog_said(tmp_path: Path) -> None:
     body = r"""
 sys.stderr.write("I20260101 00:00:00.0 7 net.cpp:53] Initializing net\n")
 sys.stderr.write("F20260101 00:00:00.0 7 blob.cpp:115] Check failed: data_ \n")
@@ -69,7 +71,7 @@ os.abort()
     assert not process.alive
 
 
-def test_an_abort_over_bad_text_also_says_where_the_text_is_bad(tmp_path):
+def test_an_abort_over_bad_text_also_says_where_the_text_is_bad(tmp_path: Path) -> None:
     body = r"""
 sys.stderr.write("[libprotobuf ERROR text_format.cc:3] Error parsing text-format "
                  "caffe.NetParameter: 1:12: no field named \"nme\".\n"
@@ -81,7 +83,7 @@ os.abort()
         process.call({})
 
 
-def test_an_exception_is_reported_and_the_worker_goes_on(tmp_path):
+def test_an_exception_is_reported_and_the_worker_goes_on(tmp_path: Path) -> None:
     body = 'yield {"done": 1 // job["by"]}, None'
     with worker(tmp_path, body) as process:
         with pytest.raises(ValidationError, match=r"^integer division or modulo by zero$"):
@@ -89,7 +91,7 @@ def test_an_exception_is_reported_and_the_worker_goes_on(tmp_path):
         assert process.call({"by": 1}) == {"done": 1}
 
 
-def test_a_worker_that_dies_inside_an_array_is_not_taken_for_a_short_one(tmp_path):
+def test_a_worker_that_dies_inside_an_array_is_not_taken_for_a_short_one(tmp_path: Path) -> None:
     script = tmp_path / "half.py"
     script.write_text(
         "import sys\nsys.stdin.readline()\n"
@@ -101,7 +103,7 @@ def test_a_worker_that_dies_inside_an_array_is_not_taken_for_a_short_one(tmp_pat
         process.call({})
 
 
-def test_any_amount_of_stderr_is_no_deadlock_and_its_end_is_quoted(tmp_path):
+def test_any_amount_of_stderr_is_no_deadlock_and_its_end_is_quoted(tmp_path: Path) -> None:
     body = r"""
 sys.stderr.write("x" * 79 + "\n" + ("y" * 79 + "\n") * 50000 + "the end\n")
 sys.stderr.flush()
@@ -113,14 +115,14 @@ os._exit(3)
         process.call({})
 
 
-def test_a_long_complaint_is_cut(tmp_path):
+def test_a_long_complaint_is_cut(tmp_path: Path) -> None:
     body = 'raise ValueError("z" * 9999)\nyield'
     with worker(tmp_path, body) as process, pytest.raises(ValidationError) as caught:
         process.call({})
     assert len(str(caught.value)) == 400
 
 
-def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path):
+def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path: Path) -> None:
     start = time.monotonic()
     with worker(tmp_path, "time.sleep(60)\nyield", limit=0.5) as process, pytest.raises(
         ValidationError, match=r"did not finish within 0\.5 s"
@@ -129,7 +131,7 @@ def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path):
     assert time.monotonic() - start < 20
 
 
-def test_the_limit_is_per_job_not_for_the_workers_life(tmp_path):
+def test_the_limit_is_per_job_not_for_the_workers_life(tmp_path: Path) -> None:
     with worker(tmp_path, 'time.sleep(0.3)\nyield {"done": True}, None', limit=5) as process:
         process.call({})
         process._limit = 0.6
@@ -138,7 +140,7 @@ def test_the_limit_is_per_job_not_for_the_workers_life(tmp_path):
         assert process.call({}) == {"done": True}
 
 
-def test_a_consumer_that_stops_early_leaves_no_process(tmp_path):
+def test_a_consumer_that_stops_early_leaves_no_process(tmp_path: Path) -> None:
     body = 'while True:\n    yield {"name": "a"}, np.zeros(1 << 20)'
     with worker(tmp_path, body) as process:
         frames = process.ask({})
@@ -149,18 +151,18 @@ def test_a_consumer_that_stops_early_leaves_no_process(tmp_path):
         os.kill(pid, 0)
 
 
-def test_an_interpreter_that_is_not_there_is_one_line():
+def test_an_interpreter_that_is_not_there_is_one_line() -> None:
     with pytest.raises(UsageError, match=r"cannot run the interpreter /no/such/python: No"):
         Worker(["/no/such/python"])
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/bin/echo"])
-def test_an_interpreter_that_is_none_is_bad_usage(program):
+def test_an_interpreter_that_is_none_is_bad_usage(program: str) -> None:
     with Worker([program]) as process, pytest.raises(UsageError, match=r"cannot run the engine"):
         process.call({})
 
 
-def test_a_worker_that_cannot_start_says_why(tmp_path):
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
     script = tmp_path / "start.py"
     script.write_text("import no_such_module")
     with Worker([sys.executable, str(script)]) as process, pytest.raises(
@@ -169,7 +171,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path):
         process.call({})
 
 
-def test_a_worker_that_is_dead_or_closed_takes_no_job(tmp_path):
+def test_a_worker_that_is_dead_or_closed_takes_no_job(tmp_path: Path) -> None:
     with worker(tmp_path, "os._exit(3)") as process:
         for _ in range(2):
             with pytest.raises(ValidationError, match=r"died \(status 3\)"):
@@ -178,13 +180,17 @@ def test_a_worker_that_is_dead_or_closed_takes_no_job(tmp_path):
         process.call({})
 
 
-def test_the_interpreter_named_in_the_environment_comes_first(monkeypatch):
+def test_the_interpreter_named_in_the_environment_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CAFFE_MERGE_CAFFE_PYTHON", "/opt/caffe/python")
     assert find_caffe_python() == "/opt/caffe/python"
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_else_the_current_interpreter_if_it_has_caffe(monkeypatch, found):
+def test_else_the_current_interpreter_if_it_has_caffe(
+    monkeypatch: pytest.MonkeyPatch, found: Any
+) -> None:
     monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
     monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: found or None)
     assert find_caffe_python() == (sys.executable if found else None)

@@ -18,6 +18,7 @@ from caffe_merge.weights.caffemodel import Caffemodel
 from caffe_merge.weights.wire import field, varint
 from caffe_merge.weights.writer import Entry
 from tests.nets import write_pair
+from tests.real_caffe import RealCaffe
 from tests.weights.test_caffemodel import data, layer, shape
 
 VALUES = np.array([1.5, -2, 0.25, 0, 1024, 7])
@@ -208,7 +209,7 @@ def test_the_notes_say_once_what_is_written_otherwise(tmp_path: Path) -> None:
     assert "kept so" in note.text
 
 
-def test_caffe_reads_what_is_written_of_a_forks_file(tmp_path: Path, real_caffe) -> None:  # type: ignore[no-untyped-def]
+def test_caffe_reads_what_is_written_of_a_forks_file(tmp_path: Path, real_caffe: RealCaffe) -> None:  # type: ignore[no-untyped-def]
     prototxt, weights, _ = half_pair(tmp_path)
     net = caffe_merge.load(str(prototxt), str(weights))
     out = tmp_path / "o.prototxt", tmp_path / "o.caffemodel"

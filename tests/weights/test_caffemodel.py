@@ -127,7 +127,7 @@ def error_of(raw: bytes) -> str:
 WRONG = {
     "too few": (shape(2, 4) + data(), "shape (2, 4) wants 8 values, found 6"),
     "too many": (shape(5) + data(), "shape (5,) wants 5 values, found 6"),
-    "no shape": (data(), "shape () wants 1 values, found 6"),
+    "no shape": (data(), "shape () wants 1 value, found 6"),
     "no data": (shape(6), "shape (6,) wants 6 values, found 0"),
     "legacy against shape": (shape(6) + legacy(1, 1, 1, 5) + data(),
                              "shape (1, 1, 1, 5) wants 5 values, found 6"),
@@ -135,7 +135,7 @@ WRONG = {
     "negative legacy": (legacy(1, 1, -1, -6) + data(),
                         "expected dimensions of at least 0, found (1, 1, -1, -6)"),
     "overflowing": (shape(2**62, 2**62, 6) + data(),
-                    f"shape {(2**62, 2**62, 6)} wants {2**124 * 6} values, found 6"),
+                    f"shape {(2**62, 2**62, 6)} wants {2**124 * 6:,} values, found 6"),
     "overflowing with no values": (shape(2**62, 2**62, 0),
                                    "expected a shape that Caffe can hold, found (461168"),
     "overflowing to 6": (shape(2**63 - 1, 2, 6) + data(), "wants"),

@@ -258,63 +258,6 @@ def test_names_with_a_slash(tmp_path: Path, real_caffe: Any, name: str) -> None:
         real_caffe.forward_pair(prototxt, theirs, {})
 
 
-def external(path: Path) -> None:
-    (path.parent / "raw").write_bytes(b"1234" * 6)
-    with h5py.File(path, "w") as file:
-        file.create_dataset("data/l/0", (6,), "f4", external=[("raw", 0, 24)])
-
-
-def linked(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file.create_group("data")["l"] = h5py.ExternalLink("other.h5", "/data/l")
-
-
-def text_values(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["data/l/0"] = "words"
-
-
-def no_values(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["data/l/0"] = h5py.Empty("f4")
-
-
-def cut(path: Path) -> None:
-    h5(path, {"l": [FC]})
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def cycle(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["data/l/0"] = FC
-        file["data/l/more"] = file["data"]
-
-
-BAD = {
-    "no data": (lambda path: h5py.File(path, "w").close(), "no group /data in it"),
-    "keras": (lambda path: h5py.File(path, "w").__setitem__("data", FC), "no group /data in it"),
-    "empty": (lambda path: h5(path, {}), "no group /data in it"),
-    "cut": (cut, "not a whole HDF5 file: "),
-    "garbage": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"\xff" * 500), "not a whole"),
-    "in another file": (external, "layer 'l', blob 0: expected values in this file"),
-    "a link": (linked, "no layers in it"),
-    "text": (text_values, "layer 'l', blob 0: expected numbers, found object"),
-    "no values": (no_values, "layer 'l', blob 0: expected numbers, found float32"),
-    "a cycle": (cycle, "expected fewer groups"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_is_one_line(tmp_path: Path, case: str, capsys: Any) -> None:
-    make, message = BAD[case]
-    path = tmp_path / "bad.h5"
-    make(path)
-    with pytest.raises(WeightsError) as caught:
-        open_index(str(path))
-    assert str(caught.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(caught.value)
-
-
 def test_values_that_are_not_finite(pair: Tuple[Path, Path], tmp_path: Path, capsys: Any) -> None:
     bad = {**blobs(), "a": [W * np.float32(np.inf), np.float32([5, 6])]}
     path = h5(tmp_path / "x.h5", bad)

@@ -1,6 +1,8 @@
 """Array functions of the styles: from named blobs to an affine map per channel. float64.
 
 y = scale (x - mean) / std + bias        std = sqrt(variance + eps), or as the style has it
+
+(Ioffe, Szegedy: Batch Normalization, 2015; of the forks, docs/forks.md has each formula.)
 """
 
 from typing import Dict, Mapping
@@ -19,22 +21,22 @@ SINGLES = ("factor", "unused")
 
 def divided(blobs: Mapping[str, Vector]) -> Dict[str, Vector]:
     """``blobs`` with mean and variance divided by the stored factor; 0 where the factor is 0."""
-    out = dict(blobs)
-    if "factor" in out:
-        factor = float(out.pop("factor")[0])
-        for name in {"mean", "variance"} & out.keys():
-            out[name] = out[name] / factor if factor else np.zeros_like(out[name])
-    return out
+    result = dict(blobs)
+    if "factor" in result:
+        factor = float(result.pop("factor")[0])
+        for name in {"mean", "variance"} & result.keys():
+            result[name] = result[name] / factor if factor else np.zeros_like(result[name])
+    return result
 
 
-def affine(blobs: Mapping[str, Vector], eps: float, outside: bool = False) -> Affine:
-    """The map that ``blobs`` are; what is missing is a mean of 0, no division, a scale of 1.
+def affine(blobs: Mapping[str, Vector], eps: float, eps_outside_root: bool = False) -> Affine:
+    """The map of a layer with ``blobs``; without some, mean and bias are 0, std and scale 1.
 
-    ``outside`` has eps added to the square root instead of the variance.
+    ``eps_outside_root`` has eps added to the square root instead of the variance.
     """
     size = next(len(values) for name, values in blobs.items() if name in VECTORS)
     mean = blobs.get("mean", np.zeros(size))
-    if "variance" in blobs and not outside:
+    if "variance" in blobs and not eps_outside_root:
         factor = float(blobs["factor"][0]) if "factor" in blobs else 1.0
         base = batch_norm(mean, blobs["variance"], factor, eps)
     else:
@@ -44,7 +46,7 @@ def affine(blobs: Mapping[str, Vector], eps: float, outside: bool = False) -> Af
 
 
 def _uncommon(blobs: Mapping[str, Vector], eps: float) -> Affine:
-    """(x - mean) by a stored inverse, by sqrt(variance) + eps, or by nothing."""
+    """(x - mean) times the stored inverse, or over sqrt(variance) + eps, or as it is."""
     mean = blobs["mean"]
     scale = blobs.get("inverse", np.ones(len(mean)))
     if "variance" in blobs:

@@ -1,4 +1,4 @@
-"""Intel Caffe's BatchNorm that has taken in the Scale behind it.
+"""Intel Caffe's BatchNorm that holds the weights of the Scale behind it.
 
 With engine MKL2017 or MKLDNN a net is saved as it runs: BatchNorm of four or five blobs, no Scale.
 Its text still has both. On loading, Intel Caffe drops that Scale, so it multiplies by 1 and adds 0.
@@ -17,22 +17,24 @@ _FILLED = ("filler-weights", "missing-weights")
 
 
 def neutralise_absorbed(layers: Sequence[Layer], notes: List[Note]) -> None:
-    """Make each Scale that is not in the file, behind a BatchNorm that holds it, an identity."""
-    makers: Dict[str, Layer] = {}
+    """Make an identity of each Scale without a record whose weights its BatchNorm holds."""
+    producers: Dict[str, Layer] = {}
     for layer in layers:
-        bottom = makers.get(layer.param.bottom[0]) if layer.param.bottom else None
+        producer = producers.get(layer.param.bottom[0]) if layer.param.bottom else None
         absent = layer.type == "Scale" and layer.record is None and len(layer.param.bottom) == 1
-        if absent and bottom is not None and bottom.type == "BatchNorm" and _is_full(bottom):
-            size = count(bottom.blobs[0].shape)
+        if absent and producer is not None and producer.type == "BatchNorm" and _is_full(producer):
+            size = count(producer.blobs[0].shape)
             blobs: List[Blob] = [Dense(np.ones(size))]
             if layer.param.scale_param.bias_term:
                 blobs.append(Dense(np.zeros(size)))
             layer.load_blobs(blobs)
             layer.filled, layer.missing = True, False
             notes[:] = [n for n in notes if n.layer != layer.name or n.kind not in _FILLED]
-            text = f"the file has its weights in BatchNorm {bottom.name!r}, as Intel Caffe saves it"
+            text = (
+                f"the file has its weights in BatchNorm {producer.name!r}, as Intel Caffe saves it"
+            )
             notes.append(Note("absorbed-weights", layer.name, text))
-        makers.update((top, layer) for top in layer.param.top)
+        producers.update((top, layer) for top in layer.param.top)
 
 
 def _is_full(layer: Layer) -> bool:

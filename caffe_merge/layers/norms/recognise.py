@@ -1,4 +1,4 @@
-"""Which style a layer is of, and what follows from it."""
+"""The style of a layer, and what follows from it: its affine map, notes, refusals."""
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -12,18 +12,19 @@ from caffe_merge.layers.fork_fields import Values, unknown_field, unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.layers.norms import formulas
 from caffe_merge.layers.norms.formulas import SINGLES
-from caffe_merge.layers.norms.rules import Given
-from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, blocks, given
+from caffe_merge.layers.norms.rules import BlockFields
+from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, block_fields, blocks
 from caffe_merge.layers.shapes.forks import NORMALISED
-from caffe_merge.notes import Note, Reason
+from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
+from caffe_merge.wording import counted
 
 Terms = Tuple[Any, Tuple[Blob, ...]]
 
 
 @remembered
 def style_of(layer: Layer) -> Union[Style, Reason]:
-    """The one style that ``layer`` is of, or why it has none.
+    """The style of ``layer``, or why none is certain.
 
     Raises WeightsError where its values are not finite or a variance is negative.
     """
@@ -31,11 +32,11 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
     if odd is not None:
         return odd
     if layer.missing or not layer.blobs:
-        return Reason("the file has no weights for it")
+        return Reason("the file has no weights for it", UNKNOWN)
     odd_name = foreign_field(layer)
     if odd_name is not None:
         return unknown_field(odd_name)
-    fields = given(layer)
+    fields = block_fields(layer)
     shapes = [blob.shape for blob in layer.blobs]
     fitting = [style for style in OF_TYPE.get(layer.type, ()) if _fits(style, shapes)]
     if not fitting:
@@ -43,30 +44,33 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
     chosen = [style for style in fitting if style.name == layer.style]
     if chosen:
         return chosen[0]
-    known = [style for style in fitting if _explains(style, fields, layer)]
-    if not known:
-        found = f"{len(shapes)} blobs and the fields {', '.join(sorted(fields)) or '(none)'}"
-        return Reason(f"no {layer.type} that is known has {found}{_ask(fitting)}")
-    return known[0] if len(known) == 1 else _told_apart(layer, known, fields)
+    candidates = [style for style in fitting if _explains(style, fields, layer)]
+    if not candidates:
+        names = ", ".join(sorted(fields)) or "(none)"
+        described = f"{counted(len(shapes), 'blob')} and the fields {names}"
+        return Reason(f"no {layer.type} that is known has {described}{_ask(fitting)}")
+    return candidates[0] if len(candidates) == 1 else _distinguished(layer, candidates, fields)
 
 
-def _told_apart(layer: Layer, known: List[Style], fields: Given) -> Union[Style, Reason]:
-    """The first of several styles if all give the same result on the values at hand."""
+def _distinguished(
+    layer: Layer, candidates: List[Style], fields: BlockFields
+) -> Union[Style, Reason]:
+    """The first of several ``candidates`` if all compute the same from this layer's blobs."""
     results: List[Tuple[Style, Affine]] = []
     reasons: List[Optional[str]] = []
-    for style in known:
+    for style in candidates:
         try:
             results.append((style, _affine(layer, style)))
             reasons.append(style.statistics(layer, fields))
         except WeightsError:
             continue  # a negative variance: it is not of this style
     if not results:
-        return known[0]  # and the error is raised where its values are used
-    first, answer = results[0]
-    if all(_close(answer, other) for _, other in results[1:]) and len(set(reasons)) == 1:
-        return first
+        return candidates[0]  # the error is raised again where the values are used
+    style, first_map = results[0]
+    if all(_close(first_map, other) for _, other in results[1:]) and len(set(reasons)) == 1:
+        return style
     names = list(dict.fromkeys(style.name for style, _ in results))
-    return Reason(f"it may be a {layer.type} of {' or '.join(names)}{_ask(known)}")
+    return Reason(f"it may be a {layer.type} of {' or '.join(names)}{_ask(candidates)}")
 
 
 def _ask(styles: List[Style]) -> str:
@@ -74,10 +78,10 @@ def _ask(styles: List[Style]) -> str:
     return f"; say which with --bn-style ({names})"
 
 
-def _close(one: Affine, other: Affine) -> bool:
-    size = np.abs(one.shift) + np.abs(one.scale)
-    return np.allclose(one.scale, other.scale, rtol=1e-9, atol=0) and bool(
-        (np.abs(one.shift - other.shift) <= 1e-9 * size).all()
+def _close(first: Affine, second: Affine) -> bool:
+    size = np.abs(first.shift) + np.abs(first.scale)
+    return np.allclose(first.scale, second.scale, rtol=1e-9, atol=0) and bool(
+        (np.abs(first.shift - second.shift) <= 1e-9 * size).all()
     )
 
 
@@ -94,19 +98,19 @@ def _fits(style: Style, shapes: Sequence[Shape]) -> bool:
             return False
         else:
             sizes.add(count(shape))
-    four = all(len(shape) == 4 and shape[1] == count(shape) for shape in shapes)
+    have_four_axes = all(len(shape) == 4 and shape[1] == count(shape) for shape in shapes)
     if "unused" in style.order or "factor" in style.order:
-        if style.four_axes and not four:
+        if style.four_axes and not have_four_axes:
             return False
         rivals = style.order[2] in SINGLES and len(style.order) == 5
-        if four and rivals and not style.four_axes:
+        if have_four_axes and rivals and not style.four_axes:
             return False
     return len(sizes) == 1
 
 
-def _explains(style: Style, fields: Given, layer: Layer) -> bool:
-    """Whether the fields of the layer, and its factor, may be those of the style."""
-    if style.asked or not fields.keys() <= style.fields:
+def _explains(style: Style, fields: BlockFields, layer: Layer) -> bool:
+    """Whether the style has all fields of the layer, and its factor."""
+    if style.only_by_flag or not fields.keys() <= style.fields:
         return False
     if style.needs and not any(_is_given(need, fields) for need in style.needs):
         return False
@@ -115,24 +119,24 @@ def _explains(style: Style, fields: Given, layer: Layer) -> bool:
     return True
 
 
-def _is_given(need: str, fields: Given) -> bool:
+def _is_given(need: str, fields: BlockFields) -> bool:
     name, _, value = need.partition("=")
     return fields.get(name) == value if value else name in fields
 
 
 def affine_of(layer: Layer) -> Union[Affine, Reason]:
-    """The affine map per channel that a layer of ``TYPES`` is."""
+    """The affine map per channel that a layer of ``TYPES`` computes, or why it is none."""
     style = style_of(layer)
     if isinstance(style, Reason):
         return style
-    batch = style.statistics(layer, given(layer))
-    return _affine(layer, style) if batch is None else Reason(batch)
+    refusal = style.statistics(layer, block_fields(layer))
+    return _affine(layer, style) if refusal is None else Reason(refusal)
 
 
 def _affine(layer: Layer, style: Style) -> Affine:
     blobs, eps = _parts(layer, style)
     with np.errstate(all="ignore"):
-        result = formulas.affine(blobs, eps, style.outside)
+        result = formulas.affine(blobs, eps, style.eps_outside_root)
     if not (np.isfinite(result.scale).all() and np.isfinite(result.shift).all()):
         raise WeightsError(
             f"expected finite multipliers, found a variance of 0 with eps {eps:g}",
@@ -143,8 +147,8 @@ def _affine(layer: Layer, style: Style) -> Affine:
 
 
 def _parts(layer: Layer, style: Style) -> Tuple[Dict[str, Vector], float]:
-    """The blobs that the style's formula uses, by name, and its eps."""
-    fields = given(layer)
+    """The blobs that the style's formula uses, by name, and eps."""
+    fields = block_fields(layer)
     blobs: Dict[str, Vector] = {}
     for number, (name, blob) in enumerate(zip(style.order, layer.blobs)):
         values = blob.float64().reshape(-1)
@@ -170,9 +174,9 @@ def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> Non
     factor = float(blobs["factor"][0]) if "factor" in blobs else 1.0
     negative = blobs[name][blobs[name] * factor < 0]
     if len(negative):
-        wanted = f"of the factor's sign, {factor:g}" if "factor" in blobs else "of at least 0"
+        expected = f"of the factor's sign, {factor:g}" if "factor" in blobs else "of at least 0"
         raise WeightsError(
-            f"expected {'variances' if name == 'variance' else 'inverses'} {wanted}, "
+            f"expected {'variances' if name == 'variance' else 'inverses'} {expected}, "
             f"found {negative[0]:g}",
             layer=layer.name,
             blob=style.order.index(name),
@@ -182,14 +186,14 @@ def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> Non
 def as_statistics(layer: Layer) -> Union[Terms, Reason]:
     """The layer as mean, variance, scale and bias, for the reference layers to run.
 
-    They do the arithmetic: nothing here is what ``affine_of`` computes.
+    The arithmetic is left to them, so that the proof does not rest on what ``affine_of`` computes.
     """
     style = style_of(layer)
     if isinstance(style, Reason):
         return style
-    batch = style.statistics(layer, given(layer))
-    if batch is not None:
-        return Reason(batch)
+    refusal = style.statistics(layer, block_fields(layer))
+    if refusal is not None:
+        return Reason(refusal)
     parts, eps = _parts(layer, style)
     with np.errstate(all="ignore"):
         blobs = formulas.divided(parts)
@@ -200,7 +204,7 @@ def as_statistics(layer: Layer) -> Union[Terms, Reason]:
             variance, eps = blobs["inverse"] ** -2.0, 0.0
     elif variance is None:
         variance, eps = np.ones(size), 0.0
-    elif style.outside:  # sqrt(v) is sqrt(variance) + eps
+    elif style.eps_outside_root:  # sqrt(v) is sqrt(variance) + eps
         variance, eps = (np.sqrt(variance) + eps) ** 2, 0.0
     scale = blobs.get("scale", np.ones(size))
     param = type(layer.param)(name=layer.name, type=NORMALISED)
@@ -208,40 +212,40 @@ def as_statistics(layer: Layer) -> Union[Terms, Reason]:
     param.top.extend(layer.param.top)
     param.batch_norm_param.eps = eps
     values = (blobs.get("mean", np.zeros(size)), variance, scale, blobs.get("bias", np.zeros(size)))
-    return param, tuple(Dense(one, DOUBLE) for one in values)
+    return param, tuple(Dense(array, DOUBLE) for array in values)
 
 
-def fits_a_style(layer: Layer, blobs: Sequence[Blob], wanted: Sequence[BlobShape]) -> bool:
-    """Whether ``blobs``, other than the ``wanted`` of BVLC's layer, are those of a style."""
+def fits_a_style(layer: Layer, blobs: Sequence[Blob], expected_shapes: Sequence[BlobShape]) -> bool:
+    """Whether ``blobs``, not as many as BVLC's layer has (``expected_shapes``), fit a style."""
     shapes = [blob.shape for blob in blobs]
-    if layer.type not in TYPES or len(shapes) == len(wanted):
+    if layer.type not in TYPES or len(shapes) == len(expected_shapes):
         return False
-    channels = (wanted[0] or (None,))[0]
+    channels = (expected_shapes[0] or (None,))[0]
     sizes = {*map(count, shapes)}
     fits = any(_fits(style, shapes) for style in OF_TYPE[layer.type])
     return fits and (channels is None or channels in sizes)
 
 
 def foreign_field(layer: Layer) -> Optional[str]:
-    """A field that no style of its type has, if there is one."""
-    known = [style.fields for style in OF_TYPE.get(layer.type, ())]
-    odd = given(layer).keys() - frozenset().union(*known) if known else ()
-    return f"{blocks(layer.type)[0]}.{min(odd)}" if odd else None
+    """A field of the layer that no style of its type has; None if there is none."""
+    fields_of = [style.fields for style in OF_TYPE.get(layer.type, ())]
+    unknown = block_fields(layer).keys() - frozenset().union(*fields_of) if fields_of else ()
+    return f"{blocks(layer.type)[0]}.{min(unknown)}" if unknown else None
 
 
 def has_scale(layer: Layer) -> bool:
-    """Whether the forks that have ``layer`` have a Scale that could take its place."""
+    """Whether the forks that have this kind of layer also have a Scale layer."""
     style = style_of(layer) if layer.type in TYPES else None
     return not isinstance(style, Style) or style.has_scale
 
 
 def own_blocks(layer: Layer) -> Tuple[str, ...]:
-    """The blocks of a layer's text that mean nothing once it is of another type."""
+    """The blocks of a layer's text that go when it gets another type."""
     return blocks(layer.type) if layer.type in TYPES else ()
 
 
 def choose_style(layers: Sequence[Layer], name: Optional[str]) -> int:
-    """Have ``layers`` be of the style ``name`` where it fits them; how many it fits."""
+    """Set the style of all layers that the style ``name`` fits; returns how many."""
     number = 0
     for layer in layers:
         shapes = [blob.shape for blob in layer.blobs]
@@ -253,8 +257,8 @@ def choose_style(layers: Sequence[Layer], name: Optional[str]) -> int:
 
 
 def notes(layers: Sequence[Layer]) -> List[Note]:
-    """What the user should know: the styles that were found, and factors that are 0."""
-    found: Dict[Style, List[Layer]] = {}
+    """Notes for the user: the styles in the net other than BVLC's, and factors of 0."""
+    by_style: Dict[Style, List[Layer]] = {}
     out = []
     for layer in layers:
         if layer.type not in TYPES:
@@ -262,15 +266,15 @@ def notes(layers: Sequence[Layer]) -> List[Note]:
         try:
             style = style_of(layer)
         except WeightsError:
-            continue  # told by who uses its values
+            continue  # raised again where the values are used
         if isinstance(style, Style):
-            found.setdefault(style, []).append(layer)
+            by_style.setdefault(style, []).append(layer)
             text = _zero(layer, style)
             if text:
                 out.append(Note("zero-factor", layer.name, text))
-    for style, members in found.items():
+    for style, members in by_style.items():
         if style.name != "bvlc":
-            number = f"{len(members)} {members[0].type} layer{'s' if len(members) > 1 else ''}"
+            number = counted(len(members), f"{members[0].type} layer")
             text = f"{number} read as {style.name}: y = {style.formula}"
             out.append(Note("bn-style", "" if len(members) > 1 else members[0].name, text))
     return out

@@ -1,4 +1,4 @@
-"""What the styles' layers read beside their blobs: whose statistics count, and which eps."""
+"""Rules of the styles: whether the stored statistics are used, and which eps."""
 
 from typing import Callable, Dict, Optional
 
@@ -6,7 +6,7 @@ from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms.formulas import SMALLEST
 
-Given = Dict[str, str]  # the fork's fields of a layer's own block: name -> text
+BlockFields = Dict[str, str]  # the fork's fields of a layer's own block: name -> text
 
 
 # -- statistics ---------------------------------------------------------------------------------
@@ -14,55 +14,57 @@ Given = Dict[str, str]  # the fork's fields of a layer's own block: name -> text
 BATCH = "it normalises by each batch's statistics"
 
 
-def by_global_stats(layer: Layer, given: Given) -> Optional[str]:
+def by_global_stats(layer: Layer, fields: BlockFields) -> Optional[str]:
     """BVLC: use_global_stats if it is there, else the phase."""
     param = layer.param.batch_norm_param
     if param.HasField("use_global_stats"):
         return None if param.use_global_stats else f"use_global_stats is false: {BATCH}"
-    return by_phase(layer, given)
+    return by_phase(layer, fields)
 
 
-def by_phase(layer: Layer, given: Given) -> Optional[str]:
+def by_phase(layer: Layer, fields: BlockFields) -> Optional[str]:
     """NVIDIA from 0.16 on, and cuDNN engines: the phase alone."""
     return f"its phase is TRAIN: {BATCH}" if layer.trains else None
 
 
-def by_engine(layer: Layer, given: Given) -> Optional[str]:
+def by_engine(layer: Layer, fields: BlockFields) -> Optional[str]:
     """NVIDIA 0.15: its cuDNN engine does not read use_global_stats."""
     return (
-        by_phase(layer, given) if given.get("engine") in _CUDNN else by_global_stats(layer, given)
+        by_phase(layer, fields)
+        if fields.get("engine") in _CUDNN
+        else by_global_stats(layer, fields)
     )
 
 
-def bvlc_like(layer: Layer, given: Given) -> Optional[str]:
+def bvlc_like(layer: Layer, fields: BlockFields) -> Optional[str]:
     """BVLC's rule, for Intel's and Cambricon's text too."""
-    if given.get("relu", "false") not in FALSE:
+    if fields.get("relu", "false") not in FALSE:
         return "relu is true: the layer is a ReLU too where Intel's MKLDNN engine runs it"
-    if given.get("use_alpha_beta", "false") not in FALSE:
+    if fields.get("use_alpha_beta", "false") not in FALSE:
         return "use_alpha_beta is true, and the file has no alpha and beta"
-    return by_global_stats(layer, given)
+    return by_global_stats(layer, fields)
 
 
-def frozen(layer: Layer, given: Given) -> Optional[str]:
+def frozen(layer: Layer, fields: BlockFields) -> Optional[str]:
     """Yjxiong's BN of four blobs: frozen, or the phase."""
-    if given.get("bn_mode") in ("INFERENCE", "1"):
+    if fields.get("bn_mode") in ("INFERENCE", "1"):
         return "bn_mode is INFERENCE, for which two blobs are wanted"
-    if "icnet" in given and given["icnet"] in FALSE:
+    if "icnet" in fields and fields["icnet"] in FALSE:
         return "icnet is false, for which two blobs are wanted"
-    is_frozen = given.get("frozen", "false") in TRUE and layer.type != "SyncBN"
-    return None if is_frozen else by_phase(layer, given)
+    is_frozen = fields.get("frozen", "false") in TRUE and layer.type != "SyncBN"
+    return None if is_frozen else by_phase(layer, fields)
 
 
-def moving_average(layer: Layer, given: Given) -> Optional[str]:
+def moving_average(layer: Layer, fields: BlockFields) -> Optional[str]:
     """ducha-aiki's BN: stored averages unless it says otherwise."""
-    if given.get("moving_average", "true") in FALSE:
+    if fields.get("moving_average", "true") in FALSE:
         return f"moving_average is false: {BATCH}"
-    return by_phase(layer, given)
+    return by_phase(layer, fields)
 
 
-def bn_mode(layer: Layer, given: Given) -> Optional[str]:
+def bn_mode(layer: Layer, fields: BlockFields) -> Optional[str]:
     """SegNet's BN: LEARN is the default, whatever the phase."""
-    if given.get("bn_mode", "LEARN") not in ("INFERENCE", "1"):
+    if fields.get("bn_mode", "LEARN") not in ("INFERENCE", "1"):
         return f"bn_mode is not INFERENCE: {BATCH}"
     return None
 
@@ -75,27 +77,27 @@ _CUDNN = ("CUDNN", "2")
 # -- eps ----------------------------------------------------------------------------------------
 
 
-def own_eps(layer: Layer, own: Values) -> float:
+def own_eps(layer: Layer, values: Values) -> float:
     """The field that BVLC's schema has."""
     return float(layer.param.batch_norm_param.eps)
 
 
-def own_clamped(layer: Layer, own: Values) -> float:
-    """The same, but for cuDNN's least."""
-    return max(own_eps(layer, own), SMALLEST)
+def own_clamped(layer: Layer, values: Values) -> float:
+    """The same, at least cuDNN's minimum."""
+    return max(own_eps(layer, values), SMALLEST)
 
 
-def eps_by_engine(layer: Layer, own: Values) -> float:
+def eps_by_engine(layer: Layer, values: Values) -> float:
     """NVIDIA 0.15: engine CAFFE does not clamp."""
-    caffe = own.word("engine") in ("CAFFE", "1")
-    return own_eps(layer, own) if caffe else own_clamped(layer, own)
+    caffe = values.word("engine") in ("CAFFE", "1")
+    return own_eps(layer, values) if caffe else own_clamped(layer, values)
 
 
 def eps_given(name: str, default: float, least: float = 0.0) -> Callable[[Layer, Values], float]:
     """A field of the fork's own block."""
-    return lambda layer, own: max(own.number(name, default), least)
+    return lambda layer, values: max(values.number(name, default), least)
 
 
-def cudnn_batch_norm(layer: Layer, own: Values) -> float:
+def cudnn_batch_norm(layer: Layer, values: Values) -> float:
     """Its own block's eps, or that of batch_norm_param in other copies."""
-    return max(own.number("eps", own_eps(layer, own)), SMALLEST)
+    return max(values.number("eps", own_eps(layer, values)), SMALLEST)

@@ -1,8 +1,8 @@
-"""The table of styles: who writes such a layer, its blobs, its formula, how it is told.
+"""The table of styles: who writes such a layer, its blobs, its formula, how it is recognised.
 
 A style fits a layer if its type, the number and sizes of its blobs, and every field of its block
-are the style's. ``needs`` are fields of which one must be there, ``asked`` marks a style that
-nothing in a file shows: only --bn-style chooses it.
+are the style's. Of the fields in ``needs`` one must be there. ``only_by_flag`` marks a style that
+files do not show: only --bn-style chooses it.
 """
 
 from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
@@ -11,11 +11,11 @@ from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms import rules
 from caffe_merge.layers.norms.formulas import SMALLEST
-from caffe_merge.layers.norms.rules import Given
+from caffe_merge.layers.norms.rules import BlockFields
 
 
 class Style(NamedTuple):
-    """One row. ``statistics`` says why a layer normalises by each batch's statistics, if so."""
+    """One row. ``statistics`` returns why the stored statistics are not used; None if they are."""
 
     name: str
     forks: str
@@ -24,15 +24,15 @@ class Style(NamedTuple):
     formula: str
     when: str
     fields: FrozenSet[str]
-    statistics: Callable[[Layer, Given], Optional[str]]
+    statistics: Callable[[Layer, BlockFields], Optional[str]]
     eps: Callable[[Layer, Values], float]
     needs: FrozenSet[str] = frozenset()
-    asked: bool = False
+    only_by_flag: bool = False
     four_axes: bool = False  # its blobs are (1, C, 1, 1) and those of its rivals are not
-    outside: bool = False  # eps is added to the square root
+    eps_outside_root: bool = False  # eps is added to the square root
     factors: Tuple[float, ...] = ()  # the values its third blob may have; () is any
     has_scale: bool = True  # its forks have a Scale layer
-    adjust: Callable[[Given], Tuple[str, ...]] = lambda given: ()  # blobs that are not used
+    adjust: Callable[[BlockFields], Tuple[str, ...]] = lambda fields: ()  # its unused blobs
 
 
 def _fields(text: str) -> FrozenSet[str]:
@@ -53,9 +53,11 @@ _STATISTICS = ("mean", "variance", "factor")
 _SLOPE = ("scale", "bias", "mean", "variance")
 
 
-def _disabled(given: Given) -> Tuple[str, ...]:
+def _disabled(fields: BlockFields) -> Tuple[str, ...]:
     return tuple(
-        name for name in ("mean", "variance") if given.get(f"disable_{name}", "false") in rules.TRUE
+        name
+        for name in ("mean", "variance")
+        if fields.get(f"disable_{name}", "false") in rules.TRUE
     )
 
 
@@ -117,7 +119,7 @@ STYLES: Tuple[Style, ...] = (
         "5 blobs of shape (1, C, 1, 1), the third of one value",
         _NVIDIA,
         rules.by_phase,
-        lambda layer, own: 1e-4,
+        lambda layer, values: 1e-4,
         four_axes=True,
     ),
     Style(
@@ -178,7 +180,7 @@ STYLES: Tuple[Style, ...] = (
         rules.by_global_stats,
         rules.own_eps,
         needs=_fields("add_eps_before_sqrt=false"),
-        outside=True,
+        eps_outside_root=True,
     ),
     Style(
         "synopsys",
@@ -236,7 +238,7 @@ STYLES: Tuple[Style, ...] = (
         _YJXIONG,
         rules.frozen,
         rules.eps_given("eps", 0.0),
-        asked=True,
+        only_by_flag=True,
     ),
     Style(
         "yjxiong-2015",
@@ -317,7 +319,7 @@ STYLES: Tuple[Style, ...] = (
         _fields(""),
         rules.by_global_stats,
         rules.own_eps,
-        asked=True,
+        only_by_flag=True,
     ),
     Style(
         "batch-norm-scale",
@@ -329,7 +331,7 @@ STYLES: Tuple[Style, ...] = (
         _fields(""),
         rules.by_global_stats,
         rules.own_eps,
-        asked=True,
+        only_by_flag=True,
     ),
 )
 
@@ -349,11 +351,11 @@ def blocks(kind: str) -> Tuple[str, ...]:
     return _BLOCKS.get(kind, ("bn_param",))
 
 
-def given(layer: Layer) -> Given:
+def block_fields(layer: Layer) -> BlockFields:
     """The fork's fields of the layer's own block, without those inside blocks in it."""
-    out: Given = {}
+    fields: BlockFields = {}
     for name, text in layer.extra.items():
         block, _, inner = name.partition(".")
         if inner and block in blocks(layer.type):
-            out.setdefault(inner.split(".")[0], "" if "." in inner else text)
-    return out
+            fields.setdefault(inner.split(".")[0], "" if "." in inner else text)
+    return fields

@@ -103,15 +103,15 @@ def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """Shrunk, zoomed, or to a given size; with a second bottom the forks differ."""
     if len(bottoms) > 1 or len(layer.top) > 1:
         return None
-    own, name = values(layer), "interp_param."
-    shrink = own.integer(name + "shrink_factor", 1)
-    zoom = own.integer(name + "zoom_factor", 1)
+    fields, name = values(layer), "interp_param."
+    shrink = fields.integer(name + "shrink_factor", 1)
+    zoom = fields.integer(name + "zoom_factor", 1)
     sizes = crop(layer, bottoms[0])
-    scales = name + "shrink_factor" in own, name + "zoom_factor" in own
+    scales = name + "shrink_factor" in fields, name + "zoom_factor" in fields
     if any(scales) and min(shrink, zoom) < 1:
         raise error(layer, "factors larger than 0", (shrink, zoom))
-    if name + "height" in own and name + "width" in own and scales in ((0, 0), (1, 1)):
-        sizes = (own.integer(name + "height", 0), own.integer(name + "width", 0))
+    if name + "height" in fields and name + "width" in fields and scales in ((0, 0), (1, 1)):
+        sizes = (fields.integer(name + "height", 0), fields.integer(name + "width", 0))
     elif any(scales):
         shrunk = ((size - 1) // shrink + 1 for size in sizes)
         sizes = tuple(size + (size - 1) * (zoom - 1) for size in shrunk)
@@ -160,27 +160,27 @@ def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
 
     Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
     """
-    own, name = values(layer), "upsample_param."
+    fields, name = values(layer), "upsample_param."
     height, width = four_axes(layer, bottoms[0])[2:]
     if len(bottoms) == 1:
-        scale = own.integer(name + "scale", 0)
-        odd = any(name + other in own for other in ("scale_h", "pad_out_h", "upsample_h"))
+        scale = fields.integer(name + "scale", 0)
+        odd = any(name + other in fields for other in ("scale_h", "pad_out_h", "upsample_h"))
         return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
     if bottoms[1] != bottoms[0] or len(bottoms) > 2:
         return None
-    size = own.integer(name + "upsample_h", 0), own.integer(name + "upsample_w", 0)
+    size = fields.integer(name + "upsample_h", 0), fields.integer(name + "upsample_w", 0)
     if 0 in size:
-        both = own.integer(name + "scale", 2)
-        scales = (own.integer(name + side, both) for side in ("scale_h", "scale_w"))
-        pads = (own.flag(name + side, False) for side in ("pad_out_h", "pad_out_w"))
+        both = fields.integer(name + "scale", 2)
+        scales = (fields.integer(name + side, both) for side in ("scale_h", "scale_w"))
+        pads = (fields.flag(name + side, False) for side in ("pad_out_h", "pad_out_w"))
         size = tuple(n * k - pad for n, k, pad in zip((height, width), scales, pads))
     return [(*bottoms[0][:2], *size)]
 
 
 def _roi_pooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """A small image for each region; the second bottom has one a row (roi_pooling_layer.cpp)."""
-    own = values(layer)
-    size = tuple(own.integer(f"roi_pooling_param.pooled_{side}", 0) for side in "hw")
+    fields = values(layer)
+    size = tuple(fields.integer(f"roi_pooling_param.pooled_{side}", 0) for side in "hw")
     if len(bottoms) != 2 or 0 in size:
         return None
     return [(bottoms[1][0], four_axes(layer, bottoms[0])[1], *size)]

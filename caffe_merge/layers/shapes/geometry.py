@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError
+from caffe_merge.wording import counted
 
 Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
 
@@ -91,7 +92,7 @@ def _per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> 
         return values * spatial
     if not values and default is not None:
         return (default,) * spatial
-    raise error(layer, f"{name} once or {spatial} times", f"{len(values)} times")
+    raise error(layer, f"{name} once or {spatial} times", counted(len(values), "time"))
 
 
 def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:
@@ -110,9 +111,9 @@ def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[i
 def convolution_window(layer: Layer, spatial: int) -> Window:
     """The window of a Convolution or Deconvolution over ``spatial`` axes (base_conv_layer.cpp)."""
     key = layer.convolution_param.SerializePartialToString(), spatial
-    known = _WINDOWS.get(key)
-    if known is not None:
-        return known
+    cached = _WINDOWS.get(key)
+    if cached is not None:
+        return cached
     window = Window(
         kernel=_pair_or_per_axis(layer, "kernel_size", spatial, None),
         stride=_pair_or_per_axis(layer, "stride", spatial, 1),

@@ -26,14 +26,14 @@ def blobs(layer: Layer, bottoms: Optional[Sequence[Optional[Shape]]]) -> Optiona
     """
     if layer.type not in RULES:
         return None
-    known: List[Optional[Shape]] = [None] * len(layer.bottom)
+    bottom_shapes: List[Optional[Shape]] = [None] * len(layer.bottom)
     if bottoms is not None:
-        known = list(bottoms)
+        bottom_shapes = list(bottoms)
     if layer.type in forks.RULES:
-        shapes = forks.blobs(layer, (known or [None])[0])
+        shapes = forks.blobs(layer, (bottom_shapes or [None])[0])
     else:
         function = LEARNERS.get(layer.type)
-        shapes = [] if function is None else function(layer, known or [None])
+        shapes = [] if function is None else function(layer, bottom_shapes or [None])
     if shapes is None:
         return None
     for shape in shapes:

@@ -33,14 +33,18 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
     if rule is None:
         return None
     check_counts(layer)
-    known = [shape for shape in bottoms if shape is not None]
-    if len(known) < len(bottoms):
+    known_bottoms = [shape for shape in bottoms if shape is not None]
+    if len(known_bottoms) < len(bottoms):
         return None
-    shapes = rule.function(layer, known)
+    shapes = rule.function(layer, known_bottoms)
     if shapes is None:
         return None
     for shape in shapes:
-        if 0 in checked(layer, shape) and known and not any(0 in bottom for bottom in known):
+        if (
+            0 in checked(layer, shape)
+            and known_bottoms
+            and not any(0 in bottom for bottom in known_bottoms)
+        ):
             raise error(layer, "no empty top, which no Caffe layer can fill", f"shape {shape}")
     return shapes
 
@@ -278,10 +282,10 @@ def _reshape(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
                 raise error(layer, "a bottom axis for every 0 in shape", dims)
             dims[index] = bottom[start + index]
     if -1 in dims:
-        known = -count(dims) * count(bottom[:start]) * count(bottom[end:])
-        if not known or count(bottom) % known:
-            raise error(layer, f"{count(bottom)} values to be a multiple of {known}", dims)
-        dims[dims.index(-1)] = count(bottom) // known
+        rest = -count(dims) * count(bottom[:start]) * count(bottom[end:])
+        if not rest or count(bottom) % rest:
+            raise error(layer, f"{count(bottom)} values to be a multiple of {rest}", dims)
+        dims[dims.index(-1)] = count(bottom) // rest
     top = (*bottom[:start], *dims, *bottom[end:])
     if count(checked(layer, top)) != count(bottom):
         raise error(layer, f"{count(bottom)} values", f"shape {top}")
@@ -294,7 +298,7 @@ def _crop(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     if len(like) < len(bottom):
         raise error(layer, f"a second bottom of {len(bottom)} axes", f"shape {like}")
     room = tuple(size - offset for size, offset in zip(bottom, offsets))
-    if any(wanted > left for wanted, left in zip(like[start:], room[start:])):
+    if any(size > left for size, left in zip(like[start:], room[start:])):
         raise error(layer, f"a second bottom of at most {room} from axis {start} on", like)
     return [(*bottom[:start], *like[start : len(bottom)])]
 

@@ -1,4 +1,4 @@
-"""The layers of an old text: where each stands, and what it says."""
+"""The layers of an old text: where each is, and its parameters."""
 
 from typing import Any, List, NamedTuple
 
@@ -7,8 +7,8 @@ from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.view import View
 
 
-class Old(NamedTuple):
-    """One ``layers`` block: its place, and its V1LayerParameter."""
+class OldLayer(NamedTuple):
+    """One ``layers`` block (value ``element`` of ``field``) and its V1LayerParameter."""
 
     field: Field
     element: int
@@ -23,18 +23,12 @@ def read(document: Document) -> Any:
     return message
 
 
-def old_layers(document: Document, message: Any) -> List[Old]:
+def old_layers(document: Document, message: Any) -> List[OldLayer]:
     """The old layers of ``message``, which is that of ``document``."""
     params = iter(message.layers)
     return [
-        Old(field, element, block, next(params))
+        OldLayer(field, element, block, next(params))
         for field in document.fields
         if field.name == "layers"
         for element, block in enumerate(field.values)
     ]
-
-
-def listed(names: List[str], limit: int = 5) -> str:
-    """``'a', 'b' and 3 more``."""
-    shown = ", ".join(map(repr, names[:limit]))
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

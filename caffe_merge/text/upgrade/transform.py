@@ -1,10 +1,11 @@
-"""Fields of data layers that became those of ``transform_param`` (UpgradeNetDataTransformation)."""
+"""Moves fields of data layers to ``transform_param`` (UpgradeNetDataTransformation)."""
 
 from typing import Any, List
 
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document
-from caffe_merge.text.upgrade.reading import listed, old_layers, read
+from caffe_merge.text.upgrade.reading import old_layers, read
+from caffe_merge.wording import named
 
 _PARAMS = {
     "DATA": "data_param",
@@ -14,8 +15,8 @@ _PARAMS = {
 _MOVED = ("scale", "mean_file", "crop_size", "mirror")
 
 
-def upgrade(document: Document, told: List[str]) -> Document:
-    """V1 text in which no data layer has ``scale`` and the like in its own parameters."""
+def upgrade(document: Document, changes: List[str]) -> Document:
+    """V1 text with ``scale`` and the like of data layers moved to transform_param."""
     edits = Edits(document, keep_comments=True)
     changed = []
     for layer in old_layers(document, read(document)):
@@ -26,12 +27,12 @@ def upgrade(document: Document, told: List[str]) -> Document:
             changed.append(layer.param.name)
     if not changed:
         return document
-    told.append(f"the transformations of data layers {listed(changed)} moved to transform_param")
+    changes.append(f"the transformations of data layers {named(changed)} moved to transform_param")
     return edits.rewritten()
 
 
 def _move(layer: Any) -> bool:
-    """Move the fields of one layer, as Caffe does: they win over those that are there."""
+    """Move the fields of one layer; as in Caffe they overwrite those of transform_param."""
     kind = layer.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
     if kind not in _PARAMS:
         return False

@@ -1,7 +1,7 @@
 """V0 text, ``layers { layer { type: "conv" kernelsize: 3 } }``, as V1 (UpgradeV0Net).
 
-V0 has one flat message for the parameters of all types. Each goes to the message of its layer's
-type, under the name that it has there; the block around them goes.
+V0 has one flat message for the parameters of all types. Each parameter moves to the message of its
+layer's type and gets its name there; the inner ``layer`` block is unwrapped.
 """
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -14,14 +14,15 @@ from caffe_merge.text.chunks import (
     comments,
     gapped,
     joined,
-    left_by,
+    remains,
     rest_of_line,
     shifted,
 )
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Piece, Splices
 from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.upgrade.reading import Old, listed, old_layers, read
+from caffe_merge.text.upgrade.reading import OldLayer, old_layers, read
+from caffe_merge.wording import named
 
 
 class Kind(NamedTuple):
@@ -105,53 +106,53 @@ def is_v0(message: Any) -> bool:
     return any(layer.HasField("layer") for layer in message.layers)
 
 
-def upgrade(document: Document, told: List[str]) -> Document:
-    """V0 text in the V1 format; text that is V1 already as it is."""
+def upgrade(document: Document, changes: List[str]) -> Document:
+    """V0 text in the V1 format; V1 text is returned as it is."""
     message = read(document)
     if not is_v0(message):
         return document
     edits = Edits(document)
-    left: List[str] = []
-    known = NetParameter.DESCRIPTOR.fields_by_name
+    dropped: List[str] = []
+    fields_by_name = NetParameter.DESCRIPTOR.fields_by_name
     for field in document.fields:
-        if field.name in known and field.name not in _NET_STAYS:
+        if field.name in fields_by_name and field.name not in _NET_STAYS:
             edits.remove(field)
-            left.append(field.name)
+            dropped.append(field.name)
     for old in old_layers(document, message):
         if not old.param.HasField("layer"):
             document.fail(old.block.start, "expected a V0 layer as the net's others, found V1")
-        left += _Rewrite(edits, old).make()
-    if left:
-        told.append(
-            f"left out, as Caffe's own upgrade does it: {listed(list(dict.fromkeys(left)))}"
+        dropped += _LayerUpgrade(edits, old).make()
+    if dropped:
+        changes.append(
+            f"left out, as Caffe's own upgrade does it: {named(list(dict.fromkeys(dropped)))}"
         )
     return edits.rewritten()
 
 
-class _Rewrite:
-    """One ``layers { layer { } bottom top }`` made one block."""
+class _LayerUpgrade:
+    """Rewrites one ``layers { layer { } bottom top }`` as one block."""
 
-    def __init__(self, splices: Splices, old: Old) -> None:
+    def __init__(self, splices: Splices, old: OldLayer) -> None:
         self.splices = splices
         self.document = splices.document
         self.old = old
         self.type = str(old.param.layer.type)
-        self.left: List[str] = []
+        self.dropped: List[str] = []
 
     def make(self) -> List[str]:
-        """Write it; the fields that it leaves out."""
-        known = self.old.param.DESCRIPTOR.fields_by_name
-        drop = []
+        """Rewrite the block; returns the fields that are left out."""
+        fields_by_name = self.old.param.DESCRIPTOR.fields_by_name
+        dropped_chunks = []
         for chunk in chunks(self.document, self.old.block):
             name = chunk.fields[0].name
             if name == "layer":
                 self.splices.splice(chunk.start, chunk.end, *self.unwrapped(chunk))
-            elif name in known and name not in ("bottom", "top"):
-                drop.append(chunk)
-                self.left.append(name)
-        for chunk in joined(drop):
-            self.splices.splice(chunk.start, chunk.end, *left_by(self.splices, chunk))
-        return [f"{self.old.param.layer.name}: {name}" for name in self.left]
+            elif name in fields_by_name and name not in ("bottom", "top"):
+                dropped_chunks.append(chunk)
+                self.dropped.append(name)
+        for chunk in joined(dropped_chunks):
+            self.splices.splice(chunk.start, chunk.end, *remains(self.splices, chunk))
+        return [f"{self.old.param.layer.name}: {name}" for name in self.dropped]
 
     def unwrapped(self, outer: Chunk) -> Iterator[Piece]:
         """The pieces of ``layer { ... }`` without the block around them."""
@@ -186,27 +187,27 @@ class _Rewrite:
             yield outer.tail
 
     def surplus(self, outer: Chunk, inner: Sequence[Chunk]) -> str:
-        """What the lines inside are indented by because of the block that goes."""
+        """The indent that lines inside have only because of the inner block."""
         text = self.document.text
         first = next((text[chunk.line : chunk.at] for chunk in inner if chunk.opens), "")
         if not first:
             return ""
         start = outer.line if outer.opens else text.rfind("\n", 0, outer.at) + 1
-        wanted = text[start : outer.at]
+        indent = text[start : outer.at]
         if not outer.opens:
-            wanted = wanted[: len(wanted) - len(wanted.lstrip(" \t"))] + self.splices.unit
-        return first[len(wanted) :] if first.startswith(wanted) else ""
+            indent = indent[: len(indent) - len(indent.lstrip(" \t"))] + self.splices.unit
+        return first[len(indent) :] if first.startswith(indent) else ""
 
     def body(self, inner: Sequence[Chunk], remove: str) -> Iterator[Piece]:
-        """The fields, those of one message gathered where the first of them stands."""
+        """The fields; those of one message come together where the first of them was."""
         targets = [self.target(chunk.fields[0]) for chunk in inner]
-        drop = [chunk for chunk, target in zip(inner, targets) if target is None]
-        gone = {chunk.start: chunk for chunk in joined(drop)}
+        dropped_chunks = [chunk for chunk, target in zip(inner, targets) if target is None]
+        dropped_at = {chunk.start: chunk for chunk in joined(dropped_chunks)}
         done = {""}
         for chunk, target in zip(inner, targets):
             if target is None:
-                if chunk.start in gone:
-                    for piece in left_by(self.splices, gone[chunk.start]):
+                if chunk.start in dropped_at:
+                    for piece in remains(self.splices, dropped_at[chunk.start]):
                         if isinstance(piece, str):
                             yield piece
                         else:
@@ -215,22 +216,22 @@ class _Rewrite:
                 yield from self.kept(chunk, remove, "")
             elif target not in done:
                 done.add(target)
-                group = [one for one, other in zip(inner, targets) if other == target]
+                group = [member for member, other in zip(inner, targets) if other == target]
                 yield from self.wrapped(target, group, remove)
 
     def target(self, field: Field) -> Optional[str]:
-        """The message that a field goes to: "" is the layer itself, None is nowhere."""
+        """The message that a field moves to: "" is the layer itself, None means it is dropped."""
         name = field.name
         if name in TRANSFORM:
             return "transform_param"
-        known = self.old.param.layer.DESCRIPTOR.fields_by_name
-        if name in _STAY or name not in known or self.type not in KINDS:
+        fields_by_name = self.old.param.layer.DESCRIPTOR.fields_by_name
+        if name in _STAY or name not in fields_by_name or self.type not in KINDS:
             return ""
         if name == "hdf5_output_param" and self.type == "hdf5_output":
             return ""
         if self.type in FIELDS.get(name, ("", ()))[1]:
             return KINDS[self.type].param
-        self.left.append(name)
+        self.dropped.append(name)
         return None
 
     def wrapped(self, target: str, group: Sequence[Chunk], remove: str) -> Iterator[Piece]:
@@ -256,7 +257,7 @@ class _Rewrite:
         yield last.tail
 
     def kept(self, chunk: Chunk, remove: str, add: str) -> Iterator[Piece]:
-        """A field with its blanks and comments, under its new name and at its new depth."""
+        """A field with its blanks and comments, with its new name and indent."""
         field = chunk.fields[0]
         start, end = field.start, field.start
         new = ""
@@ -275,7 +276,7 @@ class _Rewrite:
         yield from shifted(self.document, (end, chunk.end), remove, add)
 
     def v1_type(self, value: Value) -> str:
-        """The V1 type; a fork's own keeps its name, if V1 can say it."""
+        """The V1 type; a fork's type keeps its name if that is an identifier."""
         if self.type in KINDS:
             return KINDS[self.type].name
         if not self.type.isidentifier() or not self.type.isascii():

@@ -1,12 +1,12 @@
 """V1 text, ``layers { type: CONVOLUTION blobs_lr: 1 }``, in the current format (UpgradeV1Net).
 
-The keyword becomes ``layer``, the type a string, and what was said of blobs in four lists is said
-in one ``param { }`` a blob. Parameters have the names that they had, and stay as they are.
+The keyword becomes ``layer``, the type becomes a string, and four lists about blobs become one
+``param { }`` for each blob. All other parameters are the same in both formats.
 """
 
 from typing import Dict, List, Optional, Tuple
 
-from caffe_merge.text.chunks import chunks, joined, left_by, replaced
+from caffe_merge.text.chunks import chunks, joined, remains, replaced
 from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import Document, Value
 from caffe_merge.text.upgrade.reading import old_layers, read
@@ -33,7 +33,7 @@ FORK_TYPES = {
     "PYTHON": "Python", "UNPOOLING": "Unpooling", "UPSAMPLE": "Upsample",
 }  # fmt: skip
 
-# V1's lists of what blobs have, and what that is called in ``param { }``; in its order.
+# V1's lists about blobs, and the names of the same fields in ``param { }``, in its order.
 SPECS = {
     "param": "name",
     "blob_share_mode": "share_mode",
@@ -42,7 +42,7 @@ SPECS = {
 }
 
 
-def upgrade(document: Document, told: List[str]) -> Document:
+def upgrade(document: Document, changes: List[str]) -> Document:
     """V1 text in the current format."""
     message = read(document)
     numbers = message.layers.add().DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number
@@ -59,12 +59,12 @@ def upgrade(document: Document, told: List[str]) -> Document:
             forks[kind[0]] = kind[1]
         _specs(splices, layer.block)
     for old, new in forks.items():
-        told.append(f"{old} is a fork's type, in no V1 format of BVLC's; written as {new!r}")
+        changes.append(f"{old} is a fork's type, in no V1 format of BVLC's; written as {new!r}")
     return splices.rewritten()
 
 
 def _type(splices: Splices, block: Value, by_number: Dict[int, str]) -> Optional[Tuple[str, str]]:
-    """Make the type a string; the old and new type if it is a fork's."""
+    """Make the type a string; returns the old and new type if it is a fork's."""
     for field in block.fields or []:
         if field.name != "type":
             continue
@@ -81,16 +81,16 @@ def _type(splices: Splices, block: Value, by_number: Dict[int, str]) -> Optional
 
 
 def _specs(splices: Splices, block: Value) -> None:
-    """Write the lists of what blobs have as one ``param { }`` a blob, where the first list stands.
+    """Replace the lists about blobs by one ``param { }`` per blob, where the first list was.
 
-    Values are taken over as they are written.
+    Values are copied as they are written.
     """
     document = splices.document
-    found = [chunk for chunk in chunks(document, block) if chunk.fields[0].name in SPECS]
+    list_chunks = [chunk for chunk in chunks(document, block) if chunk.fields[0].name in SPECS]
     lists: Dict[str, List[str]] = {name: [] for name in SPECS}
-    for chunk in found:
+    for chunk in list_chunks:
         for field in chunk.fields:
-            lists[field.name] += [_written(document.source(one)) for one in field.values]
+            lists[field.name] += [_written(document.source(value)) for value in field.values]
     specs = [
         (
             "param",
@@ -98,14 +98,13 @@ def _specs(splices: Splices, block: Value) -> None:
         )
         for n in range(max(map(len, lists.values())))
     ]
-    for number, chunk in enumerate(joined(found)):
+    for number, chunk in enumerate(joined(list_chunks)):
         if number == 0 and specs:
             replaced(splices, chunk, specs)
         else:
-            splices.splice(chunk.start, chunk.end, *left_by(splices, chunk))
+            splices.splice(chunk.start, chunk.end, *remains(splices, chunk))
 
 
 def _written(source: str) -> str:
     """A value as it is written; of strings in several parts, one."""
-    joined = parse_string(source) if source[0] in "\"'" and "\n" in source else None
-    return source if joined is None else format_string(joined)
+    return format_string(parse_string(source)) if source[0] in "\"'" and "\n" in source else source

@@ -121,12 +121,12 @@ layers {
   bottom: "q"
   more: 2
 }
-layers { layer { type: "relu" } bottom: "q\\ud83d" }
+layers { layer { type: "relu" } bottom: BAD }
 """
 
 
 def test_places_are_those_of_the_users_file() -> None:
-    text = PADDED.replace("\\ud83d", "")
+    text = PADDED.replace("BAD", '"q"')
     document, _ = upgrade(Document((text[: text.rindex("layers")]).encode(), "x"))
     notes = Net(document, None, State()).notes
     assert [note.text.split(" is ")[0] for note in notes] == [
@@ -143,7 +143,7 @@ TOKENS = (
     "data_param", "scale", "transform_param", "\r\n", "-", "blob_share_mode", "\\", "bottom",
 )  # fmt: skip
 SEEDS = [
-    PADDED.replace("\\ud83d", ""),
+    PADDED.replace("BAD", '"q"'),
     "layers { type: DATA data_param { scale: 1 # s\n mirror: true } blobs_lr: 1 weight_decay: 2 }\n"
     "layers <type: CONVOLUTION blobs_lr: [1, 2] param: 'w' bottom: 'a' "
     "convolution_param { pad: 1 }>",

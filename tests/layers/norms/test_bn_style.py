@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.command.cli import main
-from tests.layers.forks.cases import CASES, expected, make
+from tests.layers.norms.cases import CASES, expected, make
 from tests.nets import prototxt, write_pair
 
 CASE = CASES["yjxiong-invstd"]

@@ -15,7 +15,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import STYLES, TYPES
 from caffe_merge.schema.messages import LayerParameter
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "forks.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "forks.md").read_text(encoding="utf-8")
 
 
 def table(title: str) -> List[Tuple[str, ...]]:

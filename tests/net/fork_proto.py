@@ -11,7 +11,7 @@ import pytest
 
 from tests.nets import write_pair
 
-CAFFE = Path(__file__).resolve().parents[3] / "proto" / "caffe.proto"
+CAFFE = Path(__file__).resolve().parents[2] / "proto" / "caffe.proto"
 
 needs_protoc = pytest.mark.skipif(
     importlib.util.find_spec("grpc_tools") is None and shutil.which("protoc") is None,

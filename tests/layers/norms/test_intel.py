@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.layers.forks.cases import CASES, C, expected, make
+from tests.layers.norms.cases import CASES, C, expected, make
 from tests.merger import Merger, random_inputs, run
 
 CONV = "conv: Convolution data -> conv { convolution_param { num_output: 5 kernel_size: 3 } }"

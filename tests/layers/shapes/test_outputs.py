@@ -34,7 +34,8 @@ def pool(param: str, *bottoms: tuple, tops: int = 1) -> Case:
 
 def random_windows(number: int) -> List[Case]:
     """Convolutions, Deconvolutions and Poolings with sizes that seldom divide."""
-    rng, found = random.Random(7), []
+    rng = random.Random(7)
+    found: List[Case] = []
     while len(found) < number:
         size = (rng.randint(1, 3), rng.choice([4, 6]), rng.randint(1, 19), rng.randint(1, 19))
         h, w, sh, sw = (rng.randint(1, 6) for _ in range(4))

@@ -12,7 +12,7 @@ import pytest
 
 from caffe_merge.errors import FileError, TextError, UsageError
 from caffe_merge.schema import protoc
-from tests.net.dialect.support import fork, needs_protoc
+from tests.net.fork_proto import fork, needs_protoc
 
 
 def names(path: Path) -> List[str]:
@@ -64,7 +64,9 @@ def test_two_of_one_name_are_two(tmp_path: Path) -> None:
 
 
 @needs_protoc
-def test_modules_of_the_current_folder_are_not_run(tmp_path: Path, monkeypatch) -> None:
+def test_modules_of_the_current_folder_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "m.proto").write_text("message M { }")
     for module in ("grpc_tools.py", "enum.py"):
         (tmp_path / module).write_text("raise SystemExit('run')")
@@ -109,7 +111,7 @@ def test_what_cannot_be_opened(tmp_path: Path, name: str) -> None:
         protoc.compiled(str(tmp_path / name))
 
 
-def test_no_protoc_anywhere(tmp_path: Path, monkeypatch) -> None:
+def test_no_protoc_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_grpc_tools(monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="pip install grpcio-tools, or put protoc on PATH"):
@@ -118,7 +120,7 @@ def test_no_protoc_anywhere(tmp_path: Path, monkeypatch) -> None:
 
 @needs_protoc
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
-def test_the_one_on_path(tmp_path: Path, monkeypatch) -> None:
+def test_the_one_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It serves where grpcio-tools is not installed; a relative PATH is no trap."""
     shim = tmp_path / "protoc"
     real = " ".join(protoc.command())
@@ -132,7 +134,7 @@ def test_the_one_on_path(tmp_path: Path, monkeypatch) -> None:
     assert (tmp_path / "log").read_text() == "ran\n"
 
 
-def hide_grpc_tools(monkeypatch) -> None:
+def hide_grpc_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if grpcio-tools were not installed."""
     real = importlib.util.find_spec
 
@@ -152,7 +154,9 @@ ODD = {
 
 
 @pytest.mark.parametrize("expected", ODD)
-def test_a_protoc_that_is_none(tmp_path: Path, monkeypatch, expected: str) -> None:
+def test_a_protoc_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected: str
+) -> None:
     monkeypatch.setattr(protoc, "command", lambda: [sys.executable, "-c", ODD[expected]])
     monkeypatch.setattr(protoc, "TIME_LIMIT", 0.5 if "longer" in expected else 60.0)
     path = tmp_path / "m.proto"
@@ -167,7 +171,9 @@ def test_a_protoc_that_is_none(tmp_path: Path, monkeypatch, expected: str) -> No
 
 
 @pytest.mark.parametrize("wrote", [b"\xff", b"\x0a\x06\x0a\x01a\x1a\x01b"])
-def test_a_protoc_that_writes_rubbish(tmp_path: Path, monkeypatch, wrote: bytes) -> None:
+def test_a_protoc_that_writes_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrote: bytes
+) -> None:
     code = f"open('descriptors', 'wb').write({wrote!r})"
     monkeypatch.setattr(protoc, "command", lambda: [sys.executable, "-c", code])
     path = tmp_path / "m.proto"
@@ -176,7 +182,7 @@ def test_a_protoc_that_writes_rubbish(tmp_path: Path, monkeypatch, wrote: bytes)
         protoc.compiled(str(path))
 
 
-def test_a_protoc_that_cannot_be_run(tmp_path: Path, monkeypatch) -> None:
+def test_a_protoc_that_cannot_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protoc, "command", lambda: [str(tmp_path / "nobody")])
     path = tmp_path / "m.proto"
     path.write_text("message M { }")

@@ -12,7 +12,7 @@ import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.errors import CaffeMergeError, FileError, TextError, UsageError
 from caffe_merge.notes import Note
-from tests.net.dialect.support import OWN, TEXT, fork, needs_protoc, pair
+from tests.net.fork_proto import OWN, TEXT, fork, needs_protoc, pair
 
 pytestmark = needs_protoc
 
@@ -259,6 +259,8 @@ def test_every_command_reads_by_it(
 ) -> None:
     own = pair(tmp_path, TEXT.replace("alpha", "alhpa"))
     flags = ["--model", own[0], "--weights", own[1]]
+    if command == "validate":  # which asks first whether there is something to compare with
+        flags += ["--output-model", own[0], "--output-weights", own[1]]
     assert main([command, *flags, "--proto", fork(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""

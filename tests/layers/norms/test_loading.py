@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import WeightsError
-from tests.layers.forks.cases import AXES, CASES, make
+from tests.layers.norms.cases import AXES, CASES, make
 from tests.merger import Merger
 from tests.nets import load_pair, prototxt, write_pair
 

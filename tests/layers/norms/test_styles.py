@@ -10,7 +10,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms import STYLES, Style, choose_style, style_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.reference import forward
-from tests.layers.forks.cases import AXES, BATCH, BN, CASES, Case, expected, make
+from tests.layers.norms.cases import AXES, BATCH, BN, CASES, Case, expected, make
 from tests.merger import Merged, Merger, random_inputs, run
 
 CONV = (

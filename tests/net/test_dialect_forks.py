@@ -9,7 +9,7 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import TextError
-from tests.net.dialect.support import needs_protoc
+from tests.net.fork_proto import needs_protoc
 
 TABLES = os.environ.get("CAFFE_MERGE_SCHEMA", "")
 CORPUS = os.environ.get("CAFFE_MERGE_CORPUS", "")

@@ -1,0 +1,140 @@
+"""What a user may ask of a merge. An option is declared here once; passes, commands, help read it.
+
+The library calls an option by its name here, ``swap_rgb``; on the command line it is
+``--swap-rgb``. An error that speaks of one names it by ``OptionName``, for each to write its way.
+"""
+
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+from caffe_merge.errors import OptionName, UsageError
+
+
+class Declared(NamedTuple):
+    """One option: its value where nobody asks, its help, and how the command line takes it.
+
+    ``choices`` are the values that a string may have. ``repeatable`` collects several values, a
+    ``switch`` takes none, and ``optional`` takes one or, for true, none. Without ``help`` it is no
+    flag of its own.
+    """
+
+    default: Any
+    help: str = ""
+    metavar: str = ""
+    choices: Tuple[str, ...] = ()
+    repeatable: bool = False
+    switch: bool = False
+    optional: bool = False
+
+
+def _option(default: Any, help_: str = "", **how: Any) -> Any:
+    """A class attribute of Options; an instance has the value in its place."""
+    return Declared(default, help_, **how)
+
+
+class Options:
+    """The options of one merge, checked. Raises UsageError for one that is none, or a bad choice.
+
+    Names of passes and of layers are checked by who knows them.
+    """
+
+    only: Sequence[str] = _option((), "run this pass; repeatable", metavar="PASS", repeatable=True)
+    skip: Sequence[str] = _option((), "leave it out; repeatable", metavar="PASS", repeatable=True)
+    keep: Sequence[str] = _option(
+        (), "leave it as it is; repeatable", metavar="LAYER", repeatable=True
+    )
+    keep_shared: bool = _option(False, "unshare no weights: what needs it stays", switch=True)
+    serial: str = _option(
+        "auto",
+        "merge consecutive linear layers: where nothing grows (auto), wherever it is exact "
+        "(always), or never",
+        choices=("auto", "always", "never"),
+    )
+    affine_as: Optional[str] = _option(
+        None,
+        "what is left per channel becomes a depthwise convolution of 1x1 (conv), or such "
+        "convolutions become Scales; without it both stay as they are",
+        choices=("conv", "scale"),
+    )
+    mean: Any = _option(
+        None,
+        "take raw pixels as input: what is subtracted from them, one value, one a channel (in "
+        "the order in which the net reads them), or a .npy file or mean.binaryproto",
+        metavar="[BLOB=]104,117,123",
+    )
+    scale: Any = _option(
+        None,
+        "likewise: what they are multiplied with then, one value or one a channel",
+        metavar="[BLOB=]0.017",
+    )
+    swap_rgb: Union[bool, str] = _option(
+        False,
+        "likewise: pixels come in the other order of channels, RGB or BGR, than the net reads",
+        metavar="BLOB",
+        optional=True,
+    )
+    input_layer: bool = _option(
+        False,
+        "what cannot be folded of --mean, --scale and --swap-rgb stays as a layer on it",
+        switch=True,
+    )
+    bn_style: Optional[str] = _option(
+        None,
+        "read the BatchNorm-like layers that it fits as those of this fork: docs/forks.md",
+        metavar="STYLE",
+    )
+    input_shapes: Optional[Mapping[str, Tuple[int, ...]]] = _option(None)
+
+    def __init__(self, **given: Any) -> None:
+        for name, declared in DECLARED.items():
+            value = given.pop(name, declared.default)
+            if declared.choices and value not in (*declared.choices, declared.default):
+                choices = ", ".join(declared.choices)
+                raise UsageError(OptionName(name), f": expected one of {choices}, found {value!r}")
+            setattr(self, name, value)
+        if given:
+            raise UsageError(_unknown(min(given)))
+
+    def __repr__(self) -> str:
+        values = {name: getattr(self, name) for name in DECLARED}
+        changed = [f"{n}={v!r}" for n, v in values.items() if v != DECLARED[n].default]
+        return f"Options({', '.join(changed)})"
+
+    def with_(self, **changes: Any) -> "Options":
+        """The same options but for ``changes``."""
+        return Options(**{**{name: getattr(self, name) for name in DECLARED}, **changes})
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches  # for those who need it
+
+    close = get_close_matches(name, DECLARED, 1)
+    if close:
+        return f"a merge has no option {name!r}; did you mean {close[0]!r}?"
+    return f"a merge has no option {name!r}; there are {', '.join(DECLARED)}"
+
+
+DECLARED: Dict[str, Declared] = {
+    name: value for name, value in vars(Options).items() if isinstance(value, Declared)
+}
+
+
+def flag_of(name: str) -> str:
+    """The option ``name`` as the command line has it."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flag(add: Callable[..., Any], name: str) -> None:
+    """Declare the flag of the option ``name`` with an argparse parser's ``add_argument``."""
+    declared = DECLARED[name]
+    how: Dict[str, Any] = {"help": declared.help, "default": declared.default}
+    if declared.switch:
+        how["action"] = "store_true"
+    elif declared.repeatable:
+        how.update(action="append", default=[], metavar=declared.metavar)
+    elif declared.optional:
+        how.update(nargs="?", const=True, metavar=declared.metavar)
+    elif declared.choices:
+        how["choices"] = declared.choices
+    else:
+        how["metavar"] = declared.metavar
+    add(flag_of(name), **how)

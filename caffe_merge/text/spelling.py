@@ -1,0 +1,135 @@
+r"""Spellings that this reader takes and Caffe's own refuses, written so that Caffe reads them.
+
+A byte order mark, a NUL byte, an escape that is none (``"E:\Project"``), a number with decimals
+in octal or hexadecimal, brackets around the only value of a field that has one: the C++ parser of
+protobuf stops at each. What they mean is not in doubt, so they are read, and a net that is written
+has them in a form that Caffe loads. All else of the text stays as it is.
+"""
+
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+from google.protobuf.descriptor import FieldDescriptor
+
+from caffe_merge.schema.messages import NetParameter
+from caffe_merge.text.splices import Splices
+from caffe_merge.text.syntax import BOM, SKIP, Document, Field, Value
+from caffe_merge.text.values import ESCAPE, STRING, bare, format_float, parse_float
+from caffe_merge.text.view import field_infos
+from caffe_merge.wording import counted
+
+_SUSPECT = re.compile(r"[\ufeff\0\\\[]|[: \t\r\n-]0[0-9xX]|(?:inf(?:inity)?|nan)f", re.IGNORECASE)
+_ODD_NUMBER = re.compile(r"-?(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)", re.IGNORECASE)
+_ODD = re.compile(f"{ESCAPE.pattern}|\0", re.DOTALL)
+_REAL = (FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE)
+_ESCAPES, _NUMBERS, _BRACKETS = "escape", "number", "pair of brackets"
+_NUL = "NUL byte"
+
+
+def for_caffe(document: Document) -> Tuple[Document, Optional[str]]:
+    """``document`` as Caffe can read it, and what was changed; the same document where nothing was.
+
+    Places in the result are places in the user's file.
+    """
+    if _SUSPECT.search(document.text) is None:
+        return document, None
+    speller = _Speller(document)
+    speller.text()
+    speller.fields(document.fields, NetParameter.DESCRIPTOR)
+    if not speller.counts:
+        return document, None
+    parts = ", ".join(counted(number, what) for what, number in speller.counts.items())
+    line, column = document.place(speller.first)
+    told = f"Caffe cannot read this text as it is ({parts}, the first at {line}:{column})"
+    return speller.splices.rewritten(), f"{told}; written so that it can"
+
+
+class _Speller:
+    """Gathers the replacements; ``counts`` has how many of each kind, ``first`` where one is."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.splices = Splices(document)
+        self.counts: Dict[str, int] = {}
+        self.first = len(document.text)
+
+    def replace(self, what: str, start: int, end: int, text: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+        self.first = min(self.first, start)
+        self.splices.splice(start, end, text)
+
+    def text(self) -> None:
+        """What no reader of Caffe's takes wherever it stands outside of strings."""
+        if self.document.text.startswith(BOM):
+            self.replace("byte order mark", 0, 1, "")
+        inside = self._strings() if "\0" in self.document.text else []
+        at = 0
+        for start, end in [*inside, (len(self.document.text), 0)]:
+            for match in re.finditer("\0", self.document.text[at:start]):
+                self.replace(_NUL, at + match.start(), at + match.end(), " ")
+            at = end
+
+    def _strings(self) -> List[Tuple[int, int]]:
+        """The spans of all quoted strings, in order."""
+        spans = []
+        fields = list(reversed(self.document.fields))
+        while fields:
+            for value in fields.pop().values:
+                if value.fields is not None:
+                    fields += reversed(value.fields)
+                elif self.document.text[value.start] in "\"'":
+                    spans += [m.span() for m in self._literals(value)]
+        return sorted(spans)
+
+    def _literals(self, value: Value) -> "List[re.Match[str]]":
+        matches = STRING.finditer(self.document.text, value.start, value.end)
+        return [match for match in matches if match.group()[0] in "\"'"]
+
+    def fields(self, fields: List[Field], descriptor: Any) -> None:
+        """All of ``fields``, of a message of this type; None where the schema does not know it."""
+        known = field_infos(descriptor) if descriptor is not None else {}
+        for field in fields:
+            kind = known.get(field.name)
+            if kind is not None and not kind.repeated and field.is_list and len(field.values) == 1:
+                self._unbracket(field)
+            for value in field.values:
+                if value.fields is not None:
+                    message = kind.message if kind is not None else None
+                    self.fields(value.fields, message)
+                else:
+                    self._scalar(value, kind is not None and kind.type in _REAL)
+
+    def _unbracket(self, field: Field) -> None:
+        text = self.document.text
+        opener = self._behind(field.start + len(field.name))
+        if text[opener] == ":":
+            opener = self._behind(opener + 1)
+        closer = self._behind(field.values[0].end)
+        self.replace(_BRACKETS, opener, opener + 1, " ")
+        self.splices.splice(closer, closer + 1, " ")
+
+    def _behind(self, at: int) -> int:
+        match = SKIP.match(self.document.text, at)
+        return match.end() if match else at
+
+    def _scalar(self, value: Value, is_real: bool) -> None:
+        source = self.document.source(value)
+        if source[0] in "\"'":
+            if "\\" in source or "\0" in source:
+                for literal in self._literals(value):
+                    self._string(*literal.span())
+        elif is_real and _ODD_NUMBER.fullmatch(bare(source)):
+            number = parse_float(source)
+            if number is not None:
+                self.replace(_NUMBERS, value.start, value.end, format_float(number))
+
+    def _string(self, start: int, end: int) -> None:
+        for match in _ODD.finditer(self.document.text, start, end):
+            odd = match.group("odd")
+            if match.group() == "\0":
+                self.replace(_NUL, *match.span(), "\\000")
+            elif odd == "\0":
+                self.replace(_NUL, *match.span(), "\\\\\\000")
+            elif odd is not None:
+                spelled = f"\\x{odd[1:]}" if len(odd) > 1 else f"\\\\{odd}"
+                self.replace(_ESCAPES, *match.span(), spelled)

@@ -1,0 +1,53 @@
+"""The engines that can judge a pair: one row for each. Flags, help and errors read this table."""
+
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+from caffe_merge.errors import OptionName, UsageError
+
+NONE = "none"  # no engine: nothing is judged
+
+
+class Engine(NamedTuple):
+    """A row. ``command`` is given the interpreter that the user names, and starts the worker.
+
+    ``limit`` is the largest error that passes, relative to a blob's largest value; ``most`` the
+    multiply-adds that it does in about a minute.
+    """
+
+    limit: float
+    most: float
+    command: Callable[[Optional[str]], List[str]]
+
+
+def _reference(python: Optional[str]) -> List[str]:
+    from caffe_merge.validation.workers import reference_command
+
+    return reference_command()
+
+
+def _pycaffe(python: Optional[str]) -> List[str]:
+    from caffe_merge.validation.workers import caffe_command, find_caffe_python
+
+    python = python or find_caffe_python()
+    if not python:
+        caffe = OptionName("caffe_python")
+        raise UsageError(
+            "no interpreter with Caffe: name one with ", caffe, " or CAFFE_MERGE_CAFFE_PYTHON"
+        )
+    return caffe_command(python)
+
+
+# The reference computes in float64, so its limit has room for the rounding of the merged weights
+# alone; Caffe sums in float32, in an order that a merge changes.
+ENGINES: Dict[str, Engine] = {
+    "reference": Engine(1e-5, 40e9, _reference),
+    "pycaffe": Engine(1e-4, 400e9, _pycaffe),
+}
+DEFAULT = "reference"
+
+
+def engine(name: str) -> Engine:
+    """The row of the engine ``name``. Raises UsageError for one that is none."""
+    if name not in ENGINES:
+        raise UsageError(f"no engine is called {name!r}; there are {', '.join([*ENGINES, NONE])}")
+    return ENGINES[name]

@@ -1,0 +1,55 @@
+"""Words for people: text from files made visible, counts with their noun, long texts shortened."""
+
+import re
+from typing import Sequence
+
+from caffe_merge.schema import strings
+
+_BYTES = re.compile(r"(?<!\\)\\U0010ff([89a-f][0-9a-f])")  # of strings.py, as repr shows them
+_PLURALS = {"axis": "axes"}
+SHOWN = 120  # characters of a value that a message quotes
+
+
+def visible(text: str) -> str:
+    r"""``text`` on one line with no character that a terminal acts on: those become escapes.
+
+    Control characters (``\x1b``), line ends, bidi and other formatting marks (``\u202e``), what is
+    assigned to nothing, and bytes that are no UTF-8 (``\xe9``). Applied twice it changes nothing.
+    """
+    if not text.isprintable():
+        text = "".join(map(_shown, text))
+    return _BYTES.sub(r"\\x\1", text) if "\\U" in text else text
+
+
+def _shown(char: str) -> str:
+    byte = strings.byte(char)
+    if not byte and "\udc80" <= char <= "\udcff":  # of text that is still as it was read
+        byte = ord(char) - 0xDC00
+    if byte:
+        return f"\\x{byte:02x}"
+    return char if char.isprintable() else char.encode("unicode_escape").decode()
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 blob``, ``2 axes``, ``1,000 pairs of brackets``."""
+    head, of, tail = noun.partition(" of ")
+    if number != 1:
+        head = _PLURALS.get(head, f"{head}s")
+    return f"{number:,} {head}{of}{tail}"
+
+
+def quoted(text: str) -> str:
+    """``text`` in quotes; of a long one both ends, as both tell something, and its length."""
+    shown = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"
+    return repr(shown) + ("" if shown is text else f" ({len(text):,} characters)")
+
+
+def listed(names: Sequence[str], limit: int = 5) -> str:
+    """``a, b and 3 more``."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def named(names: Sequence[str], limit: int = 5) -> str:
+    """``'a', 'b' and 3 more``: names from a file."""
+    return listed([quoted(name) for name in names[:limit]] + list(names[limit:]), limit)

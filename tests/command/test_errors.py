@@ -1,0 +1,63 @@
+"""Errors as the command prints them: one line, an exit status, a traceback if asked for."""
+
+from pathlib import Path
+from typing import List, NoReturn
+
+import pytest
+
+from caffe_merge.command.cli import main, merge_bn
+from caffe_merge.net import loading
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("--limit", "0", "a number above 0"),
+        ("--limit", "inf", "a number above 0"),
+        ("--limit", "nan", "a number above 0"),
+        ("--limit", "much", "a number above 0"),
+        ("--input-scale", "-2", "a number above 0"),
+        ("--seed", "-1", "a whole number of at least 0"),
+        ("--seed", "1.5", "a whole number of at least 0"),
+        ("--seed", "9" * 5000 + "x", "a whole number of at least 0"),
+    ],
+)
+def test_a_number_that_makes_no_sense(
+    flag: str, value: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert merge_bn(["--model", "p", "--weights", "w", f"{flag}={value}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(
+        f"merge_bn.py: error: argument {flag}: expected {expected}, found {value}"
+    )
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verbose", [[], ["-v"]])
+def test_a_bug_of_ours_is_one_line_and_a_traceback_with_v(
+    verbose: List[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError("by\nnothing")
+
+    monkeypatch.setattr(loading, "load", broken)
+    assert main(["inspect", "--model", "p", *verbose]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    *before, last = err.splitlines()
+    line = "internal error, please report it: ZeroDivisionError: by nothing"
+    assert last == f"caffe-merge: error: {line}"
+    assert bool(before) == bool(verbose)
+    assert ("Traceback (most recent call last):" in before) == bool(verbose)
+
+
+def test_an_error_has_its_traceback_with_v(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "none.prototxt"
+    for verbose, traceback in ([], False), (["-v"], True):
+        assert main(["inspect", "--model", str(path), *verbose]) == 2
+        err = capsys.readouterr().err
+        assert err.splitlines()[-1] == f"caffe-merge: error: {path}: No such file or directory"
+        assert err.startswith("Traceback") == traceback

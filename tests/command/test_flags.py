@@ -1,0 +1,68 @@
+"""The flags of each command, as docs/commands.md and the README tell them."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Callable, Dict, Set
+
+import pytest
+
+from caffe_merge.command import flags
+from caffe_merge.merging.convert import Conversion
+from caffe_merge.options import DECLARED
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "merge": flags.merge,
+    "plan": flags.plan,
+    "validate": flags.validate,
+    "inspect": flags.inspect,
+}
+OF_EVERY_PARSER = {"--help", "-h"}
+OTHER_PROGRAMS = re.compile(r"^.*(?:docker|-m benchmarks|`--user`).*$", re.MULTILINE)
+FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+
+
+def options(command: str) -> Set[str]:
+    """All spellings of the flags of a command."""
+    parser = argparse.ArgumentParser()
+    COMMANDS[command](parser)
+    return {text for action in parser._actions for text in action.option_strings} - OF_EVERY_PARSER
+
+
+def documented() -> Dict[str, Set[str]]:
+    """Command -> the flags that the table of docs/commands.md gives it."""
+    out: Dict[str, Set[str]] = {name: set() for name in COMMANDS}
+    for line in (DOCS / "commands.md").read_text().splitlines():
+        row = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+        if len(row) > 3 and row[1].startswith("`-"):
+            names = list(COMMANDS) if row[2] == "all" else row[2].split(", ")
+            for name in names:
+                out[name].update(re.findall(r"(?:^|[\s`])(--?[a-z][a-z-]*)", row[1]))
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_table_has_every_flag_and_no_other(command: str) -> None:
+    assert documented()[command] == options(command)
+
+
+@pytest.mark.parametrize("page", ["../README.md", *sorted(path.name for path in DOCS.glob("*.md"))])
+def test_every_flag_that_is_spoken_of_exists(page: str) -> None:
+    text = OTHER_PROGRAMS.sub("", (DOCS / page).read_text())
+    spoken_of = {flag for flag in FLAG.findall(text) if flag.startswith("--")}
+    exist = {flag for name in COMMANDS for flag in options(name)}
+    assert sorted(spoken_of - exist - OF_EVERY_PARSER) == []
+
+
+def test_every_option_of_a_conversion_is_a_flag() -> None:
+    """They are passed on by name, so one without a flag would silently keep its default."""
+    parser = argparse.ArgumentParser()
+    flags.merge(parser)
+    values = vars(parser.parse_args(["--model", "m", "--weights", "w"]))
+    assert {*Conversion._fields} - {*values} == {"options", "state", "also_read"}
+    assert {*DECLARED} - {*values} == {"input_shapes"}
+    defaults = {name: declared.default for name, declared in DECLARED.items()}
+    defaults.update(Conversion._field_defaults, options=None)
+    for name, default in defaults.items():
+        assert (values.get(name) or None) == (default or None), name

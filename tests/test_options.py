@@ -1,0 +1,85 @@
+"""Options: each is declared once, checked, and named in errors as whoever reads them has it."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+import caffe_merge
+from caffe_merge.command.cli import main
+from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
+from caffe_merge.options import DECLARED, Options, add_flag, flag_of
+from tests.nets import load, prototxt, seeded, write_pair
+
+LINES = ("data 2 3 6 5", "conv: Convolution data -> conv { convolution_param { num_output: 4 "
+         "kernel_size: 3 } }")  # fmt: skip
+
+
+def test_defaults() -> None:
+    options = Options()
+    assert {n: getattr(options, n) for n in DECLARED} == {n: d.default for n, d in DECLARED.items()}
+    assert repr(Options(serial="never", keep=["a"])) == "Options(keep=['a'], serial='never')"
+    assert Options(serial="never").with_(keep_shared=True).serial == "never"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"serial": "sometimes"}, "serial: expected one of auto, always, never, found 'sometimes'"),
+        ({"affine_as": "Conv"}, "affine_as: expected one of conv, scale, found 'Conv'"),
+        ({"keep_share": True}, "a merge has no option 'keep_share'; did you mean 'keep_shared'?"),
+        ({"xyz": 1}, "a merge has no option 'xyz'; there are only, skip, keep, "),
+    ],
+)
+def test_what_is_no_option(given: "dict[str, object]", message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Options(**given)
+    assert str(caught.value).startswith(message)
+
+
+def test_flags_are_made_of_them() -> None:
+    parser = argparse.ArgumentParser()
+    for name, declared in DECLARED.items():
+        if declared.help:
+            add_flag(parser.add_argument, name)
+    words = "--only a --only b --swap-rgb --serial never --keep-shared --mean 1,2,3"
+    given = vars(parser.parse_args(words.split()))
+    options = Options(**given)
+    assert (options.only, options.swap_rgb, options.serial) == (["a", "b"], True, "never")
+    assert (options.keep_shared, options.mean, options.skip) == (True, "1,2,3", [])
+
+
+def test_each_names_an_option_its_way() -> None:
+    error = UsageError(OptionName("swap_rgb"), ": no ", OptionName("mean"), " --mean")
+    assert str(error) == "swap_rgb: no mean --mean"
+    assert error.text(flag_of) == "--swap-rgb: no --mean --mean"
+    assert CaffeMergeError("as it is").text(flag_of) == "as it is"
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "message"),
+    [
+        ({"swap_rgb": True, "mean": [1, 2]}, ["--swap-rgb", "--mean", "1,2"], "{}: expected one"),
+        ({"input_layer": True}, ["--input-layer"], "{}: there is no {} or {} to be a layer of"),
+        ({"scale": 0}, ["--scale", "0"], "{}: expected values other than 0"),
+        ({"keep": ["x"]}, ["--keep", "x"], "{} x: the net has no layer of this name"),
+    ],
+)
+def test_library_and_command_line(
+    options: "dict[str, object]",
+    flags: "list[str]",
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same error of both, with names as each has them."""
+    with pytest.raises(UsageError) as caught:
+        caffe_merge.merge(load(tmp_path, prototxt(*LINES)), **options)
+    assert "--" not in str(caught.value)
+    text = prototxt(*LINES)
+    pair = write_pair(tmp_path, text, seeded(text))
+    assert main(["plan", "--model", str(pair[0]), "--weights", str(pair[1]), *flags]) == 2
+    line = capsys.readouterr().err
+    assert line == f"caffe-merge: error: {caught.value.text(flag_of)}\n"
+    assert message.split("{}")[-1][:12] in line
+    assert "--" in line

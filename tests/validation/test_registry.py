@@ -1,0 +1,31 @@
+"""The registry of engines: flags and errors read it, each row can start its worker."""
+
+import argparse
+
+import pytest
+
+from caffe_merge.command import flags
+from caffe_merge.errors import UsageError
+from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE, engine
+
+
+def test_flags_offer_every_engine() -> None:
+    parser = argparse.ArgumentParser()
+    flags.merge(parser)
+    words = ["--model", "m", "--weights", "w"]
+    for name in (*ENGINES, NONE):
+        assert parser.parse_args([*words, "--validate", name]).validate == name
+    assert parser.parse_args(words).validate == DEFAULT
+
+
+def test_an_engine_that_is_none() -> None:
+    with pytest.raises(UsageError, match="no engine is called 'x'; there are reference, pycaffe"):
+        engine("x")
+
+
+def test_each_has_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ENGINES["reference"].command(None)
+    assert ENGINES["pycaffe"].command("/a/python")[0] == "/a/python"
+    monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
+    with pytest.raises(UsageError, match="no interpreter with Caffe: name one with caffe_python"):
+        ENGINES["pycaffe"].command(None)
