@@ -212,7 +212,6 @@ TESTED_IN: Dict[str, str] = {
     "merging.convert": "command/test_cli.py",
     "merging.report": "merging/test_driver.py",
     "merging.rewiring": "merging/test_raw_input.py",
-    "net.data_layers": "net/test_deployment.py",
     "net.saving": "net/test_deployment_files.py",
     "net.text_blobs": "net/test_same_as_caffe.py",
     "net.weight_notes": "net/test_joining.py",
