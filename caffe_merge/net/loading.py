@@ -152,18 +152,7 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
-    dialect = None
-    if proto is not None:
-        from caffe_merge.net.dialect import Dialect  # which compiles it: for those who have one
-
-        dialect = Dialect(proto)
-        document = dialect.named(document)
-    document, notes = upgrade(document)
-    if spelled:
-        notes.insert(0, Note("spelling", "", spelled))
-    if dialect is not None:
-        document = dialect.explicit(document, notes)
+    document, notes, dialect = _read(prototxt, proto)
     index = None
     if caffemodel is not None:
         reject_weights(caffemodel)
@@ -173,7 +162,8 @@ def load(
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     net = Net(document, index, state)
     net.dialect = dialect
-    net.rewritten = deploy or bool(spelled) or (dialect is not None and dialect.changed)
+    spelled = any(note.kind == "spelling" for note in notes)
+    net.rewritten = deploy or spelled or (dialect is not None and dialect.changed)
     if dialect is not None:  # which knows them all, or would have refused them
         net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes
@@ -186,6 +176,23 @@ def load(
     net.input_shapes = {**data_layers.known_shapes(params, extras, index), **(input_shapes or {})}
     joining.weights(net.layers, net.all_layers, index, net.notes, net.input_shapes)
     return net
+
+
+def _read(prototxt: str, proto: Optional[str]) -> Tuple[Document, List[Note], "Optional[Dialect]"]:
+    """The text as Caffe reads it, in the current format; what was done to it; the user's schema."""
+    document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
+    dialect = None
+    if proto is not None:
+        from caffe_merge.net.dialect import Dialect  # which compiles it: for those who have one
+
+        dialect = Dialect(proto)
+        document = dialect.named(document)
+    document, notes = upgrade(document)
+    if spelled:
+        notes.insert(0, Note("spelling", "", spelled))
+    if dialect is not None:
+        document = dialect.explicit(document, notes)
+    return document, notes, dialect
 
 
 def _without_layers(document: Document) -> str:

@@ -46,7 +46,7 @@ def test_a_bug_of_ours_is_one_line_and_a_traceback_with_v(
     out, err = capsys.readouterr()
     assert out == ""
     *before, last = err.splitlines()
-    line = "internal error, please report it: ZeroDivisionError: by nothing"
+    line = "internal error, please report it: ZeroDivisionError: by\\nnothing"
     assert last == f"caffe-merge: error: {line}"
     assert bool(before) == bool(verbose)
     assert ("Traceback (most recent call last):" in before) == bool(verbose)

@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.text import test_spelling, test_syntax, test_view
 from tests.text.upgrade import test_any_style
-from tests.weights import test_index, test_solverstate
+from tests.weights import test_caffemodel, test_solverstate
 
 
 def texts() -> List[bytes]:
@@ -27,9 +27,11 @@ def texts() -> List[bytes]:
 
 def wires() -> List[bytes]:
     """Caffemodels."""
-    blobs = [blob for blob, *_ in [*test_index.STORED.values(), *test_index.WRONG.values()]]
+    blobs = [
+        blob for blob, *_ in [*test_caffemodel.STORED.values(), *test_caffemodel.WRONG.values()]
+    ]
     small = [blob for blob in blobs if len(blob) < 4096]
-    return [test_index.WHOLE, test_solverstate.state(), *map(test_index.layer, small)]
+    return [test_caffemodel.WHOLE, test_solverstate.state(), *map(test_caffemodel.layer, small)]
 
 
 def files() -> List[bytes]:

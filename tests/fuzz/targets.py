@@ -10,9 +10,11 @@ from caffe_merge.text.edits import Edits
 from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import View, sources
+from caffe_merge.text.view import View, extra_fields
 from caffe_merge.weights import writer
-from caffe_merge.weights.index import Index, open_index
+from caffe_merge.weights.caffemodel import Caffemodel
+from caffe_merge.weights.formats import open_index
+from caffe_merge.weights.index import Index
 
 MOST_VALUES = 1 << 20  # of a blob: reading more of them tells nothing new
 
@@ -37,7 +39,7 @@ def text(data: bytes) -> None:
 def _read(document: Document) -> NetParameter:
     view, message = View(document), NetParameter()
     view.read(document.fields, message)
-    sources(view.unknown)
+    extra_fields(view.unknown)
     for unknown in view.unknown:
         document.place(unknown.at)
     return message
@@ -74,7 +76,7 @@ def _bytes(layer: LayerParameter) -> bytes:
 def wire(data: bytes) -> None:
     """A caffemodel: indexed, its blobs valued, written again."""
     try:
-        index = Index(data)
+        index = Caffemodel(data)
         _values(index)
         entries = [writer.Entry(one.name, one, one.blobs) for one in index.layers if not one.old]
         writer.write(_Nothing(), index, entries)

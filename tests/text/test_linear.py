@@ -13,7 +13,7 @@ from caffe_merge.text.edits import Edits
 from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import View, sources
+from caffe_merge.text.view import View, extra_fields
 
 LONGEST = 1 << 18
 ENOUGH = 0.25  # seconds: the longest of a series need not take more
@@ -88,7 +88,7 @@ def work(text: str) -> None:
     document, _ = upgrade(for_caffe(Document(encode(text)))[0])
     view, message = View(document), NetParameter()
     view.read(document.fields, message)
-    sources(view.unknown)
+    extra_fields(view.unknown)
     edits = Edits(document)
     old, new = LayerParameter(), LayerParameter(top=["t"])
     for number, field in enumerate(document.fields):

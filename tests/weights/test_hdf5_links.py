@@ -10,7 +10,7 @@ import pytest
 import caffe_merge
 from caffe_merge.errors import ValidationError, WeightsError
 from caffe_merge.weights import hdf5
-from caffe_merge.weights.index import open_index
+from caffe_merge.weights.formats import open_index
 from tests.conftest import RealCaffe
 from tests.nets import write_pair
 

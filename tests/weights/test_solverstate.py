@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import caffe_merge
 from caffe_merge.errors import NetError, WeightsError
-from caffe_merge.weights.index import open_index
+from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.solverstate import described
 from caffe_merge.weights.wire import field, varint
 from tests.nets import caffemodel
