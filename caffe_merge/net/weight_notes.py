@@ -31,9 +31,13 @@ def surplus(
             text = "the file has weights of this name twice; Caffe takes the last, and so do we"
             notes.append(Note("duplicate-weights", record.name, text))
         seen[record.name] = record
-        if record.blobs and record.name not in names:
-            text = "the file has weights for it, the text has no such layer; left out"
-            notes.append(Note("surplus-weights", record.name, text))
+    unused = [record.name for record in index.layers if record.blobs and record.name not in names]
+    if len(unused) == 1:
+        text = "the file has weights for it, the text has no such layer; left out"
+        notes.append(Note("surplus-weights", unused[0], text))
+    elif unused:
+        text = f"the weights of {counted(len(unused), 'layer')} unused: is this the right pair?"
+        notes.append(Note("surplus-weights", "", f"{text} ({unused[0]!r} ...); left out"))
 
 
 def storage(index: Index, notes: List[Note]) -> None:

@@ -332,3 +332,14 @@ def test_a_text_without_weights(tmp_path: Path) -> None:
     net = load_pair((prototxt, None))
     assert notes(net) == []
     assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]
+
+
+def test_weights_of_many_layers_without_a_place_are_one_line(tmp_path: Path) -> None:
+    text = INPUT + one("Bias")
+    names = ["l", *(f"other{n}" for n in range(83))]
+    net = load(tmp_path, text, model([(name, [Blob((4,))]) for name in names]))
+    (note,) = net.notes
+    assert (note.kind, note.layer) == ("surplus-weights", "")
+    assert note.text.startswith(
+        "the weights of 83 layers unused: is this the right pair? ('other0'"
+    )
