@@ -89,7 +89,10 @@ def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[
     A layer with fields of a fork may compute its shape in the fork's way: what it produces is not
     known.
     """
-    return () if has_unknown(layer) else shapes.tops(described(layer), bottoms) or ()
+    if has_unknown(layer):
+        shapes.check_counts(layer.param)
+        return ()
+    return shapes.tops(described(layer), bottoms) or ()
 
 
 def parameter_counts(

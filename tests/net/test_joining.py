@@ -343,3 +343,21 @@ def test_weights_of_many_layers_without_a_place_are_one_line(tmp_path: Path) -> 
     assert note.text.startswith(
         "the weights of 83 layers unused: is this the right pair? ('other0'"
     )
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ('type: "Reshape" top: "y" dim: 0', "at least 1 bottoms, found 0"),
+        ('type: "ReLU" bottom: "x" bottom: "x" top: "y" new: 1', "at most 1 bottoms, found 2"),
+        ('type: "ReLU" bottom: "x" top: "y" top: "z" new: 1', "at most 1 tops, found 2"),
+        ('type: "Bias" bottom: "x" top: "y" param { } param { }', "at most 1 param, .* found 2"),
+    ],
+)
+def test_counts_are_checked_whatever_the_fields(
+    layer: str, message: str, tmp_path: Path, real_caffe: RealCaffe
+) -> None:
+    text = INPUT + f'layer {{ name: "l" {layer} }}'
+    assert real_caffe.error(text.replace("new: 1", "").replace("dim: 0", ""))
+    with pytest.raises(NetError, match=message):
+        load(tmp_path, text, model([("l", [Blob((4,))] if "Bias" in layer else [])]))
