@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
 from caffe_merge.arrays import count
 from caffe_merge.layers.state import TEST, TRAIN
 from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.text.values import parse_integer
 from caffe_merge.weights.blobs import Blob
 
 Answer = TypeVar("Answer")
@@ -107,4 +108,7 @@ def shares_memory(layer: Layer) -> bool:
     """Whether the top of a layer is its bottom's memory in Caffe (Blob::ShareData), not a copy."""
     if layer.type in ("Concat", "Slice"):
         return len(layer.param.bottom) == len(layer.param.top) == 1
+    if layer.type == "Permute":  # SSD's: one that changes nothing; axes not named follow in order
+        order = list(map(parse_integer, layer.extra.get("permute_param.order", "").split()))
+        return order == list(range(len(order)))
     return layer.type in ("Flatten", "Reshape", "Split")

@@ -5,7 +5,7 @@ has; where one of the two is missing the shape is the user's to give.
 """
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
 from caffe_merge.weights.index import Index
@@ -16,6 +16,8 @@ Extra = Mapping[str, str]  # a layer's fields that the schema does not know
 _PLAIN = ("AbsVal", "BNLL", "Dropout", "ELU", "Exp", "LRN", "Log", "MVN", "PReLU", "Pooling",
           "Power", "ReLU", "Scale", "Sigmoid", "Split", "TanH")  # fmt: skip
 _IMAGES = ("Data", "ImageData", "WindowData", "AnnotatedData", "ImageSegData", "DenseImageData")
+_PREPARING = ("Slice", "Split", "Reshape", "Flatten", "Permute", "Concat", "Power", "Eltwise",
+              "ArgMax", "Pooling", "Threshold", "Crop", "Interp")  # fmt: skip
 _LOSS = re.compile(r"Loss|Accuracy|Evaluat")
 
 
@@ -50,6 +52,24 @@ def _is_constant(param: Param) -> bool:
 def is_label(param: Param, number: int) -> bool:
     """Whether a data layer's top ``number`` is a label by the layer's type."""
     return number > 0 and "Data" in param.type and param.type not in ("HDF5Data", "DummyData")
+
+
+def label_blobs(params: Sequence[Param]) -> Set[str]:
+    """The blobs that only losses read, behind their first bottom, or layers that prepare them so.
+
+    What has learned something is no label, though a loss compares with it: the other tower of a
+    siamese net.
+    """
+    is_label: Dict[str, List[bool]] = {}  # what each reader so far takes the blob for
+    for param in reversed(params):
+        read_as = [is_label.pop(top, []) for top in param.top]
+        prepares = param.type in _PREPARING and all(read and all(read) for read in read_as)
+        for number, name in enumerate(param.bottom):
+            label = (is_loss(param) and number > 0) or (prepares and bool(read_as))
+            is_label.setdefault(name, []).append(label)
+        if not param.bottom:
+            is_label.update(zip(param.top, read_as))
+    return {name for name, read in is_label.items() if read and all(read)}
 
 
 class Shapes:

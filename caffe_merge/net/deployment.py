@@ -62,6 +62,9 @@ def note_training(params: Sequence[Any], notes: List[Note]) -> None:
 
 def check_data(active: Sequence[Any], others: Sequence[Any]) -> None:
     """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
+    names = {name for p in others for rule in (*p.include, *p.exclude) for name in rule.stage}
+    shown = _list(sorted(names))
+    stages = f", or choose one with --stage ({shown})" if names else ""
     elsewhere = {top for param in data_layers.data_layers(others) for top in param.top}
     made: Set[str] = set()
     for param in active:
@@ -69,7 +72,7 @@ def check_data(active: Sequence[Any], others: Sequence[Any]) -> None:
             if name in elsewhere - made:
                 raise NetError(
                     f"layer {param.name!r}: bottom {name!r} is the top of data layers of other "
-                    "phases or stages: choose one with --stage, or let --deploy make it an Input"
+                    f"phases or stages: --deploy makes it an Input{stages}"
                 )
         made.update(param.top)
 
@@ -198,7 +201,8 @@ class _Deployment:
 
     def prune(self) -> None:
         """Remove labels and what is computed from them."""
-        gone: Set[str] = set()
+        labels = data_layers.label_blobs([part.old for part in self.parts if part.chosen])
+        gone = labels.intersection(top for part in self.data for top in part.old.top)
         for part in self.data:
             gone.update(t for n, t in enumerate(part.old.top) if data_layers.is_label(part.old, n))
         removed: Dict[str, None] = {}

@@ -5,7 +5,7 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 """
 
 from operator import itemgetter
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.errors import NetError, WeightsError
@@ -13,8 +13,9 @@ from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.fillers import Room, fill
 from caffe_merge.layers.fork_fields import described, fills, has_unknown
 from caffe_merge.layers.layer import Layer
+from caffe_merge.net import text_blobs, weight_notes
 from caffe_merge.notes import Kind, Note
-from caffe_merge.weights.blobs import HALF, Blob, Filled, Stored, same_values
+from caffe_merge.weights.blobs import Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
 from caffe_merge.wording import counted
 
@@ -35,13 +36,13 @@ def weights(
     """
     by_name = index.by_name() if index else {}
     path = index.path if index else None
-    taken = set()
+    taken = takers(layers, index.kind if index else "")
+    stated = text_blobs.take(layers)
     shared: Dict[str, Stored] = {}
     held: Held = {}
     room = Room(strict=index is not None)
     for layer, bottoms, _ in _propagate(layers, input_shapes):
-        record = by_name.get(layer.name) if layer.name not in taken else None
-        taken.add(layer.name)
+        record = by_name.get(layer.name) if taken[layer.name] is layer else None
         expected = _expected_shapes(layer, bottoms)
         if record is not None:
             record = _with_shared(layer, record, expected, shared, path)
@@ -49,15 +50,29 @@ def weights(
             layer.record = record
             layer.load_blobs(_fit(layer, record, expected, path))
             held[layer] = [(blob, blob.shape) for blob in layer.blobs]
+        elif layer in stated and expected != []:
+            blobs = _fit(layer, stated[layer], expected, None)
+            held[layer] = [(blob, blob.shape) for blob in blobs]
         else:
             held[layer] = list(zip(_filled(layer, expected or (), room), expected or ()))
-    given = _share(held)
-    for layer, blobs in held.items():
-        _assign(layer, [blob for blob, _ in blobs], given.get(layer, 0), notes, index is not None)
+    for layer in held:
+        _check_specs(layer, len(held[layer]))
+    given = _share(held, stated)
+    for layer, pairs in held.items():
+        values = [blob for blob, _ in pairs]
+        if layer in stated and layer.record is None:
+            text_blobs.give(layer, values, notes)
+        else:
+            _assign(layer, values, given.get(layer, 0), notes, index is not None)
     norms.neutralise_absorbed(layers, notes)
     if index is not None:
-        _note_surplus(index, taken, all_layers, notes)
-        _note_storage(index, notes)
+        weight_notes.surplus(index, set(taken), all_layers, notes)
+        weight_notes.storage(index, notes)
+
+
+def takers(layers: Sequence[Layer], kind: str) -> Dict[str, Layer]:
+    """The layer that gets the weights of each name: the first one, from HDF5 the last (net.cpp)."""
+    return {layer.name: layer for layer in (layers if kind == "hdf5" else reversed(layers))}
 
 
 def top_shapes(
@@ -74,7 +89,10 @@ def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[
     A layer with fields of a fork may compute its shape in the fork's way: what it produces is not
     known.
     """
-    return () if has_unknown(layer) else shapes.tops(described(layer), bottoms) or ()
+    if has_unknown(layer):
+        shapes.check_counts(layer.param)
+        return ()
+    return shapes.tops(described(layer), bottoms) or ()
 
 
 def parameter_counts(
@@ -175,6 +193,17 @@ def _fit(
             )
         blobs.append(fitted)
     return blobs
+
+
+def _check_specs(layer: Layer, blobs: int) -> None:
+    """Raise NetError where the text has more ``param`` than the layer has blobs (net.cpp)."""
+    is_sure = layer.record is not None or (blobs and layer.type not in norms.TYPES)
+    if is_sure and len(layer.param.param) > blobs:
+        number = len(layer.param.param)
+        raise NetError(
+            f"layer {layer.name!r} ({layer.type}): expected at most {blobs} param, one for each "
+            f"of its blobs, found {number}"
+        )
 
 
 def _reshaped(blob: Stored, expected: BlobShape) -> Optional[Stored]:
@@ -292,12 +321,13 @@ def shared_blobs(layers: Sequence[Layer]) -> Dict[str, List[Tuple[Layer, int]]]:
     return groups
 
 
-def _share(held: Held) -> Dict[Layer, int]:
+def _share(held: Held, stated: Collection[Layer]) -> Dict[Layer, int]:
     """Give layers that share a blob the same values: the last in the file, else the first filler.
 
     ``held`` has the blobs of each layer and their shapes; those that are shared are replaced.
-    Returns how many blobs of a layer the file gives. Raises NetError where Caffe would not share
-    (net.cpp, AppendParam): STRICT wants equal shapes, PERMISSIVE equal counts.
+    ``stated`` have theirs in the text. Returns how many blobs of a layer the files give.
+    Raises NetError where Caffe would not share (net.cpp, AppendParam): STRICT wants
+    equal shapes, PERMISSIVE equal counts.
     """
     from_file: Dict[Layer, int] = {}
     for name, group in shared_blobs(list(held)).items():
@@ -313,7 +343,7 @@ def _share(held: Held) -> Dict[Layer, int]:
             if source is None:  # random
                 held[layer][n] = None, expected
                 continue
-            from_file[layer] = from_file.get(layer, 0) + bool(stored)
+            from_file[layer] = from_file.get(layer, 0) + (bool(stored) or first in stated)
             dims = _dims(expected)
             shape = source.shape if dims is None else dims
             owner_shape = shape if owner_shape is None else owner_shape
@@ -325,51 +355,3 @@ def _share(held: Held) -> Dict[Layer, int]:
                 )
             held[layer][n] = source if source.shape == shape else source.reshaped(shape), shape
     return from_file
-
-
-def _note_surplus(
-    index: Index, taken: "set[str]", all_layers: Sequence[Layer], notes: List[Note]
-) -> None:
-    names = taken | {layer.name for layer in all_layers}
-    lacks_weights = any(layer.missing or layer.filled for layer in all_layers)
-    if lacks_weights and not any(record.name in names for record in index.layers):
-        example = repr(index.layers[0].name)
-        message = (
-            f"no layer of it is in the text (found {example} ...): the weights of another net?"
-        )
-        raise WeightsError(message, path=index.path)
-    seen: Dict[str, LayerRecord] = {}
-    for record in index.layers:
-        if record.name in seen and record.name in taken:
-            text = "the file has weights of this name twice; Caffe takes the last, and so do we"
-            notes.append(Note("duplicate-weights", record.name, text))
-        seen[record.name] = record
-        if record.blobs and record.name not in names:
-            text = "the file has weights for it, the text has no such layer; left out"
-            notes.append(Note("surplus-weights", record.name, text))
-
-
-def _note_storage(index: Index, notes: List[Note]) -> None:
-    """How the file stores its values, where that is not how they are written."""
-    if index.format:
-        text = f"the weights are of the {index.format} format; written in the current one"
-        notes.append(Note("upgraded", "", text))
-    blobs = [[blob for blob in layer.blobs if not blob.as_is] for layer in index.layers]
-    diffs = [sum(blob.diff for blob in held) for held in blobs]
-    if any(diffs):
-        text = f"{_layers(diffs)} with gradients (diff): {sum(diffs):,} bytes, left out"
-        notes.append(Note("diff-dropped", "", text))
-    raw = [any(blob.encoding and not blob.half for blob in held) for held in blobs]
-    if any(raw):
-        text = f"{_layers(raw)} in a fork's encoding (raw_data or packed_data)"
-        notes.append(Note("raw-blobs", "", f"{text}; written as plain data, for every Caffe"))
-    half = [any(blob.half for blob in layer.blobs) for layer in index.layers]
-    if any(half):
-        how = "written as float32; --keep-dtype keeps them so"
-        if any(blob.dtype == HALF for layer in index.layers for blob in layer.blobs):
-            how = "kept so; what a merge changes is rounded to it once"
-        notes.append(Note("half-precision", "", f"{_layers(half)} in half precision: {how}"))
-
-
-def _layers(which: Sequence[object]) -> str:
-    return f"the weights of {counted(sum(map(bool, which)), 'layer')} are stored"

@@ -3,7 +3,7 @@
 ``load`` reads both files; ``save`` (caffe_merge.net.saving) writes them back with the changes made.
 """
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError, UsageError
@@ -75,7 +75,7 @@ class Net:
         # Of the net's own state Caffe keeps the stages; phase and level are the caller's.
         stages = (*self.state.stages, *self.message.state.stage)
         self.state = State(self.state.phase, self.state.level, stages)
-        layers = self._inputs()
+        layers: List[Layer] = []
         for unknown in view.unknown:
             self.note_unknown("", unknown.name, unknown.at)
         for field in self.document.fields:
@@ -93,7 +93,7 @@ class Net:
                 for unknown in view.unknown:
                     self.note_unknown(layer.name, unknown.name, unknown.at)
                 layers.append(layer)
-        return layers
+        return [*self._inputs([layer for layer in layers if layer.active]), *layers]
 
     def note_unknown(self, layer: str, name: str, at: int) -> None:
         """Report a field that the schema does not know."""
@@ -101,13 +101,22 @@ class Net:
         text = f"{line}:{column}: {name} is not a field of BVLC Caffe; kept as it is"
         self.notes.append(Note("unknown-field", layer, text))
 
-    def _inputs(self) -> List[Layer]:
-        """The Input layer that the net's own ``input`` fields stand for (upgrade_proto.cpp)."""
+    def _inputs(self, layers: Sequence[Layer]) -> List[Layer]:
+        """The Input layer that the net's own ``input`` fields stand for (upgrade_proto.cpp).
+
+        Caffe drops inputs where no shape stands beside them. Those that a layer reads and none
+        makes are kept: their shape is the user's to give.
+        """
         message = self.message
-        if not message.input:
+        inputs = list(message.input)
+        if not (message.input_shape or message.input_dim):
+            made = {top for layer in layers for top in layer.param.top}
+            read = {bottom for layer in layers for bottom in layer.param.bottom}
+            inputs = [name for name in inputs if name in read - made]
+        if not inputs:
             return []
-        param = LayerParameter(name="input", type="Input", top=message.input)
-        count = len(message.input)
+        param = LayerParameter(name="input", type="Input", top=inputs)
+        count = len(inputs)
         if message.input_shape:
             if len(message.input_shape) < count:  # more are ignored, as in Caffe
                 raise NetError(

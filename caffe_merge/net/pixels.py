@@ -15,11 +15,11 @@ import numpy as np
 from caffe_merge.arrays import Array, ArrayLike, Float64, Shape
 from caffe_merge.errors import FileError, OptionName, UsageError, WeightsError
 from caffe_merge.files import check_file
+from caffe_merge.net import npy
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.wire import BYTES, Record
 
 Value = Union[None, str, ArrayLike]  # numbers, or what the command line has for them
-_NPY = b"\x93NUMPY"
 _MEAN, _SCALE, _SWAP = OptionName("mean"), OptionName("scale"), OptionName("swap_rgb")
 _DEPLOY, _SHAPE = OptionName("deploy"), OptionName("input_shape")
 
@@ -123,7 +123,10 @@ def _values(option: OptionName, value: Value, default: float) -> Tuple[str, Floa
                 raise UsageError(option, f": expected numbers, found {value!r}") from None
             array = _file(value)
     else:
-        array = np.asarray(default if value is None else value, np.float64)
+        try:
+            array = np.asarray(default if value is None else value, np.float64)
+        except (TypeError, ValueError):
+            raise UsageError(option, f": expected numbers, found {value!r:.80}") from None
     if not array.size or not np.isfinite(array).all():
         raise UsageError(option, ": expected finite values")
     return name, array
@@ -148,12 +151,9 @@ def _file(path: str) -> Float64:
         if os.path.exists(path) and not os.path.isdir(path):  # else open() says what is wrong
             check_file(path)
         with open(path, "rb") as handle:
-            data = handle.read(len(_NPY))
-            if data == _NPY:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)  # no longer than the file
-                if array.dtype.kind not in "fiu":
-                    raise ValueError(f"expected real numbers, found {array.dtype}")
-                return np.array(array, np.float64)
+            data = handle.read(len(npy.MAGIC))
+            if data == npy.MAGIC:
+                return np.array(npy.read(path), np.float64)
             data += handle.read()
         if not data:
             raise WeightsError("it is empty")
@@ -165,7 +165,7 @@ def _file(path: str) -> Float64:
             raise UsageError(_MEAN, f": cannot read {path} as .npy: {error}") from None
         found = f"{path}: {error.strerror}"
         raise FileError(_MEAN, f": expected numbers or a file, found {found}") from None
-    except Exception as error:  # numpy reads a header by Python's own parser: anything may come
+    except (ValueError, WeightsError, MemoryError) as error:
         raise UsageError(_MEAN, f": {path} is no .npy and no mean.binaryproto: {error}") from None
 
 

@@ -1,10 +1,13 @@
 """Writes a Net back: the changes replayed on its text, its weights streamed."""
 
+from itertools import count
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from caffe_merge.files import Replacement, check_outputs
 from caffe_merge.layers.layer import Layer
+from caffe_merge.net import joining
 from caffe_merge.net.loading import Net
+from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, Message, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.syntax import Document, Field, encode
@@ -19,8 +22,12 @@ _INPUTS = ("input", "input_dim", "input_shape")
 _KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 
-def text(net: Net) -> bytes:
-    """The prototxt of ``net``: its own text, with only what changed changed."""
+def text(net: Net, path: str = "") -> bytes:
+    """The prototxt of ``net``: its own text, with only what changed changed.
+
+    ``path`` is that of the weights file that goes with it.
+    """
+    _name_apart(net, path)
     edits = Edits(net.document)
     kept = set(net.all_layers)
     for layer in net.loaded:
@@ -49,11 +56,15 @@ def text(net: Net) -> bytes:
     return encode(written)
 
 
-def _last_input(document: Document) -> Field:
-    """The last of the net-level fields that stand for an Input layer, before the first layer."""
-    places = [n for n, field in enumerate(document.fields) if field.name == "layer"]
-    head = document.fields[: places[0] if places else None]
-    return [field for field in head if field.name in _INPUTS][-1]
+def _last_input(document: Document) -> Optional[Field]:
+    """The last of the net-level ``input`` fields before the first layer; None if all are behind."""
+    last: Optional[Field] = None
+    for field in document.fields:
+        if field.name == "layer":
+            break
+        if field.name in _INPUTS:
+            last = field
+    return last
 
 
 def _check(net: Net, written: str) -> None:
@@ -73,7 +84,7 @@ def _bytes(message: Message) -> bytes:
 
 def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
     """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
-    layers = entries(net)
+    layers = entries(net, path)
     counted = _counted(layers, progress) if progress else layers
     format_for(path, net.index).write(handle, path, net.index, counted, net.name)
     if net.index is not None:
@@ -86,8 +97,32 @@ def _counted(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.
         progress(number + 1, len(layers), entry.name)
 
 
-def entries(net: Net) -> List[writer.Entry]:
+def _name_apart(net: Net, path: str) -> None:
+    """Rename layers whose weights Caffe would give to another layer of their name.
+
+    Names of layers are for the weights alone; a layer that has none in the file keeps its own.
+    """
+    takers = joining.takers(net.layers, format_for(path, net.index).kind)
+    taken = {layer.name for layer in net.all_layers}
+    taken.update(record.name for record in (net.index.layers if net.index else ()))
+    for layer in net.layers:
+        is_written = layer.record is not None or layer.blobs is not layer.loaded
+        if takers[layer.name] is layer or not (is_written and layer.blobs):
+            continue
+        old = layer.name
+        new = next(f"{old}_{n}" for n in count(2) if f"{old}_{n}" not in taken)
+        taken.add(new)
+        param = LayerParameter()
+        param.CopyFrom(layer.param)
+        param.name = new
+        layer.param = param
+        text = f"of two layers of this name that have weights Caffe reads one; written as {new!r}"
+        net.notes.append(Note("renamed", old, text))
+
+
+def entries(net: Net, path: str = "") -> List[writer.Entry]:
     """What the caffemodel holds: a record for each layer that has one or has got blobs."""
+    _name_apart(net, path)
     has_bytes = net.index is None or net.index.has_bytes
     owners: Dict[str, Layer] = {}  # of blobs under each param { name }
     by_name: Dict[str, LayerRecord] = net.index.by_name() if net.index else {}
@@ -147,5 +182,5 @@ def save(
 def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
     """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
     weights(net, pair.handles[0], pair.targets[0], progress)
-    pair.handles[1].write(text(net))  # while the system stores the weights
+    pair.handles[1].write(text(net, pair.targets[0]))  # while the system stores the weights
     pair.flush()

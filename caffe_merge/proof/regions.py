@@ -237,6 +237,14 @@ def _joins_channels(node: Node) -> bool:
     return bool(node.param.type == "Concat" and node.param.concat_param.axis == 1)
 
 
+def _selected(array: Values, channels: Index) -> Values:
+    """Some channels of a patch; NetError where layers want other ones than their blob has."""
+    last = max(channels, default=-1)
+    if last >= array.shape[1]:
+        raise NetError(f"channel {last} of a blob of {array.shape[1]} channels is read")
+    return array[:, channels]
+
+
 def _run(
     nodes: Sequence[Node],
     outputs: Mapping[Version, Index],
@@ -254,7 +262,9 @@ def _run(
         for bottom, channels in zip(node.bottoms, plan.bottom_channels):
             needed[bottom] = np.union1d(needed.get(bottom, _NO_CHANNELS), channels)
     values = {
-        version: array[:, needed[version]] for version, array in patch.items() if version in needed
+        version: _selected(array, needed[version])
+        for version, array in patch.items()
+        if version in needed
     }
     for node, plan in zip(nodes, reversed(plans)):
         step = plan.step(reading) if signs else absolute(plan.step(reading))

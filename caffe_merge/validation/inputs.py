@@ -1,8 +1,8 @@
 """What a net is fed when it is validated: seeded noise, or the user's own arrays and shapes."""
 
 import math
+import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
@@ -10,12 +10,16 @@ import numpy as np
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import UsageError
 from caffe_merge.files import check_file
+from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
+from caffe_merge.weights.blobproto import MAX_AXES
 
 Shapes = Dict[str, Shape]
 Cost = Callable[[Shapes], Optional[float]]
 
 _SMALLEST_SIDE = 32
+_DIGITS = 9  # what a dimension of Caffe's can hold for certain
+_DIM = re.compile(rf"0*[1-9][0-9]{{0,{_DIGITS - 1}}}\Z")
 LARGEST = 1 << 27  # values in one blob: 1 GB in float64
 
 
@@ -34,8 +38,12 @@ def parse_shapes(options: Iterable[str]) -> Shapes:
     shapes = {}
     for name, value in _split(options):
         dims = [dim.strip() for dim in value.split(",")]
-        if not all(dim.isdigit() and int(dim) > 0 for dim in dims):
-            raise UsageError(f"input {name!r}: wanted positive numbers like 1,3,224,224: {value!r}")
+        if len(dims) > MAX_AXES or not all(map(_DIM.match, dims)):
+            shown = value if len(value) < 80 else f"{value[:60]} ..."
+            raise UsageError(
+                f"input {name!r}: expected up to {MAX_AXES} positive numbers of at most "
+                f"{_DIGITS} digits, like 1,3,224,224, found {shown!r}"
+            )
         shapes[name] = tuple(int(dim) for dim in dims)
     return shapes
 
@@ -46,10 +54,12 @@ def load_files(options: Iterable[str]) -> Dict[str, np.ndarray]:
     for name, path in _split(options):
         try:
             check_file(path)
-            array = np.load(Path(path), allow_pickle=False)
-            arrays[name] = np.asarray(array, np.float32)
-        except (OSError, ValueError, TypeError) as error:
+            with np.errstate(over="ignore"):  # what overflows is not finite
+                arrays[name] = np.array(npy.read(path), np.float32)
+        except (OSError, ValueError, MemoryError) as error:
             raise UsageError(f"input {name!r}: cannot read {path} as .npy: {error}") from error
+        if not arrays[name].size:
+            raise UsageError(f"input {name!r}: {path} holds no values")
         if not np.isfinite(arrays[name]).all():
             raise UsageError(f"input {name!r}: {path} holds values that are not finite")
     return arrays

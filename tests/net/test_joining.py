@@ -332,3 +332,32 @@ def test_a_text_without_weights(tmp_path: Path) -> None:
     net = load_pair((prototxt, None))
     assert notes(net) == []
     assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]
+
+
+def test_weights_of_many_layers_without_a_place_are_one_line(tmp_path: Path) -> None:
+    text = INPUT + one("Bias")
+    names = ["l", *(f"other{n}" for n in range(83))]
+    net = load(tmp_path, text, model([(name, [Blob((4,))]) for name in names]))
+    (note,) = net.notes
+    assert (note.kind, note.layer) == ("surplus-weights", "")
+    assert note.text.startswith(
+        "the weights of 83 layers unused: is this the right pair? ('other0'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ('type: "Reshape" top: "y" dim: 0', "at least 1 bottoms, found 0"),
+        ('type: "ReLU" bottom: "x" bottom: "x" top: "y" new: 1', "at most 1 bottoms, found 2"),
+        ('type: "ReLU" bottom: "x" top: "y" top: "z" new: 1', "at most 1 tops, found 2"),
+        ('type: "Bias" bottom: "x" top: "y" param { } param { }', "at most 1 param, .* found 2"),
+    ],
+)
+def test_counts_are_checked_whatever_the_fields(
+    layer: str, message: str, tmp_path: Path, real_caffe: RealCaffe
+) -> None:
+    text = INPUT + f'layer {{ name: "l" {layer} }}'
+    assert real_caffe.error(text.replace("new: 1", "").replace("dim: 0", ""))
+    with pytest.raises(NetError, match=message):
+        load(tmp_path, text, model([("l", [Blob((4,))] if "Bias" in layer else [])]))

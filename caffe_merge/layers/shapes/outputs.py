@@ -32,8 +32,7 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
     rule = RULES.get(layer.type)
     if rule is None:
         return None
-    _check_number(layer, "bottom", len(bottoms), rule.bottoms)
-    _check_number(layer, "top", len(layer.top), rule.tops)
+    check_counts(layer)
     known_bottoms = [shape for shape in bottoms if shape is not None]
     if len(known_bottoms) < len(bottoms):
         return None
@@ -48,6 +47,14 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
         ):
             raise error(layer, "no empty top, which no Caffe layer can fill", f"shape {shape}")
     return shapes
+
+
+def check_counts(layer: Layer) -> None:
+    """Raise NetError where ``layer`` has more or fewer bottoms or tops than its type takes."""
+    rule = RULES.get(layer.type)
+    if rule is not None:
+        _check_number(layer, "bottom", len(layer.bottom), rule.bottoms)
+        _check_number(layer, "top", len(layer.top), rule.tops)
 
 
 def _check_number(layer: Layer, what: str, number: int, allowed: Range) -> None:

@@ -1,0 +1,40 @@
+"""Weights that stand in the text itself, as ``blobs { }`` of its layers.
+
+Caffe starts a layer from them in place of its fillers, and the weights file goes over them. They
+move to the weights file: a merged layer may want other blobs than its text says.
+"""
+
+from typing import Dict, List, Optional, Sequence
+
+from caffe_merge.errors import WeightsError
+from caffe_merge.layers.layer import Layer
+from caffe_merge.notes import Note
+from caffe_merge.weights.blobproto import read_blob
+from caffe_merge.weights.blobs import Blob
+from caffe_merge.weights.index import LayerRecord
+from caffe_merge.weights.source import Buffer
+from caffe_merge.weights.wire import field, records
+
+
+def take(layers: Sequence[Layer]) -> Dict[Layer, LayerRecord]:
+    """The blobs of the layers' texts, which are taken out of the layers' parameters."""
+    return {layer: _taken(layer) for layer in layers if layer.param.blobs}
+
+
+def _taken(layer: Layer) -> LayerRecord:
+    blobs = []
+    for number, message in enumerate(layer.param.blobs):
+        buffer: Buffer = field(7, message.SerializePartialToString())
+        try:
+            blobs.append(read_blob(buffer, next(records(buffer, 0, len(buffer)))))
+        except WeightsError as error:
+            raise WeightsError(f"in the text: {error}", layer=layer.name, blob=number) from error
+    layer.param.ClearField("blobs")
+    return LayerRecord(layer.name, 0, 0, 0, tuple(blobs))
+
+
+def give(layer: Layer, blobs: Sequence[Optional[Blob]], notes: List[Note]) -> None:
+    """Have ``layer`` run on the blobs of its text; they are written to the weights file."""
+    layer.blobs = tuple(blob for blob in blobs if blob is not None)
+    text = "its weights are in the text; written into the weights file"
+    notes.append(Note("text-weights", layer.name, text))

@@ -1,0 +1,66 @@
+"""What is told of a weights file: records that no layer takes, and how its values are stored."""
+
+from typing import Dict, List, Sequence
+
+from caffe_merge.errors import WeightsError
+from caffe_merge.layers.layer import Layer
+from caffe_merge.notes import Note
+from caffe_merge.weights.blobs import HALF
+from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.wording import counted
+
+
+def surplus(
+    index: Index, taken: "set[str]", all_layers: Sequence[Layer], notes: List[Note]
+) -> None:
+    """Tell weights that no layer takes; ``taken`` are the names of the layers of the net.
+
+    Raises WeightsError where no layer at all takes any.
+    """
+    names = taken | {layer.name for layer in all_layers}
+    lacks_weights = any(layer.missing or layer.filled for layer in all_layers)
+    if lacks_weights and not any(record.name in names for record in index.layers):
+        example = repr(index.layers[0].name)
+        message = (
+            f"no layer of it is in the text (found {example} ...): the weights of another net?"
+        )
+        raise WeightsError(message, path=index.path)
+    seen: Dict[str, LayerRecord] = {}
+    for record in index.layers:
+        if record.name in seen and record.name in taken:
+            text = "the file has weights of this name twice; Caffe takes the last, and so do we"
+            notes.append(Note("duplicate-weights", record.name, text))
+        seen[record.name] = record
+    unused = [record.name for record in index.layers if record.blobs and record.name not in names]
+    if len(unused) == 1:
+        text = "the file has weights for it, the text has no such layer; left out"
+        notes.append(Note("surplus-weights", unused[0], text))
+    elif unused:
+        text = f"the weights of {counted(len(unused), 'layer')} unused: is this the right pair?"
+        notes.append(Note("surplus-weights", "", f"{text} ({unused[0]!r} ...); left out"))
+
+
+def storage(index: Index, notes: List[Note]) -> None:
+    """How the file stores its values, where that is not how they are written."""
+    if index.format:
+        text = f"the weights are of the {index.format} format; written in the current one"
+        notes.append(Note("upgraded", "", text))
+    blobs = [[blob for blob in layer.blobs if not blob.as_is] for layer in index.layers]
+    diffs = [sum(blob.diff for blob in held) for held in blobs]
+    if any(diffs):
+        text = f"{_layers(diffs)} with gradients (diff): {sum(diffs):,} bytes, left out"
+        notes.append(Note("diff-dropped", "", text))
+    raw = [any(blob.encoding and not blob.half for blob in held) for held in blobs]
+    if any(raw):
+        text = f"{_layers(raw)} in a fork's encoding (raw_data or packed_data)"
+        notes.append(Note("raw-blobs", "", f"{text}; written as plain data, for every Caffe"))
+    half = [any(blob.half for blob in layer.blobs) for layer in index.layers]
+    if any(half):
+        how = "written as float32; --keep-dtype keeps them so"
+        if any(blob.dtype == HALF for layer in index.layers for blob in layer.blobs):
+            how = "kept so; what a merge changes is rounded to it once"
+        notes.append(Note("half-precision", "", f"{_layers(half)} in half precision: {how}"))
+
+
+def _layers(which: Sequence[object]) -> str:
+    return f"the weights of {counted(sum(map(bool, which)), 'layer')} are stored"
