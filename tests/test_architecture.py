@@ -232,6 +232,7 @@ TESTED_IN: Dict[str, str] = {
     "validation.engines": "validation/test_validate.py",
     "weights.formats": "weights/test_hdf5.py",
     "weights.index": "weights/test_caffemodel.py",
+    "weights.hdf5_reader": "weights/test_hdf5_links.py",
     "wording": "test_printing.py",
 }
 NO_BEHAVIOUR = {"arrays", "reference.layer"}  # names of types, an exception

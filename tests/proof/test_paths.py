@@ -194,7 +194,7 @@ def test_no_bias_term() -> None:
     head.load_blobs(head.blobs[:1])
     path = [head, scale(6)]
     ((_, (_, blobs)),) = fold(path).items()
-    with pytest.raises(WeightsError, match="expected 1 blobs, found 2"):
+    with pytest.raises(WeightsError, match="expected 1 blob, found 2"):
         prove(path, {head: (head.param, blobs)}, 4)
 
 
