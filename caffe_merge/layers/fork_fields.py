@@ -6,6 +6,8 @@ not guessed.
 
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
+from caffe_merge.layers import catalogue
+from caffe_merge.layers.catalogue import of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer
@@ -20,9 +22,7 @@ class Harmless(NamedTuple):
     why: str
 
 
-_CONVOLUTIONS = (
-    "Convolution", "Deconvolution", "ConvolutionDepthwise", "DepthwiseConvolution", "DepthwiseConv"
-)  # fmt: skip
+_CONVOLUTIONS = of_family(catalogue.CONVOLUTION, catalogue.DEPTHWISE, catalogue.DECONVOLUTION)
 _ENGINE = "which implementation runs it"
 _PRECISION = "how exactly it is computed, not what"
 

@@ -5,6 +5,7 @@ from operator import is_not
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
 
 from caffe_merge.arrays import count
+from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.state import TEST, TRAIN
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.values import parse_integer
@@ -106,9 +107,10 @@ def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
 
 def shares_memory(layer: Layer) -> bool:
     """Whether the top of a layer is its bottom's memory in Caffe (Blob::ShareData), not a copy."""
-    if layer.type in ("Concat", "Slice"):
+    row = CATALOGUE.get(layer.type)
+    if row is not None and row.shares == "alone":
         return len(layer.param.bottom) == len(layer.param.top) == 1
     if layer.type == "Permute":  # SSD's: one that changes nothing; axes not named follow in order
         order = list(map(parse_integer, layer.extra.get("permute_param.order", "").split()))
         return order == list(range(len(order)))
-    return layer.type in ("Flatten", "Reshape", "Split")
+    return row is not None and row.shares == "always"

@@ -9,6 +9,8 @@ from caffe_merge.algebra.affine import (
     folded_bias,
     inner_product_multiplier,
 )
+from caffe_merge.layers import catalogue
+from caffe_merge.layers.catalogue import of_family
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
@@ -17,8 +19,8 @@ from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
 from caffe_merge.wording import counted
 
-CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConv", "DepthwiseConvolution")
-LINEAR_TYPES = (*CONVOLUTIONS, "Deconvolution", "InnerProduct")
+CONVOLUTIONS = of_family(catalogue.CONVOLUTION, catalogue.DEPTHWISE)
+LINEAR_TYPES = (*CONVOLUTIONS, *of_family(catalogue.DECONVOLUTION, catalogue.PRODUCT))
 
 
 class Output(NamedTuple):

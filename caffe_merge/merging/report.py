@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from caffe_merge.layers import norms, shapes
+from caffe_merge.layers import shapes
+from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
 from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "caffe_merge.report/1"
 # The types whose fate is told.
-FOLLOWED = frozenset(("Scale", "Bias", "Power", "Dropout", "SpatialDropout", *norms.TYPES))
+FOLLOWED = frozenset(of_family(NORM, AFFINE, DROPOUT))
 
 
 class Change(NamedTuple):

@@ -6,10 +6,11 @@ blob inside the rewrite whose values change gets a name that no blob of the net 
 
 from typing import Dict, Optional, Set
 
+from caffe_merge.layers.catalogue import that
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.passes._pass import Rewrite
 
-IN_PLACE = ("PReLU", "ReLU", "Scale")  # types that rewrites keep and that may write in place
+IN_PLACE = that("in_place")  # types that rewrites keep and that may write in place
 
 
 def rewire(graph: Graph, rewrite: Rewrite) -> None:

@@ -8,14 +8,16 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
+from caffe_merge.layers import catalogue
+from caffe_merge.layers.catalogue import of_family, that
 from caffe_merge.weights.index import Index
 
 Param = Any  # a LayerParameter
 Extra = Mapping[str, str]  # a layer's fields that the schema does not know
 
-_PLAIN = ("AbsVal", "BNLL", "Dropout", "ELU", "Exp", "LRN", "Log", "MVN", "PReLU", "Pooling",
-          "Power", "ReLU", "Scale", "Sigmoid", "Split", "TanH")  # fmt: skip
-_IMAGES = ("Data", "ImageData", "WindowData", "AnnotatedData", "ImageSegData", "DenseImageData")
+_SAME_SHAPE = that("same_shape")
+_SAME_CHANNELS = _SAME_SHAPE | {*of_family(catalogue.POOLING)}
+_IMAGES = that("images")
 _PREPARING = ("Slice", "Split", "Reshape", "Flatten", "Permute", "Concat", "Power", "Eltwise",
               "ArgMax", "Pooling", "Threshold", "Crop", "Interp")  # fmt: skip
 _LOSS = re.compile(r"Loss|Accuracy|Evaluat")
@@ -108,7 +110,7 @@ class Shapes:
             channels = self._expected_channels(param, blob, size)
             if channels is None and len(param.bottom) == 1:
                 tops = [self.channels(top, size, at + 1) for top in param.top if top != blob]
-                if param.type in (*_PLAIN, "BatchNorm"):
+                if param.type in _SAME_CHANNELS:
                     channels = next((number for number in tops if number is not None), None)
                 elif _slices_channels(param) and None not in tops:
                     channels = sum(filter(None, tops)) or None
@@ -125,7 +127,7 @@ class Shapes:
         shape = record.blobs[0].shape
         if param.type == "Convolution" and len(shape) == 4:
             return int(shape[1] * param.convolution_param.group)
-        if param.type in ("Deconvolution", "DepthwiseConvolution", "ConvolutionDepthwise"):
+        if param.type in of_family(catalogue.DECONVOLUTION, catalogue.DEPTHWISE):
             return shape[0] if len(shape) == 4 else None
         if param.type in ("BatchNorm", "PReLU") or (
             param.type == "Scale" and param.scale_param.axis == 1
@@ -156,7 +158,7 @@ class Shapes:
                 continue
             if param.type == "InnerProduct":
                 return self._inner(param)
-            if param.type in ("Flatten", *_PLAIN) and param.type not in ("Pooling", "LRN"):
+            if param.type == "Flatten" or param.type in _SAME_SHAPE:
                 values = self._values(param.top[0], at + 1) if param.top[0] != blob else None
                 if values is not None:
                     return values

@@ -10,6 +10,7 @@ and through a mean that does not pad.
 
 from typing import FrozenSet, List, Tuple, Union
 
+from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, folded, output_channels
@@ -19,7 +20,7 @@ from caffe_merge.passes._forwards import propagated
 from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs, why_not_fold
 
-THROUGH = ("PReLU", "Pooling", "ReLU")
+THROUGH = that("back")
 
 
 class FoldThrough(Pass):

@@ -14,6 +14,7 @@ from typing import List, NamedTuple, Optional, Set, Tuple, Union
 
 from caffe_merge.algebra.kernels import Kernel, chained
 from caffe_merge.arrays import count
+from caffe_merge.layers.catalogue import PRODUCT, of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS, Output, output_channels
 from caffe_merge.net.graph import Graph, Version
@@ -27,7 +28,7 @@ from caffe_merge.passes._kernels import (
 )
 from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
 
-LINEAR = (*CONVOLUTIONS, "InnerProduct")
+LINEAR = (*CONVOLUTIONS, *of_family(PRODUCT))
 LARGE = 1 << 20  # an input size, to see whether a kernel gives out more places than it reads
 
 

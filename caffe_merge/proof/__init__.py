@@ -3,6 +3,7 @@
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.errors import CaffeMergeError
+from caffe_merge.layers.catalogue import POOLING, of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
@@ -12,7 +13,7 @@ from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes
 from caffe_merge.proof.wiring import wiring
 
-_WINDOWS = (*LINEAR_TYPES, "Pooling")
+_WINDOWS = (*LINEAR_TYPES, *of_family(POOLING))
 
 
 def prove(

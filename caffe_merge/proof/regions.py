@@ -28,6 +28,7 @@ from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
+from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.net.graph import Version
 from caffe_merge.proof.sampling import (
@@ -53,12 +54,7 @@ JOINS = ("Concat", "Eltwise")
 WHOLE = ("Flatten", "InnerProduct", "Reshape")
 
 # Of each top, its channels c depend on the channels c of the bottoms alone.
-CHANNELWISE = frozenset(
-    (
-        *("AbsVal", "BNLL", "BatchNorm", "Bias", "Clip", "Dropout", "ELU", "Eltwise", "Exp"),
-        *("Log", "PReLU", "Pooling", "Power", "ReLU", "Scale", "Sigmoid", "Split", "TanH"),
-    )
-)
+CHANNELWISE = that("channelwise")
 
 _NO_CHANNELS = np.arange(0)
 

@@ -7,6 +7,7 @@ caffe_merge.layers.fork_fields.
 from typing import Any, Callable, Dict, List, Optional
 
 from caffe_merge.arrays import BlobShape, Shape
+from caffe_merge.layers.catalogue import CATALOGUE, NORM, of_family
 from caffe_merge.layers.shapes.geometry import (
     Layer,
     Rule,
@@ -21,15 +22,7 @@ DEPTHWISE = "ConvolutionDepthwise"
 SPATIAL_DROPOUT = ("spatial_dropout", "SpatialDropoutLayer")  # ENet's, by module and layer
 
 # One bottom and one top of its shape; which blobs it has, its style says (layers.norms).
-NORMS = (
-    "BN",
-    "BNData",
-    "BNHK",
-    "BatchNormScale",
-    "BatchNormTorch",
-    "CuDNNBatchNorm",
-    "SyncBN",
-)
+NORMS = tuple(name for name in of_family(NORM) if CATALOGUE[name].fork)
 
 
 # What each of them is put as for the reference layers: mean, variance, scale and bias per channel.

@@ -1,0 +1,118 @@
+"""The catalogue has a row for every layer type that the package names, and every table agrees."""
+
+import ast
+from pathlib import Path
+from typing import Dict, Iterator, List, Set
+
+import pytest
+
+import caffe_merge
+from caffe_merge import reference
+from caffe_merge.layers import fork_fields, identity, linear, norms, per_channel, standard
+from caffe_merge.layers.catalogue import CATALOGUE, NORM, LayerType, of_family, that
+from caffe_merge.layers.shapes.forks import NORMALISED
+from caffe_merge.layers.shapes.learned import LEARNERS
+from caffe_merge.layers.shapes.outputs import RULES
+from caffe_merge.merging.report import FOLLOWED
+from caffe_merge.net import deployment
+from caffe_merge.passes import _forwards
+from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.text.upgrade import v1
+
+PACKAGE = Path(caffe_merge.__file__).parent
+
+# Tables beside the functions that they name: their types.
+TABLES: Dict[str, Set[str]] = {
+    "shapes": {*RULES} - {NORMALISED},
+    "blobs": {*LEARNERS},
+    "forwards": {*reference.SUPPORTED} - {NORMALISED},
+    "norms": {*norms.TYPES},
+    "identities": {*identity._RULES},
+    "maps per channel": {*per_channel._RULES},
+    "maps on their way": {*_forwards._RULES},
+    "in other terms": {*standard._RULES},
+    "fork fields": {*fork_fields.READ, *(t for row in fork_fields.HARMLESS for t in row.types)},
+    "old formats": {*v1.TYPES.values(), *v1.FORK_TYPES.values()} - {""},
+    "heads": {*deployment._HEADS, *deployment._HEADS.values()},
+    "fates": {*FOLLOWED},
+}
+
+
+def compared(path: Path) -> Iterator[str]:
+    """The strings that the module at ``path`` compares the ``type`` of a layer with."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(isinstance(side, ast.Attribute) and side.attr == "type" for side in sides):
+                for side in sides:
+                    for inner in ast.walk(side):
+                        if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                            yield inner.value
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_type_of_a_table_has_a_row(name: str) -> None:
+    assert sorted(TABLES[name] - {*CATALOGUE}) == []
+
+
+def test_every_type_that_code_compares_has_a_row() -> None:
+    names: List[str] = []
+    for path in PACKAGE.rglob("*.py"):
+        if "upgrade" not in path.parts:  # old formats have names of their own
+            names += [name for name in compared(path) if name[:1].isupper()]
+    assert len(names) > 50
+    assert sorted({*names} - {*CATALOGUE}) == []
+
+
+def test_no_list_of_types_stands_anywhere_else() -> None:
+    """Three types in one tuple or set are a list; facts about types belong into rows."""
+    lists = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "catalogue.py" or "norms" in path.parts or "upgrade" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Tuple, ast.Set, ast.List)):
+                values = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+                if len(values) > 2 and all(value in CATALOGUE for value in values):
+                    lists.append((path.name, values))
+    assert [(name, values) for name, values in lists if name not in ALLOWED] == []
+
+
+# What these lists say is no fact about types but a choice of the place where they stand.
+ALLOWED = {
+    "regions.py": "layers that tie a patch to one size",
+    "data_layers.py": "what prepares labels for a loss",
+}
+
+
+def test_the_engine_and_the_shapes_know_the_same() -> None:
+    """What can be run has a shape; a new layer is its row, its shape and its forward."""
+    assert sorted({*reference.SUPPORTED} - {*RULES}) == []
+
+
+def test_norms_are_the_types_of_the_styles() -> None:
+    assert {*of_family(NORM)} == norms.TYPES
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_block_is_one_of_the_schema(name: str) -> None:
+    row = CATALOGUE[name]
+    if row.block and not row.fork:
+        assert row.block in LayerParameter.DESCRIPTOR.fields_by_name
+
+
+@pytest.mark.parametrize("name", sorted(that("same_shape") & {*RULES}))
+def test_same_shape_is_what_the_shapes_say(name: str) -> None:
+    param = LayerParameter(name="l", type=name, bottom=["x"], top=["y"])
+    assert RULES[name].function(param, [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
+
+
+def test_linear_types() -> None:
+    assert {*linear.CONVOLUTIONS} < {*linear.LINEAR_TYPES}
+    assert {*linear.LINEAR_TYPES} - {*linear.CONVOLUTIONS} == {"Deconvolution", "InnerProduct"}
+
+
+def test_facts_are_fields() -> None:
+    assert all(that(fact) for fact in LayerType._fields if fact != "family")
+    with pytest.raises(AttributeError):
+        that("fast")
