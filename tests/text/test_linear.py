@@ -143,3 +143,15 @@ def test_the_names_of_unknown_fields_are_bounded(monkeypatch: pytest.MonkeyPatch
     document = Document(f"{'a' * 1000} {{ {'b: 1 ' * 2000} }}".encode())
     with pytest.raises(TextError, match="expected at most 1 MB of names of fields that BVLC Caffe"):
         View(document).read(document.fields, NetParameter())
+
+
+def test_the_line_of_a_field_is_looked_for_from_the_field() -> None:
+    """Not from the start of its line, which may be the whole file."""
+    seconds = []
+    for number in (25_000, 200_000):
+        document = Document(b"a: 1 " * number)
+        edits = Edits(document)
+        start = time.process_time()
+        assert {edits.lines(field.start, field.end) for field in document.fields} == {None}
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < GROWTH * seconds[0] + SLACK
