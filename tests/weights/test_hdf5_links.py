@@ -11,12 +11,13 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import FileError, ValidationError, WeightsError
-from caffe_merge.weights import hdf5, hdf5_reader
+from caffe_merge.weights import hdf5
 from caffe_merge.weights.formats import open_index
 from tests.nets import write_pair
 from tests.real_caffe import RealCaffe
 
 h5py = pytest.importorskip("h5py")
+hdf5_reader = pytest.importorskip("caffe_merge.weights.hdf5_reader")
 
 FC = np.arange(-48, 48, dtype="f4").reshape(3, 32) / 64
 OTHER = np.float32([9, 8, 7])
