@@ -3,17 +3,26 @@
 import sys
 from typing import NoReturn
 
-from caffe_merge.command import cli
-
 
 def main() -> NoReturn:
     """``caffe-merge``."""
-    sys.exit(cli.main(ours=True))
+    _command("caffe-merge", "main")
 
 
 def merge_bn() -> NoReturn:
     """``merge_bn.py``."""
-    sys.exit(cli.merge_bn(ours=True))
+    _command("merge_bn.py", "merge_bn")
+
+
+def _command(program: str, function: str) -> NoReturn:
+    try:
+        from caffe_merge.command import cli  # Ctrl-C may come while it is imported
+
+        status: int = getattr(cli, function)(ours=True)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: error: interrupted\n")
+        status = 130
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -34,23 +34,31 @@ def main(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> in
 
     A process that is ``ours`` is set up for the command, and ends with it (see process.py).
     """
-    parser = _Parser(prog="caffe-merge", description=__doc_top__)
+    return _run("caffe-merge", _all_commands, arguments, ours)
+
+
+def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
+    """``merge_bn.py``: the command merge under the name its users know."""
+    return _run("merge_bn.py", _merge_alone, arguments, ours)
+
+
+def _all_commands(program: str) -> "_Parser":
+    parser = _Parser(prog=program, description=__doc_top__)
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (describe, options, action) in _COMMANDS.items():
         sub = commands.add_parser(name, help=describe, description=describe)
         options(sub)
         sub.set_defaults(action=action)
-    return _run(parser, arguments, ours)
+    return parser
 
 
-def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
-    """``merge_bn.py``: the command merge under the name its users know."""
-    parser = _Parser(prog="merge_bn.py", description=_COMMANDS["merge"][0])
+def _merge_alone(program: str) -> "_Parser":
+    parser = _Parser(prog=program, description=_COMMANDS["merge"][0])
     parser.add_argument("--version", action=_Version)
     flags.merge(parser)
     parser.set_defaults(action=_merge)
-    return _run(parser, arguments, ours)
+    return parser
 
 
 __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pair, and proves it."
@@ -72,14 +80,20 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ours: bool) -> int:
+def _run(
+    program: str,
+    build: Callable[[str], _Parser],
+    arguments: Optional[Sequence[str]],
+    ours: bool,
+) -> int:
+    """Do as the ``arguments`` ask, by the parser that ``build(program)`` makes; the exit status."""
     verbose = False
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the process was started without it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end
-    process.interrupt_on_signals()
     try:
-        options = parser.parse_args(arguments)
+        process.interrupt_on_signals()
+        options = build(program).parse_args(arguments)
         verbose = getattr(options, "verbose", False)
         if ours:
             process.settle()
@@ -94,17 +108,17 @@ def _run(parser: argparse.ArgumentParser, arguments: Optional[Sequence[str]], ou
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BAD
     except KeyboardInterrupt:
-        return _fail(parser.prog, "interrupted", 130)
+        return _fail(program, "interrupted", 130)
     except CaffeMergeError as error:
         if verbose:
             _traceback()
         status = FAILED if isinstance(error, ValidationError) else BAD
-        return _fail(parser.prog, error.text(flag_of), status)
+        return _fail(program, error.text(flag_of), status)
     except Exception as error:  # the edge: a bug of ours is one line too, unless -v
         if verbose:
             _traceback()
         kind = type(error).__name__
-        return _fail(parser.prog, f"internal error, please report it: {kind}: {error}", BAD)
+        return _fail(program, f"internal error, please report it: {kind}: {error}", BAD)
 
 
 def _fail(program: str, message: str, status: int) -> int:

@@ -24,6 +24,8 @@ class Layer:
     loaded    ``blobs`` as loaded, to tell whether they changed
     extra     the fields of its text that the schema does not know: dotted name -> its text, "" for
               a block, several values with blanks between
+    active    it is in the net: the NetState does not leave it out
+    record    its LayerRecord in the weights' index, None if it has none
     phase     the phase of its net, which counts unless its own text names one
     filled    its blobs are made by its fillers, the file has none
     missing   blobs of it are not in the file, and its fillers are random (or not known)

@@ -13,6 +13,7 @@ from typing import List
 
 from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import Run, quoted, runs
 
@@ -36,7 +37,7 @@ class FoldAffine(Pass):
     def _rewrite(run: Run) -> Rewrite:
         producer = run.producer
         output = output_channels(producer, run.source.rank)
-        assert not isinstance(output, str)
+        assert not isinstance(output, Reason)
         param, blobs = folded(producer, run.affine.over(output.channels, output.axis))
         return Rewrite(
             layers=(producer, *run.layers),

@@ -72,7 +72,7 @@ def _rewrite(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewr
             return maps
     producer = run.producer
     output = output_channels(producer, run.source.rank)
-    assert not isinstance(output, str)
+    assert not isinstance(output, Reason)
     changes: Changes = {producer: folded(producer, run.affine.over(output.channels, output.axis))}
     changes.update({layer: (layer.param, layer.blobs) for layer in between})
     folded_layers = [layer for layer in run.layers if layer not in between]

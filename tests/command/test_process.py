@@ -6,11 +6,11 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 import pytest
 
-from caffe_merge.command import cli
+from caffe_merge.command import cli, flags
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
@@ -143,3 +143,37 @@ def test_where_nothing_can_be_printed(plan: List[str], end: str, more: str) -> N
         assert done.stderr == "caffe-merge: error: stdout: No space left on device\n"
     elif end in ("no stdout", "a full stdout") and more:
         assert done.stderr.endswith("the net has no layer of this name\n")
+
+
+INTERRUPTED = """
+import sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder)
+from caffe_merge.__main__ import {command}
+{command}()
+"""
+
+
+@pytest.mark.parametrize("module", ["argparse", "caffe_merge.command.flags"])
+@pytest.mark.parametrize("command", ["main", "merge_bn"])
+def test_ctrl_c_while_the_command_is_imported_is_one_line(module: str, command: str) -> None:
+    code = INTERRUPTED.format(module=module, command=command)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    program = "caffe-merge" if command == "main" else "merge_bn.py"
+    assert (done.returncode, done.stderr) == (130, f"{program}: error: interrupted\n")
+
+
+@pytest.mark.parametrize("command", [cli.main, cli.merge_bn])
+def test_ctrl_c_while_the_parser_is_built_is_one_line(
+    command: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flags, "merge", interrupted)
+    monkeypatch.setitem(cli._COMMANDS, "merge", ("", interrupted, None))
+    assert command() == 130
+    assert capsys.readouterr().err.endswith(": error: interrupted\n")
