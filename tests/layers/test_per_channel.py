@@ -137,7 +137,7 @@ REFUSED = [
     (BN, ([0], [1], [1, 1]), "no BatchNorm that is known has blobs of shapes"),
     (SCALE, (), "the file has no weights for it"),
     (SCALE, ([1], [1]), "it has 2 blobs, not 1"),
-    (f"{SCALE} scale_param {{ bias_term: true }}", ([1],), "it has 1 blobs, not 2"),
+    (f"{SCALE} scale_param {{ bias_term: true }}", ([1],), "it has 1 blob, not 2"),
     (f"{SCALE} scale_param {{ bias_term: true }}", ([1, 2], [1]), "different sizes"),
     (f"{SCALE} scale_param {{ num_axes: 2 }}", (np.ones((2, 3)),), "varies along axes [1, 2]"),
     ('type: "Bias"', ([1], [1]), "it has 2 blobs, not 1"),
