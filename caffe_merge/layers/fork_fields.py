@@ -4,12 +4,13 @@ A field of the layer's parameters that is in neither table makes the layer opaqu
 not guessed.
 """
 
-from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.catalogue import of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import UNKNOWN, Reason
+from caffe_merge.schema.messages import copied
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer
 
 
@@ -55,6 +56,9 @@ HARMLESS: Tuple[Harmless, ...] = (
     Harmless(("SpatialDropout",), "spatial_dropout_param", "Intel", "its layer does not read it"),
 )
 
+# DeepLab's dilation.
+_HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
+
 # What the code reads: names, or a whole block as ``block.*``.
 READ: Dict[str, Tuple[str, ...]] = {
     "Axpy": (),
@@ -65,6 +69,7 @@ READ: Dict[str, Tuple[str, ...]] = {
     "BatchNormScale": ("batch_norm_param.*",),
     "BatchNormTorch": ("batch_norm_param.*",),
     "CuDNNBatchNorm": ("cudnn_batch_norm_param.*", "batch_norm_param.*"),
+    **dict.fromkeys(("Convolution", "Deconvolution"), _HOLES),
     "Dropout": ("dropout_param.scale_train", "dropout_param.sample_weights_test"),
     "Interp": (
         "interp_param", "interp_param.height", "interp_param.width", "interp_param.zoom_factor",
@@ -74,6 +79,7 @@ READ: Dict[str, Tuple[str, ...]] = {
         "norm_param", "norm_param.across_spatial", "norm_param.channel_shared", "norm_param.eps"
     ),
     "Permute": ("permute_param", "permute_param.order"),
+    "Pooling": ("pooling_param.ceil_mode",),
     "ROIPooling": (
         "roi_pooling_param", "roi_pooling_param.pooled_h", "roi_pooling_param.pooled_w",
         "roi_pooling_param.spatial_scale",
@@ -111,7 +117,7 @@ def has_unknown(layer: Layer) -> bool:
 
 
 def _unknown(layer: Layer) -> Iterator[str]:
-    read = READ.get(layer.type, ())
+    read = () if _is_spelled_twice(layer) else READ.get(layer.type, ())
     for name in layer.extra:
         harmless = _is_filler(name) or name.startswith("param.") or _is_harmless(layer.type, name)
         if not (harmless or name in read or name.split(".")[0] + ".*" in read):
@@ -182,8 +188,45 @@ class Described:
         return getattr(self.param, name)
 
 
+def _is_spelled_twice(layer: Layer) -> bool:
+    """Whether BVLC's own field stands beside one of a fork with the same meaning."""
+    if layer.type == "Pooling":
+        return bool(layer.param.pooling_param.HasField("round_mode"))
+    return layer.type in _SPELLINGS and bool(layer.param.convolution_param.dilation)
+
+
+def _with_dilation(param: Any, values: Values) -> Any:
+    """``hole``, or ``hole_h`` and ``hole_w`` of 1 where one is absent, as dilation."""
+    sides = [name for name in _HOLES[1:] if name in values]
+    if not sides and _HOLES[0] not in values:
+        return param
+    both = values.integer(_HOLES[0], 1)
+    dilations = [values.integer(name, 1) for name in _HOLES[1:]] if sides else [both]
+    spelled = copied(param)
+    spelled.convolution_param.dilation.extend(dilations)
+    return spelled
+
+
+def _with_round_mode(param: Any, values: Values) -> Any:
+    """``ceil_mode`` as round_mode; true is the default of both."""
+    spelled = copied(param)
+    if not values.flag("pooling_param.ceil_mode", True):
+        spelled.pooling_param.round_mode = spelled.pooling_param.FLOOR
+    return spelled
+
+
+# Fields of forks that BVLC has by another name: the layer's parameters, in BVLC's terms.
+_SPELLINGS: Dict[str, Callable[[Any, Values], Any]] = {
+    "Convolution": _with_dilation,
+    "Deconvolution": _with_dilation,
+    "Pooling": _with_round_mode,
+}
+
+
 def described(layer: Layer) -> Any:
     """What layers.shapes and the reference layers take: all that the layer's text says."""
+    if layer.extra and layer.type in _SPELLINGS:
+        return _SPELLINGS[layer.type](layer.param, Values(layer.extra))
     if layer.extra and layer.type in READ:
         return Described(layer.param, layer.extra)
     return layer.param

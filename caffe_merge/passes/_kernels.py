@@ -51,6 +51,8 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
     if isinstance(standard_form, Reason):
         return standard_form
     param, (weights, *biases) = standard_form
+    if list(param.convolution_param.dilation) != list(layer.param.convolution_param.dilation):
+        return Reason("its dilation is a fork's hole, and its window stays as it is written")
     if output.axis != 1:
         return Reason(f"its channels lie on axis {output.axis}")
     group = param.convolution_param.group
@@ -97,6 +99,7 @@ def _mean(graph: Graph, layer: Layer) -> Answer:
         return Reason("the shape of its bottom is not known")
     if param.global_pooling:
         return Reason("it is global")
+    param = standard_form[0].pooling_param
     window = pooling_window(layer.param, shape[2:])
     return mean(shape[1], _axes(window, param.round_mode == param.CEIL))
 

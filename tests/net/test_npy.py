@@ -8,13 +8,14 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError, UsageError
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import pixel_options
 from caffe_merge.validation.inputs import load_files, parse_shapes
+from tests.seeds import examples
 
 
 def saved(values: Any) -> bytes:
@@ -90,8 +91,7 @@ def test_real_numbers_of_any_kind(kind: str, tmp_path: Path) -> None:
 CHANGES = st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1)
 
 
-@seed(1)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(changes=CHANGES)
 def test_any_bytes(
     changes: List[Tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
@@ -120,8 +120,7 @@ def test_a_shape_that_is_none(value: str) -> None:
     assert len(str(caught.value)) < 240
 
 
-@seed(2)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text(max_size=20) | st.text("0123456789,=x.-e ", max_size=30))
 def test_any_value_of_an_option(value: str) -> None:
     for read in (

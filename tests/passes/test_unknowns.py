@@ -62,7 +62,7 @@ def test_a_field_beside_the_parameters(merged: Merger) -> None:
     ("name", "blobs", "reason"),
     [
         ("bn", [np.ones(4)] * 5, "no BatchNorm that is known has blobs of shapes"),
-        ("scale", [np.ones(4)], "it has 1 blobs, not 2"),
+        ("scale", [np.ones(4)], "it has 1 blob, not 2"),
     ],
 )
 def test_blobs_of_a_fork(merged: Merger, name: str, blobs: "list[np.ndarray]", reason: str) -> None:

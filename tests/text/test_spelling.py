@@ -132,7 +132,8 @@ def test_the_meaning_stays(text: str, odd: str, data: Any) -> None:
 
 
 def test_the_note_and_places_are_of_the_users_file(tmp_path: Path) -> None:
-    text = "\ufeffname: 'a\\p\\q'\n" + INPUT + 'layer { name: "l" nonsense: 1 type: 5 }'
+    odd = 'layer { name: "l" nonsense: 1 type: 5 bottom: "x" top: "y" }'
+    text = "\ufeffname: 'a\\p\\q'\n" + INPUT + odd
     with pytest.raises(TextError, match=r"net.prototxt:3:37: expected text in quotes"):
         caffe_merge.load(str(write_pair(tmp_path, text, {})[0]), None)
     prototxt, _ = write_pair(tmp_path, text.replace("type: 5", 'type: "TanH"'), {})

@@ -32,7 +32,8 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
     rule = RULES.get(layer.type)
     if rule is None:
         return None
-    check_counts(layer)
+    _check_number(layer, "bottom", len(bottoms), rule.bottoms)
+    _check_number(layer, "top", len(layer.top), rule.tops)
     known_bottoms = [shape for shape in bottoms if shape is not None]
     if len(known_bottoms) < len(bottoms):
         return None
