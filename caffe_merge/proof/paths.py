@@ -14,6 +14,7 @@ from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, linear_param
+from caffe_merge.layers.shapes.geometry import Window, convolution_window
 from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import (
@@ -148,11 +149,12 @@ class _Linear:
         self.groups = spread(group, GROUPS)
         self.local = spread(per_group, SAMPLE // len(self.groups))
         self.sample = (self.groups[:, np.newaxis] * per_group + self.local).ravel()
-        window = [
-            _window(linear, axis, extent, self.type, self.axis + 1 + axis in single)
-            for axis, extent in enumerate(kernel)
+        window = convolution_window(param, len(kernel))
+        sizes = [
+            _size(window, axis, self.type, self.axis + 1 + axis in single)
+            for axis in range(len(kernel))
         ]
-        self.shape = (*leading, len(self.groups) * self.inputs, *window)
+        self.shape = (*leading, len(self.groups) * self.inputs, *sizes)
 
     def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], reading: Reading) -> Step:
         if layer is not self.head:
@@ -177,23 +179,11 @@ class _Linear:
         return Step(thinned, [columns(weights, rows, self.local, reading), *bias])
 
 
-def _window(param: Any, axis: int, extent: int, kind: str, single: bool) -> int:
+def _size(window: Window, axis: int, kind: str, single: bool) -> int:
     """The input size on a spatial axis with which the output has size 1 (``single``) or a few."""
-    dilation = _along(param.dilation, None, axis, 1)
-    stride = _along(param.stride, (param.stride_h, param.stride_w), axis, 1)
-    pad = _along(param.pad, (param.pad_h, param.pad_w), axis, 0)
-    reach = dilation * (extent - 1) + 1
+    stride, pad, extent = window.stride[axis], window.pad[axis], window.extent[axis]
     if kind == "Deconvolution":
-        # The output has stride * (input - 1) + reach - 2 pad places, and must have some.
-        least = 1 - min((reach - 2 * pad - 1) // stride, 0)
+        # The output has stride * (input - 1) + extent - 2 pad places, and must have some.
+        least = 1 - min((extent - 2 * pad - 1) // stride, 0)
         return least + (0 if single else 1)
-    return max(reach - 2 * pad, 1) + (0 if single else stride)
-
-
-def _along(values: Sequence[int], pair: Optional[Tuple[int, int]], axis: int, default: int) -> int:
-    """A window parameter on one spatial axis: listed per axis, given once, or as _h and _w."""
-    if pair is not None and any(pair):
-        return int(pair[axis])
-    if not values:
-        return default
-    return int(values[axis if len(values) > 1 else 0])
+    return max(extent - 2 * pad, 1) + (0 if single else stride)

@@ -1,6 +1,8 @@
 """The catalogue has a row for every layer type that the package names, and every table agrees."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, Iterator, List, Set
 
@@ -9,13 +11,22 @@ import pytest
 import caffe_merge
 from caffe_merge import reference
 from caffe_merge.layers import fork_fields, identity, linear, norms, per_channel, standard
-from caffe_merge.layers.catalogue import CATALOGUE, NORM, LayerType, of_family, that
+from caffe_merge.layers.catalogue import (
+    AFFINE,
+    CATALOGUE,
+    DROPOUT,
+    NORM,
+    LayerType,
+    of_family,
+    that,
+)
 from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.shapes.learned import LEARNERS
 from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.merging.report import FOLLOWED
-from caffe_merge.net import deployment
+from caffe_merge.net import data_layers, deployment
 from caffe_merge.passes import _forwards
+from caffe_merge.proof import regions
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.upgrade import v1
 
@@ -105,6 +116,54 @@ def test_a_block_is_one_of_the_schema(name: str) -> None:
 def test_same_shape_is_what_the_shapes_say(name: str) -> None:
     param = LayerParameter(name="l", type=name, bottom=["x"], top=["y"])
     assert RULES[name].function(param, [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
+
+
+def test_maps_go_on_through_the_types_with_a_rule() -> None:
+    assert {*_forwards._RULES} == that("on")
+
+
+def test_maps_per_channel_are_those_with_a_rule() -> None:
+    """Python is one where it is ENet's dropout; SpatialDropout is an identity and no map."""
+    affine = {*of_family(NORM, AFFINE, DROPOUT)} - {"SpatialDropout"}
+    assert {*per_channel._RULES} == affine | {"Python"}
+
+
+def test_maps_per_channel_keep_shape_and_channels() -> None:
+    assert {*of_family(NORM, AFFINE, DROPOUT)} <= that("same_shape") & that("channelwise")
+
+
+@pytest.mark.parametrize("name", ["Swish", "Clip", "Threshold", "ReLU6"])
+def test_lists_have_the_pointwise_types_that_they_once_lacked(name: str) -> None:
+    assert name in regions.CHANNELWISE
+    assert name in data_layers._SAME_CHANNELS
+
+
+def test_a_new_layer_of_the_engine_is_its_row_its_shape_and_its_forward() -> None:
+    """In a process of its own: the lists are made when their modules are imported."""
+    done = subprocess.run([sys.executable, "-c", NEW_LAYER], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+NEW_LAYER = """
+import numpy as np
+from caffe_merge.layers import catalogue
+catalogue.CATALOGUE["Cube"] = catalogue.LayerType(
+    catalogue.POINTWISE, same_shape=True, channelwise=True
+)
+from caffe_merge.layers.shapes.outputs import RULES
+RULES["Cube"] = RULES["AbsVal"]
+from caffe_merge import reference
+reference._FUNCTIONS["Cube"] = lambda layer, blobs, bottoms, tops: [bottoms[0] ** 3]
+
+from caffe_merge.net import data_layers
+from caffe_merge.proof import regions
+from caffe_merge.schema.messages import LayerParameter
+layer = LayerParameter(name="cube", type="Cube", bottom=["x"], top=["y"])
+(top,) = reference.forward(layer, [], [np.full((2, 3), 2.0)])
+assert (top == 8).all()
+assert "Cube" in regions.CHANNELWISE
+assert "Cube" in data_layers._SAME_CHANNELS
+"""
 
 
 def test_linear_types() -> None:

@@ -4,10 +4,11 @@ The fields that BVLC's schema does not know are in ``layer.values``, where the t
 caffe_merge.layers.fork_fields.
 """
 
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.layers.catalogue import CATALOGUE, NORM, of_family
+from caffe_merge.layers.fork_fields import Described, Values
 from caffe_merge.layers.shapes.geometry import (
     Layer,
     Rule,
@@ -29,26 +30,9 @@ NORMS = tuple(name for name in of_family(NORM) if CATALOGUE[name].fork)
 NORMALISED = "caffe_merge.Normalised"
 
 
-class _Nothing:
-    """The values of a layer without fork fields."""
-
-    def __contains__(self, name: str) -> bool:
-        return False
-
-    @staticmethod
-    def integers(name: str) -> Shape:
-        return ()
-
-    @staticmethod
-    def integer(name: str, default: int) -> int:
-        return default
-
-    number = flag = integer
-
-
-def values(layer: Layer) -> Any:
-    """The values of the layer's fork fields."""
-    return getattr(layer, "values", _Nothing())
+def values(layer: Layer) -> Values:
+    """The values of the layer's fork fields; all defaults where its text has none."""
+    return layer.values if isinstance(layer, Described) else Values({})
 
 
 def _same(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
@@ -161,7 +145,7 @@ def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
         return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
     if bottoms[1] != bottoms[0] or len(bottoms) > 2:
         return None
-    size = fields.integer(name + "upsample_h", 0), fields.integer(name + "upsample_w", 0)
+    size = tuple(fields.integer(name + side, 0) for side in ("upsample_h", "upsample_w"))
     if 0 in size:
         both = fields.integer(name + "scale", 2)
         scales = (fields.integer(name + side, both) for side in ("scale_h", "scale_w"))

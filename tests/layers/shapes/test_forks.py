@@ -214,7 +214,8 @@ def test_upsample(text: str) -> None:
     """SegNet's: what it makes is not computed, how large it is can be told."""
     words = text.replace(":", "").split()
     extra = {f"upsample_param.{key}": value for key, value in zip(words[::2], words[1::2])}
-    layer = Described(LayerParameter(name="it", type="Upsample", top=["y"]), extra)
+    param = LayerParameter(name="it", type="Upsample", bottom=["x", "mask"], top=["y"])
+    layer = Described(param, extra)
     assert shapes.tops(layer, [(2, 5, 3, 4)] * 2) == [(2, 5, *UPSAMPLE[text])]
     assert shapes.blobs(layer, [(2, 5, 3, 4)] * 2) == []
     assert shapes.tops(layer, [(2, 5, 3, 4), (2,)]) is None  # no mask: some other fork's
@@ -222,7 +223,7 @@ def test_upsample(text: str) -> None:
 
 def test_upsample_without_a_mask() -> None:
     """eric612's; without a scale, or with SegNet's fields, forks may differ."""
-    param = LayerParameter(name="it", type="Upsample", top=["y"])
+    param = LayerParameter(name="it", type="Upsample", bottom=["x"], top=["y"])
     for extra, wanted in (
         ({"upsample_param.scale": "3"}, [(2, 5, 9, 12)]),
         ({}, None),
@@ -233,7 +234,7 @@ def test_upsample_without_a_mask() -> None:
 
 def test_roi_pooling() -> None:
     """An image of 6 x 7 for each of 8 regions, whose number the second bottom tells."""
-    param = LayerParameter(name="it", type="ROIPooling", top=["y"])
+    param = LayerParameter(name="it", type="ROIPooling", bottom=["x", "r"], top=["y"])
     extra = {"roi_pooling_param.pooled_h": "6", "roi_pooling_param.pooled_w": "7"}
     bottoms = [(2, 5, 30, 40), (8, 5)]
     assert shapes.tops(Described(param, extra), bottoms) == [(8, 5, 6, 7)]

@@ -20,6 +20,9 @@ def layer(kind: str, field: str, param: str, *bottoms: tuple, tops: int = 1) -> 
     return Case("me", f'type: "{kind}" {field}_param {{ {param} }}', bottoms or (X,), tops)
 
 
+TWO_SHAPES = "input_param { shape { dim: 1 } shape { dim: 2 } }"
+
+
 def conv(param: str, *bottoms: tuple, kind: str = "Convolution", tops: int = 1) -> Case:
     return layer(kind, "convolution", param, *bottoms, tops=tops)
 
@@ -174,7 +177,7 @@ REFUSED_ONCE = [
     (layer("Slice", "slice", "slice_dim: 1 axis: 1", tops=2), "axis or slice_dim"),
     (layer("ReLU", "relu", "", X, X), "at most 1 bottoms"),
     (layer("Silence", "loss", ""), "at most 0 tops"),
-    (layer("Input", "input", "shape { dim: 1 } shape { dim: 2 }", tops=3), "1 or 3 shapes"),
+    (Case("me", f'type: "Input" {TWO_SHAPES}', (), 3), "1 or 3 shapes"),
 ]
 
 
@@ -198,7 +201,7 @@ def test_what_cannot_be_told() -> None:
     assert shapes.tops(parse_layer('type: "DetectionOutput" top: "y"'), [X]) is None
     assert shapes.blobs(parse_layer('type: "DetectionOutput"'), [X]) is None
     assert shapes.multiply_adds(parse_layer('type: "DetectionOutput"'), [X], [X]) is None
-    assert shapes.tops(parse_layer('type: "ReLU" top: "y"'), [None]) is None
+    assert shapes.tops(parse_layer('type: "ReLU" bottom: "x" top: "y"'), [None]) is None
     assert shapes.tops(parse_layer('type: "Input" top: "y"'), []) is None
     assert shapes.blobs(parse_layer('type: "ReLU"'), [X]) == []
 
