@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import get_args
 
+import caffe_merge
 from caffe_merge.notes import Kind
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = "".join(
-    path.read_text() for path in (ROOT / "caffe_merge").rglob("*.py") if path.name != "notes.py"
-)
+PACKAGE = Path(caffe_merge.__file__).parent
+SOURCE = "".join(path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "notes.py")
 
 
 def test_every_kind_is_documented_and_no_other() -> None:
