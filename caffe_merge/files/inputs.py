@@ -1,6 +1,7 @@
 """Opening the files of a user: they may be missing, or plainly something else."""
 
-from typing import Optional
+import contextlib
+from typing import BinaryIO, Iterator, Optional
 
 from caffe_merge.errors import FileError, TextError, WeightsError
 from caffe_merge.files.places import check_file
@@ -9,16 +10,25 @@ MAX_TEXT = 32 << 20
 _SNIFFED = 512
 
 
-def read_text(path: str) -> bytes:
-    """The bytes of a prototxt; an error where the file is missing or plainly something else."""
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """The file at ``path``, open to read. Raises FileError where it is none, or cannot be read."""
     check_file(path)
     try:
         with open(path, "rb") as handle:
-            head = handle.read(_SNIFFED)
-            _reject_text(path, head)
-            data = head + handle.read(MAX_TEXT)
+            yield handle
     except OSError as error:
+        if isinstance(error, FileError):
+            raise
         raise FileError(f"{path}: {error.strerror or error}") from None
+
+
+def read_text(path: str) -> bytes:
+    """The bytes of a prototxt; an error where the file is missing or plainly something else."""
+    with opened(path) as handle:
+        head = handle.read(_SNIFFED)
+        _reject_text(path, head)
+        data = head + handle.read(MAX_TEXT)
     if len(data) > MAX_TEXT:
         raise TextError(path, 1, 1, f"expected a prototxt of at most {MAX_TEXT >> 20} MB")
     return data
@@ -26,12 +36,8 @@ def read_text(path: str) -> bytes:
 
 def check_inputs(prototxt: str, caffemodel: str) -> None:
     """Raise where an input is missing or plainly something else, by its first bytes."""
-    check_file(prototxt)
-    try:
-        with open(prototxt, "rb") as handle:
-            _reject_text(prototxt, handle.read(_SNIFFED))
-    except OSError as error:
-        raise FileError(f"{prototxt}: {error.strerror or error}") from None
+    with opened(prototxt) as handle:
+        _reject_text(prototxt, handle.read(_SNIFFED))
     reject_weights(caffemodel)
 
 
@@ -45,12 +51,8 @@ def _reject_text(path: str, head: bytes) -> None:
 
 def reject_weights(path: str) -> None:
     """Raise where the file at ``path`` is plainly not a caffemodel."""
-    check_file(path)
-    try:
-        with open(path, "rb") as handle:
-            head = handle.read(_SNIFFED)
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+    with opened(path) as handle:
+        head = handle.read(_SNIFFED)
     kind = _foreign(head)
     if not head:
         kind = "an empty file"

@@ -156,6 +156,10 @@ def of_family(*families: str) -> Tuple[str, ...]:
     return tuple(name for name, row in CATALOGUE.items() if row.family in families)
 
 
+# What slides a window of weights over its bottom.
+WINDOWED = of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION)
+
+
 def that(fact: str) -> FrozenSet[str]:
     """The types of which ``fact``, a field of LayerType, is true."""
     return frozenset(name for name, row in CATALOGUE.items() if getattr(row, fact))

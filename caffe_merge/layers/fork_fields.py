@@ -6,8 +6,7 @@ not guessed.
 
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
-from caffe_merge.layers import catalogue
-from caffe_merge.layers.catalogue import of_family
+from caffe_merge.layers.catalogue import WINDOWED
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.schema.messages import copied
@@ -23,7 +22,6 @@ class Harmless(NamedTuple):
     why: str
 
 
-_CONVOLUTIONS = of_family(catalogue.CONVOLUTION, catalogue.DEPTHWISE, catalogue.DECONVOLUTION)
 _ENGINE = "which implementation runs it"
 _PRECISION = "how exactly it is computed, not what"
 
@@ -35,10 +33,10 @@ HARMLESS: Tuple[Harmless, ...] = (
     Harmless((), "backward_math", "NVIDIA", "training only"),
     Harmless((), "cudnn_math_override", "NVIDIA", _PRECISION),
     Harmless((), "debug", "NVIDIA", "prints more"),
-    Harmless(_CONVOLUTIONS, "convolution_param.engine", "Intel, Cambricon", _ENGINE),
-    Harmless(_CONVOLUTIONS, "convolution_param.conv_algorithm", "Intel", _ENGINE),
-    Harmless(_CONVOLUTIONS, "convolution_param.conv_algos_override", "NVIDIA", _ENGINE),
-    Harmless(_CONVOLUTIONS, "convolution_param.cudnn_convolution_algo_seeker", "NVIDIA", _ENGINE),
+    Harmless(WINDOWED, "convolution_param.engine", "Intel, Cambricon", _ENGINE),
+    Harmless(WINDOWED, "convolution_param.conv_algorithm", "Intel", _ENGINE),
+    Harmless(WINDOWED, "convolution_param.conv_algos_override", "NVIDIA", _ENGINE),
+    Harmless(WINDOWED, "convolution_param.cudnn_convolution_algo_seeker", "NVIDIA", _ENGINE),
     Harmless(("InnerProduct",), "inner_product_param.engine", "Intel, Cambricon", _ENGINE),
     Harmless(("Scale",), "scale_param.engine", "Cambricon", _ENGINE),
     Harmless(("Pooling",), "pooling_param.engine", "Intel", _ENGINE),

@@ -18,6 +18,7 @@ Extra = Mapping[str, str]  # a layer's fields that the schema does not know
 _SAME_SHAPE = that("same_shape")
 _SAME_CHANNELS = _SAME_SHAPE | {*of_family(catalogue.POOLING)}
 _IMAGES = that("images")
+_ONE_PER_ROW = of_family(catalogue.DECONVOLUTION, catalogue.DEPTHWISE)  # weights: (C, ...)
 _PREPARING = ("Slice", "Split", "Reshape", "Flatten", "Permute", "Concat", "Power", "Eltwise",
               "ArgMax", "Pooling", "Threshold", "Crop", "Interp")  # fmt: skip
 _LOSS = re.compile(r"Loss|Accuracy|Evaluat")
@@ -127,7 +128,7 @@ class Shapes:
         shape = record.blobs[0].shape
         if param.type == "Convolution" and len(shape) == 4:
             return int(shape[1] * param.convolution_param.group)
-        if param.type in of_family(catalogue.DECONVOLUTION, catalogue.DEPTHWISE):
+        if param.type in _ONE_PER_ROW:
             return shape[0] if len(shape) == 4 else None
         if param.type in ("BatchNorm", "PReLU") or (
             param.type == "Scale" and param.scale_param.axis == 1

@@ -9,6 +9,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._pass import Changes, Rewrite
+from caffe_merge.wording import listed
 
 KEPT = Reason("kept as asked with --keep", ASKED)
 
@@ -121,5 +122,4 @@ def forward_rewrite(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewri
 
 def quoted(names: List[str]) -> str:
     """Layer names for a sentence, the first three of many."""
-    shown = ", ".join(repr(name) for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return listed(list(map(repr, names)), 3)

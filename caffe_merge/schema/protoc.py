@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 
 from caffe_merge.errors import FileError, TextError, UsageError
-from caffe_merge.files import check_file, temporary_folder
+from caffe_merge.files import opened, temporary_folder
 
 TIME_LIMIT = 60.0  # seconds; the largest caffe.proto known takes less than one
 _MESSAGES_READ = 1 << 16
@@ -43,12 +43,8 @@ def compiled(path: str) -> List[Any]:
 
     Raises TextError where protoc says what is wrong at which line, FileError for what else it says.
     """
-    check_file(path)
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+    with opened(path):  # what cannot be read is told here, and in our words
+        pass
     files = _descriptors(path, command())
     pool = descriptor_pool.DescriptorPool()
     try:

@@ -3,8 +3,7 @@
 from typing import Optional, Sequence
 
 from caffe_merge.arrays import Shape, count
-from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, of_family
-from caffe_merge.layers.catalogue import DEPTHWISE as DEPTHWISE_FAMILY
+from caffe_merge.layers.catalogue import WINDOWED
 from caffe_merge.layers.shapes.forks import DEPTHWISE, NORMS
 from caffe_merge.layers.shapes.geometry import (
     Layer,
@@ -13,8 +12,6 @@ from caffe_merge.layers.shapes.geometry import (
     convolution_window,
 )
 from caffe_merge.layers.shapes.outputs import RULES
-
-_CONVOLUTIONS = of_family(CONVOLUTION, DEPTHWISE_FAMILY, DECONVOLUTION)
 
 
 def multiply_adds(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> Optional[int]:
@@ -32,7 +29,7 @@ def multiply_adds(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape])
         return count(tops[0]) * count(bottoms[0][axis:])
     if layer.type == DEPTHWISE:
         return count(tops[0]) * count(convolution_window(layer, 2).kernel)
-    if layer.type not in _CONVOLUTIONS:
+    if layer.type not in WINDOWED:
         return 0
     return _window_products(layer, bottoms, tops)
 
