@@ -194,6 +194,7 @@ def test_signatures_are_narrow() -> None:
 # Modules without a test file of their name, and the one that holds what they do.
 TESTED_IN: Dict[str, str] = {
     "__main__": "command/test_process.py",
+    "child": "validation/test_workers.py",
     "command.console": "command/test_cli.py",
     "errors": "test_bad_input.py",
     "files.identity": "files/test_outputs.py",

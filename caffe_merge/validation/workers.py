@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Ty
 
 import numpy as np
 
+from caffe_merge import child
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 
 _LONGEST_MESSAGE = 400
@@ -47,9 +48,7 @@ def caffe_command(python: str) -> List[str]:
 
 def reference_command() -> List[str]:
     """The command line of a worker with caffe_merge's own layers."""
-    # Not -m: the worker must find the modules where this process found them, numpy included.
-    run = "from caffe_merge.validation.reference_worker import main; main()"
-    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {run}"]
+    return child.command("from caffe_merge.validation.reference_worker import main; main()")
 
 
 class Worker:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Dict, Iterable, List
 
 import numpy as np
 
+from caffe_merge import child
 from caffe_merge.arrays import count
 from caffe_merge.errors import FileError, UsageError, WeightsError
 from caffe_merge.schema import strings
@@ -83,18 +84,15 @@ def _run(path: str, size: int) -> "tuple[Buffer, Dict[str, Any]]":
     import importlib.util
     import json
     import subprocess
-    import sys
     import tempfile
 
     if importlib.util.find_spec("h5py") is None:
         raise _missing(path)
-    # Not -m: it must find the modules where this process found them, numpy included.
-    run = f"import sys; sys.path[:] = {sys.path!r}; {_RUN}"
     limit = _SECONDS + _SECONDS_PER_MB * size / 1e6
     try:
         with tempfile.TemporaryFile(prefix="caffe_merge_") as handle:
             done = subprocess.run(
-                [sys.executable, "-c", run, os.path.abspath(path)],
+                [*child.command(_RUN), os.path.abspath(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=handle,
                 stderr=subprocess.PIPE,
