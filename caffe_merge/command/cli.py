@@ -44,7 +44,7 @@ def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -
 
 def _all_commands(program: str) -> "_Parser":
     parser = _Parser(prog=program, description=__doc_top__)
-    parser.add_argument("--version", action=_Version)
+    _version_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (describe, options, action) in _COMMANDS.items():
         sub = commands.add_parser(name, help=describe, description=describe)
@@ -55,7 +55,7 @@ def _all_commands(program: str) -> "_Parser":
 
 def _merge_alone(program: str) -> "_Parser":
     parser = _Parser(prog=program, description=_COMMANDS["merge"][0])
-    parser.add_argument("--version", action=_Version)
+    _version_flag(parser)
     flags.merge(parser)
     parser.set_defaults(action=_merge)
     return parser
@@ -64,20 +64,14 @@ def _merge_alone(program: str) -> "_Parser":
 __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pair, and proves it."
 
 
-class _Version(argparse.Action):
-    """``--version``."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(f"{parser.prog} {__version__}")
-        parser.exit()
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _version_flag(parser: argparse.ArgumentParser) -> None:
+    text = "show the version and exit"
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help=text)
 
 
 def _run(
