@@ -212,6 +212,7 @@ TESTED_IN: Dict[str, str] = {
     "layers.standard": "layers/norms/test_styles.py",
     "merging.convert": "command/test_cli.py",
     "merging.report": "merging/test_driver.py",
+    "merging.request": "command/test_cli.py",
     "merging.rewiring": "merging/test_raw_input.py",
     "net.saving": "net/test_deployment_files.py",
     "net.text_blobs": "net/test_same_as_caffe.py",

@@ -23,7 +23,7 @@ from typing import (
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
-from caffe_merge.options import DECLARED, Options, flag_of
+from caffe_merge.options import flag_of
 from caffe_merge.wording import visible
 
 OK, FAILED, BAD = 0, 1, 2
@@ -157,74 +157,34 @@ def _write(stream: TextIO, line: str) -> None:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
-def _state(options: argparse.Namespace) -> Any:
-    from caffe_merge.layers.state import TEST, TRAIN, State
-
-    return State(TRAIN if options.phase == "TRAIN" else TEST, options.level, options.stage)
-
-
-def _shapes(options: argparse.Namespace) -> Dict[str, Any]:
-    if not options.input_shape:
-        return {}
-    from caffe_merge.validation.inputs import parse_shapes
-
-    return dict(parse_shapes(options.input_shape))
-
-
 def _load(options: argparse.Namespace) -> Any:
+    from caffe_merge.merging import request
     from caffe_merge.net.loading import load
 
+    flags_given = vars(options)
     return load(
         options.model,
         options.weights,
-        _state(options),
-        _shapes(options),
+        request.state(flags_given),
+        request.shapes(flags_given),
         deploy=options.deploy,
         proto=options.proto,
     )
 
 
-def _conversion(options: argparse.Namespace) -> Any:
-    """The Conversion of these flags: they have the names of its fields and of its options."""
-    from caffe_merge.files import default_output
-    from caffe_merge.merging.convert import Conversion
-
-    flags_given = vars(options)
-    given = {n: value for n, value in flags_given.items() if n in Conversion._fields}
-    asked = {n: value for n, value in flags_given.items() if n in DECLARED}
-    for name, path in (("output_model", options.model), ("output_weights", options.weights)):
-        given[name] = given.get(name) or default_output(path)
-    given["options"] = Options(**asked, input_shapes=_shapes(options))
-    return Conversion(**given, state=_state(options), also_read=_input_files(options))
-
-
-def _input_files(options: argparse.Namespace) -> List[str]:
-    """The files that ``--input`` names."""
-    named = getattr(options, "input", [])
-    return [option.partition("=")[2] for option in named if option.partition("=")[2]]
-
-
 def _judging(options: argparse.Namespace) -> Dict[str, Any]:
-    """Keyword arguments of caffe_merge.validation.validate."""
-    from caffe_merge.validation.inputs import load_files
+    from caffe_merge.merging import request
 
-    return {
-        "limit": options.limit,
-        "seed": options.seed,
-        "scale": options.input_scale,
-        "shapes": _shapes(options),
-        "files": load_files(options.input),
-        "caffe_python": options.caffe_python,
-        "state": _state(options),
-        "progress": _bar("validating", "blob", getattr(options, "quiet", False)),
-    }
+    progress = _bar("validating", "blob", getattr(options, "quiet", False))
+    return request.judging(vars(options), progress)
 
 
 def _merge(options: argparse.Namespace) -> int:
+    from caffe_merge.merging import request
     from caffe_merge.merging.convert import convert, write_report
     from caffe_merge.validation.registry import NONE
 
-    conversion = _conversion(options)
+    conversion = request.conversion(vars(options))
     judging = {} if options.validate == NONE else _judging(options)
     writing = _bar("writing", "layer", options.quiet)
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
@@ -248,9 +208,10 @@ def _reason(comparison: Any) -> str:
 
 def _plan(options: argparse.Namespace) -> int:
     from caffe_merge.command import console
+    from caffe_merge.merging import request
     from caffe_merge.merging.convert import check_report, plan, write_report
 
-    conversion = _conversion(options)
+    conversion = request.conversion(vars(options))
     check_report(conversion)
     _, report = plan(conversion)
     if conversion.report is not None:
