@@ -1,8 +1,7 @@
 # make demo   merge a real trained pair, validate it by forward passes, show what changed
 # make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
-# make coverage   all tests but the long ones, and which lines they miss; under 95 % is an error.
+# make coverage   the same, and which lines they miss; under 95 % is an error.
 #             Quick with Python 3.12 and later; with older ones tests that measure time may fail
-# make test-long  those: random nets, and the corpus if there is one
 # make lint   ruff and mypy
 # make test-versions   install and test on the oldest and newest Python, numpy and protobuf
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
@@ -17,10 +16,11 @@ DIGITS := examples/digits
 OUT := out
 FUZZ_SECONDS ?= 300
 
-# What runs many nets to find what no test thought of: the lines are covered by the others.
-LONG := tests/corpus $(wildcard tests/test_random_*.py)
+# Processes that share the tests: as many as cores, up to four.
+JOBS ?= auto
+PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test coverage test-long test-versions lint fuzz fuzz-readers bench clean
+.PHONY: demo test coverage test-versions lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -42,16 +42,11 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
-	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m pytest $(TESTS)
+	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python $(PYTEST) $(TESTS)
 
 coverage: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
-	COVERAGE_CORE=sysmon CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m coverage run \
-	  -m pytest $(addprefix --ignore=,$(LONG))
-	$(BIN)/python -m coverage report
-
-test-long:
-	$(MAKE) test TESTS="$(LONG)"
+	COVERAGE_CORE=sysmon CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python $(PYTEST) --cov $(TESTS)
 
 fuzz: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \

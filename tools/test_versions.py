@@ -23,25 +23,25 @@ COPIED = ("tests", "proto", "docs", "examples", "benchmarks", "README.md", "pypr
 # What reads the checkout itself, which is not there.
 OF_CHECKOUT = ("test_architecture.py", "test_docker.py")
 
-# What computes much and hangs on no version: once beside `make test`, on the oldest, is enough.
-LONG = ("corpus", "test_random_nets.py", "test_random_reparam.py", "test_random_sharing.py")
+# What computes much and hangs on no version: `make test` runs it.
+LONG = ("corpus", "fuzz", *(path.name for path in (ROOT / "tests").glob("test_random_*.py")))
 
 
 class Row(NamedTuple):
-    """Python versions, the first that is found; what is installed beside the package.
-
-    ``left_out`` are tests that are not run.
-    """
+    """Python versions, the first that is found; what is installed beside the package; the tests."""
 
     versions: Tuple[str, ...]
     pins: Tuple[str, ...]
-    left_out: Tuple[str, ...] = ()
+    tests: Tuple[str, ...] = ("",)
 
 
 ROWS: Dict[str, Row] = {
     "oldest": Row(("3.8",), ("numpy==1.20.*", "protobuf==3.20.0")),
-    "beside-caffe": Row(("3.9", "3.8"), PACKAGES, LONG),
-    "newest": Row(("3.13", "3.12", "3.11"), ("numpy", "protobuf"), LONG),
+    # One process has caffe_merge and pycaffe: what runs Caffe or meets its protobuf.
+    "beside-caffe": Row(
+        ("3.9", "3.8"), PACKAGES, ("test_beside_pycaffe.py", "schema", "validation", "weights")
+    ),
+    "newest": Row(("3.13", "3.12", "3.11"), ("numpy", "protobuf")),
 }
 
 
@@ -69,7 +69,7 @@ def run(folder: Path, base: str, row: Row) -> bool:
     for command in (
         [base, "-m", "venv", str(folder)],
         [*install, "--upgrade", "pip"],
-        [*install, str(ROOT), *row.pins, "pytest", "hypothesis", "grpcio-tools"],
+        [*install, str(ROOT), *row.pins, "pytest", "pytest-xdist", "hypothesis", "grpcio-tools"],
     ):
         if subprocess.run(command).returncode:
             return False
@@ -84,9 +84,9 @@ def run(folder: Path, base: str, row: Row) -> bool:
         environment.pop("CAFFE_MERGE_REQUIRE_CAFFE", None)
     versions = "import sys, numpy, google.protobuf as p; print(sys.version.split()[0], 'numpy',"
     subprocess.run([python, "-c", versions + " numpy.__version__, 'protobuf', p.__version__)"])
-    tests = [python, "-m", "pytest"]
-    left_out = (*OF_CHECKOUT, *row.left_out)
-    tests += [word for name in left_out for word in ("--ignore", f"tests/{name}")]
+    tests = [python, "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4"]
+    tests += [f"tests/{name}" for name in row.tests]
+    tests += [f"--ignore=tests/{name}" for name in (*OF_CHECKOUT, *LONG)]
     return subprocess.run(tests, cwd=str(work), env=environment).returncode == 0
 
 
