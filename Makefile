@@ -3,7 +3,8 @@
 # make coverage   the same, and which lines they miss; under 95 % is an error.
 #             Quick with Python 3.12 and later; with older ones tests that measure time may fail
 # make lint   ruff and mypy
-# make test-versions   install and test on the oldest and newest Python, numpy and protobuf
+# make dist   build the sdist, from it the wheel, and check both
+# make test-versions   install the wheel on every Python; tests on the oldest and newest
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
 # make fuzz-readers  fuzz text, caffemodel and HDF5 for FUZZ_SECONDS in all, under atheris
 # make bench  the measurements of docs/benchmarks.md
@@ -20,7 +21,7 @@ FUZZ_SECONDS ?= 300
 JOBS ?= auto
 PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test coverage test-versions lint fuzz fuzz-readers bench clean
+.PHONY: demo test coverage test-versions dist lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -58,8 +59,13 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-versions:
-	$(PYTHON) tools/test_versions.py .venv-versions
+dist: $(VENV)/ready
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
+test-versions: dist
+	$(PYTHON) tools/test_versions.py .venv-versions dist/*.whl
 
 bench: $(VENV)/ready
 	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
@@ -70,4 +76,4 @@ fuzz-readers: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build *.egg-info .coverage caffe_merge/schema/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build dist *.egg-info .coverage caffe_merge/schema/caffe.desc

@@ -1,10 +1,9 @@
 """Installs the package as users do and runs the tests on old and new interpreters.
 
-Usage: python tools/test_versions.py FOLDER [NAME ...]
+Usage: python tools/test_versions.py FOLDER WHEEL [NAME ...]
 
-Each row of ROWS gets a virtual environment in FOLDER, the package from this checkout with the
-pinned dependencies, and the tests, copied out of the checkout so that what they import is the
-installed package. An interpreter that is not found is said and passed over, unless
+Each row of ROWS gets a virtual environment in FOLDER, the wheel with the pinned dependencies, and
+tests, copied out of the checkout so that what they import is the installed package. An interpreter that is not found is said and passed over, unless
 CAFFE_MERGE_REQUIRE_CAFFE is set.
 """
 
@@ -26,6 +25,9 @@ OF_CHECKOUT = ("test_architecture.py", "test_docker.py")
 # What computes much and hangs on no version: `make test` runs it.
 LONG = ("corpus", "fuzz", *(path.name for path in (ROOT / "tests").glob("test_random_*.py")))
 
+# Is it all there? The public names, and whole trained models through the commands.
+INSTALLED = ("test_api.py", "test_real_models.py")
+
 
 class Row(NamedTuple):
     """Python versions, the first that is found; what is installed beside the package; the tests."""
@@ -42,26 +44,27 @@ ROWS: Dict[str, Row] = {
         ("3.9", "3.8"), PACKAGES, ("test_beside_pycaffe.py", "schema", "validation", "weights")
     ),
     "newest": Row(("3.13", "3.12", "3.11"), ("numpy", "protobuf")),
+    **{version: Row((version,), (), INSTALLED) for version in ("3.9", "3.10", "3.11", "3.12")},
 }
 
 
 def main() -> int:
     """Every row, or the named ones; 0 if all that could run passed."""
-    folder = Path(sys.argv[1]).resolve()
+    folder, wheel = (Path(argument).resolve() for argument in sys.argv[1:3])
     failed = []
-    for name in sys.argv[2:] or list(ROWS):
+    for name in sys.argv[3:] or list(ROWS):
         base = find(ROWS[name].versions)
         if base is None:
             print(f"{name}: no Python {' or '.join(ROWS[name].versions)} found", flush=True)
             failed += [name] if os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") else []
             continue
-        if not run(folder / name, base, ROWS[name]):
+        if not run(folder / name, base, wheel, ROWS[name]):
             failed.append(name)
     print(f"failed: {', '.join(failed)}" if failed else "all versions passed")
     return 1 if failed else 0
 
 
-def run(folder: Path, base: str, row: Row) -> bool:
+def run(folder: Path, base: str, wheel: Path, row: Row) -> bool:
     """Install and test in ``folder``; whether all went well."""
     shutil.rmtree(str(folder), ignore_errors=True)
     python = str(folder / "bin" / "python")
@@ -69,7 +72,7 @@ def run(folder: Path, base: str, row: Row) -> bool:
     for command in (
         [base, "-m", "venv", str(folder)],
         [*install, "--upgrade", "pip"],
-        [*install, str(ROOT), *row.pins, "pytest", "pytest-xdist", "hypothesis", "grpcio-tools"],
+        [*install, str(wheel), *row.pins, "pytest", "pytest-xdist", "hypothesis", "grpcio-tools"],
     ):
         if subprocess.run(command).returncode:
             return False
