@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple, Optional
 
 Kind = Literal[  # docs/report.md says what each of them means
     "absorbed-weights",
+    "batch-statistics",
     "bn-style",
     "deploy",
     "diff-dropped",
@@ -18,6 +19,7 @@ Kind = Literal[  # docs/report.md says what each of them means
     "raw-input",
     "renamed",
     "spelling",
+    "stored-statistics",
     "surplus-weights",
     "text-weights",
     "training-net",

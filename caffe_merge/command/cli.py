@@ -169,6 +169,7 @@ def _load(options: argparse.Namespace) -> Any:
         request.shapes(flags_given),
         deploy=options.deploy,
         proto=options.proto,
+        use_stored_statistics=options.use_stored_statistics,
     )
 
 
@@ -234,7 +235,7 @@ def _validate(options: argparse.Namespace) -> int:
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
         inputs = [stack.enter_context(Unchanged(before))]
-        if options.deploy or options.proto is not None:
+        if options.deploy or options.use_stored_statistics or options.proto is not None:
             before = stack.enter_context(original(_load(options)))
         inputs.append(stack.enter_context(Unchanged(after)))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)

@@ -55,6 +55,11 @@ def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True
         metavar="F.proto",
         help="the caffe.proto of your own Caffe: the text is read as it would read it",
     )
+    add(
+        "--use-stored-statistics",
+        action="store_true",
+        help="read use_global_stats: false, left in a text to deploy, as true",
+    )
     add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
 
 

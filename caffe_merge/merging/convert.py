@@ -38,6 +38,7 @@ class Conversion(NamedTuple):
     deploy: bool = False
     keep_dtype: bool = False
     proto: Optional[str] = None
+    use_stored_statistics: bool = False
     also_read: Sequence[str] = ()
 
     @property
@@ -73,6 +74,7 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
         deploy=conversion.deploy,
         keep_dtype=conversion.keep_dtype,
         proto=conversion.proto,
+        use_stored_statistics=conversion.use_stored_statistics,
     )
     if ahead and net.index is not None:
         net.index.read_ahead()

@@ -10,7 +10,7 @@ from caffe_merge.errors import NetError, UsageError
 from caffe_merge.files import read_text, reject_weights
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
-from caffe_merge.net import data_layers, deployment, joining
+from caffe_merge.net import data_layers, deployment, joining, statistics
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.spelling import for_caffe
@@ -144,11 +144,13 @@ def load(
     deploy: bool = False,
     keep_dtype: bool = False,
     proto: Optional[str] = None,
+    use_stored_statistics: bool = False,
 ) -> Net:
     """Read a pair. ``caffemodel`` None reads the text alone, every layer without weights.
 
     ``deploy`` makes a training file one to deploy; ``keep_dtype`` writes half precision as such;
-    ``proto`` is the caffe.proto of the Caffe that the text is for, if that is not BVLC's.
+    ``proto`` is the caffe.proto of the Caffe that the text is for, if that is not BVLC's;
+    ``use_stored_statistics`` reads ``use_global_stats: false`` as true.
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
@@ -160,10 +162,13 @@ def load(
     state = state or State()
     if deploy:
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
+    if use_stored_statistics:
+        document = statistics.use_stored(document, notes)
     net = Net(document, index, state)
     net.dialect = dialect
     spelled = any(note.kind == "spelling" for note in notes)
-    net.rewritten = deploy or spelled or (dialect is not None and dialect.changed)
+    rewritten = deploy or use_stored_statistics or spelled
+    net.rewritten = rewritten or (dialect is not None and dialect.changed)
     if dialect is not None:  # which knows them all, or would have refused them
         net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes

@@ -12,7 +12,7 @@ from caffe_merge.layers.fork_fields import Values, unknown_field, unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.layers.norms import formulas
 from caffe_merge.layers.norms.formulas import SINGLES
-from caffe_merge.layers.norms.rules import BlockFields
+from caffe_merge.layers.norms.rules import FLAG_FALSE, BlockFields
 from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, block_fields, blocks
 from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.notes import UNKNOWN, Note, Reason
@@ -259,6 +259,7 @@ def choose_style(layers: Sequence[Layer], name: Optional[str]) -> int:
 def notes(layers: Sequence[Layer]) -> List[Note]:
     """Notes for the user: the styles in the net other than BVLC's, and factors of 0."""
     by_style: Dict[Style, List[Layer]] = {}
+    by_batch: List[Layer] = []
     out = []
     for layer in layers:
         if layer.type not in TYPES:
@@ -269,6 +270,8 @@ def notes(layers: Sequence[Layer]) -> List[Note]:
             continue  # raised again where the values are used
         if isinstance(style, Style):
             by_style.setdefault(style, []).append(layer)
+            if style.statistics(layer, block_fields(layer)) == FLAG_FALSE:
+                by_batch.append(layer)
             text = _zero(layer, style)
             if text:
                 out.append(Note("zero-factor", layer.name, text))
@@ -277,7 +280,20 @@ def notes(layers: Sequence[Layer]) -> List[Note]:
             number = counted(len(members), f"{members[0].type} layer")
             text = f"{number} read as {style.name}: y = {style.formula}"
             out.append(Note("bn-style", "" if len(members) > 1 else members[0].name, text))
+    if by_batch:
+        out.append(_batch_statistics(by_batch))
     return out
+
+
+def _batch_statistics(layers: List[Layer]) -> Note:
+    number = counted(len(layers), "layer")
+    say = "says" if len(layers) == 1 else "say"
+    text = (
+        f"{number} {say} use_global_stats: false: Caffe normalises by each batch's statistics "
+        "there; OpenCV and MNN ignore the flag. If it was left in by mistake, "
+        "--use-stored-statistics has the stored ones used"
+    )
+    return Note("batch-statistics", "" if len(layers) > 1 else layers[0].name, text)
 
 
 def _zero(layer: Layer, style: Style) -> str:

@@ -12,13 +12,14 @@ BlockFields = Dict[str, str]  # the fork's fields of a layer's own block: name -
 # -- statistics ---------------------------------------------------------------------------------
 
 BATCH = "it normalises by each batch's statistics"
+FLAG_FALSE = f"use_global_stats is false: {BATCH}"
 
 
 def by_global_stats(layer: Layer, fields: BlockFields) -> Optional[str]:
     """BVLC: use_global_stats if it is there, else the phase."""
     param = layer.param.batch_norm_param
     if param.HasField("use_global_stats"):
-        return None if param.use_global_stats else f"use_global_stats is false: {BATCH}"
+        return None if param.use_global_stats else FLAG_FALSE
     return by_phase(layer, fields)
 
 
@@ -28,12 +29,16 @@ def by_phase(layer: Layer, fields: BlockFields) -> Optional[str]:
 
 
 def by_engine(layer: Layer, fields: BlockFields) -> Optional[str]:
-    """NVIDIA 0.15: its cuDNN engine does not read use_global_stats."""
-    return (
-        by_phase(layer, fields)
-        if fields.get("engine") in _CUDNN
-        else by_global_stats(layer, fields)
-    )
+    """NVIDIA 0.15: its cuDNN engine does not read use_global_stats (cudnn_batch_norm_layer.cu).
+
+    That engine's blobs are (1, C, 1, 1), the CAFFE engine's are (C) (batch_norm_layer.cpp): they
+    tell which one wrote the file where the text does not say which one is to run it.
+    """
+    engine = fields.get("engine", "DEFAULT")
+    if engine in _DEFAULT and all(len(blob.shape) == 4 for blob in layer.blobs):
+        engine = _CUDNN[0]
+    rule = by_phase if engine in _CUDNN else by_global_stats
+    return rule(layer, fields)
 
 
 def bvlc_like(layer: Layer, fields: BlockFields) -> Optional[str]:
@@ -72,6 +77,7 @@ def bn_mode(layer: Layer, fields: BlockFields) -> Optional[str]:
 TRUE = ("true", "True", "t", "1")
 FALSE = ("false", "False", "f", "0")
 _CUDNN = ("CUDNN", "2")
+_DEFAULT = ("DEFAULT", "0")
 
 
 # -- eps ----------------------------------------------------------------------------------------

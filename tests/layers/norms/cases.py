@@ -120,6 +120,10 @@ CASES: Dict[str, Case] = {
         "nvidia-0.15", "BatchNorm", BATCH % "engine: CUDNN eps: 1e-7 use_global_stats: false",
         "sbmv1", slope(1e-5), AXES,
     ),
+    "nvidia-0.15-cudnn-wrote-it": Case(
+        "nvidia-0.15", "BatchNorm", BATCH % "eps: 1e-7 use_global_stats: false", "sbmv1",
+        slope(1e-5), AXES,
+    ),
     "nvidia-0.14": Case(
         "nvidia-0.14",
         "BatchNorm",

@@ -149,6 +149,13 @@ REFUSED = {
                                    "a BatchNorm of nvidia or intel"),
     "intel's own": (case("BatchNorm", BATCH % "use_global_stats: false bias_term: true", "mvfsb"),
                     "use_global_stats is false"),
+    "the CAFFE engine reads it": (
+        case("BatchNorm", BATCH % "use_global_stats: false", "sbmv1"), "use_global_stats is false"
+    ),
+    "the CAFFE engine is asked for": (
+        case("BatchNorm", BATCH % "use_global_stats: false engine: CAFFE", "sbmv1", AXES),
+        "use_global_stats is false",
+    ),
     "relu": (case("BatchNorm", BATCH % "relu: true", "mvfsb"), "relu is true"),
     "alpha without beta": (case("BatchNorm", BATCH % "use_alpha_beta: true", "mvf"), "no alpha"),
     "scale_bias without": (case("BatchNorm", BATCH % "scale_bias: true", "mvf"),
