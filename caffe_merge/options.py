@@ -37,7 +37,12 @@ class Options:
     Names of passes and of layers are checked by who knows them.
     """
 
-    only: Sequence[str] = _option((), "run this pass; repeatable", metavar="PASS", repeatable=True)
+    only: Sequence[str] = _option(
+        (),
+        "run this pass alone (caffe-merge passes lists them); repeatable",
+        metavar="PASS",
+        repeatable=True,
+    )
     skip: Sequence[str] = _option((), "leave it out; repeatable", metavar="PASS", repeatable=True)
     keep: Sequence[str] = _option(
         (), "leave it as it is; repeatable", metavar="LAYER", repeatable=True
@@ -79,7 +84,7 @@ class Options:
     )
     bn_style: Optional[str] = _option(
         None,
-        "read the BatchNorm-like layers that it fits as those of this fork: docs/forks.md",
+        "read the BatchNorm-like layers that it fits as those of this fork (caffe-merge styles)",
         metavar="STYLE",
     )
     input_shapes: Optional[Mapping[str, Tuple[int, ...]]] = _option(None)

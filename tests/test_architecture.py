@@ -196,6 +196,7 @@ TESTED_IN: Dict[str, str] = {
     "__main__": "command/test_process.py",
     "child": "validation/test_workers.py",
     "command.console": "command/test_cli.py",
+    "command.lists": "command/test_cli.py",
     "errors": "test_bad_input.py",
     "files.identity": "files/test_outputs.py",
     "files.places": "files/test_outputs.py",

@@ -135,7 +135,7 @@ def test_every_command_prints_hostile_names_visibly(
     assert main(["inspect", *pair]) == 0
     table = printed(capsys)
     assert all(f"{name}{RAW_LINES[0]}" in table for name in ("conv", "bn3", "odd", "type"))
-    assert len({len(line) for line in table.split("\n") if "  2x" in line}) == 1
+    assert len({line.index("  2x") for line in table.split("\n") if "  2x" in line}) == 1
     assert merge_bn([*pair, "-v", "--report", report, "--force"]) == 0
     assert "surplus\\x1b]0;x" in printed(capsys)
     assert main(["validate", *pair, "-v"]) == 0

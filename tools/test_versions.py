@@ -3,8 +3,8 @@
 Usage: python tools/test_versions.py FOLDER WHEEL [NAME ...]
 
 Each row of ROWS gets a virtual environment in FOLDER, the wheel with the pinned dependencies, and
-tests, copied out of the checkout so that what they import is the installed package. An interpreter that is not found is said and passed over, unless
-CAFFE_MERGE_REQUIRE_CAFFE is set.
+tests, copied out of the checkout so that what they import is the installed package. An
+interpreter that is not found is said and passed over, unless CAFFE_MERGE_REQUIRE_CAFFE is set.
 """
 
 import os

@@ -87,7 +87,7 @@ def _run(
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - to the end
     try:
         process.interrupt_on_signals()
-        options = build(program).parse_args(arguments)
+        options = _parse(build(program), arguments)
         verbose = getattr(options, "verbose", False)
         if ours:
             process.settle()
@@ -113,6 +113,16 @@ def _run(
             _traceback()
         kind = type(error).__name__
         return _fail(program, f"internal error, please report it: {kind}: {error}", BAD)
+
+
+def _parse(parser: _Parser, arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        program = " ".join(filter(None, (parser.prog, getattr(options, "command", ""))))
+        raise UsageError(flags.unknown(unknown[0], options, program))
+    if hasattr(options, "pair"):
+        flags.name_files(options)
+    return options
 
 
 def _fail(program: str, message: str, status: int) -> int:
@@ -145,6 +155,20 @@ def _print(lines: Iterable[str]) -> None:
     for line in lines:
         with _printing():
             _write(sys.stdout, line)
+
+
+def _tell(
+    options: argparse.Namespace,
+    lines: Callable[[], Iterable[str]],
+    to_json: Callable[[], Dict[str, Any]],
+) -> None:
+    """The result of a command, as text, as JSON, or not at all."""
+    if options.json:
+        import json
+
+        _print(json.dumps(to_json(), indent=1, allow_nan=False).splitlines())
+    elif not options.quiet:
+        _print(lines())
 
 
 def _write(stream: TextIO, line: str) -> None:
@@ -192,12 +216,9 @@ def _merge(options: argparse.Namespace) -> int:
     options.result = result  # held as long as they are: a process that ends need not free it
     if conversion.report is not None:
         write_report(result.report, conversion.report)
-    if not options.quiet:
-        from caffe_merge.command import console
+    from caffe_merge.command import console
 
-        _print(console.summary(result.report, result.comparison, options.verbose))
-        if result.ok:
-            _print([f"written: {conversion.output_model}, {conversion.output_weights}"])
+    _tell(options, lambda: console.merged(result, conversion, options.verbose), result.to_json)
     if not result.ok:
         raise ValidationError(f"the merged pair was not put in place: {_reason(result.comparison)}")
     return OK
@@ -217,13 +238,13 @@ def _plan(options: argparse.Namespace) -> int:
     _, report = plan(conversion)
     if conversion.report is not None:
         write_report(report, conversion.report)
-    if not options.quiet:
-        _print(console.plan(report, options.verbose))
+    _tell(options, lambda: console.plan(report, options.verbose), report.to_json)
     return OK
 
 
 def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import validation
+    from caffe_merge.command import console
     from caffe_merge.files import Unchanged, default_output
     from caffe_merge.merging.convert import original
     from caffe_merge.net import pixels
@@ -239,27 +260,44 @@ def _validate(options: argparse.Namespace) -> int:
             before = stack.enter_context(original(_load(options)))
         inputs.append(stack.enter_context(Unchanged(after)))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
-        comparison = validation.validate(
-            before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
-        )
+        try:
+            comparison = validation.validate(
+                before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
+            )
+        except ValidationError as error:  # nothing was compared: no verdict on the pair
+            raise UsageError(*error.parts) from None
         for pair in inputs:
             pair.check()
-    _print(comparison.summary().splitlines())
-    if options.verbose:
-        _print(f"{b.max_error:9.2e}  {b.name}  {b.remark}{b.problem}" for b in comparison.blobs)
+    _tell(options, lambda: console.compared(comparison, options.verbose), comparison.to_json)
     if not comparison.ok:
         raise ValidationError(_reason(comparison))
     return OK
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from caffe_merge.command import console
+    from caffe_merge.command.inspection import Inspection
     from caffe_merge.net import joining
     from caffe_merge.net.graph import Graph
 
     net = _load(options)
     graph = Graph(net.layers, net.input_shapes)
-    _print(console.inspect(graph, joining.parameter_counts(net.layers, net.input_shapes)))
+    counts = joining.parameter_counts(net.layers, net.input_shapes)
+    inspection = Inspection.of(graph, counts)
+    _tell(options, inspection.lines, inspection.to_json)
+    return OK
+
+
+def _passes(options: argparse.Namespace) -> int:
+    from caffe_merge.command import lists
+
+    _print(lists.passes())
+    return OK
+
+
+def _styles(options: argparse.Namespace) -> int:
+    from caffe_merge.command import lists
+
+    _print(lists.styles())
     return OK
 
 
@@ -298,4 +336,6 @@ _COMMANDS: Dict[str, Any] = {
         flags.inspect,
         _inspect,
     ),
+    "passes": ("List the passes, for --only and --skip.", flags.none, _passes),
+    "styles": ("List the styles of BatchNorm, for --bn-style.", flags.none, _styles),
 }

@@ -1,10 +1,9 @@
 """What the commands print: summaries, tables and sentences. Data in, lines of text out."""
 
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from caffe_merge.merging.report import Change, Fate, Report, multiply_adds
-from caffe_merge.net.graph import Graph
-from caffe_merge.wording import counted, visible
+from caffe_merge.merging.report import Change, Fate, Report
+from caffe_merge.wording import counted
 
 SHOWN = 12  # lines of one kind that are printed without -v
 
@@ -25,6 +24,21 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     seconds = report.extra["seconds"]
     parts = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
     yield f"time: {sum(seconds.values()):.2f} s ({parts})"
+
+
+def merged(result: Any, conversion: Any, verbose: bool) -> Iterator[str]:
+    """The summary of a ``convert``, and where its pair is now."""
+    yield from summary(result.report, result.comparison, verbose)
+    if result.ok:
+        yield f"written: {conversion.output_model}, {conversion.output_weights}"
+
+
+def compared(comparison: Any, verbose: bool) -> Iterator[str]:
+    """A comparison in short; with -v blob by blob."""
+    yield from comparison.summary().splitlines()
+    if verbose:
+        for blob in comparison.blobs:
+            yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark}{blob.problem}"
 
 
 def _sizes(report: Report) -> Iterator[str]:
@@ -94,6 +108,13 @@ def _change_line(change: Change) -> str:
     return "; ".join(filter(None, (removes, changes)))
 
 
+def _types_line(change: Change) -> str:
+    """``Convolution <- BatchNorm, Scale``: what takes in what, by type."""
+    removed = ", ".join(dict.fromkeys(change.removed_types))
+    changed = ", ".join(dict.fromkeys(change.changed_types))
+    return " <- ".join(filter(None, (changed, removed)))
+
+
 def _unshared(report: Report, verbose: bool) -> Iterator[str]:
     """What unsharing costs, in one line; name by name with -v."""
     if not report.unshared:
@@ -128,47 +149,21 @@ def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
 
 
 def plan(report: Report, verbose: bool) -> Iterator[str]:
-    """Every rewrite in order, then what stays and why."""
-    for change in report.changes:
-        yield f"{change.rewrite}: {_change_line(change)}"
+    """The rewrites, those that are alike as one line or, with -v, one by one; what stays, why."""
     if not report.changes:
         yield "nothing to do"
+    alike: Dict[Tuple[Any, ...], List[Change]] = {}
+    for change in report.changes:
+        kind = (change.rewrite, change.changed_types, change.removed_types)
+        alike.setdefault(kind, []).append(change)
+    for changes in alike.values():
+        if len(changes) > 1 and not verbose:
+            yield f"{changes[0].rewrite}: {len(changes)} x {_types_line(changes[0])}"
+        else:
+            yield from (f"{change.rewrite}: {_change_line(change)}" for change in changes)
     yield from _sizes(report)
     yield from _fates(report, verbose)
     if verbose:
         yield from _refusals(report)
     yield from _unshared(report, verbose)
     yield from _notes(report, verbose)
-
-
-def inspect(graph: Graph, parameters: Sequence[Optional[int]]) -> Iterator[str]:
-    """The net as a table: layer, type, output shape, parameters, multiply-adds; and the totals."""
-    rows: List[Tuple[str, str, str, str, str]] = []
-    total_parameters = total_cost = unknown = 0
-    for layer, count in zip(graph.layers, parameters):
-        cost = multiply_adds(graph, layer)
-        unknown += cost is None
-        total_cost += cost or 0
-        total_parameters += count or 0
-        shapes = [version.shape for version in graph.tops[layer]]
-        shown = ", ".join("?" if s is None else "x".join(map(str, s)) or "scalar" for s in shapes)
-        rows.append(
-            (
-                visible(layer.name),
-                visible(layer.type),
-                shown,
-                "?" if count is None else f"{count:,}",
-                "?" if cost is None else f"{cost:,}",
-            )
-        )
-    rows.append(("", "", "", f"{total_parameters:,}", f"{total_cost:,}"))
-    heads = ("layer", "type", "output", "parameters", "multiply-adds")
-    widths = [max(len(row[n]) for row in [heads, *rows]) for n in range(5)]
-    for number, row in enumerate([heads, *rows]):
-        if number in (1, len(rows)):
-            yield "-" * (sum(widths) + 8)
-        left = [cell.ljust(width) for cell, width in zip(row[:3], widths)]
-        right = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:])]
-        yield "  ".join([*left, *right]).rstrip()
-    tail = f"; the multiply-adds of {unknown} are not known" if unknown else ""
-    yield f"{counted(len(graph.layers), 'layer')}{tail}"

@@ -1,12 +1,18 @@
-"""The flags of the commands."""
+"""The flags of the commands, in groups, with examples."""
 
 import argparse
+from typing import Any, Callable
 
+from caffe_merge.errors import UsageError
 from caffe_merge.options import DECLARED, add_flag
 from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE
 
 # What a merge was asked for, and whoever compares the two pairs must know.
 JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style")
+STDOUT = "-"  # as the name of a report
+_NO_FLAGS = ("action", "command", "needed", "pair")
+
+Add = Callable[..., Any]
 
 
 def positive(text: str) -> float:
@@ -31,10 +37,42 @@ def natural(text: str) -> int:
     return value
 
 
-def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True) -> None:
-    add = parser.add_argument
-    add("--model", required=True, metavar="P", help="the prototxt")
-    add("--weights", required=weights_required, metavar="W", help="the caffemodel")
+def name_files(options: argparse.Namespace) -> None:
+    """Take what stands without a flag as the pair, and ``--report -`` as ``--json``.
+
+    Raises UsageError where a file is named twice or, though the command needs it, not at all.
+    """
+    given = list(options.pair)
+    for name in ("model", "weights"):
+        if given and getattr(options, name) is None:
+            setattr(options, name, given.pop(0))
+    if given:
+        raise UsageError(f"{given[0]}: the model and the weights are named already")
+    missing = [name for name in options.needed if getattr(options, name) is None]
+    if missing:
+        named = " and ".join(f"--{name}" for name in missing)
+        raise UsageError(f"{named} missing: expected a prototxt and a caffemodel")
+    if getattr(options, "report", None) == STDOUT:
+        options.report, options.json = None, True
+
+
+def unknown(argument: str, options: argparse.Namespace, program: str) -> str:
+    """What to say of an argument that no command takes; the flag that it may be meant for."""
+    from difflib import get_close_matches
+
+    flags = ["--" + name.replace("_", "-") for name in vars(options) if name not in _NO_FLAGS]
+    close = get_close_matches(argument.partition("=")[0], flags, 1, cutoff=0.7)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown argument {argument}{hint} (see {program} --help)"
+
+
+def _net(parser: argparse.ArgumentParser, weights: bool = True) -> None:
+    """Which files, and how they are read."""
+    parser.set_defaults(needed=("model", "weights") if weights else ("model",))
+    add = parser.add_argument_group("the net").add_argument
+    add("pair", nargs="*", metavar="P W", help="the prototxt and the caffemodel; or by flags:")
+    add("--model", metavar="P", help="the prototxt")
+    add("--weights", metavar="W", help="the caffemodel, or the weights as HDF5")
     add("--phase", choices=("TEST", "TRAIN"), default="TEST", help="the net's phase (TEST)")
     add("--level", type=int, default=0, metavar="N", help="the net's level (0)")
     add("--stage", action="append", default=[], metavar="S", help="a stage of the net; repeatable")
@@ -60,27 +98,25 @@ def _pair_options(parser: argparse.ArgumentParser, weights_required: bool = True
         action="store_true",
         help="read use_global_stats: false, left in a text to deploy, as true",
     )
-    add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
 
 
-def _output_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _outputs(parser: argparse.ArgumentParser, force: bool = False) -> None:
+    add = parser.add_argument_group("the merged pair").add_argument
     add("--output-model", metavar="P", help="default: <stem>_merged.prototxt beside the input")
     add("--output-weights", metavar="W", help="default: <stem>_merged.caffemodel beside the input")
+    if force:
+        add("--force", action="store_true", help="replace outputs that exist")
 
 
-def _rewrite_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _rewriting(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is merged").add_argument
     for name, declared in DECLARED.items():
         if declared.help:
             add_flag(add, name)
     add("--keep-dtype", action="store_true", help="weights in half precision stay so")
-    add("--report", metavar="R.json", help="write all that was done, and was not, as JSON")
-    add("-q", "--quiet", action="store_true", help="print nothing but errors")
 
 
-def _engine_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _judging(add: Add) -> None:
     add("--limit", type=positive, metavar="E", help="largest error, relative to a blob's largest")
     add("--seed", type=natural, default=0, metavar="N", help="seed of the inputs (0)")
     add("--input-scale", type=positive, metavar="S", help="standard deviation of the inputs")
@@ -94,37 +130,81 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     add("--caffe-python", metavar="PYTHON", help="the interpreter with Caffe, for pycaffe")
 
 
+def _printing(parser: argparse.ArgumentParser, report: bool = False, json: bool = True) -> None:
+    add = parser.add_argument_group("what is told").add_argument
+    if report:
+        add(
+            "--report",
+            metavar="R.json",
+            help="write all that was done, and was not, as JSON; - is stdout, alone",
+        )
+    if json:
+        add("--json", action="store_true", help="print the result as JSON")
+    else:
+        parser.set_defaults(json=False)
+    add("-q", "--quiet", action="store_true", help="print nothing but errors")
+    add("-v", "--verbose", action="store_true", help="say all, and show tracebacks")
+
+
+def _examples(parser: argparse.ArgumentParser, *lines: str) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(("examples:", *(f"  {parser.prog} {line}" for line in lines)))
+
+
 def merge(parser: argparse.ArgumentParser) -> None:
     """The flags of the command merge."""
-    _pair_options(parser)
-    _output_options(parser)
-    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
-    parser.add_argument(
+    _net(parser)
+    _outputs(parser, force=True)
+    _rewriting(parser)
+    judging = parser.add_argument_group("validation")
+    judging.add_argument(
         "--validate",
         choices=(*ENGINES, NONE),
         default=DEFAULT,
-        help="the engine that must find the new pair equivalent before it is put in place",
+        help=f"the engine that must find the new pair equivalent, or none ({DEFAULT})",
     )
-    _rewrite_options(parser)
-    _engine_options(parser)
+    _judging(judging.add_argument)
+    _printing(parser, report=True, json=False)
+    _examples(
+        parser,
+        "--model deploy.prototxt --weights x.caffemodel",
+        "deploy.prototxt x.caffemodel --output-model y.prototxt --output-weights y.caffemodel",
+        "deploy.prototxt x.caffemodel --skip merge-serial --report report.json",
+    )
 
 
 def plan(parser: argparse.ArgumentParser) -> None:
     """The flags of the command plan."""
-    _pair_options(parser)
-    _rewrite_options(parser)
+    _net(parser)
+    _rewriting(parser)
+    _printing(parser, report=True)
+    _examples(parser, "deploy.prototxt x.caffemodel -v", "deploy.prototxt x.caffemodel --json")
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
     """The flags of the command validate."""
-    _pair_options(parser)
-    _output_options(parser)
-    parser.add_argument("--engine", choices=tuple(ENGINES), default=DEFAULT, help=f"({DEFAULT})")
+    _net(parser)
+    _outputs(parser)
+    judging = parser.add_argument_group("validation")
+    add = judging.add_argument
+    add("--engine", choices=tuple(ENGINES), default=DEFAULT, help=f"who runs them ({DEFAULT})")
     for name in JUDGED_BY:
-        add_flag(parser.add_argument, name)
-    _engine_options(parser)
+        add_flag(add, name)
+    _judging(add)
+    _printing(parser)
+    _examples(
+        parser,
+        "deploy.prototxt x.caffemodel --output-model y.prototxt --output-weights y.caffemodel",
+        "deploy.prototxt x.caffemodel --engine pycaffe --caffe-python /usr/bin/python3",
+    )
 
 
 def inspect(parser: argparse.ArgumentParser) -> None:
     """The flags of the command inspect."""
-    _pair_options(parser, weights_required=False)
+    _net(parser, weights=False)
+    _printing(parser)
+    _examples(parser, "deploy.prototxt", "deploy.prototxt x.caffemodel --json")
+
+
+def none(parser: argparse.ArgumentParser) -> None:
+    """No flags: a command that only lists."""

@@ -59,6 +59,10 @@ class Result(NamedTuple):
         """Whether the pair was put in place."""
         return self.comparison is None or bool(self.comparison.ok)
 
+    def to_json(self) -> Dict[str, Any]:
+        """The report as plain data."""
+        return self.report.to_json()
+
 
 def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
     """All that ``convert`` does up to writing: the merged net in memory, and its report.

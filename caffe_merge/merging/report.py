@@ -20,18 +20,30 @@ FOLLOWED = frozenset(of_family(NORM, AFFINE, DROPOUT))
 
 
 class Change(NamedTuple):
-    """One rewrite that was made: the pass, the layers it removed and changed, and in words."""
+    """One rewrite that was made: the pass, the layers it removed and changed, and in words.
+
+    The types are those that the layers had before.
+    """
 
     rewrite: str
     removed: Tuple[str, ...]
     changed: Tuple[str, ...]
     note: str
+    removed_types: Tuple[str, ...] = ()
+    changed_types: Tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, rewrite: "Rewrite") -> "Change":
         """The record of ``rewrite``, made by the pass ``name``."""
-        removed = tuple(layer.name for layer in rewrite.removed)
-        return cls(name, removed, tuple(layer.name for layer in rewrite.changed), rewrite.note)
+        removed, changed = rewrite.removed, rewrite.changed
+        return cls(
+            name,
+            tuple(layer.name for layer in removed),
+            tuple(layer.name for layer in changed),
+            rewrite.note,
+            tuple(layer.type for layer in removed),
+            tuple(layer.type for layer in changed),
+        )
 
 
 class Refusal(NamedTuple):

@@ -259,6 +259,8 @@ def test_report(tmp_path: Path) -> None:
         "removed": ["bn", "scale"],
         "changed": ["conv"],
         "note": "folded into Convolution 'conv'",
+        "removed_types": ["BatchNorm", "Scale"],
+        "changed_types": ["Convolution"],
     }
     assert [(fate["layer"], fate["fate"]) for fate in data["fates"]] == [
         ("bn", "gone"), ("scale", "gone"), ("bn2", "changed"), ("drop", "gone"),
