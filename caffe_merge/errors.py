@@ -57,6 +57,14 @@ class NetError(CaffeMergeError, ValueError):
     """A net that Caffe would not build: a bottom nobody produces, a top named twice."""
 
 
+class ShapeError(NetError):
+    """A bottom whose shape does not fit its layer by BVLC's rules; ``detail`` says how."""
+
+    def __init__(self, layer: str, detail: str) -> None:
+        super().__init__(f"{layer}: {detail}")
+        self.detail = detail
+
+
 class FileError(CaffeMergeError, OSError):
     """A file that cannot be opened, read or put in place."""
 

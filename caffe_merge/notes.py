@@ -11,6 +11,7 @@ Kind = Literal[  # docs/report.md says what each of them means
     "duplicate-weights",
     "filler-weights",
     "fork-default",
+    "fork-shape",
     "fork-unreadable",
     "half-precision",
     "missing-weights",

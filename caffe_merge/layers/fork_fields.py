@@ -4,11 +4,22 @@ A field of the layer's parameters that is in neither table makes the layer opaqu
 not guessed.
 """
 
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
 
 from caffe_merge.layers.catalogue import WINDOWED
 from caffe_merge.layers.layer import Layer
-from caffe_merge.notes import UNKNOWN, Reason
+from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer
 
@@ -97,7 +108,10 @@ def unknown_fields(layer: Layer) -> Optional[Reason]:
     """Why the layer's effect is not known, if its parameters have fields of a fork that may matter.
 
     A single value beside the parameters, a number format say, changes nothing that it computes.
+    Bottoms of shapes that BVLC's layer does not take are a fork's too.
     """
+    if layer.misfit:
+        return Reason(f"{layer.misfit}: only a fork takes that", UNKNOWN)
     for name in _unknown(layer):
         if "." in name or not layer.extra[name]:
             return unknown_field(name)
@@ -112,6 +126,16 @@ def unknown_field(name: str) -> Reason:
 def has_unknown(layer: Layer) -> bool:
     """Whether any field at all is of a fork and not known: its blobs may be others than BVLC's."""
     return any(True for _ in _unknown(layer))
+
+
+def misfit_notes(layers: Iterable[Layer]) -> List[Note]:
+    """A note for each layer whose bottoms have shapes that BVLC's layer does not take."""
+    end = "BVLC Caffe would not build it; kept as it is, for a fork may"
+    return [
+        Note("fork-shape", layer.name, f"{layer.type}: {layer.misfit}: {end}")
+        for layer in layers
+        if layer.misfit
+    ]
 
 
 def _unknown(layer: Layer) -> Iterator[str]:

@@ -29,6 +29,8 @@ class Layer:
     phase     the phase of its net, which counts unless its own text names one
     filled    its blobs are made by its fillers, the file has none
     missing   blobs of it are not in the file, and its fillers are random (or not known)
+    misfit    how its bottoms' shapes break BVLC's rule for its type, which its fork's may not be;
+              "" if they do not
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
     remembered  cached results about it, see the function of this name
@@ -36,8 +38,8 @@ class Layer:
     """
 
     __slots__ = (
-        "active", "blobs", "extra", "filled", "implicit", "loaded", "missing", "original",
-        "param", "phase", "record", "remembered", "sources", "style",
+        "active", "blobs", "extra", "filled", "implicit", "loaded", "misfit", "missing",
+        "original", "param", "phase", "record", "remembered", "sources", "style",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +57,7 @@ class Layer:
         self.extra: Dict[str, str] = {}
         self.filled = False
         self.missing = False
+        self.misfit = ""
         self.sources: Tuple[str, ...] = ()
         self.style = ""
         self.remembered: Dict[Any, Tuple[Tuple[Any, ...], Any]] = {}
@@ -90,14 +93,16 @@ class Layer:
 def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
     """Cache the result of ``find(layer, ...)`` on the layer: every pass asks for the same again.
 
-    It is computed anew when the layer has other parameters, blobs, fork fields or another style,
+    It is computed anew when the layer has other parameters, blobs, shapes or fork fields or another
+    style,
     and in the next merge; parameters may be edited in place only before a merge. The result may not
     depend on the names of bottoms and tops, which change during a merge.
     """
 
     @wraps(find)
     def lookup(layer: Layer, *more: Any) -> Answer:
-        basis = (layer.param, layer.blobs, layer.extra, layer.style, layer.missing, *more)
+        known = (layer.extra, layer.style, layer.missing, layer.misfit)
+        basis = (layer.param, layer.blobs, *known, *more)
         cached = layer.remembered.get(find)
         if cached is None or any(map(is_not, cached[0], basis)):
             cached = layer.remembered[find] = (basis, find(layer, *more))

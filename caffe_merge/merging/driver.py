@@ -6,6 +6,7 @@ import numpy as np
 
 from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.layers import norms
+from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging import raw_input
 from caffe_merge.merging.report import Refusal, Report
@@ -95,6 +96,8 @@ class _Driver:
         self.graph = self._resolved()
         self.report = Report(net, self.graph)
         self.report.notes += [*unfit, *norms.notes(net.layers)]
+        misfits = misfit_notes(self.graph.layers)  # some at shapes that only the options give
+        self.report.notes += [note for note in misfits if note not in self.report.notes]
         self.shared = shared_blobs(self.graph.layers)
         self.raw = self._raw_input()
         self.refusals: Dict[Layer, List[Refusal]] = {}

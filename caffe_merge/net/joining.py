@@ -8,11 +8,11 @@ from operator import itemgetter
 from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count
-from caffe_merge.errors import NetError, WeightsError
+from caffe_merge.errors import NetError, ShapeError, WeightsError
 from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.fillers import Room, fill
-from caffe_merge.layers.fork_fields import described, fills, has_unknown
+from caffe_merge.layers.fork_fields import described, fills, has_unknown, misfit_notes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import text_blobs, weight_notes
 from caffe_merge.notes import Kind, Note
@@ -66,6 +66,7 @@ def weights(
         else:
             _assign(layer, values, given.get(layer, 0), notes, index is not None)
     norms.neutralise_absorbed(layers, notes)
+    notes += misfit_notes(layers)
     if index is not None:
         weight_notes.surplus(index, set(taken), all_layers, notes)
         weight_notes.storage(index, notes)
@@ -87,13 +88,20 @@ def top_shapes(
 def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
     """The shapes of the tops of ``layer``, as many as can be told.
 
-    A layer with fields of a fork may compute its shape in the fork's way: what it produces is not
-    known.
+    A layer with fields of a fork, or with bottoms that BVLC's does not take, may compute its shape
+    in the fork's way: what it produces is not known. The latter is written down in ``misfit``.
     """
+    layer.misfit = ""
     if has_unknown(layer):
         shapes.check_counts(layer.param)
         return ()
-    return shapes.tops(described(layer), bottoms) or ()
+    try:
+        return shapes.tops(described(layer), bottoms) or ()
+    except ShapeError as error:
+        if not layer.param.bottom:
+            raise  # an input is as it is in every Caffe
+        layer.misfit = error.detail
+        return ()
 
 
 def parameter_counts(
@@ -170,7 +178,8 @@ def _expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[L
     """The shapes that the blobs must have; None if that depends on a fork."""
     if has_unknown(layer) or norms.foreign_field(layer):
         return None
-    return shapes.blobs(described(layer), bottoms)
+    known = [None] * len(bottoms) if layer.misfit else bottoms
+    return shapes.blobs(described(layer), known)
 
 
 def _fit(

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 import numpy as np
 
 from caffe_merge import reference
-from caffe_merge.errors import CaffeMergeError, ValidationError, WeightsError
+from caffe_merge.errors import CaffeMergeError, ShapeError, ValidationError, WeightsError
 from caffe_merge.layers import norms, standard
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.state import State
@@ -182,6 +182,8 @@ def _execute(
         blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
         with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
             tops = forward(param, blobs, [arrays[bottom] for bottom in param.bottom])
+    except ShapeError as error:  # a fork's rule may be another
+        return [], str(error)
     except reference.Unsupported as error:
         hint = ""
         if not param.bottom:

@@ -163,8 +163,6 @@ REFUSED: List[Tuple[str, str]] = [
     ("a top twice, not in place", TWO_INPUTS + 'layer { name: "q" type: "Power" bottom: "x" '
      'top: "q" } layer { name: "r" type: "ReLU" bottom: "q" top: "x" }'),
     ("num_output 0", TWO_INPUTS + 'layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" }'),
-    ("a wrong axis", TWO_INPUTS + 'layer { name: "s" type: "Softmax" bottom: "x" top: "s" '
-     "softmax_param { axis: 3 } }"),
     ("a negative dim", TWO_INPUTS.replace("dim: 3", "dim: -3")),
 ]  # fmt: skip
 

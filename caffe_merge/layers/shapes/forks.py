@@ -17,6 +17,7 @@ from caffe_merge.layers.shapes.geometry import (
     convolved,
     error,
     four_axes,
+    misfit,
 )
 
 DEPTHWISE = "ConvolutionDepthwise"
@@ -43,14 +44,14 @@ def _axpy(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     """A factor per image and channel, (N, C) or (N, C, 1, 1), and two of one shape."""
     factor, x, y = bottoms
     if x != y or factor[:2] != x[:2] or any(dim != 1 for dim in factor[2:]):
-        raise error(layer, f"a factor of shape {x[:2]} and a summand of shape {x}", (factor, y))
+        raise misfit(layer, f"a factor of shape {x[:2]} and a summand of shape {x}", (factor, y))
     return [x]
 
 
 def _shuffle_channel(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     group = values(layer).integer("shuffle_channel_param.group", 1)
     if len(bottoms[0]) < 2 or group < 1 or bottoms[0][1] % group:
-        raise error(layer, f"channels to be a multiple of group {group}", f"shape {bottoms[0]}")
+        raise misfit(layer, f"channels to be a multiple of group {group}", f"shape {bottoms[0]}")
     return [bottoms[0]]
 
 
@@ -58,7 +59,7 @@ def order(layer: Layer, rank: int) -> Shape:
     """The whole order of a Permute: axes that are not named follow in their own order."""
     given = values(layer).integers("permute_param.order")
     if len(set(given)) < len(given) or not all(0 <= axis < rank for axis in given):
-        raise error(layer, f"each of {rank} axes at most once", f"order {given}")
+        raise misfit(layer, f"each of {rank} axes at most once", f"order {given}")
     return (*given, *(axis for axis in range(rank) if axis not in given))
 
 
@@ -72,7 +73,7 @@ def crop(layer: Layer, bottom: Shape) -> Shape:
     end = values(layer).integer("interp_param.pad_end", 0)
     height, width = (dim + begin + end for dim in four_axes(layer, bottom)[2:])
     if begin > 0 or end > 0 or height < 1 or width < 1:
-        raise error(layer, "pads that cut off less than there is", (begin, end))
+        raise misfit(layer, "pads that cut off less than there is", (begin, end))
     return (height, width)
 
 
@@ -95,7 +96,7 @@ def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     else:
         raise error(layer, "a height and width or a factor", "neither")
     if min(sizes) < 1:
-        raise error(layer, "a height and width larger than 0", sizes)
+        raise misfit(layer, "a height and width larger than 0", sizes)
     return [(*bottoms[0][:2], *sizes)]
 
 

@@ -4,7 +4,7 @@ from math import prod
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError
+from caffe_merge.errors import NetError, ShapeError
 from caffe_merge.wording import counted
 
 Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
@@ -25,8 +25,13 @@ MAX_COUNT = 2**31 - 1  # Caffe counts in int
 
 
 def error(layer: Layer, expected: str, found: object) -> NetError:
-    """What Caffe would abort on, as one line."""
+    """What Caffe would abort on, as one line: a text that no Caffe could make sense of."""
     return NetError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
+
+
+def misfit(layer: Layer, expected: str, found: object) -> ShapeError:
+    """The same where the shape of a bottom does not fit: a fork's rule may be another."""
+    return ShapeError(f"layer {layer.name!r} ({layer.type})", f"expected {expected}, found {found}")
 
 
 def checked(layer: Layer, shape: Shape) -> Shape:
@@ -51,21 +56,21 @@ def checked(layer: Layer, shape: Shape) -> Shape:
 def canonical(layer: Layer, axis: int, rank: int) -> int:
     """``axis`` counted from the front, for a blob of ``rank`` axes (Blob::CanonicalAxisIndex)."""
     if not -rank <= axis < rank:
-        raise error(layer, f"an axis of a {rank}-D blob", f"axis {axis}")
+        raise misfit(layer, f"an axis of a {rank}-D blob", f"axis {axis}")
     return axis + rank if axis < 0 else axis
 
 
 def four_axes(layer: Layer, bottom: Shape) -> Shape:
     """``bottom`` as (N, C, H, W), for the layers that take nothing else."""
     if len(bottom) != 4:
-        raise error(layer, "a 4-D bottom", f"shape {bottom}")
+        raise misfit(layer, "a 4-D bottom", f"shape {bottom}")
     return bottom
 
 
 def legacy(layer: Layer, bottom: Shape) -> Shape:
     """``bottom`` as num(), channels(), height(), width() see it: at most 4 axes, 1 where absent."""
     if len(bottom) > 4:
-        raise error(layer, "at most 4 axes", f"shape {bottom}")
+        raise misfit(layer, "at most 4 axes", f"shape {bottom}")
     return bottom + (1,) * (4 - len(bottom))
 
 
@@ -92,7 +97,8 @@ def _per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> 
         return values * spatial
     if not values and default is not None:
         return (default,) * spatial
-    raise error(layer, f"{name} once or {spatial} times", counted(len(values), "time"))
+    wrong = misfit if values else error
+    raise wrong(layer, f"{name} once or {spatial} times", counted(len(values), "time"))
 
 
 def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:
@@ -102,7 +108,7 @@ def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[i
     if not (param.HasField(short + "_h") or param.HasField(short + "_w")):
         return _per_axis(layer, name, spatial, default)
     if spatial != 2:
-        raise error(layer, f"{short}_h and {short}_w with 2 spatial axes only", spatial)
+        raise misfit(layer, f"{short}_h and {short}_w with 2 spatial axes only", spatial)
     if getattr(param, name):
         raise error(layer, f"{name} or {short}_h and {short}_w", "both")
     return (getattr(param, short + "_h"), getattr(param, short + "_w"))
@@ -142,7 +148,7 @@ def convolution_channels(layer: Layer, channels: Optional[int]) -> Tuple[int, in
     if outputs % group:
         raise error(layer, f"num_output to be a multiple of group {group}", outputs)
     if channels is not None and channels % group:
-        raise error(layer, f"channels to be a multiple of group {group}", channels)
+        raise misfit(layer, f"channels to be a multiple of group {group}", channels)
     return outputs, group
 
 
@@ -243,7 +249,7 @@ def spp_windows(layer: Layer, spatial: Shape) -> List[Window]:
         kernel = tuple(-(-size // bins) for size in spatial)
         pad = tuple((k * bins - size + 1) // 2 for k, size in zip(kernel, spatial))
         if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
-            raise error(layer, f"(H, W) that {bins} bins of {kernel} can cover", spatial)
+            raise misfit(layer, f"(H, W) that {bins} bins of {kernel} can cover", spatial)
         windows.append(Window(kernel, kernel, pad, (1, 1)))
     return windows
 
@@ -254,5 +260,5 @@ def covered(layer: Layer, axis: int, num_axes: int, bottom: Shape) -> Shape:
     if num_axes < -1:
         raise error(layer, "num_axes to be -1 or more", num_axes)
     if start + num_axes > len(bottom):
-        raise error(layer, f"axis + num_axes of at most {len(bottom)}", start + num_axes)
+        raise misfit(layer, f"axis + num_axes of at most {len(bottom)}", start + num_axes)
     return bottom[start:] if num_axes == -1 else bottom[start : start + num_axes]

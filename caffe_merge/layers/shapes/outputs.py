@@ -18,6 +18,7 @@ from caffe_merge.layers.shapes.geometry import (
     error,
     four_axes,
     legacy,
+    misfit,
     pooled,
     pooling_window,
     spp_windows,
@@ -107,7 +108,7 @@ def _convolution_like(layer: Layer, bottoms: List[Shape], transposed: bool) -> L
         raise error(layer, f"as many tops as bottoms, {len(bottoms)}", len(layer.top))
     for other in bottoms[1:]:
         if other != bottom:
-            raise error(layer, f"every bottom of shape {bottom}", other)
+            raise misfit(layer, f"every bottom of shape {bottom}", other)
     axis = canonical(layer, layer.convolution_param.axis, len(bottom))
     window = convolution_window(layer, len(bottom) - axis - 1)
     outputs, _ = convolution_channels(layer, bottom[axis])
@@ -146,9 +147,9 @@ def _mvn(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 
 def _inner_product(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     """(outer, K axes) -> (outer, num_output) (inner_product_layer.cpp)."""
-    axis = canonical(layer, layer.inner_product_param.axis, len(bottoms[0]))
     if not layer.inner_product_param.num_output:
         raise error(layer, "num_output larger than 0", 0)
+    axis = canonical(layer, layer.inner_product_param.axis, len(bottoms[0]))
     return [(*bottoms[0][:axis], layer.inner_product_param.num_output)]
 
 
@@ -163,13 +164,13 @@ def _embed(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 
 def _batch_norm(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     if len(bottoms[0]) < 2:
-        raise error(layer, "at least 2 axes", f"shape {bottoms[0]}")
+        raise misfit(layer, "at least 2 axes", f"shape {bottoms[0]}")
     return [bottoms[0]]
 
 
 def _prelu(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     if len(bottoms[0]) < 2:
-        raise error(layer, "at least 2 axes", f"shape {bottoms[0]}")
+        raise misfit(layer, "at least 2 axes", f"shape {bottoms[0]}")
     legacy(layer, bottoms[0])
     return [bottoms[0]]
 
@@ -190,7 +191,7 @@ def _broadcast(layer: Layer, bottoms: List[Shape], axis: int, num_axes: int) -> 
     elif bottoms[1]:
         part = covered(layer, axis, len(bottoms[1]), bottom)
         if part != bottoms[1]:
-            raise error(layer, f"a second bottom of shape {part}", bottoms[1])
+            raise misfit(layer, f"a second bottom of shape {part}", bottoms[1])
     return [bottom]
 
 
@@ -203,7 +204,7 @@ def _eltwise(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     param = layer.eltwise_param
     for other in bottoms[1:]:
         if other != bottoms[0]:
-            raise error(layer, f"every bottom of shape {bottoms[0]}", other)
+            raise misfit(layer, f"every bottom of shape {bottoms[0]}", other)
     if param.coeff and len(param.coeff) != len(bottoms):
         raise error(layer, f"no coeff or {len(bottoms)}", len(param.coeff))
     if param.coeff and param.operation == param.PROD:
@@ -219,7 +220,7 @@ def old_axis(layer: Layer, param: Layer, name: str, rank: int) -> int:
         raise error(layer, f"axis or {name}", "both")
     value: int = getattr(param, name)
     if value >= rank:
-        raise error(layer, f"{name} below {rank}", value)
+        raise misfit(layer, f"{name} below {rank}", value)
     return value
 
 
@@ -230,7 +231,7 @@ def _concat(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
         if len(other) != len(first) or other[:axis] + other[axis + 1 :] != (
             first[:axis] + first[axis + 1 :]
         ):
-            raise error(layer, f"every bottom like {first} but for axis {axis}", other)
+            raise misfit(layer, f"every bottom like {first} but for axis {axis}", other)
     return [(*first[:axis], sum(shape[axis] for shape in bottoms), *first[axis + 1 :])]
 
 
@@ -243,12 +244,12 @@ def _slice(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
         if len(points) != number - 1:
             raise error(layer, f"{number - 1} slice_point for {number} tops", len(points))
         if number > size:
-            raise error(layer, f"at most {size} tops", number)
+            raise misfit(layer, f"at most {size} tops", number)
         if any(after <= before for before, after in zip([0, *points], points)):
             raise error(layer, "slice_point to rise from above 0", points)
         parts = [end - start for start, end in zip([0, *points], [*points, size])]
     elif size % number:
-        raise error(layer, f"axis {axis} to be a multiple of {number} tops", size)
+        raise misfit(layer, f"axis {axis} to be a multiple of {number} tops", size)
     else:
         parts = [size // number] * number
     return [(*bottom[:axis], part, *bottom[axis + 1 :]) for part in parts]
@@ -259,7 +260,7 @@ def _flatten(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     start = canonical(layer, param.axis, len(bottom))
     end = canonical(layer, param.end_axis, len(bottom)) + 1
     if start > end:
-        raise error(layer, f"end_axis of at least axis {start}", end - 1)
+        raise misfit(layer, f"end_axis of at least axis {start}", end - 1)
     return [(*bottom[:start], count(bottom[start:end]), *bottom[end:])]
 
 
@@ -269,27 +270,27 @@ def _reshape(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     rank, dims = len(bottom), list(param.shape.dim)
     start = param.axis if param.axis >= 0 else rank + param.axis + 1
     if not 0 <= start <= rank:
-        raise error(layer, f"an axis of a {rank}-D blob or the one after it", f"axis {param.axis}")
+        raise misfit(layer, f"an axis of a {rank}-D blob or the one after it", f"axis {param.axis}")
     if param.num_axes < -1:
         raise error(layer, "num_axes to be -1 or more", param.num_axes)
     end = rank if param.num_axes == -1 else start + param.num_axes
     if end > rank:
-        raise error(layer, f"axis + num_axes of at most {rank}", end)
+        raise misfit(layer, f"axis + num_axes of at most {rank}", end)
     if dims.count(-1) > 1:
         raise error(layer, "at most one -1 in shape", dims)
     for index, dim in enumerate(dims):
         if dim == 0:
             if start + index >= rank:
-                raise error(layer, "a bottom axis for every 0 in shape", dims)
+                raise misfit(layer, "a bottom axis for every 0 in shape", dims)
             dims[index] = bottom[start + index]
     if -1 in dims:
         rest = -count(dims) * count(bottom[:start]) * count(bottom[end:])
         if not rest or count(bottom) % rest:
-            raise error(layer, f"{count(bottom)} values to be a multiple of {rest}", dims)
+            raise misfit(layer, f"{count(bottom)} values to be a multiple of {rest}", dims)
         dims[dims.index(-1)] = count(bottom) // rest
     top = (*bottom[:start], *dims, *bottom[end:])
     if count(checked(layer, top)) != count(bottom):
-        raise error(layer, f"{count(bottom)} values", f"shape {top}")
+        raise misfit(layer, f"{count(bottom)} values", f"shape {top}")
     return [top]
 
 
@@ -297,10 +298,10 @@ def _crop(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     bottom, like = bottoms
     start, offsets = crop_offsets(layer, bottom)
     if len(like) < len(bottom):
-        raise error(layer, f"a second bottom of {len(bottom)} axes", f"shape {like}")
+        raise misfit(layer, f"a second bottom of {len(bottom)} axes", f"shape {like}")
     room = tuple(size - offset for size, offset in zip(bottom, offsets))
     if any(size > left for size, left in zip(like[start:], room[start:])):
-        raise error(layer, f"a second bottom of at most {room} from axis {start} on", like)
+        raise misfit(layer, f"a second bottom of at most {room} from axis {start} on", like)
     return [(*bottom[:start], *like[start : len(bottom)])]
 
 
@@ -309,7 +310,7 @@ def crop_offsets(layer: Layer, bottom: Shape) -> Tuple[int, Shape]:
     rank, given = len(bottom), tuple(layer.crop_param.offset)
     start = canonical(layer, layer.crop_param.axis, rank)
     if len(given) > 1 and len(given) != rank - start:
-        raise error(layer, f"0, 1 or {rank - start} offsets", len(given))
+        raise misfit(layer, f"0, 1 or {rank - start} offsets", len(given))
     if len(given) < 2:
         given = (given or (0,)) * (rank - start)
     return start, (0,) * start + given
@@ -322,7 +323,7 @@ def _arg_max(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     axis = canonical(layer, param.axis, len(bottom)) if by_axis else 1
     choices = bottom[axis] if by_axis else count(bottom[1:])
     if not 1 <= param.top_k <= choices:
-        raise error(layer, f"top_k from 1 to {choices}", param.top_k)
+        raise misfit(layer, f"top_k from 1 to {choices}", param.top_k)
     if by_axis:
         return [(*bottom[:axis], param.top_k, *bottom[axis + 1 :])]
     return [(bottom[0], 2 if param.out_max_val else 1, param.top_k) + (1,) * (len(bottom) - 3)]
