@@ -3,6 +3,7 @@
 # make coverage   the same, and which lines they miss; under 95 % is an error.
 #             Quick with Python 3.12 and later; with older ones tests that measure time may fail
 # make lint   ruff and mypy
+# make docs   build the site (out/docs/site) and the manual pages (out/docs/man)
 # make dist   build the sdist, from it the wheel, and check both
 # make test-versions   install the wheel on every Python; tests on the oldest and newest
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
@@ -21,7 +22,7 @@ FUZZ_SECONDS ?= 300
 JOBS ?= auto
 PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test coverage test-versions dist lint fuzz fuzz-readers bench clean
+.PHONY: demo test coverage test-versions dist docs lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -63,6 +64,11 @@ dist: $(VENV)/ready
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
+
+docs: $(VENV)/ready
+	@mkdir -p $(OUT)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python tools/make_docs.py $(OUT)/docs
 
 test-versions: dist
 	$(PYTHON) tools/test_versions.py .venv-versions dist/*.whl

@@ -30,21 +30,23 @@ OK, FAILED, BAD = 0, 1, 2
 
 
 def main(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
-    """``caffe-merge``: the commands merge, plan, validate and inspect.
+    """``caffe-merge``: merge, plan, validate, inspect and the other commands.
 
     A process that is ``ours`` is set up for the command, and ends with it (see process.py).
     """
-    return _run("caffe-merge", _all_commands, arguments, ours)
+    return _run("caffe-merge", all_commands, arguments, ours)
 
 
 def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
     """``merge_bn.py``: the command merge under the name its users know."""
-    return _run("merge_bn.py", _merge_alone, arguments, ours)
+    return _run("merge_bn.py", merge_alone, arguments, ours)
 
 
-def _all_commands(program: str) -> "_Parser":
+def all_commands(program: str = "caffe-merge") -> "_Parser":
+    """The parser of ``caffe-merge``; the manual and the reference are made from it too."""
     parser = _Parser(prog=program, description=__doc_top__)
     _version_flag(parser)
+    flags.completion(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (describe, options, action) in _COMMANDS.items():
         sub = commands.add_parser(name, help=describe, description=describe)
@@ -53,7 +55,8 @@ def _all_commands(program: str) -> "_Parser":
     return parser
 
 
-def _merge_alone(program: str) -> "_Parser":
+def merge_alone(program: str = "merge_bn.py") -> "_Parser":
+    """The parser of ``merge_bn.py``."""
     parser = _Parser(prog=program, description=_COMMANDS["merge"][0])
     _version_flag(parser)
     flags.merge(parser)

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.layers.norms.styles import STYLES
-from caffe_merge.passes import PASSES
 from tests.nets import Pair, prototxt, write_pair
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,80 +274,6 @@ def test_layers_of_other_states_are_told(pair: Pair, capsys: pytest.CaptureFixtu
     assert merge_bn(flags(pair)) == 0
     assert "note: layers of other states (1) stay as they were" in capsys.readouterr().out
     assert pair[0].with_name("net_merged.prototxt").read_text().endswith(train)
-
-
-def test_the_pair_needs_no_flags(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-    model, weights = map(str, pair)
-    assert main(["plan", *flags(pair)]) == 0
-    by_flags = capsys.readouterr().out
-    for words in ([model, weights], ["--weights", weights, model], [weights, "--model", model]):
-        assert main(["plan", *words]) == 0
-        assert capsys.readouterr().out == by_flags
-    assert main(["inspect", model]) == 0
-    assert main(["plan", model]) == 2
-    assert "--weights missing: expected a prototxt and a caffemodel" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["inspect", "plan", "validate"])
-def test_json_and_quiet(command: str, pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-    assert merge_bn(flags(pair, "-q")) == 0
-    assert main([command, *flags(pair, "--json")]) == 0
-    assert isinstance(json.loads(capsys.readouterr().out), dict)
-    assert main([command, *flags(pair, "-q")]) == 0
-    assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("command", ["merge", "plan"])
-def test_a_report_on_stdout_is_alone_there(
-    command: str, pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([command, *flags(pair, "--report", "-")]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["schema"] == "caffe_merge.report/1"
-    assert not (tmp_path / "-").exists()
-
-
-def test_a_plan_replaces_its_own_report(pair: Pair, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert main(["plan", *flags(pair, "--report", str(tmp_path / "r.json"))]) == 0
-
-
-def test_a_plan_tells_what_is_alike_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    conv = "{ convolution_param { num_output: 2 kernel_size: 1 } }"
-    lines = ["data 1 2 4 3"]
-    for bottom, name in (("data", "a"), ("a_r", "b")):
-        lines += [
-            f"{name}: Convolution {bottom} -> {name} {conv}",
-            f"{name}_bn: BatchNorm {name} -> {name}_bn",
-            f"{name}_r: ReLU {name}_bn -> {name}_r",
-        ]
-    made = write_pair(tmp_path, prototxt(*lines))
-    assert main(["plan", *flags(made)]) == 0
-    assert "fold-affine: 2 x Convolution <- BatchNorm\n" in capsys.readouterr().out
-    assert main(["plan", *flags(made, "-v")]) == 0
-    assert "fold-affine: removes 'b_bn'; changes 'b'\n" in capsys.readouterr().out
-
-
-def test_bad_input_to_validate_is_status_2(
-    pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert merge_bn(flags(pair, "-q")) == 0
-    (tmp_path / "net_merged.caffemodel").write_bytes(b"no weights")
-    assert main(["validate", *flags(pair)]) == 2
-    (tmp_path / "net_merged.prototxt").write_text("layer {")
-    assert main(["validate", *flags(pair)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 2
-
-
-def test_what_there_is_to_choose_from(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["passes"]) == 0
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == [a_pass.name for a_pass in PASSES]
-    assert main(["styles"]) == 0
-    listed = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in listed if line[0] != " "] == [s.name for s in STYLES]
 
 
 def test_quiet_prints_nothing(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
