@@ -1,5 +1,7 @@
 # make demo   merge a real trained pair, validate it by forward passes, show what changed
-# make test   all tests; those against real Caffe need a Python 3.6 to 3.9 (found or told)
+# make test   all tests; those against real Caffe need a Python 3.6 to 3.9, those against the
+#             layers of forks a Python 3.10: found, or named by CAFFE_MERGE_CAFFE_PYTHON and
+#             CAFFE_MERGE_FORKS_PYTHON; what is skipped for want of one is said
 # make coverage   the same, and which lines they miss; under 95 % is an error.
 #             Quick with Python 3.12 and later; with older ones tests that measure time may fail
 # make lint   ruff and mypy
@@ -13,10 +15,16 @@
 PYTHON ?= python3
 VENV ?= .venv
 CAFFE_VENV ?= .venv-caffe
+FORKS_VENV ?= .venv-caffe-forks
 BIN := $(VENV)/bin
 DIGITS := examples/digits
 OUT := out
 FUZZ_SECONDS ?= 300
+
+# Real Caffe for what follows in the same shell: what the user has set, else found or made.
+WITH_CAFFE = caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) \
+  && forks=$$($(PYTHON) tools/caffe_env.py --forks $(FORKS_VENV)) || exit 1; \
+  export CAFFE_MERGE_CAFFE_PYTHON=$$caffe CAFFE_MERGE_FORKS_PYTHON=$$forks
 
 # Processes that share the tests: as many as cores, up to four.
 JOBS ?= auto
@@ -43,16 +51,16 @@ demo: $(VENV)/ready
 	  $(OUT)/digits.prototxt $(OUT)/digits.caffemodel
 
 test: $(VENV)/ready
-	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
-	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python $(PYTEST) $(TESTS)
+	@$(WITH_CAFFE); \
+	$(BIN)/python $(PYTEST) $(TESTS)
 
 coverage: $(VENV)/ready
-	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
-	COVERAGE_CORE=sysmon CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python $(PYTEST) --cov $(TESTS)
+	@$(WITH_CAFFE); \
+	COVERAGE_CORE=sysmon $(BIN)/python $(PYTEST) --cov $(TESTS)
 
 fuzz: $(VENV)/ready
-	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
-	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) \
+	@$(WITH_CAFFE); \
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS) \
 	  $(if $(SEED),--seed $(SEED)) $(TESTS)
 
 lint: $(VENV)/ready
@@ -71,15 +79,16 @@ docs: $(VENV)/ready
 	$(BIN)/python tools/make_docs.py $(OUT)/docs
 
 test-versions: dist
+	@$(WITH_CAFFE); \
 	$(PYTHON) tools/test_versions.py .venv-versions dist/*.whl
 
 bench: $(VENV)/ready
-	@caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) || exit 1; \
-	CAFFE_MERGE_CAFFE_PYTHON=$$caffe $(BIN)/python -m benchmarks
+	@$(WITH_CAFFE); \
+	$(BIN)/python -m benchmarks
 
 fuzz-readers: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet 'atheris>=2.3' || echo "atheris could not be installed" >&2
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) .venv-versions $(OUT) build dist *.egg-info .coverage caffe_merge/schema/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) $(FORKS_VENV) .venv-versions $(OUT) build dist *.egg-info .coverage caffe_merge/schema/caffe.desc

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 import pytest
 
@@ -11,6 +11,8 @@ from caffe_merge.validation.workers import find_caffe_python
 from tests import seeds
 from tests.merger import Merger
 from tests.real_caffe import RealCaffe
+
+FORKS = "CAFFE_MERGE_FORKS_PYTHON"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -26,18 +28,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.line(f"seed {seeds.SEED}; again: {seeds.replay(report.nodeid)}")
 
 
-@pytest.fixture(scope="session")
-def real_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]:
-    """Real Caffe; skips where there is none, unless CAFFE_MERGE_REQUIRE_CAFFE=1 forbids that."""
-    python = find_caffe_python()
+def _caffe(python: Optional[str], variable: str, folder: Path) -> Iterator[RealCaffe]:
     if not python:
-        reason = "no interpreter with Caffe: set CAFFE_MERGE_CAFFE_PYTHON"
+        reason = f"no interpreter named by {variable}; `make test` makes one, or says why it cannot"
         if os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    caffe = RealCaffe(python, tmp_path_factory.mktemp("caffe"))
+    caffe = RealCaffe(python, folder)
     yield caffe
     caffe.close()
+
+
+@pytest.fixture(scope="session")
+def real_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]:
+    """BVLC's Caffe; skips where there is none, unless CAFFE_MERGE_REQUIRE_CAFFE=1 forbids that."""
+    folder = tmp_path_factory.mktemp("caffe")
+    yield from _caffe(find_caffe_python(), "CAFFE_MERGE_CAFFE_PYTHON", folder)
+
+
+@pytest.fixture(scope="session")
+def forks_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]:
+    """A Caffe with the layers of many forks (tools/caffe_env.py --forks); skips likewise."""
+    folder = tmp_path_factory.mktemp("forks_caffe")
+    yield from _caffe(os.environ.get(FORKS), FORKS, folder)
 
 
 @pytest.fixture

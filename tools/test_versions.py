@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("tests", "proto", "docs", "examples", "benchmarks", "README.md", "pyproject.toml")
 
 # What reads the checkout itself, which is not there.
-OF_CHECKOUT = ("test_architecture.py", "test_docker.py")
+OF_CHECKOUT = ("test_architecture.py", "test_caffe_env.py", "test_docker.py")
 
 # What computes much and hangs on no version: `make test` runs it.
 LONG = ("corpus", "fuzz", *(path.name for path in (ROOT / "tests").glob("test_random_*.py")))
