@@ -19,6 +19,8 @@ __all__ = [
     "Comparison",
     "Net",
     "Report",
+    "batch",
+    "convert",
     "load",
     "merge",
     "save",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from caffe_merge.command.library import batch, convert
     from caffe_merge.errors import CaffeMergeError
     from caffe_merge.merging.driver import merge
     from caffe_merge.merging.report import Report
@@ -38,6 +41,8 @@ _HOMES = {
     "Comparison": "validation",
     "Net": "net.loading",
     "Report": "merging.report",
+    "batch": "command.library",
+    "convert": "command.library",
     "load": "net.loading",
     "merge": "merging.driver",
     "save": "net.saving",

@@ -11,7 +11,10 @@ import pytest
 
 import caffe_merge
 
-PUBLIC = ["CaffeMergeError", "Comparison", "Net", "Report", "load", "merge", "save", "validate"]
+PUBLIC = [
+    "CaffeMergeError", "Comparison", "Net", "Report", "batch", "convert", "load", "merge", "save",
+    "validate",
+]  # fmt: skip
 
 
 def test_public_names() -> None:
@@ -19,6 +22,13 @@ def test_public_names() -> None:
     for name in PUBLIC:
         assert getattr(caffe_merge, name).__doc__
     assert dir(caffe_merge) == PUBLIC
+
+
+def test_an_unknown_flag_is_told() -> None:
+    with pytest.raises(caffe_merge.CaffeMergeError, match="'forse'; did you mean 'force'"):
+        caffe_merge.convert("p", "w", forse=True)
+    with pytest.raises(caffe_merge.CaffeMergeError, match="no flag is called 'report'"):
+        list(caffe_merge.batch("p", "out", report="r.json"))
 
 
 def test_the_version_is_the_one_installed() -> None:

@@ -194,8 +194,15 @@ def test_signatures_are_narrow() -> None:
 # Modules without a test file of their name, and the one that holds what they do.
 TESTED_IN: Dict[str, str] = {
     "__main__": "command/test_process.py",
+    "batching.content": "batching/test_pairing.py",
+    "batching.journal": "batching/test_batch.py",
+    "batching.outcome": "command/test_batch.py",
+    "batching.report": "command/test_batch.py",
+    "batching.running": "batching/test_batch.py",
+    "batching.worker": "batching/test_pool.py",
     "child": "validation/test_workers.py",
     "command.console": "command/test_cli.py",
+    "command.library": "batching/test_batch.py",
     "command.lists": "command/test_cli.py",
     "errors": "test_bad_input.py",
     "files.identity": "files/test_outputs.py",

@@ -304,6 +304,16 @@ def _styles(options: argparse.Namespace) -> int:
     return OK
 
 
+def _batch(options: argparse.Namespace) -> int:
+    from caffe_merge.command import batch
+
+    def print_error(lines: Iterable[str]) -> None:
+        for line in lines:
+            _write(sys.stderr, line)
+
+    return OK if batch.run(vars(options), _print, print_error) else FAILED
+
+
 def _bar(title: str, unit: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
     """A progress bar on stderr; None where that is no terminal."""
     if quiet or not sys.stderr.isatty():
@@ -329,6 +339,11 @@ _COMMANDS: Dict[str, Any] = {
         _merge,
     ),
     "plan": ("Print what merge would do, and write nothing.", flags.plan, _plan),
+    "batch": (
+        "Merge all pairs of folders and lists, each in a worker process, into a tree of outputs.",
+        flags.batch,
+        _batch,
+    ),
     "validate": (
         "Run two pairs on the same inputs and compare every blob that both have.",
         flags.validate,

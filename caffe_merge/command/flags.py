@@ -37,6 +37,13 @@ def natural(text: str) -> int:
     return value
 
 
+def at_least_one(text: str) -> int:
+    """The whole number of at least 1 that a flag was given."""
+    if natural(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
+    return int(text)
+
+
 def name_files(options: argparse.Namespace) -> None:
     """Take what stands without a flag as the pair, and ``--report -`` as ``--json``.
 
@@ -73,6 +80,11 @@ def _net(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     add("pair", nargs="*", metavar="P W", help="the prototxt and the caffemodel; or by flags:")
     add("--model", metavar="P", help="the prototxt")
     add("--weights", metavar="W", help="the caffemodel, or the weights as HDF5")
+    _reading(add)
+
+
+def _reading(add: Add) -> None:
+    """How the files are read."""
     add("--phase", choices=("TEST", "TRAIN"), default="TEST", help="the net's phase (TEST)")
     add("--level", type=int, default=0, metavar="N", help="the net's level (0)")
     add("--stage", action="append", default=[], metavar="S", help="a stage of the net; repeatable")
@@ -155,6 +167,18 @@ def merge(parser: argparse.ArgumentParser) -> None:
     """The flags of the command merge."""
     _net(parser)
     _outputs(parser, force=True)
+    _merging(parser)
+    _printing(parser, report=True, json=False)
+    _examples(
+        parser,
+        "--model deploy.prototxt --weights x.caffemodel",
+        "deploy.prototxt x.caffemodel --output-model y.prototxt --output-weights y.caffemodel",
+        "deploy.prototxt x.caffemodel --skip merge-serial --report report.json",
+    )
+
+
+def _merging(parser: argparse.ArgumentParser) -> None:
+    """How a pair is merged, and who judges it."""
     _rewriting(parser)
     judging = parser.add_argument_group("validation")
     judging.add_argument(
@@ -164,12 +188,31 @@ def merge(parser: argparse.ArgumentParser) -> None:
         help=f"the engine that must find the new pair equivalent, or none ({DEFAULT})",
     )
     _judging(judging.add_argument)
+
+
+def batch(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command batch: those of merge for every pair, and its own."""
+    add = parser.add_argument_group("the pairs").add_argument
+    sources = "a folder, a prototxt, or a list of pairs (.csv, .tsv, .txt)"
+    add("sources", nargs="+", metavar="SOURCE", help=sources)
+    add("--output-dir", required=True, metavar="OUT", help="gets the tree of the sources")
+    add("--plan", action="store_true", help="print the pairs and why they are, and merge nothing")
+    _reading(add)
+    add = parser.add_argument_group("how they are run").add_argument
+    add("--jobs", type=at_least_one, metavar="N", help="pairs at a time; default: the cores")
+    add("--timeout", type=positive, default=1800.0, metavar="S", help="seconds for a pair (1800)")
+    scheduler = "run on dask.distributed: tcp://host:8786, a scheduler file, or local"
+    add("--scheduler", metavar="ADDRESS", help=scheduler)
+    add("--resume", action="store_true", help="leave what is done, unchanged and whole")
+    add("--force", action="store_true", help="replace outputs that exist")
+    add("--fail-fast", action="store_true", help="stop at the first pair that fails")
+    _merging(parser)
     _printing(parser, report=True, json=False)
     _examples(
         parser,
-        "--model deploy.prototxt --weights x.caffemodel",
-        "deploy.prototxt x.caffemodel --output-model y.prototxt --output-weights y.caffemodel",
-        "deploy.prototxt x.caffemodel --skip merge-serial --report report.json",
+        "models --output-dir merged --plan",
+        "models --output-dir merged --resume --report merged.csv",
+        "list.csv --output-dir merged --jobs 2 --validate pycaffe",
     )
 
 

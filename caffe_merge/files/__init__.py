@@ -4,6 +4,7 @@ from caffe_merge.files.identity import Unchanged
 from caffe_merge.files.inputs import check_inputs, opened, read_text, reject_weights
 from caffe_merge.files.outputs import check_outputs, check_report, default_output
 from caffe_merge.files.places import check_file
+from caffe_merge.files.recovery import put_right
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.files.writing import Behind, room
@@ -18,6 +19,7 @@ __all__ = [
     "check_report",
     "default_output",
     "opened",
+    "put_right",
     "read_text",
     "reject_weights",
     "room",

@@ -64,13 +64,9 @@ class Result(NamedTuple):
         return self.report.to_json()
 
 
-def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
-    """All that ``convert`` does up to writing: the merged net in memory, and its report.
-
-    ``ahead``: it will be written, so all weights are brought in meanwhile.
-    """
-    start = time.perf_counter()
-    net = load(
+def loaded(conversion: Conversion) -> Net:
+    """The pair as it is before the merge. Raises as caffe_merge.load does."""
+    return load(
         conversion.model,
         conversion.weights,
         conversion.state,
@@ -80,6 +76,15 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
         proto=conversion.proto,
         use_stored_statistics=conversion.use_stored_statistics,
     )
+
+
+def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
+    """All that ``convert`` does up to writing: the merged net in memory, and its report.
+
+    ``ahead``: it will be written, so all weights are brought in meanwhile.
+    """
+    start = time.perf_counter()
+    net = loaded(conversion)
     if ahead and net.index is not None:
         net.index.read_ahead()
     report = merge(net, conversion.options)

@@ -42,9 +42,9 @@ def weights(
     shared: Dict[str, Stored] = {}
     held: Held = {}
     room = Room(strict=index is not None)
-    for layer, bottoms, _ in _propagate(layers, input_shapes):
+    for layer, bottoms, _ in propagate(layers, input_shapes):
         record = by_name.get(layer.name) if taken[layer.name] is layer else None
-        expected = _expected_shapes(layer, bottoms)
+        expected = expected_shapes(layer, bottoms)
         if record is not None:
             record = _with_shared(layer, record, expected, shared, path)
         if record is not None:
@@ -81,7 +81,7 @@ def top_shapes(
     layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
 ) -> Iterator[List[Optional[Shape]]]:
     """The shapes of each layer's tops in turn, None where they cannot be told."""
-    for layer, _, tops in _propagate(layers, input_shapes):
+    for layer, _, tops in propagate(layers, input_shapes):
         yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
 
 
@@ -109,8 +109,8 @@ def parameter_counts(
 ) -> List[Optional[int]]:
     """The number of values in each layer's blobs, loaded or not; None where it cannot be told."""
     counts: List[Optional[int]] = []
-    for layer, bottoms, _ in _propagate(layers, input_shapes):
-        expected = _expected_shapes(layer, bottoms)
+    for layer, bottoms, _ in propagate(layers, input_shapes):
+        expected = expected_shapes(layer, bottoms)
         dims = [_dims(shape) for shape in expected or ()]
         if layer.blobs or not layer.missing:
             counts.append(layer.parameters)
@@ -121,7 +121,7 @@ def parameter_counts(
     return counts
 
 
-def _propagate(
+def propagate(
     layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
 ) -> Iterator[Tuple[Layer, List[Optional[Shape]], Sequence[Optional[Shape]]]]:
     """Each layer with the shapes of its bottoms and tops.
@@ -174,7 +174,7 @@ def _with_shared(
     return record._replace(blobs=tuple(blobs))
 
 
-def _expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
+def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
     """The shapes that the blobs must have; None if that depends on a fork."""
     if has_unknown(layer) or norms.foreign_field(layer):
         return None

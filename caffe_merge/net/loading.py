@@ -154,7 +154,7 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document, notes, dialect = _read(prototxt, proto)
+    document, notes, dialect = read_document(prototxt, proto)
     index = None
     if caffemodel is not None:
         reject_weights(caffemodel)
@@ -188,7 +188,9 @@ def _join_weights(net: Net, input_shapes: Mapping[str, Shape]) -> None:
     joining.weights(net.layers, net.all_layers, net.index, net.notes, net.input_shapes)
 
 
-def _read(prototxt: str, proto: Optional[str]) -> Tuple[Document, List[Note], "Optional[Dialect]"]:
+def read_document(
+    prototxt: str, proto: Optional[str]
+) -> Tuple[Document, List[Note], "Optional[Dialect]"]:
     """The text as Caffe reads it, in the current format; what was done to it; the user's schema."""
     document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
     dialect = None

@@ -14,6 +14,7 @@ from caffe_merge.options import DECLARED
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "merge": flags.merge,
+    "batch": flags.batch,
     "plan": flags.plan,
     "validate": flags.validate,
     "inspect": flags.inspect,
@@ -54,6 +55,11 @@ def test_every_flag_that_is_spoken_of_exists(page: str) -> None:
     spoken_of = {flag for flag in FLAG.findall(text) if flag.startswith("--")}
     exist = {flag for name in COMMANDS for flag in options(name)}
     assert sorted(spoken_of - exist - OF_EVERY_PARSER - OF_THE_PROGRAM) == []
+
+
+def test_a_batch_has_every_flag_of_a_merge() -> None:
+    of_the_pair = {"--model", "--weights", "--output-model", "--output-weights"}
+    assert options("merge") - options("batch") == of_the_pair
 
 
 def test_every_option_of_a_conversion_is_a_flag() -> None:

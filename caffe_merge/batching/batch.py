@@ -1,0 +1,171 @@
+"""A batch from its sources to its results."""
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+)
+
+from caffe_merge import files
+from caffe_merge.batching import jobs
+from caffe_merge.batching.content import Contents
+from caffe_merge.batching.jobs import Job, ParseCells
+from caffe_merge.batching.journal import Journal
+from caffe_merge.batching.outcome import FAILED, PAIRING, Outcome, Result
+from caffe_merge.batching.pairing import Pairer, Pairing, files_to_read
+from caffe_merge.batching.pool import DiedError, Pool, Setup
+from caffe_merge.batching.running import run
+from caffe_merge.batching.sources import Sources
+from caffe_merge.errors import CaffeMergeError, UsageError
+from caffe_merge.wording import counted
+
+_HASHED_AT_ONCE = 4  # pairs
+
+
+class Request(NamedTuple):
+    """What a batch is asked for: its own flags by name, and those of every pair (``flags``).
+
+    ``setup`` prepares a worker process. ``started(name)`` is called when a pair's turn has come.
+    """
+
+    sources: Sequence[str]
+    output_dir: str
+    flags: Mapping[str, Any]
+    parse_cells: ParseCells
+    setup: Setup
+    jobs: Optional[int] = None
+    timeout: float = 1800.0
+    scheduler: Optional[str] = None
+    resume: bool = False
+    force: bool = False
+    fail_fast: bool = False
+    started: Callable[[str], None] = lambda name: None
+
+
+class Plan(NamedTuple):
+    """The jobs of a batch, and what it is not going to do."""
+
+    jobs: List[Job]
+    pairing: Pairing
+    root: str
+
+    @property
+    def unpaired(self) -> List[Result]:
+        """Weights that are in no pair, as results."""
+        return [
+            Result(
+                jobs.below(self.root, entry.weights),
+                model="",
+                weights=entry.weights,
+                output_model="",
+                output_weights="",
+                outcome=Outcome(FAILED, str(entry), PAIRING),
+            )
+            for entry in self.pairing.unpaired
+        ]
+
+
+def plan(request: Request) -> Plan:
+    """Find the pairs of the sources. Raises UsageError where there is nothing to be found."""
+    sources = Sources(request.sources, request.output_dir)
+    texts, weights = files_to_read(sources)
+    contents = Contents(request.flags)
+    pairing = Pairer(
+        sources,
+        request.flags,
+        {path: contents.text(path) for path in texts},
+        {path: contents.weights(path) for path in weights},
+    ).pairing()
+    if not pairing.pairs and not pairing.unpaired:
+        looked_at = ", ".join(request.sources)
+        raise UsageError(f"{looked_at}: no weights in it (.caffemodel or HDF5): nothing to merge")
+    flags = {**request.flags, "force": request.force or request.resume, "report": None}
+    made = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
+    return Plan(made, pairing, sources.root)
+
+
+def results(request: Request, planned: Plan) -> Iterator[Result]:
+    """Merge what is planned, and yield what became of each pair as it ends.
+
+    Raises UsageError, before anything is done, where an output exists and may not be replaced.
+    """
+    if not (request.force or request.resume):
+        _check_outputs(planned.jobs)
+    with Journal(request.output_dir) as journal:
+        yield from planned.unpaired
+        if planned.unpaired and request.fail_fast:
+            return
+        waiting: Dict[str, Job] = {job.name: job for job in planned.jobs}
+        if request.resume:
+            for name, outcome in _unchanged(planned.jobs, journal):
+                yield _result(waiting.pop(name), outcome)
+        failed: List[Job] = []
+        try:
+            with contextlib.closing(_outcomes(request, list(waiting.values()))) as outcomes:
+                for name, outcome in outcomes:
+                    job = waiting.pop(name)
+                    result = _result(job, outcome)
+                    if not outcome.ok:
+                        failed.append(job)
+                    journal.add(result, job)
+                    yield result
+                    if request.fail_fast and not result.ok:
+                        return
+        finally:
+            _clean([*failed, *waiting.values()])
+
+
+def _check_outputs(made: Sequence[Job]) -> None:
+    existing = [path for job in made for path in job.outputs if os.path.lexists(path)]
+    if existing:
+        more = f" (and {counted(len(existing) - 1, 'other')})" if len(existing) > 1 else ""
+        hint = "--resume goes on where an earlier run ended, --force replaces all"
+        raise UsageError(f"{existing[0]}: exists already{more}; {hint}")
+
+
+def _unchanged(made: Sequence[Job], journal: Journal) -> Iterator["tuple[str, Outcome]"]:
+    """The pairs that an earlier run has put in place, where nothing changed since."""
+    with ThreadPoolExecutor(_HASHED_AT_ONCE) as threads:  # hashing lets other threads run
+        for job, outcome in zip(made, threads.map(journal.unchanged, made)):
+            if outcome is not None:
+                yield job.name, outcome
+
+
+def _outcomes(
+    request: Request, waiting: Sequence[Job]
+) -> Generator["tuple[str, Outcome]", None, None]:
+    tasks = [(job.name, (job.flags,)) for job in waiting]
+    with Pool(request.jobs or _cores(), request.setup) as pool:
+        for name, outcome in pool.map(run, tasks, request.timeout, request.started):
+            if isinstance(outcome, DiedError):
+                outcome = Outcome(FAILED, outcome.reason, outcome.kind)
+            yield name, outcome
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _result(job: Job, outcome: Outcome) -> Result:
+    return Result(job.name, *job.inputs, *job.outputs, outcome)
+
+
+def _clean(left: Sequence[Job]) -> None:
+    """Remove what jobs left half-written, and folders that were made for nothing."""
+    for path in [path for job in left for path in job.outputs]:
+        with contextlib.suppress(CaffeMergeError):
+            files.put_right(path)
+        with contextlib.suppress(OSError):
+            os.removedirs(os.path.dirname(path))

@@ -1,0 +1,66 @@
+"""What a file holds, whatever its name: a net and its outline, a solver's settings, labels."""
+
+import hashlib
+import re
+from typing import Dict, NamedTuple, Union
+
+from caffe_merge.errors import CaffeMergeError
+from caffe_merge.files import read_text, reject_weights
+from caffe_merge.merging import request
+from caffe_merge.merging.request import Flags
+from caffe_merge.net import outline
+from caffe_merge.net.loading import read_document
+from caffe_merge.net.outline import Key, Outline
+from caffe_merge.weights.formats import open_index
+
+SOLVER_FIELDS = {"net", "train_net", "test_net", "net_param", "base_lr", "lr_policy", "max_iter"}
+_COMMENT = re.compile(rb'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|#[^\n]*')
+_NET_NAME = re.compile(rb'\A(?:\xef\xbb\xbf)?\s*name\s*:\s*"[^"\\\n]*"')
+
+
+class NotANet(NamedTuple):
+    """A file that is not what it was looked at for, and what it is."""
+
+    why: str
+
+
+class Contents:
+    """What files hold, read as ``flags`` say; texts that differ in comments alone are read once."""
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+        self._outlines: Dict[bytes, Outline] = {}
+
+    def text(self, path: str) -> Union[Outline, NotANet]:
+        """The outline of the net whose text is at ``path``, or what else is there."""
+        try:
+            data = read_text(path)
+            plain = _NET_NAME.sub(b"", _COMMENT.sub(rb"\1", data))
+            same = hashlib.sha256(plain).digest()
+            if same not in self._outlines:
+                content = self._outline(path)
+                if isinstance(content, NotANet):
+                    return content
+                self._outlines[same] = content
+            return self._outlines[same]
+        except CaffeMergeError as error:
+            return NotANet(f"cannot be read: {error}")
+
+    def _outline(self, path: str) -> Union[Outline, NotANet]:
+        document, _, _ = read_document(path, self._flags["proto"])
+        fields = {field.name for field in document.fields}
+        if "layer" not in fields:
+            if fields & SOLVER_FIELDS:
+                return NotANet("a solver's settings")
+            is_labels = fields and fields <= {"item", "name"}
+            return NotANet("a list of labels" if is_labels else "not the text of a net")
+        state, shapes = request.state(self._flags), request.shapes(self._flags)
+        return outline.of_document(document, state, shapes)
+
+    def weights(self, path: str) -> Union[Key, NotANet]:
+        """The names and shapes in the weights file at ``path``, or why it is none."""
+        try:
+            reject_weights(path)
+            return outline.of_weights(open_index(path))
+        except CaffeMergeError as error:
+            return NotANet(str(error))

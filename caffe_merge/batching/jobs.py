@@ -1,0 +1,109 @@
+"""From pairs to jobs: where each pair's outputs go, and the flags that it is merged with."""
+
+import os
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
+
+from caffe_merge.batching.pairing import Pair
+from caffe_merge.errors import UsageError
+from caffe_merge.merging import request
+from caffe_merge.merging.driver import check_names
+
+ParseCells = Callable[[Mapping[str, str]], Dict[str, Any]]
+
+
+class Job(NamedTuple):
+    """One pair to be merged: its name in what is printed, its files, all of its flags."""
+
+    name: str
+    flags: Dict[str, Any]
+    why: str = ""
+
+    @property
+    def inputs(self) -> Tuple[str, str]:
+        """The text and the weights."""
+        return self.flags["model"], self.flags["weights"]
+
+    @property
+    def outputs(self) -> Tuple[str, str]:
+        """What they become."""
+        return self.flags["output_model"], self.flags["output_weights"]
+
+
+def make(
+    pairs: Sequence[Pair],
+    root: str,
+    output: str,
+    flags: Mapping[str, Any],
+    parse_cells: ParseCells,
+) -> List[Job]:
+    """The jobs of ``pairs``; ``output`` gets the tree that they have below ``root``.
+
+    ``parse_cells`` makes flags of a list's cells. Where one text has several weights, each pair has
+    a text of its own, named after its weights. Raises UsageError where two outputs are one file, or
+    one is an input.
+    """
+    _check({**flags, "model": "", "weights": ""})
+    times: Dict[str, int] = {}
+    for pair in pairs:
+        times[pair.model] = times.get(pair.model, 0) + 1
+    jobs = []
+    for pair in pairs:
+        model, weights = (below(root, path) for path in (pair.model, pair.weights))
+        if times[pair.model] > 1:
+            model = _stem(weights) + os.path.splitext(model)[1]
+        jobs.append(
+            Job(
+                name=weights,
+                flags={
+                    **flags,
+                    **_cells(pair, flags, parse_cells),
+                    "model": pair.model,
+                    "weights": pair.weights,
+                    "output_model": os.path.join(output, model),
+                    "output_weights": os.path.join(output, weights),
+                    "report": None,
+                },
+                why=pair.why,
+            )
+        )
+    _check_outputs(jobs)
+    return jobs
+
+
+def below(root: str, path: str) -> str:
+    """The path of ``path`` below ``root``."""
+    return os.path.relpath(os.path.abspath(path), os.path.abspath(root))
+
+
+def _stem(path: str) -> str:
+    stem = os.path.splitext(path)[0]
+    return stem[: -len(".caffemodel")] if stem.endswith(".caffemodel") else stem
+
+
+def _cells(pair: Pair, flags: Mapping[str, Any], parse_cells: ParseCells) -> Dict[str, Any]:
+    if not pair.flags:
+        return {}
+    try:
+        cells = parse_cells(pair.flags)
+        _check({**flags, **cells, "model": pair.model, "weights": pair.weights})
+        return cells
+    except UsageError as error:
+        raise UsageError(f"{pair.where}: ", *error.parts) from None
+
+
+def _check(flags: Mapping[str, Any]) -> None:
+    """Raise UsageError for flags that no pair could be merged with."""
+    check_names(request.conversion(flags).options)
+
+
+def _check_outputs(jobs: Sequence[Job]) -> None:
+    inputs = {os.path.realpath(path) for job in jobs for path in job.inputs}
+    outputs: Set[str] = set()
+    for job in jobs:
+        for path in job.outputs:
+            real = os.path.realpath(path)
+            if real in inputs:
+                raise UsageError(f"{path}: the output would overwrite an input")
+            if real in outputs:
+                raise UsageError(f"{path}: it would be the output of two pairs; merge one alone")
+            outputs.add(real)

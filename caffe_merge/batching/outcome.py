@@ -1,0 +1,77 @@
+"""What became of one pair: in words, in numbers, and as the line of a journal or a report."""
+
+from typing import Any, Dict, NamedTuple, Optional
+
+from caffe_merge import __version__
+
+MERGED, UNCHANGED, FAILED = "merged", "unchanged", "failed"
+# Kinds of failures, for programs that read a report.
+INPUT, VALIDATION, CRASH, TIMEOUT, MEMORY, PAIRING, STOPPED = (
+    "input", "validation", "crash", "timeout", "memory", "pairing", "stopped",
+)  # fmt: skip
+FIGURES = "layers", "parameters", "multiply_adds", "bytes"  # each before and after
+_ADVICE = {
+    CRASH: "merge it alone with -v to see more, and report it",
+    TIMEOUT: "--timeout gives it longer",
+    MEMORY: "--jobs 1 leaves it all the memory",
+    PAIRING: "name the pair in a list",
+    VALIDATION: "merge it alone with -v to see which blob",
+}
+
+
+class Outcome(NamedTuple):
+    """What became of a pair. ``status`` is merged, unchanged (since an earlier run) or failed.
+
+    ``kind`` and ``reason`` say why it failed. ``validation`` is what the engine found: its name,
+    verdict and worst error. ``seconds`` are of wall time. ``figures`` are the layers, parameters,
+    multiply-adds and bytes before and after, each a pair. ``inputs`` has the sha256 of
+    all files that were read, by path, ``outputs`` of ``output_model`` and ``output_weights``.
+    """
+
+    status: str
+    reason: str = ""
+    kind: str = ""
+    validation: Optional[Dict[str, Any]] = None
+    seconds: float = 0.0
+    figures: Optional[Dict[str, Any]] = None
+    inputs: Optional[Dict[str, str]] = None
+    outputs: Optional[Dict[str, str]] = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the merged pair is in place."""
+        return self.status != FAILED
+
+    @property
+    def advice(self) -> str:
+        """What to do about a failure, where the reason does not say it."""
+        return _ADVICE.get(self.kind, "")
+
+
+class Result(NamedTuple):
+    """A pair of a batch and its outcome.
+
+    ``name`` is the path of its weights below the sources' common folder; ``model`` and ``weights``
+    are the inputs (the first "" where no text was chosen), ``output_model`` and ``output_weights``
+    where the merged pair is, if it is ``ok``.
+    """
+
+    name: str
+    model: str
+    weights: str
+    output_model: str
+    output_weights: str
+    outcome: Outcome
+
+    @property
+    def ok(self) -> bool:
+        """Whether the merged pair is in place."""
+        return self.outcome.ok
+
+    def to_json(self) -> Dict[str, Any]:
+        """As plain data; docs/batch.md describes every entry."""
+        named = {name: getattr(self, name) for name in self._fields if name != "outcome"}
+        figures = self.outcome.figures or {}
+        told = {**self.outcome._asdict(), "advice": self.outcome.advice}
+        told.pop("figures")
+        return {**named, "version": __version__, **told, **figures}

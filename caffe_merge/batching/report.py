@@ -1,0 +1,103 @@
+"""All that a batch did as a file: JSON (docs/batch.md describes it), or a table in CSV."""
+
+import csv
+import errno
+import io
+import json
+import os
+from typing import Any, Dict, Iterator, List, Sequence
+
+from caffe_merge import __version__, files
+from caffe_merge.batching.batch import Plan
+from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, Result
+from caffe_merge.errors import FileError, UsageError
+
+SCHEMA = "caffe_merge.batch/1"
+COLUMNS = (
+    "name", "model", "weights", "output_model", "output_weights", "status", "kind", "reason",
+    "advice", "engine", "verdict", "worst", "seconds",
+    *(f"{name}_{when}" for name in FIGURES for when in ("before", "after")),
+)  # fmt: skip
+_HEAD = 256  # bytes of a report, which begins with its schema or its columns
+
+
+def check(path: str, planned: Plan) -> None:
+    """Refuse, before anything is done, a report that could not be written or would harm a file."""
+    real = os.path.realpath(path)
+    for job in planned.jobs:
+        if real in map(os.path.realpath, (*job.inputs, *job.outputs)):
+            raise UsageError(f"{path}: the report would overwrite a file of the pair {job.name}")
+    files.check_report((), (), path, is_report)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
+
+
+def is_report(path: str) -> bool:
+    """Whether the file at ``path`` is a report of a batch: it is no work of a user."""
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(_HEAD)
+    except OSError:
+        return False
+    return SCHEMA.encode() in head or head.startswith(",".join(COLUMNS[:6]).encode())
+
+
+def totals(results: Sequence[Result]) -> Dict[str, Any]:
+    """What all pairs come to; figures are summed over those of which both numbers are known."""
+    sums: Dict[str, List[int]] = {}
+    for result in results:
+        for name, (before, after) in (result.outcome.figures or {}).items():
+            if result.ok and before is not None and after is not None:
+                total = sums.setdefault(name, [0, 0])
+                total[0] += before
+                total[1] += after
+    statuses = [result.outcome.status for result in results]
+    return {
+        "pairs": len(results),
+        "merged": statuses.count(MERGED),
+        "unchanged": statuses.count(UNCHANGED),
+        "failed": sum(not result.ok for result in results),
+        "seconds": sum(result.outcome.seconds for result in results),
+        **sums,
+    }
+
+
+def write(path: str, results: Sequence[Result]) -> None:
+    """Write the report, as CSV if its name says so, whole or not at all."""
+    text = _csv(results) if path.lower().endswith(".csv") else to_json(results)
+    with files.Replacement(path) as place:
+        place.handles[0].write(text.encode("utf-8", "backslashreplace"))
+        place.commit()
+
+
+def to_json(results: Sequence[Result]) -> str:
+    """The report as JSON."""
+    data = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "totals": totals(results),
+        "pairs": [result.to_json() for result in results],
+    }
+    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv(results: Sequence[Result]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(map(_row, results))
+    return out.getvalue()
+
+
+def _row(result: Result) -> Dict[str, Any]:
+    entry = result.to_json()
+    validation = entry["validation"] or {}
+    row = {**entry, "engine": validation.get("engine"), "worst": validation.get("worst")}
+    row["verdict"] = validation.get("status")
+    return {**row, **dict(_flat(result.outcome.figures or {}))}
+
+
+def _flat(figures: Dict[str, Any]) -> Iterator["tuple[str, Any]"]:
+    for name, (before, after) in figures.items():
+        yield f"{name}_before", before
+        yield f"{name}_after", after

@@ -1,0 +1,102 @@
+"""One pair from its flags to its outcome, in the process that this is called in."""
+
+import hashlib
+import os
+import time
+from typing import Any, Dict, Mapping
+
+from caffe_merge import files
+from caffe_merge.batching.outcome import (
+    CRASH,
+    FAILED,
+    INPUT,
+    MEMORY,
+    MERGED,
+    VALIDATION,
+    Outcome,
+)
+from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.merging import request
+from caffe_merge.merging.convert import Result, convert
+from caffe_merge.options import flag_of
+from caffe_merge.validation.registry import NONE
+
+_PIECE = 1 << 20  # bytes
+
+
+def run(flags: Mapping[str, Any]) -> Outcome:
+    """Merge the pair that ``flags`` name. Whatever is wrong with it is in the outcome."""
+    start = time.perf_counter()
+    try:
+        outcome = _run(flags)
+    except ValidationError as error:
+        outcome = Outcome(FAILED, error.text(flag_of), VALIDATION)
+    except CaffeMergeError as error:
+        outcome = Outcome(FAILED, error.text(flag_of), INPUT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        outcome = Outcome(FAILED, f"{where}{error.strerror or error}", INPUT)
+    except MemoryError:
+        outcome = Outcome(FAILED, "out of memory", MEMORY)
+    except Exception as error:  # a bug of ours is that pair's failure too
+        reason = f"internal error, please report it: {type(error).__name__}: {error}"
+        outcome = Outcome(FAILED, reason, CRASH)
+    return outcome._replace(seconds=time.perf_counter() - start)
+
+
+def _run(flags: Mapping[str, Any]) -> Outcome:
+    conversion = request.conversion(flags)
+    read = [conversion.model, conversion.weights, *request.read_files(flags)]
+    with files.Unchanged(read) as unchanged:
+        inputs = {path: sha256(path) for path in read}
+        unchanged.check()
+    outputs = {name: getattr(conversion, name) for name in ("output_model", "output_weights")}
+    for path in outputs.values():
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    engine = flags["validate"]
+    judging = {} if engine == NONE else request.judging(flags)
+    result = convert(conversion, engine, engine_options=judging)
+    comparison = result.comparison
+    if comparison is not None and not result.ok:
+        reason = f"validation by {comparison.engine} {comparison.status}: {comparison.reason}"
+        failed = Outcome(FAILED, reason, VALIDATION, inputs=inputs)
+        return failed._replace(validation=_validation(result), figures=_figures(result))
+    return Outcome(
+        MERGED,
+        validation=_validation(result),
+        figures=_figures(result),
+        inputs=inputs,
+        outputs={name: sha256(path) for name, path in outputs.items()},
+    )
+
+
+def _validation(result: Result) -> Dict[str, Any]:
+    comparison = result.comparison
+    if comparison is None:
+        return {"engine": NONE, "status": "none", "worst": None}
+    worst = comparison.worst[1] if comparison.worst else None
+    return {"engine": comparison.engine, "status": comparison.status, "worst": worst}
+
+
+def _figures(result: Result) -> Dict[str, Any]:
+    """Before and after."""
+    report = result.report
+    sizes = report.extra["files"]
+    names = "layers", "parameters", "multiply_adds"
+    figures = {n: [getattr(report.before, n), getattr(report.after, n)] for n in names}
+    figures["bytes"] = [
+        sizes["model_bytes"] + sizes["weights_bytes"],
+        sizes["output_model_bytes"] + sizes["output_weights_bytes"],
+    ]
+    return figures
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of the file at ``path``, in hexadecimal. Raises FileError as opening it does."""
+    digest = hashlib.sha256()
+    with files.opened(path) as handle:
+        while True:
+            piece = handle.read(_PIECE)
+            if not piece:
+                return digest.hexdigest()
+            digest.update(piece)

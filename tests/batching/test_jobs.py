@@ -1,0 +1,53 @@
+"""Where each pair's outputs go, and the flags that it is merged with."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from caffe_merge.batching.batch import plan
+from caffe_merge.errors import UsageError
+from tests.batching.trees import net, pair, planned, request
+
+
+def test_the_outputs_mirror_the_tree(tmp_path: Path) -> None:
+    pair(tmp_path / "m" / "a", "x", net())
+    pair(tmp_path / "m" / "b" / "c", "x", net())
+    made = planned(tmp_path / "m")
+    out = tmp_path / "OUT"
+    assert [job.outputs for job in made.jobs] == [
+        (f"{out}/a/x.prototxt", f"{out}/a/x.caffemodel"),
+        (f"{out}/b/c/x.prototxt", f"{out}/b/c/x.caffemodel"),
+    ]
+    assert [job.name for job in made.jobs] == ["a/x.caffemodel", "b/c/x.caffemodel"]
+
+
+def test_a_row_overrides_the_flags_of_all(tmp_path: Path) -> None:
+    pair(tmp_path, "x", net())
+    pair(tmp_path, "y", net(5))
+    rows = 'model,weights,mean,serial\nx.prototxt,x.caffemodel,"1,2,3",\n'
+    (tmp_path / "l.csv").write_text(rows + "y.prototxt,y.caffemodel,,always\n")
+    made = plan(request(tmp_path / "l.csv", "--output-dir", "OUT", "--mean", "7", "--deploy"))
+    assert [[job.flags[n] for n in ("mean", "serial", "deploy")] for job in made.jobs] == [
+        ["1,2,3", "auto", True],
+        ["7", "always", True],
+    ]
+    (tmp_path / "l.csv").write_text("model,weights,seed\nx.prototxt,x.caffemodel,-1\n")
+    with pytest.raises(UsageError, match=r"l.csv:2: --seed: expected a whole number"):
+        planned(tmp_path / "l.csv")
+
+
+def test_two_pairs_never_have_one_output(tmp_path: Path) -> None:
+    pair(tmp_path, "x", net())
+    row = "x.prototxt,x.caffemodel\n"
+    (tmp_path / "l.csv").write_text(row + row)
+    with pytest.raises(UsageError, match="it would be the output of two pairs"):
+        planned(tmp_path / "l.csv")
+
+
+def test_no_output_is_an_input(tmp_path: Path) -> None:
+    pair(tmp_path, "x", net())
+    (tmp_path / "l.csv").write_text("x.prototxt,x.caffemodel\n")
+    message = re.escape(f"{tmp_path}/x.prototxt: the output would overwrite an input")
+    with pytest.raises(UsageError, match=message):
+        plan(request(tmp_path / "l.csv", "--output-dir", tmp_path))

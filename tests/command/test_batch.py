@@ -1,0 +1,150 @@
+"""The command batch: what it prints, its reports, its exit statuses."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+
+from caffe_merge.command.cli import main
+from tests.batching.trees import net, pair, weights
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    pair(folder / "a", "x", net(4))
+    pair(folder / "b", "y", net(5))
+    return folder
+
+
+def run(source: Path, *given: str) -> int:
+    out = str(source.parent / "OUT")
+    return main(["batch", str(source), "--output-dir", out, "--validate", "none", *given])
+
+
+def test_a_line_a_pair_and_a_table(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(source) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split("  ")[0] == "pair"
+    assert re.fullmatch(
+        r"a/x\.caffemodel  not validated  4 -> 3  \S+ -> \S+  \S+ -> \S+ +\d+\.\d\d",
+        re.sub(r"  +", "  ", lines[2]),
+    )
+    assert lines[4].startswith("2 of 2 pairs in place; layers 8 -> 6; ")
+    assert sorted(re.sub(r"\d+\.\d+ s|\[\d/2\] ", "", line) for line in err.splitlines()) == [
+        "a/x.caffemodel: not validated, ",
+        "b/y.caffemodel: not validated, ",
+    ]
+    assert run(source, "--resume") == 0
+    assert "2 of 2 pairs in place; 2 of them unchanged" in capsys.readouterr().out
+
+
+def test_failures_are_named_with_what_to_do(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "a" / "copy.prototxt").write_text(net(4))
+    (source / "a" / "x.prototxt").rename(source / "a" / "other.prototxt")
+    assert run(source) == 1
+    expected = (
+        f"failed: a/x.caffemodel: it fits 2 nets in its folder equally well, and no name decides: "
+        f"{source}/a/copy.prototxt, {source}/a/other.prototxt; name the pair in a list"
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    assert run(source, "--resume", "--quiet") == 1
+    assert capsys.readouterr() == ("", expected + "\n")
+
+
+def test_bad_usage(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, message in (
+        (("--jobs", "0"), "argument --jobs: expected a whole number of at least 1, found 0"),
+        (("--timeout", "-1"), "argument --timeout: expected a number above 0"),
+        (("--only", "fold-afine"), "fold-afine"),
+        (("--report", str(source / "a" / "x.prototxt")), "the report would overwrite a file of"),
+        (("--report", str(source / "b" / "no" / "r.json")), "No such file"),
+    ):
+        assert run(source, *given) == 2
+        assert message in capsys.readouterr().err
+    assert main(["batch", str(source / "none"), "--output-dir", "OUT"]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_the_plan_is_printed_and_nothing_done(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights(source / "c", "z", net(6))
+    (source / "solver.prototxt").write_text("base_lr: 1")
+    assert run(source, "--plan") == 0
+    out = source.parent / "OUT"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{source}/a/x.caffemodel + {source}/a/x.prototxt: the net in its folder whose layers and "
+        "shapes it fits",
+        f"  -> {out}/a/x.prototxt, {out}/a/x.caffemodel",
+        f"{source}/b/y.caffemodel + {source}/b/y.prototxt: the net in its folder whose layers and "
+        "shapes it fits",
+        f"  -> {out}/b/y.prototxt, {out}/b/y.caffemodel",
+        f"no pair: {source}/c/z.caffemodel: there is no text of a net in its folder or above",
+        f"left out: {source}/solver.prototxt: a solver's settings",
+        "2 pairs, 1 without a partner",
+    ]
+    assert not out.exists()
+
+
+def reports(source: Path) -> Tuple[Dict[str, Any], "list[dict[str, str]]"]:
+    json_path, csv_path = source.parent / "r.json", source.parent / "r.csv"
+    for path in (json_path, csv_path):
+        run(source, "--force", "--report", str(path))
+    with open(csv_path, newline="") as handle:
+        return json.loads(json_path.read_text()), list(csv.DictReader(handle))
+
+
+def test_reports(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights(source / "c", "z", net(6))
+    made, rows = reports(source)
+    assert made["schema"] == "caffe_merge.batch/1"
+    assert made["totals"]["pairs"] == 3
+    assert made["totals"]["failed"] == 1
+    assert [entry["status"] for entry in made["pairs"]] == ["merged", "merged", "failed"]
+    assert [row["name"] for row in rows] == [entry["name"] for entry in made["pairs"]]
+    assert rows[0]["layers_before"] == "4"
+    assert rows[2]["reason"] == made["pairs"][2]["reason"]
+    page = (Path(__file__).resolve().parents[2] / "docs" / "batch.md").read_text()
+    entries = {*made, *made["totals"], *made["pairs"][0], *rows[0]}
+    assert sorted(entry for entry in entries if f"`{entry}`" not in page) == []
+    reports(source)  # an earlier report is replaced
+    capsys.readouterr()
+    run(source, "--force", "--report", "-")
+    assert json.loads(capsys.readouterr().out)["schema"] == made["schema"]
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="no SIGINT for a process here")
+def test_ctrl_c_stops_the_workers_and_says_what_is_done(source: Path) -> None:
+    for number in range(40):
+        pair(source / "c", f"n{number}", net(6 + number))
+    out = source.parent / "OUT"
+    command = [sys.executable, "-m", "caffe_merge", "batch", str(source), "--output-dir", str(out)]
+    process = subprocess.Popen(
+        [*command, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    *_, said, last = stderr.splitlines()
+    assert last == "caffe-merge: error: interrupted"
+    done = re.fullmatch(r"interrupted: (\d+) of 42 pairs in place; --resume goes on.*", said)
+    assert done
+    lines = (out / "caffe-merge-batch.jsonl").read_text().splitlines()
+    assert 1 <= len(lines) == int(done.group(1)) < 42
+    in_place = {p.name for p in out.rglob("*.caffemodel")}
+    assert len(in_place) - len(lines) <= 2  # put in place, and not yet told
+    assert not any(out.rglob(".*"))
+    assert stdout.splitlines()[-1].startswith(f"{len(lines)} of 42 pairs in place")
