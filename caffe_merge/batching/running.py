@@ -19,6 +19,7 @@ from caffe_merge.errors import CaffeMergeError, ValidationError
 from caffe_merge.merging import request
 from caffe_merge.merging.convert import Result, convert
 from caffe_merge.options import flag_of
+from caffe_merge.validation import warm
 from caffe_merge.validation.registry import NONE
 
 _PIECE = 1 << 20  # bytes
@@ -54,7 +55,10 @@ def _run(flags: Mapping[str, Any]) -> Outcome:
     for path in outputs.values():
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     engine = flags["validate"]
-    judging = {} if engine == NONE else request.judging(flags)
+    judging: Dict[str, Any] = {}
+    if engine != NONE:
+        warm.keep()
+        judging = request.judging(flags)
     result = convert(conversion, engine, engine_options=judging)
     comparison = result.comparison
     if comparison is not None and not result.ok:

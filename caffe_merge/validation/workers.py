@@ -21,6 +21,7 @@ import numpy as np
 
 from caffe_merge import child
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.validation import warm
 
 _LONGEST_MESSAGE = 400
 _STDERR_READ = 1 << 16
@@ -63,6 +64,14 @@ class Worker:
         self._watchdog: Optional[threading.Timer] = None
         self._timed_out = False
         self._started = False  # whether it ever answered
+        self._waits = False  # for a job, having done one
+        self._closed = False
+        self._command = tuple(command)
+        kept = warm.take(command)
+        if kept is not None:
+            self._process, self._stderr = kept
+            self._started = True
+            return
         # A file, not a pipe: nobody has to drain it for the worker to go on.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
         try:
@@ -96,12 +105,13 @@ class Worker:
         Read an answer to its end before the next job, or close the worker. Raises ValidationError
         where the worker reports an error, dies, or takes longer than its limit.
         """
-        if self._stderr.closed:
+        if self._closed:
             raise ValidationError(f"{self._name} is closed")
         if self._limit:
             self._watchdog = threading.Timer(self._limit, self._time_out)
             self._watchdog.daemon = True
             self._watchdog.start()
+        self._waits = False
         self._write(job)
         return self._answer()
 
@@ -112,8 +122,9 @@ class Worker:
                 self._stop_watchdog()
             if "error" in frame.header:
                 raise ValidationError(_clip(frame.header["error"]))
+            self._waits = "done" in frame.header
             yield frame
-            if "done" in frame.header:
+            if self._waits:
                 return
 
     def call(self, job: Dict[str, Any]) -> Dict[str, Any]:
@@ -129,8 +140,16 @@ class Worker:
         return self._process.poll() is None
 
     def close(self) -> None:
-        """End the process, whatever it is doing, and wait until it is gone."""
+        """End the process, whatever it is doing, and wait until it is gone.
+
+        One that waits for a job is kept for the next Worker, where any are (warm.py).
+        """
         self._stop_watchdog()
+        if self._closed:
+            return
+        self._closed = True
+        if self._waits and warm.give_back(self._command, self._process, self._stderr):
+            return
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):

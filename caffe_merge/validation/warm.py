@@ -1,0 +1,43 @@
+"""Worker processes of engines that are kept for the next pair, in a process that judges many.
+
+Starting Python and its modules takes several times as long as running a small net.
+"""
+
+import os
+import subprocess
+from typing import IO, Dict, List, Optional, Sequence, Tuple
+
+Kept = Tuple["subprocess.Popen[bytes]", IO[bytes]]  # a process, and what it writes to stderr
+
+_kept: Optional[Dict[Tuple[str, ...], List[Kept]]] = None
+
+
+def keep() -> None:
+    """Have workers that end well be kept from now on, until this process ends.
+
+    Not on Windows: a kept worker has its last files open, which could not be renamed there.
+    """
+    global _kept
+    if _kept is None and os.name == "posix":
+        _kept = {}
+
+
+def take(command: Sequence[str]) -> Optional[Kept]:
+    """A kept worker of ``command`` that still runs, which is the caller's then."""
+    kept = (_kept or {}).get(tuple(command), [])
+    while kept:
+        process, stderr = kept.pop()
+        if process.poll() is None:
+            return process, stderr
+        stderr.close()
+    return None
+
+
+def give_back(command: Sequence[str], process: "subprocess.Popen[bytes]", said: IO[bytes]) -> bool:
+    """Keep a worker that waits for a job; False where none are kept."""
+    if _kept is None or process.poll() is not None:
+        return False
+    said.seek(0)
+    said.truncate()
+    _kept.setdefault(tuple(command), []).append((process, said))
+    return True
