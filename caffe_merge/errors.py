@@ -69,6 +69,10 @@ class FileError(CaffeMergeError, OSError):
     """A file that cannot be opened, read or put in place."""
 
 
+class BusyError(FileError):
+    """An output that another run is writing just now."""
+
+
 class ValidationError(CaffeMergeError):
     """The merged pair could not be judged, or does not compute what the old pair did."""
 

@@ -198,7 +198,6 @@ TESTED_IN: Dict[str, str] = {
     "batching.journal": "batching/test_batch.py",
     "batching.outcome": "command/test_batch.py",
     "batching.report": "command/test_batch.py",
-    "batching.running": "batching/test_batch.py",
     "batching.worker": "batching/test_pool.py",
     "child": "validation/test_workers.py",
     "command.console": "command/test_cli.py",

@@ -17,7 +17,7 @@ from typing import (
 )
 
 from caffe_merge import files
-from caffe_merge.batching import jobs
+from caffe_merge.batching import jobs, memory
 from caffe_merge.batching.content import Contents
 from caffe_merge.batching.jobs import Job, ParseCells
 from caffe_merge.batching.journal import Journal
@@ -53,11 +53,12 @@ class Request(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The jobs of a batch, and what it is not going to do."""
+    """The jobs of a batch, what it is not going to do, and the bytes that each job ``needs``."""
 
     jobs: List[Job]
     pairing: Pairing
     root: str
+    needs: Sequence[int] = ()
 
     @property
     def unpaired(self) -> List[Result]:
@@ -78,20 +79,22 @@ class Plan(NamedTuple):
 def plan(request: Request) -> Plan:
     """Find the pairs of the sources. Raises UsageError where there is nothing to be found."""
     sources = Sources(request.sources, request.output_dir)
-    texts, weights = files_to_read(sources)
     contents = Contents(request.flags)
-    pairing = Pairer(
-        sources,
-        request.flags,
-        {path: contents.text(path) for path in texts},
-        {path: contents.weights(path) for path in weights},
-    ).pairing()
+    text_paths, weights_paths = files_to_read(sources)
+    texts = {path: contents.text(path) for path in text_paths}
+    weights = {path: contents.weights(path) for path in weights_paths}
+    pairing = Pairer(sources, request.flags, texts, weights).pairing()
     if not pairing.pairs and not pairing.unpaired:
         looked_at = ", ".join(request.sources)
         raise UsageError(f"{looked_at}: no weights in it (.caffemodel or HDF5): nothing to merge")
     flags = {**request.flags, "force": request.force or request.resume, "report": None}
     made = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
-    return Plan(made, pairing, sources.root)
+    needs = []
+    for job in made:
+        text, file = job.inputs
+        content = texts[text] if text in texts else contents.text(text)
+        needs.append(memory.estimate(content, file, job.flags["validate"]))
+    return Plan(made, pairing, sources.root, needs)
 
 
 def results(request: Request, planned: Plan) -> Iterator[Result]:
@@ -111,7 +114,9 @@ def results(request: Request, planned: Plan) -> Iterator[Result]:
                 yield _result(waiting.pop(name), outcome)
         failed: List[Job] = []
         try:
-            with contextlib.closing(_outcomes(request, list(waiting.values()))) as outcomes:
+            with contextlib.closing(
+                _outcomes(request, _workers(request, planned), list(waiting.values()))
+            ) as outcomes:
                 for name, outcome in outcomes:
                     job = waiting.pop(name)
                     result = _result(job, outcome)
@@ -141,11 +146,15 @@ def _unchanged(made: Sequence[Job], journal: Journal) -> Iterator["tuple[str, Ou
                 yield job.name, outcome
 
 
+def _workers(request: Request, planned: Plan) -> int:
+    return request.jobs or memory.side_by_side(planned.needs, _cores(), memory.free())
+
+
 def _outcomes(
-    request: Request, waiting: Sequence[Job]
+    request: Request, workers: int, waiting: Sequence[Job]
 ) -> Generator["tuple[str, Outcome]", None, None]:
     tasks = [(job.name, (job.flags,)) for job in waiting]
-    with Pool(request.jobs or _cores(), request.setup) as pool:
+    with Pool(workers, request.setup) as pool:
         for name, outcome in pool.map(run, tasks, request.timeout, request.started):
             if isinstance(outcome, DiedError):
                 outcome = Outcome(FAILED, outcome.reason, outcome.kind)

@@ -15,13 +15,14 @@ from caffe_merge.batching.outcome import (
     VALIDATION,
     Outcome,
 )
-from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.errors import BusyError, CaffeMergeError, ValidationError
 from caffe_merge.merging import request
 from caffe_merge.merging.convert import Result, convert
 from caffe_merge.options import flag_of
 from caffe_merge.validation import warm
 from caffe_merge.validation.registry import NONE
 
+_PATIENCE = 20.0  # seconds
 _PIECE = 1 << 20  # bytes
 
 
@@ -29,7 +30,7 @@ def run(flags: Mapping[str, Any]) -> Outcome:
     """Merge the pair that ``flags`` name. Whatever is wrong with it is in the outcome."""
     start = time.perf_counter()
     try:
-        outcome = _run(flags)
+        outcome = _patiently(flags)
     except ValidationError as error:
         outcome = Outcome(FAILED, error.text(flag_of), VALIDATION)
     except CaffeMergeError as error:
@@ -43,6 +44,18 @@ def run(flags: Mapping[str, Any]) -> Outcome:
         reason = f"internal error, please report it: {type(error).__name__}: {error}"
         outcome = Outcome(FAILED, reason, CRASH)
     return outcome._replace(seconds=time.perf_counter() - start)
+
+
+def _patiently(flags: Mapping[str, Any]) -> Outcome:
+    """Wait for a run on the same outputs whose batch was killed: it ends soon, but not at once."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _run(flags)
+        except BusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_PATIENCE / 100)
 
 
 def _run(flags: Mapping[str, Any]) -> Outcome:

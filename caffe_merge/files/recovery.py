@@ -4,7 +4,7 @@ import contextlib
 import os
 from typing import Dict, Iterable, Iterator, NoReturn, Optional
 
-from caffe_merge.errors import FileError
+from caffe_merge.errors import BusyError, FileError
 from caffe_merge.files import workplace
 from caffe_merge.files.identity import at
 from caffe_merge.files.workplace import Renames, Workplace
@@ -118,6 +118,6 @@ def naming(target: str) -> Iterator[None]:
     except FileError:
         raise
     except BlockingIOError:
-        raise FileError(f"{target}: another run is writing this output") from None
+        raise BusyError(f"{target}: another run is writing this output") from None
     except OSError as error:
         raise FileError(f"{target}: {error.strerror or error}") from None

@@ -1,0 +1,72 @@
+"""One pair from its flags to its outcome: whatever is wrong is in the outcome."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+from caffe_merge.batching import running
+from caffe_merge.batching.running import run
+from caffe_merge.errors import ValidationError
+from caffe_merge.files import workplace
+from tests.batching.trees import net, pair, request
+
+
+@pytest.fixture
+def flags(tmp_path: Path) -> Dict[str, Any]:
+    pair(tmp_path, "x", net())
+    given = dict(request("x", "--output-dir", "y", "--validate", "none").flags)
+    named = {"model": "x.prototxt", "weights": "x.caffemodel"}
+    given.update({name: str(tmp_path / path) for name, path in named.items()})
+    given.update({f"output_{n}": str(tmp_path / "out" / path) for n, path in named.items()})
+    return {**given, "force": True, "report": None}
+
+
+def test_hashes_of_all_files(flags: Dict[str, Any]) -> None:
+    outcome = run(flags)
+    assert outcome.ok
+    assert list(outcome.inputs) == [flags["model"], flags["weights"]]
+    assert outcome.outputs["output_model"] == running.sha256(flags["output_model"])
+    assert outcome.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (MemoryError(), "memory", "out of memory"),
+        (OSError(28, "No space left on device", "x"), "input", "x: No space left on device"),
+        (KeyError("z"), "crash", "internal error, please report it: KeyError: 'z'"),
+        (ValidationError("it died"), "validation", "it died"),
+    ],
+)
+def test_whatever_is_raised(
+    flags: Dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    kind: str,
+    reason: str,
+) -> None:
+    def convert(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(running, "convert", convert)
+    outcome = run(flags)
+    assert (outcome.status, outcome.kind, outcome.reason) == ("failed", kind, reason)
+
+
+def test_a_run_that_is_about_to_end_is_waited_for(
+    flags: Dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch that was killed the workers may still be there when it is resumed."""
+    Path(flags["output_model"]).parent.mkdir()
+    held = workplace.claim(flags["output_model"])
+    ending = threading.Thread(target=lambda: (time.sleep(0.3), held.leave()))
+    ending.start()
+    assert run(flags).ok
+    ending.join()
+    monkeypatch.setattr(running, "_PATIENCE", 0.1)
+    held = workplace.claim(flags["output_model"])
+    assert "another run is writing this output" in run(flags).reason
+    held.leave()
