@@ -1,6 +1,7 @@
 """The errors that caffe_merge raises: one base class, one line of text, where in the file."""
 
-from typing import Callable, Optional
+import contextlib
+from typing import Any, Callable, Iterator, Optional
 
 
 class OptionName(str):
@@ -54,7 +55,30 @@ class WeightsError(CaffeMergeError, ValueError):
 
 
 class NetError(CaffeMergeError, ValueError):
-    """A net that Caffe would not build: a bottom nobody produces, a top named twice."""
+    """A net that Caffe would not build: a bottom nobody produces, a top named twice.
+
+    ``layer`` is the layer it is about, if it is about one, and ``field`` the name of a field of
+    that layer, of several of this name the one with ``number``. A Net makes a place of them:
+    ``file:line:column`` in front.
+    """
+
+    def __init__(
+        self, message: str, *, layer: Any = None, field: str = "", number: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.layer = layer
+        self.field = field
+        self.number = number
+
+
+@contextlib.contextmanager
+def about(layer: object) -> Iterator[None]:
+    """Have a NetError of this block be about ``layer``, unless it says that it is of another."""
+    try:
+        yield
+    except NetError as error:
+        error.layer = error.layer or layer
+        raise
 
 
 class ShapeError(NetError):

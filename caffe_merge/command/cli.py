@@ -280,10 +280,9 @@ def _validate(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from caffe_merge.command.inspection import Inspection
     from caffe_merge.net import joining
-    from caffe_merge.net.graph import Graph
 
     net = _load(options)
-    graph = Graph(net.layers, net.input_shapes)
+    graph = net.graph()
     counts = joining.parameter_counts(net.layers, net.input_shapes)
     inspection = Inspection.of(graph, counts)
     _tell(options, inspection.lines, inspection.to_json)

@@ -14,7 +14,6 @@ from caffe_merge.merging.rewiring import rewire
 from caffe_merge.merging.sharing import Batch, settle, unshared
 from caffe_merge.merging.undo import unchanged_on_error
 from caffe_merge.net import pixels
-from caffe_merge.net.deployment import check_data
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.joining import shared_blobs
 from caffe_merge.net.loading import Net
@@ -91,8 +90,6 @@ class _Driver:
         self.options = options
         unfit = _choose_style(net, options.bn_style)
         self.passes = _chosen(net, options)
-        others = [layer.param for layer in net.all_layers if not layer.active]
-        check_data([layer.param for layer in net.layers], others)
         self.graph = self._resolved()
         self.report = Report(net, self.graph)
         self.report.notes += [*unfit, *norms.notes(net.layers)]
@@ -104,8 +101,7 @@ class _Driver:
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Reason] = {}
 
     def _resolved(self) -> Graph:
-        shapes = {**self.net.input_shapes, **(self.options.input_shapes or {})}
-        return Graph(self.net.layers, shapes)
+        return self.net.graph(self.options.input_shapes)
 
     def _raw_input(self) -> Optional[raw_input.RawInput]:
         """The layers that make raw pixels what the input was, if the user asks for them."""

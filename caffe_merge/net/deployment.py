@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError, UsageError
+from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import TRAIN, State
 from caffe_merge.net import data_layers
 from caffe_merge.notes import Note
@@ -60,21 +61,25 @@ def note_training(params: Sequence[Any], notes: List[Note]) -> None:
         notes.append(Note("training-net", "", text))
 
 
-def check_data(active: Sequence[Any], others: Sequence[Any]) -> None:
+def check_data(active: Sequence[Layer], inactive: Sequence[Layer]) -> None:
     """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
-    names = {name for p in others for rule in (*p.include, *p.exclude) for name in rule.stage}
-    shown = _list(sorted(names))
-    stages = f", or choose one with --stage ({shown})" if names else ""
-    elsewhere = {top for param in data_layers.data_layers(others) for top in param.top}
+    others = data_layers.data_layers([layer.param for layer in inactive])
+    elsewhere = {top for param in others for top in param.top}
     made: Set[str] = set()
-    for param in active:
-        for name in param.bottom:
+    for layer in active:
+        for number, name in enumerate(layer.param.bottom):
             if name in elsewhere - made:
+                rules = [rule for param in others if name in param.top for rule in param.include]
+                names = sorted({stage for rule in rules for stage in rule.stage})
+                stages = f", or choose one with --stage (there are {_list(names)})" if names else ""
                 raise NetError(
-                    f"layer {param.name!r}: bottom {name!r} is the top of data layers of other "
-                    f"phases or stages: --deploy makes it an Input{stages}"
+                    f"layer {layer.name!r}: bottom {name!r} is the top of data layers of other "
+                    f"phases or stages: --deploy makes it an Input{stages}",
+                    layer=layer,
+                    field="bottom",
+                    number=number,
                 )
-        made.update(param.top)
+        made.update(layer.param.top)
 
 
 def _list(names: Sequence[str], most: int = 4) -> str:

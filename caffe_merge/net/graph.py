@@ -83,7 +83,10 @@ class Graph:
                 version = current.get(name)
                 if version is None:
                     raise NetError(
-                        f"layer {layer.name!r}: bottom {name!r} is the top of no layer before it"
+                        f"layer {layer.name!r}: bottom {name!r} is the top of no layer before it",
+                        layer=layer,
+                        field="bottom",
+                        number=number,
                     )
                 version.readers.append((layer, number))
                 bottoms.append(version)
@@ -93,7 +96,10 @@ class Graph:
                 if name in current and not in_place:
                     raise NetError(
                         f"layer {layer.name!r}: top {name!r} is a top of layer "
-                        f"{current[name].producer.name!r} already, and not written in place"
+                        f"{current[name].producer.name!r} already, and not written in place",
+                        layer=layer,
+                        field="top",
+                        number=number,
                     )
                 current[name] = Version(name, layer, number)
                 tops.append(current[name])
@@ -108,7 +114,8 @@ class Graph:
                 if len(version.readers) > 1 and version.overwritten:
                     names = ", ".join(repr(reader.name) for reader, _ in version.readers)
                     raise NetError(
-                        f"layers {names} read {version.name!r}, and one of them writes it in place"
+                        f"layers {names} read {version.name!r}, and one of them writes it in place",
+                        layer=layer,
                     )
 
     @property

@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count
-from caffe_merge.errors import NetError, ShapeError, WeightsError
+from caffe_merge.errors import NetError, ShapeError, WeightsError, about
 from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.fillers import Room, fill
@@ -131,7 +131,8 @@ def propagate(
     shape_of: Dict[str, Optional[Shape]] = {}
     for layer in layers:
         bottoms = [shape_of.get(name) for name in layer.param.bottom]
-        tops = shapes_behind(layer, bottoms)
+        with about(layer):
+            tops = shapes_behind(layer, bottoms)
         if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
             tops = [input_shapes.get(name) for name in layer.param.top]
         yield layer, bottoms, tops
@@ -179,7 +180,8 @@ def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[Li
     if has_unknown(layer) or norms.foreign_field(layer):
         return None
     known = [None] * len(bottoms) if layer.misfit else bottoms
-    return shapes.blobs(described(layer), known)
+    with about(layer):
+        return shapes.blobs(described(layer), known)
 
 
 def _fit(
@@ -214,7 +216,10 @@ def _check_specs(layer: Layer, blobs: int) -> None:
         number = len(layer.param.param)
         raise NetError(
             f"layer {layer.name!r} ({layer.type}): expected at most {blobs} param, one for each "
-            f"of its blobs, found {number}"
+            f"of its blobs, found {number}",
+            layer=layer,
+            field="param",
+            number=blobs,
         )
 
 
@@ -286,7 +291,8 @@ def _filled(layer: Layer, expected: Sequence[BlobShape], room: Room) -> List[Opt
         dims = _dims(shape)
         values = None
         if filler is not None and dims is not None:
-            values = fill(filler, dims, room, layer.name)
+            with about(layer):
+                values = fill(filler, dims, room, layer.name)
         blobs.append(None if values is None else Filled(values))
         if blobs[-1] is None and not any(names[number : number + 1]):
             return nothing
@@ -363,7 +369,10 @@ def _share(held: Held, stated: Collection[Layer]) -> Dict[Layer, int]:
             if shape != owner_shape and not (permissive and count(shape) == count(owner_shape)):
                 raise NetError(
                     f"layer {layer.name!r}: blob {n} has shape {shape} and shares {name!r} with "
-                    f"layer {first.name!r}, where it has shape {owner_shape}"
+                    f"layer {first.name!r}, where it has shape {owner_shape}",
+                    layer=layer,
+                    field="param",
+                    number=n,
                 )
             held[layer][n] = source if source.shape == shape else source.reshaped(shape), shape
     return from_file

@@ -3,14 +3,27 @@
 ``load`` reads both files; ``save`` (caffe_merge.net.saving) writes them back with the changes made.
 """
 
-from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+import contextlib
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, UsageError
+from caffe_merge.errors import NetError, UsageError, about
 from caffe_merge.files import read_text, reject_weights
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining, statistics
+from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.spelling import for_caffe
@@ -68,6 +81,42 @@ class Net:
         """The layers in the net, in order."""
         return [layer for layer in self.all_layers if layer.active]
 
+    def graph(self, input_shapes: Optional[Mapping[str, Shape]] = None) -> Graph:
+        """The graph of the net as it is now; ``input_shapes`` come before those that it knows.
+
+        Raises NetError, with its place in the text, for a net that Caffe would not build.
+        """
+        self.check_data()
+        with self.located():
+            return Graph(self.layers, {**self.input_shapes, **(input_shapes or {})})
+
+    def check_data(self) -> None:
+        """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
+        inactive = [layer for layer in self.all_layers if not layer.active]
+        with self.located():
+            deployment.check_data(self.layers, inactive)
+
+    @contextlib.contextmanager
+    def located(self) -> Iterator[None]:
+        """Have a NetError of this block say where in the text it is."""
+        try:
+            yield
+        except NetError as error:
+            place = self.places.get(error.layer)
+            if place is None:
+                raise NetError(f"{self.document.path}: {error}") from error
+            at = place.block.start
+            same = [field for field in place.block.fields or () if field.name == error.field]
+            values = [value for field in same for value in field.values]
+            if error.number < len(values):
+                at = values[error.number].start
+            self._fail(at, str(error), error)
+
+    def _fail(self, at: int, message: str, cause: Optional[Exception] = None) -> NoReturn:
+        """Raise a NetError that points at the offset ``at`` of the text."""
+        line, column = self.document.place(at)
+        raise NetError(f"{self.document.path}:{line}:{column}: {message}") from cause
+
     def _read(self) -> List[Layer]:
         view = View(self.document)
         rest = [field for field in self.document.fields if field.name != "layer"]
@@ -87,8 +136,10 @@ class Net:
                 view.unknown = []
                 param = LayerParameter()
                 view.read(value.fields, param)
-                layer = Layer(param, self.state.includes(param), phase=self.state.phase)
+                layer = Layer(param, phase=self.state.phase)
                 self.places[layer] = Place(field, element)
+                with self.located(), about(layer):
+                    layer.active = self.state.includes(param)
                 layer.extra = extra_fields(view.unknown)
                 for unknown in view.unknown:
                     self.note_unknown(layer.name, unknown.name, unknown.at)
@@ -119,20 +170,26 @@ class Net:
         count = len(inputs)
         if message.input_shape:
             if len(message.input_shape) < count:  # more are ignored, as in Caffe
-                raise NetError(
-                    f"{self.document.path}: expected {count} input_shape, one for each input, "
-                    f"found {len(message.input_shape)}"
+                self._fail(
+                    self._first("input_shape"),
+                    f"expected {count} input_shape, one for each input, "
+                    f"found {len(message.input_shape)}",
                 )
             param.input_param.shape.MergeFrom(message.input_shape[:count])
         elif message.input_dim:
             if len(message.input_dim) < 4 * count:
-                raise NetError(
-                    f"{self.document.path}: expected {4 * count} input_dim, four for each input, "
-                    f"found {len(message.input_dim)}"
+                self._fail(
+                    self._first("input_dim"),
+                    f"expected {4 * count} input_dim, four for each input, "
+                    f"found {len(message.input_dim)}",
                 )
             for at in range(count):
                 param.input_param.shape.add(dim=message.input_dim[4 * at : 4 * at + 4])
         return [Layer(param, True, implicit=True)]
+
+    def _first(self, name: str) -> int:
+        """The offset of the first field ``name`` of the net itself."""
+        return next(field.start for field in self.document.fields if field.name == name)
 
 
 def load(
@@ -185,7 +242,8 @@ def _join_weights(net: Net, input_shapes: Mapping[str, Shape]) -> None:
     deployment.note_training(params, net.notes)
     extras = [layer.extra for layer in net.layers]
     net.input_shapes = {**data_layers.known_shapes(params, extras, net.index), **input_shapes}
-    joining.weights(net.layers, net.all_layers, net.index, net.notes, net.input_shapes)
+    with net.located():
+        joining.weights(net.layers, net.all_layers, net.index, net.notes, net.input_shapes)
 
 
 def read_document(
@@ -215,9 +273,10 @@ def _without_layers(document: Document) -> str:
 
 
 def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:
-    """Raise UsageError for a shape of something that is no input of ``net``."""
+    """Raise UsageError for a shape of what is no input; NetError where the net lacks its data."""
     tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
     for name in input_shapes:
         if name not in tops:
+            net.check_data()
             names = ", ".join(map(repr, tops)) or "none"
             raise UsageError(f"the net has no input {name!r} (its inputs: {names})")

@@ -183,7 +183,7 @@ def as_it_is(model: Path, weights: Path, flags: str) -> object:
         )
         return fates(plan(conversion)[1].to_json())
     except CaffeMergeError as error:
-        return str(error)
+        return str(error).replace(str(model), "")
 
 
 def merge(model: Path, weights: Path, out: judging.Pair, flags: str) -> Dict[str, Any]:

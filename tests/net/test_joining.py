@@ -348,9 +348,9 @@ def test_weights_of_many_layers_without_a_place_are_one_line(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ('type: "Reshape" top: "y" dim: 0', "at least 1 bottoms, found 0"),
-        ('type: "ReLU" bottom: "x" bottom: "x" top: "y" new: 1', "at most 1 bottoms, found 2"),
-        ('type: "ReLU" bottom: "x" top: "y" top: "z" new: 1', "at most 1 tops, found 2"),
+        ('type: "Reshape" top: "y" dim: 0', "at least 1 bottom, found 0"),
+        ('type: "ReLU" bottom: "x" bottom: "x" top: "y" new: 1', "at most 1 bottom, found 2"),
+        ('type: "ReLU" bottom: "x" top: "y" top: "z" new: 1', "at most 1 top, found 2"),
         ('type: "Bias" bottom: "x" top: "y" param { } param { }', "at most 1 param, .* found 2"),
     ],
 )

@@ -68,11 +68,11 @@ def test_an_input_without_shape_waits_for_one() -> None:
 NOT_A_NET = {
     "too few input_shape": (
         'input: ["x", "y"] input_shape { dim: 3 }' + RELU,
-        "net.prototxt: expected 2 input_shape, one for each input, found 1",
+        "net.prototxt:1:19: expected 2 input_shape, one for each input, found 1",
     ),
     "too few input_dim": (
         'input: ["x", "y"] input_dim: [1, 2, 3, 4]' + RELU,
-        "net.prototxt: expected 8 input_dim, four for each input, found 4",
+        "net.prototxt:1:19: expected 8 input_dim, four for each input, found 4",
     ),
     "layer is no block": ("layer: 5", "net.prototxt:1:8: expected a { block } for 'layer'"),
     "twice": (

@@ -23,6 +23,7 @@ from caffe_merge.layers.shapes.geometry import (
     pooling_window,
     spp_windows,
 )
+from caffe_merge.wording import counted
 
 
 def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shape]]:
@@ -62,9 +63,9 @@ def check_counts(layer: Layer) -> None:
 def _check_number(layer: Layer, what: str, number: int, allowed: Range) -> None:
     least, most = allowed
     if number < least:
-        raise error(layer, f"at least {least} {what}s", number)
+        raise error(layer, f"at least {counted(least, what)}", number)
     if most is not None and number > most:
-        raise error(layer, f"at most {most} {what}s", number)
+        raise error(layer, f"at most {counted(most, what)}", number)
 
 
 def _same(layer: Layer, bottoms: List[Shape]) -> List[Shape]:

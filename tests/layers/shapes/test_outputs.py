@@ -175,7 +175,7 @@ REFUSED_ONCE = [
     (layer("Slice", "slice", "slice_point: 6", tops=2), "no empty top"),
     (layer("Slice", "slice", "", tops=4), "multiple of 4 tops"),
     (layer("Slice", "slice", "slice_dim: 1 axis: 1", tops=2), "axis or slice_dim"),
-    (layer("ReLU", "relu", "", X, X), "at most 1 bottoms"),
+    (layer("ReLU", "relu", "", X, X), "at most 1 bottom"),
     (layer("Silence", "loss", ""), "at most 0 tops"),
     (Case("me", f'type: "Input" {TWO_SHAPES}', (), 3), "1 or 3 shapes"),
 ]
