@@ -115,7 +115,7 @@ def results(request: Request, planned: Plan) -> Iterator[Result]:
         failed: List[Job] = []
         try:
             with contextlib.closing(
-                _outcomes(request, _workers(request, planned), list(waiting.values()))
+                _outcomes(request, _workers(request, planned), list(waiting.values()), journal)
             ) as outcomes:
                 for name, outcome in outcomes:
                     job = waiting.pop(name)
@@ -151,8 +151,17 @@ def _workers(request: Request, planned: Plan) -> int:
 
 
 def _outcomes(
-    request: Request, workers: int, waiting: Sequence[Job]
+    request: Request, workers: int, waiting: Sequence[Job], journal: Journal
 ) -> Generator["tuple[str, Outcome]", None, None]:
+    if request.scheduler is not None:
+        from caffe_merge.batching.cluster import Cluster  # which needs dask
+
+        flags = [(job.name, job.flags) for job in waiting]
+        with Cluster(request.scheduler, request.setup, workers) as cluster:
+            outcomes = cluster.outcomes(flags, journal.path, request.timeout, request.started)
+            with contextlib.closing(outcomes):
+                yield from outcomes
+        return
     tasks = [(job.name, (job.flags,)) for job in waiting]
     with Pool(workers, request.setup) as pool:
         for name, outcome in pool.map(run, tasks, request.timeout, request.started):

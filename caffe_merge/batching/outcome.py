@@ -6,8 +6,8 @@ from caffe_merge import __version__
 
 MERGED, UNCHANGED, FAILED = "merged", "unchanged", "failed"
 # Kinds of failures, for programs that read a report.
-INPUT, VALIDATION, CRASH, TIMEOUT, MEMORY, PAIRING, STOPPED = (
-    "input", "validation", "crash", "timeout", "memory", "pairing", "stopped",
+INPUT, VALIDATION, CRASH, TIMEOUT, MEMORY, PAIRING, STOPPED, WORKER = (
+    "input", "validation", "crash", "timeout", "memory", "pairing", "stopped", "worker",
 )  # fmt: skip
 FIGURES = "layers", "parameters", "multiply_adds", "bytes"  # each before and after
 _ADVICE = {
@@ -15,6 +15,7 @@ _ADVICE = {
     TIMEOUT: "--timeout gives it longer",
     MEMORY: "--jobs 1 leaves it all the memory",
     PAIRING: "name the pair in a list",
+    WORKER: "look at that worker, then go on with --resume",
     VALIDATION: "merge it alone with -v to see which blob",
 }
 

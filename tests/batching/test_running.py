@@ -1,7 +1,6 @@
 """One pair from its flags to its outcome: whatever is wrong is in the outcome."""
 
 import threading
-import time
 from pathlib import Path
 from typing import Any, Dict
 
@@ -62,7 +61,7 @@ def test_a_run_that_is_about_to_end_is_waited_for(
     """Of a batch that was killed the workers may still be there when it is resumed."""
     Path(flags["output_model"]).parent.mkdir()
     held = workplace.claim(flags["output_model"])
-    ending = threading.Thread(target=lambda: (time.sleep(0.3), held.leave()))
+    ending = threading.Timer(0.3, held.leave)
     ending.start()
     assert run(flags).ok
     ending.join()

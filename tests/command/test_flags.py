@@ -21,7 +21,7 @@ COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 OF_EVERY_PARSER = {"--help", "-h"}
 OF_THE_PROGRAM = {"--version", "--completion"}
-OTHER_PROGRAMS = re.compile(r"^.*(?:docker|-m benchmarks|`--user`).*$", re.MULTILINE)
+OTHER_PROGRAMS = re.compile(r"^.*(?:docker|dask |-m benchmarks|`--user`).*$", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 
