@@ -1,4 +1,8 @@
-"""Convolution, Deconvolution and InnerProduct: windows as columns, then one matrix product.
+"""Convolution, Deconvolution and InnerProduct: as few passes over memory as a case allows.
+
+A 1x1 kernel is a matrix product. A depthwise convolution is a sum of shifted products. One with few
+outputs is the products of all taps at once, then shifted sums. Else windows are made columns, and
+these are multiplied.
 
 Memory: the columns (the "im2col" of base_conv_layer.cpp) are the kernel's volume times as large as
 the input, so they are made for a block of windows at a time: several images if they are small,
@@ -19,6 +23,7 @@ Box = Tuple[Tuple[int, int], ...]  # (start, stop) per axis
 
 _EVERY = (slice(None), slice(None))
 BLOCK = 1 << 21  # the values that one block of columns may have: 16 MB
+CACHED = 1 << 15  # the values of a block that is gone through many times: 256 kB
 
 
 def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) -> np.ndarray:
@@ -29,10 +34,16 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
     num, channels = x.shape[:2]
     outputs, depth = weights.shape[0], prod(weights.shape[1:])
     group = channels // weights.shape[1]
-    matrix = weights.reshape(group, outputs // group, depth)
     if _is_pointwise(window):
+        x = x[_EVERY + tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(size, window.stride))]
+        matrix = weights.reshape(group, outputs // group, depth)
         product: np.ndarray = np.matmul(matrix, x.reshape(num, group, depth, prod(size)))
         return product.reshape(num, outputs, *size)
+    if group == channels == outputs:
+        return _depthwise(x, weights, window, size)
+    if 2 * outputs <= channels and _has_reverse(window):
+        return _by_taps(x, weights, window, group)
+    matrix = weights.reshape(group, outputs // group, depth)
     y: np.ndarray = np.empty((num, outputs, *size))
     for box in _blocks((num, *size), BLOCK // max(group * depth, outputs)):
         part = y[_within(box)]
@@ -40,6 +51,60 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
         columns = windows.reshape(len(part), group, depth, prod(part.shape[2:]))
         part[...] = np.matmul(matrix, columns).reshape(part.shape)
     return y
+
+
+def _by_taps(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> np.ndarray:
+    """Convolve as the deconvolution that it is where the stride is 1: its taps are in reverse.
+
+    That goes through a column of outputs for each tap instead of one of channels.
+    """
+    outputs, depth, *kernel = weights.shape
+    taps = np.flip(weights, tuple(range(2, weights.ndim))).reshape(group, -1, depth, *kernel)
+    taps = taps.swapaxes(1, 2).reshape(group * depth, outputs // group, *kernel)
+    pad = tuple(e - 1 - p for e, p in zip(window.extent, window.pad))
+    return deconvolve(x, taps, window._replace(pad=pad), group)
+
+
+def _depthwise(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) -> np.ndarray:
+    """Convolve x (N, C, spatial) with weights (C, 1, kernel): each channel by itself.
+
+    The padded input is cut into phases, the places that are a stride apart; in its phase the input
+    of a tap for all outputs is one run of values, those at the ends of rows being of no use.
+    """
+    num, channels = x.shape[:2]
+    lengths = [n + (e - 1) // s for n, e, s in zip(size, window.extent, window.stride)]
+    run = 1 + sum((n - 1) * prod(lengths[i + 1 :]) for i, n in enumerate(size))
+    y: np.ndarray = np.empty((num, channels, *size))
+    for box in _blocks((num, channels), max(1, CACHED // prod(lengths))):
+        block = tuple(slice(*span) for span in box)
+        phases = _phases(x[block], window, lengths)
+        total = np.zeros((*phases.shape[:2], size[0] * prod(lengths[1:])))
+        product = np.empty((*phases.shape[:2], run))
+        for offset in np.ndindex(*window.kernel):
+            places = [k * d for k, d in zip(offset, window.dilation)]
+            phase = tuple(p % s for p, s in zip(places, window.stride))
+            steps = [p // s for p, s in zip(places, window.stride)]
+            begin = sum(n * prod(lengths[i + 1 :]) for i, n in enumerate(steps))
+            taps = weights[(block[1], 0, *offset)].reshape(-1, 1)
+            np.multiply(phases[_EVERY + phase][..., begin : begin + run], taps, out=product)
+            total[..., :run] += product
+        rows = total.reshape(*total.shape[:2], size[0], *lengths[1:])
+        y[block] = rows[_EVERY + tuple(slice(0, n) for n in size)]
+    return y
+
+
+def _phases(x: np.ndarray, window: Window, lengths: Sequence[int]) -> np.ndarray:
+    """Cut x (N, C, spatial), padded, into phases (N, C, stride, product of lengths)."""
+    spatial = len(lengths)
+    padded = np.zeros((*x.shape[:2], *[n * s for n, s in zip(lengths, window.stride)]))
+    inside = [slice(0, max(n - p, 0)) for n, p in zip(padded.shape[2:], window.pad)]
+    part = x[_EVERY + tuple(inside)]
+    padded[_EVERY + tuple(slice(p, p + n) for p, n in zip(window.pad, part.shape[2:]))] = part
+    if {*window.stride} != {1}:
+        cut = [side for pair in zip(lengths, window.stride) for side in pair]
+        order = (0, 1, *range(3, 3 + 2 * spatial, 2), *range(2, 2 + 2 * spatial, 2))
+        padded = padded.reshape(*x.shape[:2], *cut).transpose(order)
+    return padded.reshape(*x.shape[:2], *window.stride, prod(lengths))
 
 
 def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> np.ndarray:
@@ -70,7 +135,12 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
 
 
 def _is_pointwise(window: Window) -> bool:
-    return {*window.kernel, *window.stride} <= {1} and not any(window.pad)
+    return {*window.kernel} <= {1} and not any(window.pad)
+
+
+def _has_reverse(window: Window) -> bool:
+    """Whether a convolution is a deconvolution too: that pads by what is left of the extent."""
+    return {*window.stride} == {1} and all(p < e for p, e in zip(window.pad, window.extent))
 
 
 def _blocks(shape: Shape, limit: int) -> Iterator[Box]:

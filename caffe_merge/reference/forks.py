@@ -17,8 +17,7 @@ def _normalised(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> 
     shape = (-1, *[1] * (x.ndim - 2))
     mean, variance, scale, bias = (blob.reshape(shape) for blob in blobs)
     y = x - mean
-    y /= np.sqrt(variance + layer.batch_norm_param.eps)
-    y *= scale
+    y *= scale / np.sqrt(variance + layer.batch_norm_param.eps)
     y += bias
     return [y]
 

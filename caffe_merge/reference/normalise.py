@@ -28,7 +28,7 @@ def _batch_norm(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> 
         mean, variance = x.mean(axis=axes), x.var(axis=axes)
     shape = (-1, *[1] * (x.ndim - 2))
     y = x - mean.reshape(shape)
-    y /= np.sqrt(variance + param.eps).reshape(shape)
+    y *= 1 / np.sqrt(variance + param.eps).reshape(shape)
     return [y]
 
 

@@ -39,6 +39,18 @@ CASES = [
     conv("pointwise_pad", "num_output: 4 kernel_size: 1 pad: 1"),
     conv("group", "num_output: 4 kernel_size: 3 pad: 1 group: 2"),
     conv("depthwise", "num_output: 6 kernel_size: 3 pad: 1 group: 6"),
+    conv("depthwise_stride", "num_output: 6 kernel_size: 3 pad: 1 stride: 2 dilation: 3 group: 6"),
+    conv(
+        "depthwise_uneven",
+        "num_output: 6 kernel_h: 4 kernel_w: 2 stride_h: 3 stride_w: 2 pad_h: 1 pad_w: 4 group: 6",
+    ),
+    conv("depthwise_one_d", "num_output: 6 kernel_size: 3 pad: 1 stride: 2 group: 6", (2, 6, 11)),
+    conv("depthwise_large", "num_output: 3 kernel_size: 8 stride: 4 group: 3", (2, 3, 7, 9)),
+    conv("few", "num_output: 2 kernel_size: 3 pad: 1"),
+    conv(
+        "few_group", "num_output: 2 kernel_h: 3 kernel_w: 2 pad_h: 2 pad_w: 0 dilation: 2 group: 2"
+    ),
+    conv("few_wide_pad", "num_output: 1 kernel_size: 2 pad: 5"),
     conv("depthwise_twice", "num_output: 12 kernel_size: 3 stride: 2 group: 6"),
     conv(
         "sides", "num_output: 4 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 2"
@@ -96,6 +108,7 @@ def places(window: Shape, size: Shape) -> Iterator[tuple]:
 @pytest.mark.parametrize("block", [convolution.BLOCK, 200], ids=["one block", "many blocks"])
 def test_as_plain_loops(case: Case, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "BLOCK", block)
+    monkeypatch.setattr(convolution, "CACHED", block)
     layer, (x, *_) = case.layer(), normal(case.name, case.bottoms)
     x = x.astype(np.float64)
     blobs = [b.astype(np.float64) for b in normal("w", shapes.blobs(layer, case.bottoms))]
