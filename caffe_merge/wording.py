@@ -38,6 +38,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {head}{of}{tail}"
 
 
+def with_article(noun: str) -> str:
+    """``a ReLU``, ``an Eltwise``."""
+    return f"an {noun}" if noun[:1] in "AEIOU" else f"a {noun}"
+
+
 def quoted(text: str) -> str:
     """``text`` in quotes; of a long one both ends, as both tell something, and its length."""
     shown = text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"

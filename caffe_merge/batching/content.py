@@ -5,10 +5,10 @@ import re
 from typing import Dict, NamedTuple, Union
 
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.files import read_text, reject_weights
 from caffe_merge.merging import request
 from caffe_merge.merging.request import Flags
 from caffe_merge.net import outline
+from caffe_merge.net.inputs import read_text, reject_weights
 from caffe_merge.net.loading import read_document
 from caffe_merge.net.outline import Key, Outline
 from caffe_merge.weights.formats import open_index

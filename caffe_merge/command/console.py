@@ -3,7 +3,8 @@
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.merging.report import Change, Fate, Report
-from caffe_merge.wording import counted
+from caffe_merge.notes import Note
+from caffe_merge.wording import counted, named
 
 SHOWN = 12  # lines of one kind that are printed without -v
 
@@ -129,16 +130,30 @@ def _unshared(report: Report, verbose: bool) -> Iterator[str]:
 
 
 def _notes(report: Report, verbose: bool) -> Iterator[str]:
-    """Loud notes one by one, the others by kind and number."""
-    loud = [note for note in report.notes if note.kind != "unknown-field"]
-    lines = [f"note: {f'layer {n.layer!r}: ' if n.layer else ''}{n.text}" for n in loud]
-    yield from _limited(lines, verbose)
-    unknown = [note for note in report.notes if note.kind == "unknown-field"]
-    if unknown and verbose:
-        yield from (f"note: {note.layer!r}: {note.text}" for note in unknown)
-    elif unknown:
-        fields = counted(len(unknown), "field")
-        yield f"note: {fields} that BVLC Caffe does not know: kept"
+    """The notes, one line for all of a kind that many layers have; with -v one by one."""
+    groups: Dict[Tuple[str, int], List[Note]] = {}
+    for number, note in enumerate(report.notes):
+        is_summed = note.kind in _SUMS and not verbose
+        groups.setdefault((note.kind, 0 if is_summed else number), []).append(note)
+    yield from _limited([_notes_line(notes) for notes in groups.values()], verbose)
+
+
+# Kinds of notes that come one a layer: what is said of so many of them, of layers so named.
+_SUMS = {
+    "filler-weights": "the file has no weights for {} layers ({}); they run on their fillers, "
+    "as in Caffe: is this the right pair?",
+    "missing-weights": "the file has no weights for {} layers ({}); Caffe would run them on "
+    "random or unknown fillers: is this the right pair?",
+    "unknown-field": "{} fields that BVLC Caffe does not know: kept",
+}
+
+
+def _notes_line(notes: Sequence[Note]) -> str:
+    first = notes[0]
+    if len(notes) > 1:
+        shown = named([note.layer for note in notes], 2)
+        return "note: " + _SUMS[first.kind].format(f"{len(notes):,}", shown)
+    return f"note: {f'layer {first.layer!r}: ' if first.layer else ''}{first.text}"
 
 
 def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The files of the user: read as they are, never harmed, written both or neither."""
 
 from caffe_merge.files.identity import Unchanged
-from caffe_merge.files.inputs import check_inputs, opened, read_text, reject_weights
+from caffe_merge.files.inputs import opened
 from caffe_merge.files.outputs import check_outputs, check_report, default_output
 from caffe_merge.files.places import check_file
 from caffe_merge.files.recovery import put_right
@@ -14,14 +14,11 @@ __all__ = [
     "Replacement",
     "Unchanged",
     "check_file",
-    "check_inputs",
     "check_outputs",
     "check_report",
     "default_output",
     "opened",
     "put_right",
-    "read_text",
-    "reject_weights",
     "room",
     "temporary_folder",
 ]

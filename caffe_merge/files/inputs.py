@@ -1,13 +1,10 @@
-"""Opening the files of a user: they may be missing, or plainly something else."""
+"""Opening the files of a user: they may be missing, or no files."""
 
 import contextlib
-from typing import BinaryIO, Iterator, Optional
+from typing import BinaryIO, Iterator
 
-from caffe_merge.errors import FileError, TextError, WeightsError
+from caffe_merge.errors import FileError
 from caffe_merge.files.places import check_file
-
-MAX_TEXT = 32 << 20
-_SNIFFED = 512
 
 
 @contextlib.contextmanager
@@ -21,60 +18,3 @@ def opened(path: str) -> Iterator[BinaryIO]:
         if isinstance(error, FileError):
             raise
         raise FileError(f"{path}: {error.strerror or error}") from None
-
-
-def read_text(path: str) -> bytes:
-    """The bytes of a prototxt; an error where the file is missing or plainly something else."""
-    with opened(path) as handle:
-        head = handle.read(_SNIFFED)
-        _reject_text(path, head)
-        data = head + handle.read(MAX_TEXT)
-    if len(data) > MAX_TEXT:
-        raise TextError(path, 1, 1, f"expected a prototxt of at most {MAX_TEXT >> 20} MB")
-    return data
-
-
-def check_inputs(prototxt: str, caffemodel: str) -> None:
-    """Raise where an input is missing or plainly something else, by its first bytes."""
-    with opened(prototxt) as handle:
-        _reject_text(prototxt, handle.read(_SNIFFED))
-    reject_weights(caffemodel)
-
-
-def _reject_text(path: str, head: bytes) -> None:
-    kind = _foreign(head)
-    if kind is None and (b"\0" in head or _control_share(head) > 0.05):
-        kind = "binary data; is this the caffemodel?"
-    if kind is not None:
-        raise TextError(path, 1, 1, f"expected a prototxt, found {kind}")
-
-
-def reject_weights(path: str) -> None:
-    """Raise where the file at ``path`` is plainly not a caffemodel."""
-    with opened(path) as handle:
-        head = handle.read(_SNIFFED)
-    kind = _foreign(head)
-    if not head:
-        kind = "an empty file"
-    elif head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf")):
-        kind = "an archive: unpack it first"
-    elif kind is None and _control_share(head) == 0 and b"\n" in head:
-        kind = "text; is this the prototxt?"
-    if kind is not None:
-        raise WeightsError(f"expected a caffemodel, found {kind}", path=path)
-
-
-def _foreign(head: bytes) -> Optional[str]:
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer: fetch the file itself with `git lfs pull`"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page: the download saved a page, not the file"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "UTF-16 text: save it as UTF-8"
-    return None
-
-
-def _control_share(head: bytes) -> float:
-    control = sum(1 for byte in head if byte < 32 and byte not in b"\t\n\v\f\r")
-    return control / max(len(head), 1)

@@ -12,6 +12,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import check_names, merge
 from caffe_merge.merging.report import SCHEMA, Report
 from caffe_merge.net import pixels
+from caffe_merge.net.inputs import check_inputs
 from caffe_merge.net.loading import Net, load
 from caffe_merge.net.saving import Progress, text, write
 from caffe_merge.notes import Note
@@ -125,7 +126,7 @@ def convert(
     Raises UsageError, before anything is read, where an output would overwrite something.
     """
     with files.Unchanged(conversion.inputs) as inputs:
-        files.check_inputs(conversion.model, conversion.weights)
+        check_inputs(conversion.model, conversion.weights)
         check_names(conversion.options)
         outputs = conversion.output_model, conversion.output_weights
         check_report(conversion, outputs)

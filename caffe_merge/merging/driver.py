@@ -131,6 +131,8 @@ class _Driver:
         if self.raw is not None:
             self.raw.settle(self.net, self.report, self.options.input_layer)
         self._note_other_states()
+        lost = set(self.net.lost_fields())
+        self.report.notes = [note for note in self.report.notes if note not in lost]
         self.report.unshared = unshared(self.shared, self.graph)
         self.report.finish(self.graph, self.refusals)
         return self.report

@@ -14,11 +14,10 @@ from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.fillers import Room, fill
 from caffe_merge.layers.fork_fields import described, fills, has_unknown, misfit_notes
 from caffe_merge.layers.layer import Layer
-from caffe_merge.net import text_blobs, weight_notes
+from caffe_merge.net import fitting, text_blobs, weight_notes
 from caffe_merge.notes import Kind, Note
 from caffe_merge.weights.blobs import Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
-from caffe_merge.wording import counted
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
 Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # (blob or None if random, shape)
@@ -42,32 +41,36 @@ def weights(
     shared: Dict[str, Stored] = {}
     held: Held = {}
     room = Room(strict=index is not None)
-    for layer, bottoms, _ in propagate(layers, input_shapes):
+    inputs: Dict[str, Optional[Shape]] = {}
+    unfit: List[fitting.Unfit] = []
+    for layer, bottoms, tops in propagate(layers, input_shapes):
+        if not bottoms:
+            inputs.update(zip(layer.param.top, tops))
         record = by_name.get(layer.name) if taken[layer.name] is layer else None
         expected = expected_shapes(layer, bottoms)
         if record is not None:
             record = _with_shared(layer, record, expected, shared, path)
-        if record is not None:
-            layer.record = record
-            layer.load_blobs(_fit(layer, record, expected, path))
-            held[layer] = [(blob, blob.shape) for blob in layer.blobs]
-        elif layer in stated and expected != []:
-            blobs = _fit(layer, stated[layer], expected, None)
-            held[layer] = [(blob, blob.shape) for blob in blobs]
-        else:
+        from_text = record is None and expected != []
+        stored = stated.get(layer) if from_text else record
+        if stored is None:
             held[layer] = list(zip(_filled(layer, expected or (), room), expected or ()))
+            continue
+        blobs = fitting.fit(layer, stored, expected)
+        if isinstance(blobs, fitting.Unfit):
+            unfit.append(blobs._replace(path=None if from_text else path))
+            continue
+        held[layer] = [(blob, blob.shape) for blob in blobs]
+        if not from_text:
+            layer.record = record
+            layer.load_blobs(blobs)
+    fitting.check(unfit, len(by_name), inputs)
     for layer in held:
         _check_specs(layer, len(held[layer]))
-    given = _share(held, stated)
-    for layer, pairs in held.items():
-        values = [blob for blob, _ in pairs]
-        if layer in stated and layer.record is None:
-            text_blobs.give(layer, values, notes)
-        else:
-            _assign(layer, values, given.get(layer, 0), notes, index is not None)
+    _assign_all(held, stated, notes, index is not None)
     norms.neutralise_absorbed(layers, notes)
     notes += misfit_notes(layers)
     if index is not None:
+        weight_notes.check_pair(index, layers, all_layers)
         weight_notes.surplus(index, set(taken), all_layers, notes)
         weight_notes.storage(index, notes)
 
@@ -184,29 +187,6 @@ def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[Li
         return shapes.blobs(described(layer), known)
 
 
-def _fit(
-    layer: Layer, record: LayerRecord, expected: Optional[List[BlobShape]], path: Optional[str]
-) -> List[Blob]:
-    if expected is None or norms.fits_a_style(layer, record.blobs, expected):
-        return list(record.blobs)
-    if len(expected) != len(record.blobs):
-        blobs_expected = f"expected {counted(len(expected), 'blob')} for a {layer.type}"
-        message = f"{blobs_expected}, found {len(record.blobs)}"
-        raise WeightsError(message, path=path, layer=layer.name)
-    blobs: List[Blob] = []
-    for number, (blob, shape) in enumerate(zip(record.blobs, expected)):
-        fitted = _reshaped(blob, shape)
-        if fitted is None:
-            raise WeightsError(
-                f"expected shape {_show(shape)}, found {blob.shape}",
-                path=path,
-                layer=layer.name,
-                blob=number,
-            )
-        blobs.append(fitted)
-    return blobs
-
-
 def _check_specs(layer: Layer, blobs: int) -> None:
     """Raise NetError where the text has more ``param`` than the layer has blobs (net.cpp)."""
     if layer.type not in CATALOGUE:
@@ -223,26 +203,15 @@ def _check_specs(layer: Layer, blobs: int) -> None:
         )
 
 
-def _reshaped(blob: Stored, expected: BlobShape) -> Optional[Stored]:
-    """The blob under the shape Caffe wants (ShapeEquals, blob.cpp); None if it does not fit."""
-    if expected is None:
-        return blob
-    shape = blob.shape
-    if blob.legacy and len(expected) <= 4:
-        extra = 4 - len(expected)
-        if any(dim != 1 for dim in shape[:extra]):
-            return None
-        shape = shape[extra:]
-    if len(shape) != len(expected):
-        return None
-    if any(want is not None and want != have for want, have in zip(expected, shape)):
-        return None
-    return blob.reshaped(shape) if blob.legacy else blob
-
-
-def _show(shape: BlobShape) -> str:
-    dims = ["?" if dim is None else str(dim) for dim in shape or ()]
-    return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"
+def _assign_all(held: Held, stated: Collection[Layer], notes: List[Note], loud: bool) -> None:
+    """Set the blobs of all layers, those of the text (``stated``) and shared ones too."""
+    given = _share(held, stated)
+    for layer, pairs in held.items():
+        values = [blob for blob, _ in pairs]
+        if layer in stated and layer.record is None:
+            text_blobs.give(layer, values, notes)
+        else:
+            _assign(layer, values, given.get(layer, 0), notes, loud)
 
 
 def _assign(

@@ -19,11 +19,11 @@ from typing import (
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError, UsageError, about
-from caffe_merge.files import read_text, reject_weights
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining, statistics
 from caffe_merge.net.graph import Graph
+from caffe_merge.net.inputs import read_text, reject_weights
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.spelling import for_caffe
@@ -65,6 +65,7 @@ class Net:
         self.dialect: Optional[Dialect] = None
         self.rewritten = False
         self.notes: List[Note] = []
+        self._unknown: List[Tuple[Note, Layer, str]] = []  # a fork's field, as noted
         self.input_shapes: Dict[str, Shape] = {}  # of what data layers bring, where it is known
         self.places: Dict[Layer, Place] = {}
         self.message = NetParameter()
@@ -143,6 +144,7 @@ class Net:
                 layer.extra = extra_fields(view.unknown)
                 for unknown in view.unknown:
                     self.note_unknown(layer.name, unknown.name, unknown.at)
+                    self._unknown.append((self.notes[-1], layer, unknown.name))
                 layers.append(layer)
         return [*self._inputs([layer for layer in layers if layer.active]), *layers]
 
@@ -151,6 +153,15 @@ class Net:
         line, column = self.document.place(at)
         text = f"{line}:{column}: {name} is not a field of BVLC Caffe; kept as it is"
         self.notes.append(Note("unknown-field", layer, text))
+
+    def lost_fields(self) -> List[Note]:
+        """The notes on fields of forks that are no longer in the net."""
+        kept = set(self.all_layers)
+        return [
+            note
+            for note, layer, name in self._unknown
+            if layer not in kept or name not in layer.extra
+        ]
 
     def _inputs(self, layers: Sequence[Layer]) -> List[Layer]:
         """The Input layer that the net's own ``input`` fields stand for (upgrade_proto.cpp).

@@ -7,24 +7,36 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
 from caffe_merge.weights.blobs import HALF
 from caffe_merge.weights.index import Index, LayerRecord
-from caffe_merge.wording import counted
+from caffe_merge.wording import counted, named
+
+_FEW = 0.1  # of layers: where no more of them have weights, file and text are no pair
+
+
+def check_pair(index: Index, layers: Sequence[Layer], all_layers: Sequence[Layer]) -> None:
+    """Raise WeightsError where (nearly) no layer has weights in the file: it is another net's.
+
+    Names alone are not enough: most nets have a layer ``data`` and a ``relu1``.
+    """
+    names = {layer.name for layer in all_layers}
+    lacking = [layer.name for layer in layers if layer.missing or layer.filled]
+    learned = [layer for layer in layers if layer.record is not None and layer.blobs]
+    unused = [r.name for r in index.layers if r.name not in names and (r.blobs or not learned)]
+    if not lacking or not unused or len(learned) > _FEW * (len(learned) + len(lacking)):
+        return
+    number = len(learned) + len(lacking)
+    raise WeightsError(
+        f"the weights of another net? It has weights for {len(learned)} of the "
+        f"{counted(number, 'layer')} that need some (it has {named(unused, 2)}, the text "
+        f"{named(lacking, 2)}): give the caffemodel that was trained with this text",
+        path=index.path,
+    )
 
 
 def surplus(
     index: Index, taken: "set[str]", all_layers: Sequence[Layer], notes: List[Note]
 ) -> None:
-    """Tell weights that no layer takes; ``taken`` are the names of the layers of the net.
-
-    Raises WeightsError where no layer at all takes any.
-    """
+    """Tell weights that no layer takes; ``taken`` are the names of the layers of the net."""
     names = taken | {layer.name for layer in all_layers}
-    lacks_weights = any(layer.missing or layer.filled for layer in all_layers)
-    if lacks_weights and not any(record.name in names for record in index.layers):
-        example = repr(index.layers[0].name)
-        message = (
-            f"no layer of it is in the text (found {example} ...): the weights of another net?"
-        )
-        raise WeightsError(message, path=index.path)
     seen: Dict[str, LayerRecord] = {}
     for record in index.layers:
         if record.name in seen and record.name in taken:

@@ -9,7 +9,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import ASKED, Reason
 from caffe_merge.passes._pass import Changes, Rewrite
-from caffe_merge.wording import listed
+from caffe_merge.wording import listed, with_article
 
 KEPT = Reason("kept as asked with --keep", ASKED)
 
@@ -82,8 +82,7 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     if run.source.is_input:
         return Reason(f"its bottom {run.source.name!r} is a net input")
     if producer.type not in LINEAR_TYPES:
-        article = "an" if producer.type[:1] in "AEIOU" else "a"
-        return Reason(f"it is fed by {producer.name!r}, {article} {producer.type}")
+        return Reason(f"it is fed by {producer.name!r}, {with_article(producer.type)}")
     output = output_channels(producer, run.source.rank)
     if isinstance(output, Reason):
         return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {output}")

@@ -322,3 +322,16 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "one-scale",
         "affine-as",
     ]
+
+
+def test_fields_of_a_fork_that_are_gone_are_not_said_to_be_kept(tmp_path: Path) -> None:
+    text = prototxt(
+        "data 1 3 4 4",
+        "c: Convolution data -> c { convolution_param { num_output: 5 kernel_size: 1 } spread: 2 }",
+        "bn: BatchNorm c -> bn { batch_norm_param { of_a_fork: 1 } }",
+        "drop: Dropout bn -> drop { dropout_param { engine: CAFFE } }",
+    )
+    net = load(tmp_path, text)
+    report = caffe_merge.merge(net)
+    assert [note.layer for note in net.notes] == ["c", "bn", "drop"]
+    assert [note.layer for note in report.notes] == ["c", "bn"]

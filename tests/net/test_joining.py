@@ -98,10 +98,14 @@ def test_shapes_that_fit(kind: str, tmp_path: Path, real_caffe: RealCaffe) -> No
 FC = [Blob((3, 120)), Blob((3,))]
 MISFITS = {
     "a bias more": (
-        "InnerProduct", [*FC, FC[1]], "layer 'l': expected 2 blobs for a InnerProduct, found 3",
+        "InnerProduct", [*FC, FC[1]], "layer 'l': expected 2 blobs for an InnerProduct, found 3",
     ),
-    "no bias": ("InnerProduct", FC[:1], "layer 'l': expected 2 blobs for a InnerProduct, found 1"),
-    "no blobs": ("InnerProduct", [], "layer 'l': expected 2 blobs for a InnerProduct, found 0"),
+    "no bias": (
+        "InnerProduct", FC[:1],
+        "layer 'l': expected 2 blobs for an InnerProduct, found 1: there is no bias; set "
+        "bias_term: false in inner_product_param",
+    ),
+    "no blobs": ("InnerProduct", [], "layer 'l': expected 2 blobs for an InnerProduct, found 0"),
     "blobs for none": ("ReLU", [Blob((3,))], "layer 'l': expected 0 blobs for a ReLU, found 1"),
     "transposed": (
         "InnerProduct", [Blob((120, 3)), FC[1]],
@@ -312,8 +316,9 @@ def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         load(tmp_path, INPUT + one("Bias"), weights)
     assert str(caught.value) == (
-        f"{tmp_path / 'net.caffemodel'}: no layer of it is in the text (found 'conv1' ...): "
-        "the weights of another net?"
+        f"{tmp_path / 'net.caffemodel'}: the weights of another net? It has weights for 0 of the "
+        "1 layer that need some (it has 'conv1', 'conv2', the text 'l'): give the caffemodel that "
+        "was trained with this text"
     )
 
 

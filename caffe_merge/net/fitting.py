@@ -1,0 +1,110 @@
+"""Whether stored blobs fit a layer, and what to do where they do not."""
+
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Union
+
+from caffe_merge.arrays import BlobShape, Shape
+from caffe_merge.errors import WeightsError
+from caffe_merge.layers import norms
+from caffe_merge.layers.catalogue import CATALOGUE
+from caffe_merge.layers.layer import Layer
+from caffe_merge.weights.blobs import Blob, Stored
+from caffe_merge.weights.index import LayerRecord
+from caffe_merge.wording import counted, with_article
+
+_MOST_COLOURS = 4  # channels that an image has, alpha included
+
+
+class Unfit(NamedTuple):
+    """A layer that stored blobs do not fit: what was expected and found, of which blob."""
+
+    layer: str
+    message: str
+    blob: Optional[int] = None
+    path: Optional[str] = None
+
+
+def fit(
+    layer: Layer, record: LayerRecord, expected: Optional[Sequence[BlobShape]]
+) -> Union[List[Blob], Unfit]:
+    """The blobs of ``record`` in the ``expected`` shapes; None of these is any (a fork's)."""
+    if expected is None or norms.fits_a_style(layer, record.blobs, expected):
+        return list(record.blobs)
+    number = len(record.blobs)
+    if len(expected) != number:
+        blobs_expected = f"{counted(len(expected), 'blob')} for {with_article(layer.type)}"
+        message = f"expected {blobs_expected}, found {number}"
+        return Unfit(layer.name, message + _about_bias(layer, len(expected), number))
+    blobs: List[Blob] = []
+    for at, (blob, shape) in enumerate(zip(record.blobs, expected)):
+        fitted = _reshaped(blob, shape)
+        if fitted is None:
+            message = f"expected shape {_show(shape)}, found {blob.shape}"
+            return Unfit(layer.name, message, at)
+        blobs.append(fitted)
+    return blobs
+
+
+def check(unfit: Sequence[Unfit], records: int, inputs: Mapping[str, Optional[Shape]]) -> None:
+    """Raise WeightsError for the first of ``unfit``, with how many there are.
+
+    ``records`` is the number of layers in the weights file. An input of ``inputs`` (blob name ->
+    shape) that has its channels last is the likely cause.
+    """
+    if not unfit:
+        return
+    layer, message, blob, path = unfit[0]
+    if len(unfit) > 1:
+        message += f"; so it is with {len(unfit)} of the {records} layers in the file"
+    last = next((name for name, shape in inputs.items() if _has_channels_last(shape)), None)
+    if last is not None:
+        batch, height, width, channels = inputs[last] or ()
+        message += (
+            f"; input {last!r} has shape {inputs[last]}, as if channels were last: Caffe has "
+            f"batch, channels, height, width: {batch},{channels},{height},{width}"
+        )
+    elif len(unfit) > 1:
+        message += ": is this the right pair?"
+    raise WeightsError(message, path=path, layer=layer, blob=blob)
+
+
+def _has_channels_last(shape: Optional[Shape]) -> bool:
+    """Whether it looks like (batch, height, width, channels)."""
+    return (
+        shape is not None
+        and len(shape) == 4
+        and 0 < shape[3] <= _MOST_COLOURS < min(shape[1], shape[2])
+    )
+
+
+def _about_bias(layer: Layer, expected: int, found: int) -> str:
+    """What to do where the file has a bias and the text says there is none, or the reverse."""
+    block = CATALOGUE[layer.type].block if layer.type in CATALOGUE else ""
+    fields = getattr(layer.param, block, None) if block else None
+    term = getattr(fields, "bias_term", None)
+    if term is False and found == expected + 1:
+        return f": the last one is a bias; set bias_term: true in {block}"
+    if term is True and found == expected - 1:
+        return f": there is no bias; set bias_term: false in {block}"
+    return ""
+
+
+def _reshaped(blob: Stored, expected: BlobShape) -> Optional[Stored]:
+    """The blob under the shape Caffe wants (ShapeEquals, blob.cpp); None if it does not fit."""
+    if expected is None:
+        return blob
+    shape = blob.shape
+    if blob.legacy and len(expected) <= 4:
+        extra = 4 - len(expected)
+        if any(dim != 1 for dim in shape[:extra]):
+            return None
+        shape = shape[extra:]
+    if len(shape) != len(expected):
+        return None
+    if any(want is not None and want != have for want, have in zip(expected, shape)):
+        return None
+    return blob.reshaped(shape) if blob.legacy else blob
+
+
+def _show(shape: BlobShape) -> str:
+    dims = ["?" if dim is None else str(dim) for dim in shape or ()]
+    return f"({', '.join(dims)}{',' if len(dims) == 1 else ''})"

@@ -1,0 +1,23 @@
+"""Inputs that are plainly something else; tests/test_bad_input.py has more of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffe_merge.errors import TextError
+from caffe_merge.net.inputs import check_inputs
+from tests.nets import caffemodel, load_pair, write_pair
+from tests.weights.test_solverstate import TOLD, state
+
+
+def test_a_solverstate_in_the_place_of_the_text(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, state(), caffemodel({"a": [np.ones(3)]}))
+    line = f"{pair[0]}:1:1: expected a prototxt, found {TOLD}"
+    line += "its weights are in 'snap/net_iter_5000.caffemodel'"
+    with pytest.raises(TextError) as caught:
+        load_pair(pair)
+    assert str(caught.value) == line
+    with pytest.raises(TextError) as caught:
+        check_inputs(str(pair[0]), str(pair[1]))
+    assert str(caught.value) == line
