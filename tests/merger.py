@@ -14,7 +14,7 @@ from caffe_merge.layers.shapes.forks import RULES
 from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
-from caffe_merge.validation import reference_worker
+from caffe_merge.validation import run as running
 from tests.nets import Pair, load_pair, prototxt, seeded, write_pair
 from tests.real_caffe import RealCaffe
 
@@ -157,7 +157,7 @@ def random_inputs(net: Net) -> Arrays:
 
 def run(net: Net, inputs: Arrays) -> Arrays:
     """What each blob name of ``net`` holds in the end, in float64; unknown ones are left out."""
-    values = reference_worker.run(net.layers, inputs)
+    values = running.run(net.layers, inputs)
     return {name: array for name, array, _ in values if array is not None}
 
 

@@ -139,6 +139,11 @@ def _judging(add: Add) -> None:
         metavar="BLOB=FILE.npy",
         help="an input of your own instead of noise; repeatable",
     )
+    add(
+        "--allow-unseen",
+        action="store_true",
+        help="pass where nothing differs, though not every rewrite or output could be judged",
+    )
     add("--caffe-python", metavar="PYTHON", help="the interpreter with Caffe, for pycaffe")
 
 

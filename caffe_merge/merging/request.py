@@ -38,6 +38,7 @@ def judging(flags: Flags, progress: Optional[Progress] = None) -> Dict[str, Any]
         "files": load_files(flags["input"]),
         "caffe_python": flags["caffe_python"],
         "state": state(flags),
+        "allow_unseen": flags["allow_unseen"],
         "progress": progress,
     }
 

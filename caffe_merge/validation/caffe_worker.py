@@ -9,7 +9,9 @@ stdout by frames: one line of JSON, followed by raw little-endian bytes where th
 
     open      prototxt, weights (or null)     -> {"inputs", "outputs", "blobs"}: names and shapes
     forward   inputs {name: .npy path},       -> a frame with data for every blob, in net order;
-              repeat, outputs_only               "seconds" and "median" of the forward passes
+              repeat, outputs_only,              "seconds" and "median" of the forward passes
+              only [name],                       these blobs alone
+              weights {layer: [.npy path]}       run with these in place of the layer's own blobs
     shapes                                    -> {"params": [[layer, [shape, ...]], ...]}
     resave    path                            -> the open net written by Caffe itself
 """
@@ -51,7 +53,11 @@ def serve(handle):
             for header, array in handle(json.loads(line.decode("utf-8"))):
                 _send(frames, header, array)
         except Exception as error:
-            _send(frames, {"error": " ".join(str(error).split()) or type(error).__name__}, None)
+            text = " ".join(str(error).split()) or type(error).__name__
+            told = {"error": text, "kind": type(error).__name__}  # type: Dict[str, Any]
+            parts = getattr(error, "parts", ())  # of an error of caffe_merge's own: see errors.py
+            told["parts"] = [[str(part), type(part).__name__ == "OptionName"] for part in parts]
+            _send(frames, told, None)
         frames.flush()
 
 
@@ -129,13 +135,19 @@ class CaffeNet:
                 self.net.blobs[name].reshape(*array.shape)
         self.net.reshape()  # Caffe of before 2015 does not while it runs
         times = []  # type: List[float]
+        own = self._replace(job.get("weights") or {})
         for _ in range(job.get("repeat", 1)):
             for name, array in inputs:  # a layer in place on an input overwrote it
                 self.net.blobs[name].data[...] = array
             start = time.time()
             self.net.forward()
             times.append(time.time() - start)
-        for name in self.net.outputs if job.get("outputs_only") else self._names():
+        for blob, values in own:
+            blob.data[...] = values
+        names = self.net.outputs if job.get("outputs_only") else self._names()
+        if job.get("only") is not None:
+            names = [_native(name) for name in job["only"]]
+        for name in names:
             yield {"name": _text(name)}, self.net.blobs[name].data
         yield {"done": True, "seconds": min(times), "median": float(np.median(times))}, None
 
@@ -152,6 +164,16 @@ class CaffeNet:
         save = self.net.save_hdf5 if job["path"].endswith(".h5") else self.net.save
         save(_native(job["path"]))
         yield {"done": True}, None
+
+    def _replace(self, weights):
+        # type: (Dict[str, List[str]]) -> List[Tuple[Any, np.ndarray]]
+        """Set the blobs of layers; return each blob with what it held."""
+        own = []
+        for layer, paths in weights.items():
+            for blob, path in zip(self.net.params[_native(layer)], paths):
+                own.append((blob, blob.data.copy()))
+                blob.data[...] = np.load(path).reshape(blob.data.shape)
+        return own
 
     def _names(self):
         # type: () -> List[Any]

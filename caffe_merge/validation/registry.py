@@ -11,12 +11,15 @@ class Engine(NamedTuple):
     """A row. ``command`` is given the interpreter that the user names, and starts the worker.
 
     ``limit`` is the largest error that passes, relative to a blob's largest value; ``most`` the
-    multiply-adds that it does in about a minute.
+    multiply-adds that it does in about a minute. ``together``: its worker has the job ``judge``,
+    which loads both pairs and compares them where they are; else each pair has a worker of its own,
+    and what they send is compared here.
     """
 
     limit: float
     most: float
     command: Callable[[Optional[str]], List[str]]
+    together: bool = False
 
 
 def _reference(python: Optional[str]) -> List[str]:
@@ -40,7 +43,7 @@ def _pycaffe(python: Optional[str]) -> List[str]:
 # The reference computes in float64, so its limit has room for the rounding of the merged weights
 # alone; Caffe sums in float32, in an order that a merge changes.
 ENGINES: Dict[str, Engine] = {
-    "reference": Engine(1e-5, 40e9, _reference),
+    "reference": Engine(1e-5, 40e9, _reference, together=True),
     "pycaffe": Engine(1e-4, 400e9, _pycaffe),
 }
 DEFAULT = "reference"

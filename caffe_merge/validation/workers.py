@@ -20,7 +20,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Ty
 import numpy as np
 
 from caffe_merge import child
-from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.errors import CaffeMergeError, OptionName, UsageError, ValidationError
 from caffe_merge.validation import warm
 
 _LONGEST_MESSAGE = 400
@@ -49,7 +49,12 @@ def caffe_command(python: str) -> List[str]:
 
 def reference_command() -> List[str]:
     """The command line of a worker with caffe_merge's own layers."""
-    return child.command("from caffe_merge.validation.reference_worker import main; main()")
+    # Two nets run at once there, each in a thread: more threads would only be in their way.
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    return child.command(
+        f"import os; os.environ.setdefault('OPENBLAS_NUM_THREADS', '{threads}'); "
+        "from caffe_merge.validation.reference_worker import main; main()"
+    )
 
 
 class Worker:
@@ -121,7 +126,7 @@ class Worker:
             if "error" in frame.header or "done" in frame.header:
                 self._stop_watchdog()
             if "error" in frame.header:
-                raise ValidationError(_clip(frame.header["error"]))
+                raise _error(frame.header)
             self._waits = "done" in frame.header
             yield frame
             if self._waits:
@@ -203,6 +208,13 @@ class Worker:
         if not self._started:
             return UsageError(_clip(f"{self._name} cannot run the engine ({how}): {said}"))
         return ValidationError(_clip(f"{self._name} died ({how}): {said}"))
+
+
+def _error(header: Dict[str, Any]) -> CaffeMergeError:
+    """What a worker reports: the user's mistake as such, else that nothing could be judged."""
+    if header.get("kind") != "UsageError":
+        return ValidationError(_clip(header["error"]))
+    return UsageError(*(OptionName(part) if option else part for part, option in header["parts"]))
 
 
 def _reason(stderr: str) -> str:

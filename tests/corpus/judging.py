@@ -9,7 +9,7 @@ import caffe_merge
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.loading import Net
 from caffe_merge.schema.messages import LayerParameter
-from caffe_merge.validation.reference_worker import input_shapes, run
+from caffe_merge.validation.run import input_shapes, run
 
 Arrays = Dict[str, np.ndarray]
 Pair = Tuple[Path, Path]

@@ -1,0 +1,162 @@
+"""Layers that nobody here can run: black boxes, the same in both nets.
+
+What such a layer makes is replaced by seeded values, the same in both nets, so that what is behind
+it is judged; what it reads is judged like any other blob. How large its tops are is found from what
+is behind: the channels from weights, the rest from the sizes of what it reads; a size counts if all
+layers behind find the weights that they have.
+"""
+
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from caffe_merge import reference
+from caffe_merge.arrays import Shape, count
+from caffe_merge.errors import CaffeMergeError
+from caffe_merge.layers import shapes, standard
+from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, of_family
+from caffe_merge.layers.fork_fields import described
+from caffe_merge.notes import Reason
+
+_DIVIDED = frozenset(of_family(CONVOLUTION, DEPTHWISE))
+_SIDES = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 3, 5, 6, 10, 12)
+_MOST_TRIED = 200
+
+Shapes = Dict[str, Optional[Shape]]
+
+
+def unknown(layers: Sequence[Any]) -> Set[int]:
+    """The layers, by index, that read something and cannot be run here."""
+    return {
+        index
+        for index, layer in enumerate(layers)
+        if layer.param.bottom and _form(layer) is None and layer.param.type != "Silence"
+    }
+
+
+def sizes(layers: Sequence[Any], given: Mapping[str, Shape]) -> Dict[str, Shape]:
+    """Shapes of the tops of black boxes, by name, as far as what is behind tells them.
+
+    ``given`` are those of the nets' inputs, and of tops that the user gives.
+    """
+    found: Dict[str, Shape] = {}
+    boxes = unknown(layers)
+    held: Shapes = {}
+    for index, layer in enumerate(layers):
+        tops = list(layer.param.top)
+        if index not in boxes:
+            held.update(_tops(layer, held, given))
+            continue
+        for top in tops:
+            shape = given.get(top) or _size(layers, index, top, held)
+            held[top] = shape
+            if shape is not None:
+                found[top] = shape
+    return found
+
+
+def _form(layer: Any) -> Optional[Any]:
+    """The layer in terms of the reference, None where it cannot run it."""
+    form = standard.standard(layer)
+    if isinstance(form, Reason) or form[0].type not in reference.SUPPORTED:
+        return None
+    return form
+
+
+def _tops(layer: Any, held: Shapes, given: Mapping[str, Shape]) -> Shapes:
+    names: List[str] = list(layer.param.top)
+    if not layer.param.bottom and any(name in given for name in names):
+        return {name: given.get(name) for name in names}
+    bottoms = [held.get(name) for name in layer.param.bottom]
+    unknown_shapes: List[Optional[Shape]] = [None] * len(names)
+    try:
+        made = shapes.tops(described(layer), bottoms)
+    except CaffeMergeError:
+        made = None
+    return dict(zip(names, unknown_shapes if made is None else made))
+
+
+def _size(layers: Sequence[Any], index: int, top: str, held: Shapes) -> Optional[Shape]:
+    """The first size of ``top`` for which all that is behind fits its weights."""
+    bottoms: List[Optional[Shape]] = [held.get(name) for name in layers[index].param.bottom]
+    for tried, shape in enumerate(_candidates(layers, index, top, bottoms)):
+        if tried == _MOST_TRIED:
+            break
+        if _fits(layers[index + 1 :], {**held, top: shape}):
+            return shape
+    return None
+
+
+def _candidates(
+    layers: Sequence[Any], index: int, top: str, bottoms: Sequence[Optional[Shape]]
+) -> Iterator[Shape]:
+    whole = [shape for shape in bottoms if shape]
+    batch = whole[0][0] if whole else 1
+    sides: List[Shape] = [shape[2:] for shape in whole if len(shape) > 2]
+    sides += [tuple(-(-n // 2) for n in side) for side in sides]
+    sides += [tuple(2 * n for n in side) for side in sides[:1]]
+    sides += [(n, n) for n in _SIDES]  # where nothing tells it, a square
+    for layer, channels in _asked(layers[index + 1 :], top):
+        if layer.type == "InnerProduct":
+            yield (batch, channels)
+            for side in sides:
+                if channels % count(side) == 0:
+                    yield (batch, channels // count(side), *side)
+            continue
+        for side in sides:
+            yield (batch, channels, *side)
+        yield (batch, channels)
+
+
+def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
+    """Layers with weights behind ``top``, and how many channels (or values) each asks for."""
+    behind = {top}
+    for layer in layers:
+        if behind.isdisjoint(layer.param.bottom):
+            behind.difference_update(layer.param.top)
+            continue
+        form = _form(layer)
+        param, blobs = form if form is not None else (layer.param, ())
+        if blobs and len(layer.param.bottom) == 1:
+            shape = blobs[0].shape
+            if param.type in _DIVIDED:
+                yield layer, shape[1] * max(int(param.convolution_param.group), 1)
+            elif param.type == "InnerProduct":
+                yield layer, shape[0 if param.inner_product_param.transpose else -1]
+            elif shape:
+                yield layer, shape[0]
+            return
+        behind.update(layer.param.top)
+
+
+def _fits(layers: Sequence[Any], held: Shapes) -> bool:
+    """Whether layers find the weights that they have where blobs have the shapes ``held``."""
+    held = dict(held)
+    for layer in layers:
+        names: List[str] = list(layer.param.top)
+        form = _form(layer)
+        if form is None or not layer.param.bottom:
+            held.update(
+                {name: held.get(name) if not layer.param.bottom else None for name in names}
+            )
+            continue
+        param, blobs = form
+        bottoms = [held.get(name) for name in layer.param.bottom]
+        made: Any = None
+        if None not in bottoms:
+            try:
+                expected = shapes.blobs(param, bottoms)
+                made = shapes.tops(param, bottoms)
+            except CaffeMergeError:
+                return False
+            if not _agree(expected, [blob.shape for blob in blobs]):
+                return False
+        held.update(zip(names, made or [None] * len(names)))
+    return True
+
+
+def _agree(expected: Optional[Sequence[Any]], stored: Sequence[Shape]) -> bool:
+    if expected is None:
+        return True
+    return len(expected) == len(stored) and all(
+        wanted is None or (None not in wanted and count(wanted) == count(shape))
+        for wanted, shape in zip(expected, stored)
+    )

@@ -1,0 +1,131 @@
+"""What the runs of two nets show, point by point, gathered into Evidence for the verdict."""
+
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+
+import numpy as np
+
+from caffe_merge.validation import compare, limits
+from caffe_merge.validation.compare import BlobResult
+from caffe_merge.validation.pairing import Pairing, Point
+from caffe_merge.validation.seen import Seen
+from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
+
+
+class Findings:
+    """The results of all points of ``pairing``, from one run on some inputs or from several.
+
+    ``least`` is the limit where rounding explains nothing; ``follows`` whether it follows the net.
+    """
+
+    def __init__(self, pairing: Pairing, least: float, follows: bool = True) -> None:
+        self.pairing = pairing
+        self.least = least
+        self.follows = follows
+        self.results: Dict[Point, BlobResult] = {}
+        self.reasons: Dict[Point, str] = {}
+        self.noise: Dict[Point, float] = {}
+        self.seen: Dict[int, Tuple[str, float]] = dict.fromkeys(pairing.rewritten, ("", 0.0))
+
+    def add(self, point: Point, was: np.ndarray, now: np.ndarray) -> BlobResult:
+        """Compare what both nets hold at ``point``; return what these arrays show."""
+        if was.size == now.size and (point.reader or point.before[0] != point.after[0]):
+            now = now.reshape(was.shape)  # a layer in between may only have changed the shape
+        made = compare.compare(point.name, was, now, point.output)
+        made = replace(made, limit=self.least, reader=point.reader)
+        earlier = self.results.get(point)
+        if earlier is None:
+            self.results[point] = made
+        else:
+            worse = made if not earlier.agrees or made.max_error > earlier.max_error else earlier
+            worse = earlier if earlier.problem else worse
+            remark = made.remark if earlier.remark else ""
+            self.results[point] = replace(worse, remark=remark)
+        return made
+
+    def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
+        """Take in how far blobs moved with the weights of each rewritten layer."""
+        for index, (label, moved) in best.items():
+            if moved > self.seen[index][1]:
+                self.seen[index] = label, moved
+
+    @property
+    def open(self) -> List[int]:
+        """The rewritten layers that nothing has seen."""
+        return [index for index, (_, moved) in self.seen.items() if not moved > self.least]
+
+    def exceeding(self) -> Set[Point]:
+        """The points that must agree and do not, if the noise of the old net might explain it."""
+        beyond = {
+            point
+            for point, result in self.results.items()
+            if not result.agrees and (point.firm or not self._is_something_else(point))
+        }
+        errors = [self.results[point].max_error for point in beyond]
+        explained = self.follows and beyond and max(errors) <= limits.LARGEST
+        return beyond if explained else set()
+
+    def evidence(
+        self, before: Sequence[Any], after: Sequence[Any], boxes: Sequence[int]
+    ) -> Evidence:
+        """All of it; ``boxes`` are the new net's layers that were not run."""
+        blobs, renamed = [], []
+        for point in self.pairing.points:
+            if point not in self.results:
+                continue
+            result, noise = self.results[point], self.noise.get(point)
+            limit = limits.limit(self.least, noise) if self.follows else self.least
+            result = replace(result, limit=limit, noise=noise)
+            if result.agrees or not self._is_something_else(point):
+                blobs.append(result)
+            elif not point.reader and point.before[0] == point.after[0]:
+                renamed.append(result)
+        seen = tuple(
+            Seen(after[index].name, label if moved > self.least else "", moved)
+            for index, (label, moved) in self.seen.items()
+        )
+        outputs = [p.name for p in self.pairing.points if p.output and p.before[1] >= 0]
+        unjudged = {
+            point.name: reason
+            for point, reason in self.reasons.items()
+            if point not in self.results
+        }
+        return Evidence(
+            blobs=tuple(blobs),
+            outputs=tuple(outputs),
+            seen=seen,
+            renamed=tuple(renamed),
+            unjudged=tuple(unjudged.items()),
+            black_boxes=tuple((after[n].name, after[n].type) for n in boxes),
+            held=tuple(self._held(before, after, set(outputs))),
+            missing=self.pairing.missing,
+        )
+
+    def _is_something_else(self, point: Point) -> bool:
+        """Whether a point that does not agree need not: it is another blob of the same name.
+
+        Where twins read something that nothing shows to be the same, it is only a witness.
+        """
+        if point.firm:
+            return False
+        result = self.results[point]
+        if point.reader or point.before[0] != point.after[0]:
+            return True
+        return bool(result.problem) or not result.max_error <= SOMETHING_ELSE
+
+    def _held(self, before: Sequence[Any], after: Sequence[Any], outputs: Set[str]) -> List[str]:
+        """Outputs that were not compared, of layers that are the same and read the same."""
+        pairs = {point.after: point for point in self.pairing.points if point in self.results}
+        same = {
+            version
+            for version, point in pairs.items()
+            if self.results[point].agrees or point in self.noise
+        }
+        held: List[str] = []
+        for index, twin in sorted(self.pairing.twins.items()):
+            read = self.pairing.reads[index]
+            if all(version in same or version in self.pairing.given for version in read):
+                tops = [(name, index) for name in after[index].param.top]
+                same.update(tops)
+                held += [name for name in before[twin].param.top if name in outputs]
+        return held

@@ -1,0 +1,150 @@
+"""How two pairs are compared, and what every engine makes of that: inputs, limits, a Comparison."""
+
+import math
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from caffe_merge.errors import UsageError
+from caffe_merge.layers.state import State
+from caffe_merge.net.pixels import PixelOptions
+from caffe_merge.validation import inputs, limits, verdict
+from caffe_merge.validation.inputs import NetInput
+from caffe_merge.validation.verdict import Comparison, Evidence, InputUsed
+
+Shapes = Dict[str, Tuple[int, ...]]
+
+
+class Judging(NamedTuple):
+    """How two pairs are compared.
+
+    ``limit`` is the largest error that passes, relative to a blob's largest value; when None it is
+    the engine's own, and follows the net (see limits). ``shapes`` and ``files`` replace declared
+    input shapes and seeded noise of standard deviation ``scale``; ``bn_style`` is that of
+    caffe_merge.merge; ``time_limit`` is in seconds for each net; ``state`` is the NetState that
+    both are built for (phase TEST); ``progress(done, total, name)`` is called after each blob.
+    ``raw`` (of net.pixels) says what the new net does to an input itself: it is fed pixels, the old
+    net what was made of them, and the input is not compared. ``allow_unseen`` passes where nothing
+    differs, though not every rewrite was seen or not every output judged.
+    """
+
+    limit: Optional[float] = None
+    seed: int = 0
+    scale: Optional[float] = None
+    shapes: Optional[Mapping[str, Tuple[int, ...]]] = None
+    files: Optional[Mapping[str, np.ndarray]] = None
+    bn_style: Optional[str] = None
+    caffe_python: Optional[str] = None
+    time_limit: Optional[float] = None
+    state: Optional[State] = None
+    progress: Optional[Callable[[int, int, str], None]] = None
+    raw: Optional[PixelOptions] = None
+    allow_unseen: bool = False
+
+    @classmethod
+    def of(cls, how: Dict[str, Any]) -> "Judging":
+        """The Judging of keyword arguments; UsageError for one that is none."""
+        unknown = how.keys() - set(cls._fields)
+        if unknown:
+            fields = ", ".join(cls._fields)
+            raise UsageError(f"validate has no argument {min(unknown)!r}; there are {fields}")
+        return cls(**how)
+
+
+class Sample(NamedTuple):
+    """One set of values that both nets run on: ``before`` is what the old net is fed.
+
+    They differ where the new net takes raw pixels.
+    """
+
+    used: Tuple[NetInput, ...]
+    before: Dict[str, np.ndarray]
+    after: Dict[str, np.ndarray]
+
+
+def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float) -> List[Sample]:
+    """The values that both nets run on: inputs of ``declared`` shapes, or as the user says.
+
+    A net that is cheap beside ``most`` runs a second time, on values of deviation 1: on those of
+    pixels biases can be too small to be seen.
+    """
+    pixels = (
+        None if judging.raw is None else judging.raw.resolve({**declared, **(judging.shapes or {})})
+    )
+    made: List[Sample] = []
+    for scale in (judging.scale, 1.0):
+        used = inputs.make(
+            declared,
+            seed=judging.seed + len(made),
+            scale=scale,
+            shapes=judging.shapes,
+            files=judging.files,
+            cost=cost,
+            most=most,
+            raw=pixels,
+        )
+        after = {entry.name: entry.array for entry in used}
+        before = dict(after)
+        if pixels is not None:
+            before[pixels.name] = pixels.of(after[pixels.name])
+        made.append(Sample(used, before, after))
+        shapes = {entry.name: tuple(entry.array.shape) for entry in used}
+        if cost is not None:
+            inputs.check_size(cost.largest(shapes))
+        if not _again(judging, used, cost(shapes) if cost is not None else None, most):
+            break
+    return made
+
+
+_CHEAP = 1 / 80  # of what an engine does in a minute
+
+
+def _again(judging: Judging, used: Sequence[NetInput], price: Optional[float], most: float) -> bool:
+    """Whether other values would show more, and cost little."""
+    given = judging.scale is not None or all(entry.seed is None for entry in used)
+    return not given and price is not None and price <= most * _CHEAP
+
+
+def compared(
+    engine: str,
+    least: float,
+    judging: Judging,
+    evidence: Evidence,
+    made: Sequence[Sample],
+    names: Tuple[Sequence[str], Sequence[str]],
+) -> Comparison:
+    """The Comparison of what was found; ``names`` are the blobs of both nets."""
+    status, reason = verdict.judge(evidence, judging.allow_unseen, engine)
+    failed = next((blob for blob in evidence.blobs if not blob.agrees), None)
+    worst = max(evidence.blobs, key=lambda blob: _rank(blob.max_error), default=None)
+    old, new = (set(side) for side in names)
+    return Comparison(
+        status=status,
+        reason=reason,
+        engine=engine,
+        limit=least,
+        worst=(worst.name, worst.max_error) if worst else None,
+        first_beyond=(failed.name, failed.max_error) if failed else None,
+        blobs=evidence.blobs,
+        unjudged=evidence.unjudged,
+        inputs=tuple(
+            InputUsed(used.name, used.array.shape, used.seed, used.note) for used in made[0].used
+        ),
+        only_before=len(old - new),
+        only_after=len(new - old),
+        seconds=(0.0, 0.0),
+        seen=evidence.seen,
+        renamed=tuple(blob.name for blob in evidence.renamed),
+        black_boxes=evidence.black_boxes,
+    )
+
+
+def least_limit(judging: Judging, own: float) -> Tuple[float, bool]:
+    """The limit where rounding explains nothing, and whether it follows the net."""
+    if judging.limit is not None:
+        return judging.limit, False
+    return own, own <= limits.SMALLEST
+
+
+def _rank(error: float) -> float:
+    return math.inf if math.isnan(error) else error

@@ -1,0 +1,33 @@
+"""How far two nets may differ: 1e-5 of a blob's largest value, or what rounding explains.
+
+A merge rounds new weights to float32, so no weight is nearer to what it should be than half a unit
+in its last place. What the old net's own weights, all moved by that much with seeded signs, make of
+a blob tells what such a rounding is worth there: its noise. Four times that may be passed, and
+never more than 1e-3.
+"""
+
+from typing import Any, List, Optional
+
+import numpy as np
+
+SMALLEST, LARGEST = 1e-5, 1e-3
+_TIMES_NOISE = 4
+
+
+def limit(least: float, noise: Optional[float]) -> float:
+    """The largest error of a blob that passes, where its noise is known or not."""
+    if noise is None or not np.isfinite(noise):
+        return least
+    return max(least, min(_TIMES_NOISE * noise, LARGEST))
+
+
+def nudged(layer: Any, blobs: List[np.ndarray]) -> List[np.ndarray]:
+    """Float64 ``blobs``, each value half a unit of float32's last place beside what it is."""
+    random = np.random.default_rng([*layer.name.encode("utf-8", "backslashreplace")])
+    return [blob + _half_units(blob, random) for blob in blobs]
+
+
+def _half_units(blob: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    units = np.spacing(np.abs(blob).astype(np.float32)).astype(np.float64)
+    half: np.ndarray = units * random.choice([-0.5, 0.5], blob.shape)
+    return half

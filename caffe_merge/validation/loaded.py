@@ -1,0 +1,73 @@
+"""One side of a comparison: a net as it is loaded from its two files, and what it has to be fed."""
+
+import os
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.layers import norms
+from caffe_merge.layers.fork_fields import described
+from caffe_merge.net import loading
+from caffe_merge.validation import black_boxes, sizes
+from caffe_merge.validation.judging import Judging, Shapes
+from caffe_merge.validation.run import Run, input_shapes
+
+Paths = Tuple[str, str]
+Values = Dict[int, List[Optional[np.ndarray]]]
+
+
+class Net:
+    """One side: its layers as loaded from its two files, and what it is fed."""
+
+    def __init__(self, paths: Paths, judging: Judging) -> None:
+        self.path = os.fspath(paths[0])
+        try:
+            net = loading.load(paths[0], paths[1], judging.state)
+        except CaffeMergeError as error:
+            named = str(error).startswith(tuple(paths))
+            raise ValidationError(str(error) if named else f"{self.path}: {error}") from error
+        self.layers: Sequence[Any] = net.layers
+        norms.choose_style(self.layers, judging.bn_style)
+        params = [layer.param for layer in self.layers]
+        self.inputs: Shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
+        self.known: Shapes = dict(net.input_shapes)
+        self.data = [top for p in params if not p.bottom and p.type != "Input" for top in p.top]
+        self.boxes: Set[int] = black_boxes.unknown(self.layers)
+
+    @property
+    def names(self) -> List[str]:
+        """All its blobs."""
+        return list(dict.fromkeys(top for layer in self.layers for top in layer.param.top))
+
+    def cost(self) -> sizes.Cost:
+        """What it costs to run it, by the shapes of its inputs."""
+        params = [described(layer) for layer in self.layers]
+        return sizes.Cost(params, {**self.inputs, **self.known})
+
+    def run(self, fed: Dict[str, np.ndarray], boxes: Values, weights: Any = None) -> Run:
+        """A run of it, from the start."""
+        run = Run(self.layers, fed, boxes, weights=weights)
+        run.path = self.path
+        return run
+
+
+def check_inputs(before: Shapes, after: Shapes) -> None:
+    """Raise ValidationError where two nets do not have the same inputs."""
+    if set(before) != set(after):
+        was, now = (", ".join(map(repr, names)) or "none" for names in (before, after))
+        raise ValidationError(f"the inputs differ: {was} before, {now} after")
+
+
+def declared(old: Net, judging: Judging, cost: Any) -> Shapes:
+    """The inputs that need values: declared, told of by data layers, or given by the user."""
+    named = {**(judging.shapes or {}), **(judging.files or {})}
+    extra: Shapes = {name: () for name in old.data if name in named}
+    return {**old.inputs, **extra, **singly(old.inputs, old.known, cost)}
+
+
+def singly(declared: Shapes, known: Shapes, cost: Any) -> Shapes:
+    """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
+    single = {name: (1, *shape[1:]) for name, shape in known.items()}
+    allowed = cost is not None and cost({**declared, **single}) is not None
+    return single if allowed else known

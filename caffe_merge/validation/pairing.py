@@ -1,0 +1,175 @@
+"""Where two nets must hold the same values, found from their layers before anything is run.
+
+Two layers are twins if they have one name and are the same but for the names of their blobs. What
+twins read, what the nets give out, and what a name holds in the end in both nets are points where
+the nets are compared. A point is firm where it must agree:
+
+- an output;
+- a name that twins write last in both nets;
+- what twins read, if what they write is read as the same, or is the same output, behind them.
+
+At any other point a blob may have kept its name, or a layer its place, and hold something else: the
+convolution that has taken in a BatchNorm, a ReLU that a scale was moved through.
+"""
+
+from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
+
+import numpy as np
+
+from caffe_merge.layers.catalogue import DATA, DROPOUT, of_family
+from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.validation.run import Plan, Version, outputs
+
+# What says nothing of what a layer computes in the net it is in.
+_ASIDE = ("bottom", "top", "param", "include", "exclude", "loss_weight", "propagate_down", "blobs")
+_TRANSPARENT = frozenset(("Split", *of_family(DROPOUT)))
+_DATA = frozenset(of_family(DATA))
+
+Pair = Tuple[Version, Version]
+
+
+class Point(NamedTuple):
+    """A version of a blob in each net; ``name`` is the old net's, ``output`` one of its outputs.
+
+    ``reader`` is the layer that reads it where the name holds something else in the end.
+    """
+
+    name: str
+    before: Version
+    after: Version
+    output: bool = False
+    firm: bool = False
+    reader: str = ""
+
+
+class Pairing(NamedTuple):
+    """The points, in the old net's order, and what else is known before the nets are run.
+
+    ``twins`` are indices of layers, new -> old; ``rewritten`` the new net's layers that stand for
+    something else than before; ``missing`` the old net's outputs that the new one has not;
+    ``given`` the new net's versions that are the same because both nets are given them, and
+    ``reads`` the versions that each of its layers reads.
+    """
+
+    points: Tuple[Point, ...]
+    twins: Dict[int, int]
+    rewritten: Tuple[int, ...]
+    missing: Tuple[str, ...]
+    given: FrozenSet[Version]
+    reads: Sequence[Sequence[Version]]
+
+
+def pair(
+    before: Sequence[Any], after: Sequence[Any], plans: Tuple[Plan, Plan], unknown: Set[int]
+) -> Pairing:
+    """Compare the layers of two nets; ``unknown`` are those of the new one that nobody can run."""
+    twins = _twins(before, after)
+    old, new = plans
+    names = outputs([layer.param for layer in before])
+    firm = {(old.final[name], new.final[name]): "" for name in names if name in new.final}
+    ends = set(firm)
+    loose: Dict[Pair, str] = {}
+    for name, version in old.final.items():
+        if name not in new.final:
+            continue
+        both = version, new.final[name]
+        same = twins.get(both[1][1]) == version[1]
+        (firm if same else loose).setdefault(both, "")
+    for index in sorted(twins, reverse=True):
+        read = list(zip(old.reads[twins[index]], new.reads[index]))
+        target = firm if _confirmed(index, twins[index], before, after, firm) else loose
+        for both in read:
+            target.setdefault(both, _reader(after[index], both, plans))
+    given = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
+    points = [
+        Point(both[0][0], *both, both in ends, both in firm, reader)
+        for both, reader in {**loose, **firm}.items()
+        if both[1][1] >= 0 and not (both[1] in given[1] and _is_given(both, given[0], twins))
+    ]
+    points.sort(key=lambda point: (point.before[1], point.after[1], point.name))
+    rewritten = _rewritten(before, after, twins, firm)
+    missing = tuple(name for name in names if name not in new.final)
+    return Pairing(
+        tuple(points), twins, tuple(sorted(rewritten)), missing, frozenset(given[1]), new.reads
+    )
+
+
+def _twins(before: Sequence[Any], after: Sequence[Any]) -> Dict[int, int]:
+    """The new net's layers that are as they were, each with its place in the old net."""
+    places: Dict[str, List[int]] = {}
+    for index, layer in enumerate(before):
+        places.setdefault(layer.name, []).append(index)
+    found: Dict[int, int] = {}
+    for index, layer in enumerate(after):
+        free = places.get(layer.name, [])
+        place = next((place for place in free if _same(before[place], layer)), None)
+        if place is not None:
+            free.remove(place)
+            found[index] = place
+    return found
+
+
+def _same(old: Any, new: Any) -> bool:
+    counts = [(len(layer.param.bottom), len(layer.param.top)) for layer in (old, new)]
+    facts = [(layer.type, layer.extra, layer.style, layer.missing) for layer in (old, new)]
+    if counts[0] != counts[1] or facts[0] != facts[1] or _bare(old.param) != _bare(new.param):
+        return False
+    shapes = [[blob.shape for blob in layer.blobs] for layer in (old, new)]
+    return shapes[0] == shapes[1] and all(
+        np.array_equal(was.array(), now.array()) for was, now in zip(old.blobs, new.blobs)
+    )
+
+
+def _bare(param: Any) -> Any:
+    bare = LayerParameter()
+    bare.CopyFrom(param)
+    for field in _ASIDE:
+        bare.ClearField(field)
+    return bare
+
+
+def _confirmed(
+    index: int, twin: int, before: Sequence[Any], after: Sequence[Any], firm: Dict[Pair, str]
+) -> bool:
+    """Whether all that is known of what twins write says that it is the same."""
+    tops = zip(before[twin].param.top, after[index].param.top)
+    pairs = {(new, index): (old, twin) for old, new in tops}
+    behind = [(was, now) for was, now in firm if now in pairs]
+    return bool(behind) and all(pairs[now] == was for was, now in behind)
+
+
+def _reader(layer: Any, both: Pair, plans: Tuple[Plan, Plan]) -> str:
+    """The name of ``layer`` where one of the versions that it reads is not its name's last."""
+    final = all(plan.final.get(version[0]) == version for plan, version in zip(plans, both))
+    return "" if final else str(layer.name)
+
+
+def _fed(layers: Sequence[Any]) -> Set[Version]:
+    return {
+        (top, index)
+        for index, layer in enumerate(layers)
+        if layer.type in _DATA or not layer.param.bottom
+        for top in layer.param.top
+    }
+
+
+def _is_given(both: Pair, fed: Set[Version], twins: Dict[int, int]) -> bool:
+    return both[0] in fed or twins.get(both[1][1]) == both[0][1]
+
+
+def _rewritten(
+    before: Sequence[Any], after: Sequence[Any], twins: Dict[int, int], firm: Dict[Pair, str]
+) -> Iterator[int]:
+    """The new layers without a twin, and those that stand where another layer's values were."""
+    stand = {
+        now[1]
+        for was, now in firm
+        if now[1] >= 0 and twins.get(now[1]) != was[1] and not _transparent(before, was)
+    }
+    for index, layer in enumerate(after):
+        if layer.param.bottom and layer.param.top and (index not in twins or index in stand):
+            yield index
+
+
+def _transparent(before: Sequence[Any], version: Version) -> bool:
+    return version[1] >= 0 and before[version[1]].type in _TRANSPARENT

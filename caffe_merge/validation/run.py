@@ -1,0 +1,247 @@
+"""A net while it is run in caffe_merge's own float64 layers, one layer at a time.
+
+Blobs are executed by name, in layer order, as Caffe does it: an in-place layer overwrites, and what
+it writes is seen under every name that shares the memory (Flatten, Reshape, Split). What a layer
+unknown to the reference makes, and all that depends on it, has a reason in place of values.
+"""
+
+import itertools
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+import numpy as np
+
+from caffe_merge import reference
+from caffe_merge.errors import CaffeMergeError, ShapeError, ValidationError, WeightsError
+from caffe_merge.layers import standard
+from caffe_merge.layers.layer import shares_memory
+from caffe_merge.notes import Reason
+from caffe_merge.wording import counted
+
+Arrays = Sequence[np.ndarray]
+Forward = Callable[[Any, Arrays, Arrays], List[np.ndarray]]
+Weights = Callable[[Any, List[np.ndarray]], List[np.ndarray]]
+Version = Tuple[str, int]  # a blob's name, and the index of the layer that writes it
+
+
+class Plan(NamedTuple):
+    """What Caffe's shared memory means for names: an in-place write shows under all that share it.
+
+    For each layer: ``aliases``, the other names that each of its in-place tops is seen under, and
+    ``reads``, the versions that its bottoms are. ``ready`` has the names whose value is final after
+    a layer, ``needed`` for each name the layer after which nobody needs it, ``final`` its last
+    version, in the order in which names come up.
+    """
+
+    aliases: List[Dict[str, List[str]]]
+    reads: List[List[Version]]
+    ready: Dict[int, List[str]]
+    needed: Dict[str, int]
+    final: Dict[str, Version]
+
+
+class Step(NamedTuple):
+    """One layer that was run: its parameters and weights as they were computed with."""
+
+    param: Any
+    blobs: List[np.ndarray]
+    bottoms: List[np.ndarray]
+    tops: Sequence[Optional[np.ndarray]]
+
+
+class Run:
+    """A net while it is run. ``arrays`` holds what its blobs hold now, ``reasons`` why not.
+
+    ``inputs`` are values of data layers by top; ``stand_ins`` those of the tops of layers that are
+    not run, by the layer's index. ``weights(layer, blobs)`` may replace float64 weights. Errors
+    begin with ``path``.
+    """
+
+    path = ""
+
+    def __init__(
+        self,
+        layers: Sequence[Any],
+        inputs: Mapping[str, np.ndarray],
+        stand_ins: Optional[Mapping[int, Sequence[Optional[np.ndarray]]]] = None,
+        forward: Optional[Forward] = None,
+        weights: Optional[Weights] = None,
+    ) -> None:
+        self.layers = layers
+        self.plan = plan(layers)
+        self.arrays: Dict[str, np.ndarray] = {}
+        self.reasons: Dict[str, str] = {}
+        self.forward = forward or reference.forward
+        self._inputs = inputs
+        self._stand_ins = stand_ins or {}
+        self._weights = weights
+
+    def step(self, index: int) -> Optional[Step]:
+        """Run a layer; return what it computed, None where it was fed or could not be run."""
+        try:
+            return self._step(index)
+        except CaffeMergeError as error:
+            if not self.path:
+                raise
+            raise ValidationError(f"{self.path}: {error}") from error
+
+    def _step(self, index: int) -> Optional[Step]:
+        layer = self.layers[index]
+        done: Optional[Step] = None
+        result = self._execute(index)
+        if isinstance(result, Step):
+            done = result
+            tops, reason = result.tops, f"{_called(layer)}: it has "
+            reason += counted(len(layer.param.top), "top")
+        else:
+            tops, reason = result
+        for position, top in enumerate(layer.param.top):
+            value = tops[position] if position < len(tops) else None
+            for name in {top, *(self.plan.aliases[index].get(top, ()))}:
+                old = self.arrays.pop(name, None)
+                self.reasons.pop(name, None)
+                if value is None:
+                    self.reasons[name] = reason
+                else:
+                    keeps = old is not None and name != top
+                    self.arrays[name] = value.reshape(old.shape) if keeps else value  # type: ignore[union-attr]
+        return done
+
+    def drop(self, index: int) -> None:
+        """Forget the blobs that nobody needs after the layer ``index``."""
+        needed = self.plan.needed
+        for name in [name for name in self.arrays if needed[name] <= index]:
+            del self.arrays[name]
+
+    def _execute(self, index: int) -> Any:
+        """The layer's Step; or its tops, and the reason why some or all are missing."""
+        layer = self.layers[index]
+        param, name = layer.param, _called(layer)
+        if index in self._stand_ins:
+            fed = self._stand_ins[index]
+            flags = " ".join(f"--input-shape {top}=..." for top in param.top)
+            return fed, f"{name}: the size of what it makes is not known: give {flags}"
+        if not param.bottom and any(top in self._inputs for top in param.top):
+            given = [self._inputs.get(top) for top in param.top]
+            fed = [None if value is None else value.astype(np.float64) for value in given]
+            return fed, f"{name}: no input is given for it"
+        for bottom in param.bottom:
+            if bottom in self.reasons:
+                return [], self.reasons[bottom]
+            if bottom not in self.arrays:
+                raise ValidationError(
+                    f"layer {param.name!r} reads {bottom!r}, which nothing produces"
+                )
+        form = standard.standard(layer)
+        if isinstance(form, Reason):
+            return [], f"{name}: {form}"
+        return self._compute(layer, *form)
+
+    def _compute(self, layer: Any, param: Any, stored: Sequence[Any]) -> Any:
+        name = _called(layer)
+        bottoms = [self.arrays[bottom] for bottom in layer.param.bottom]
+        try:
+            blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
+            if self._weights is not None:
+                blobs = self._weights(layer, blobs)
+            with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
+                return Step(param, blobs, bottoms, self.forward(param, blobs, bottoms))
+        except reference.Unsupported as error:
+            hint = ""
+            if not layer.param.bottom:
+                flags = " ".join(f"--input-shape {top}=..." for top in layer.param.top)
+                hint = f"; its data are not here: give {flags}, or use --validate none"
+            return [], f"{error}{hint}"
+        except WeightsError as error:
+            if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
+                raise
+            return [], f"{name}: {error}"
+        except ShapeError as error:  # a fork's rule may be another
+            return [], str(error)
+        except CaffeMergeError:
+            raise
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise ValidationError(f"{name}: {error}") from error
+
+
+def run(
+    layers: Sequence[Any],
+    inputs: Mapping[str, np.ndarray],
+    forward: Optional[Forward] = None,
+) -> Iterator[Tuple[str, Optional[np.ndarray], str]]:
+    """Execute ``layers``; yield (name, array, "") or (name, None, why not) for every blob.
+
+    Each name comes once, with what it holds in the end, as soon as that is known. An array is
+    dropped after its last reader, a layer's float64 weights after the layer.
+    """
+    net = Run(layers, inputs, forward=forward)
+    for index in range(len(layers)):
+        net.step(index)
+        for name in net.plan.ready.get(index, ()):
+            yield name, net.arrays.get(name), net.reasons.get(name, "")
+        net.drop(index)
+
+
+def plan(layers: Sequence[Any]) -> Plan:
+    """The Plan of a net."""
+    memory = itertools.count()
+    root: Dict[str, int] = {}  # the memory that a name has now
+    written: Dict[int, int] = {}  # memory -> the layer that writes it last
+    writer: Dict[str, int] = {}
+    made = Plan([], [], {}, {}, {})
+    for index, layer in enumerate(layers):
+        bottoms, tops = list(layer.param.bottom), list(layer.param.top)
+        made.reads.append([(name, writer.get(name, -1)) for name in bottoms])
+        also: Dict[str, List[str]] = {}
+        for position, top in enumerate(tops):
+            if position < len(bottoms) and bottoms[position] == top and top in root:
+                also[top] = [name for name in root if root[name] == root[top] and name != top]
+            elif shares_memory(layer) and bottoms[0] in root:
+                root[top] = root[bottoms[0]]
+            else:
+                root[top] = next(memory)
+            written[root[top]] = index
+            writer.update(dict.fromkeys([top, *also.get(top, ())], index))
+        made.needed.update(dict.fromkeys([*bottoms, *tops], index))
+        made.aliases.append(also)
+    made.final.update((name, (name, index)) for name, index in writer.items())
+    for name in writer:
+        last = written[root[name]]
+        made.ready.setdefault(max(writer[name], last), []).append(name)
+        made.needed[name] = max(made.needed[name], last)
+    return made
+
+
+def outputs(params: Iterable[Any]) -> List[str]:
+    """The blobs that nobody reads after they were last written: what Caffe calls net outputs."""
+    unread: Dict[str, None] = {}
+    for param in params:
+        for bottom in param.bottom:
+            unread.pop(bottom, None)
+        unread.update(dict.fromkeys(param.top))
+    return list(unread)
+
+
+def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
+    """Name and shape of every top of an Input layer; one shape may serve all its tops."""
+    for param in params:
+        if param.type != "Input":
+            continue
+        shapes = [list(shape.dim) for shape in param.input_param.shape]
+        for index, top in enumerate(param.top):
+            yield top, shapes[min(index, len(shapes) - 1)] if shapes else []
+
+
+def _called(layer: Any) -> str:
+    return f"layer {layer.param.name!r} ({layer.param.type})"

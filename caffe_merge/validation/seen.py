@@ -1,0 +1,133 @@
+"""Which rewrites a comparison sees: what would move if the weights of a layer were wrong.
+
+One layer's weights at a time are made wrong, by a hundredth, with seeded signs: its mutant. What
+depends on them is computed anew as far as the first blobs that are compared; where one of these
+moves beyond its limit, the layer is seen. Of a layer that is linear in its weights, all weights of
+one output channel have one sign, so that no product is needed: the mutant of y = W x + b is
+y +- (y - b) / 100.
+"""
+
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from caffe_merge.validation.run import Plan, Run, Step
+
+WRONG_BY = 1e-2
+_LINEAR = {"Convolution", "Deconvolution", "InnerProduct"}
+
+
+class Seen(NamedTuple):
+    """A layer of the new net that is not as it was; ``blob`` moves by ``moved`` if it is wrong.
+
+    ``moved`` is relative to the blob's largest value; where no blob moves ``blob`` is "".
+    """
+
+    layer: str
+    blob: str
+    moved: float
+
+
+class Mutants:
+    """The blobs of a run as they would be if one layer's weights were wrong, layer by layer."""
+
+    def __init__(self, run: Run, rewritten: Iterable[int]) -> None:
+        self.run = run
+        self._open = set(rewritten)  # layers that nothing has seen
+        self._wrong: Dict[str, Dict[int, np.ndarray]] = {}  # blob -> layer -> what it would hold
+        self.best: Dict[int, Tuple[str, float]] = dict.fromkeys(self._open, ("", 0.0))
+
+    def step(self, index: int, step: Optional[Step]) -> None:
+        """Follow the mutants through a layer that was just run."""
+        layer = self.run.layers[index]
+        carried: Dict[str, Dict[int, np.ndarray]] = {}
+        if step is not None:
+            for mutated in self._reaching(layer.param.bottom):
+                wrong = [
+                    self._wrong.get(name, {}).get(mutated, value)
+                    for name, value in zip(layer.param.bottom, step.bottoms)
+                ]
+                with np.errstate(all="ignore"):
+                    tops = self.run.forward(step.param, step.blobs, wrong)
+                _collect(carried, layer.param.top, mutated, tops)
+            if index in self._open:
+                _collect(carried, layer.param.top, index, _mutant(self.run, index, step))
+        for top in layer.param.top:
+            for name in (top, *self.run.plan.aliases[index].get(top, ())):
+                self._wrong.pop(name, None)
+                if top in carried:
+                    self._wrong[name] = carried[top]
+
+    def look(self, name: str, label: str, limit: float) -> None:
+        """Compare the mutants of the blob ``name``, which agrees with the old net's, with it."""
+        mutants = self._wrong.pop(name, {})
+        right = self.run.arrays[name]
+        largest = float(max(right.max(), -right.min())) if right.size else 0.0
+        for mutated, wrong in mutants.items():
+            if not largest or mutated not in self._open:
+                continue
+            moved = farthest(wrong.reshape(right.shape), right) / largest
+            if moved > self.best[mutated][1]:
+                self.best[mutated] = (label, moved)
+            if moved > limit:
+                self._open.discard(mutated)
+
+    def drop(self, plan: Plan, index: int) -> None:
+        """Forget what nobody reads any more."""
+        for name in [name for name in self._wrong if plan.needed[name] <= index]:
+            del self._wrong[name]
+
+    def _reaching(self, bottoms: Sequence[str]) -> List[int]:
+        reaching = {mutated for name in bottoms for mutated in self._wrong.get(name, ())}
+        return sorted(reaching & self._open)
+
+
+def farthest(one: np.ndarray, other: np.ndarray) -> float:
+    """The largest absolute difference of two arrays; inf where a value is none."""
+    with np.errstate(all="ignore"):
+        error = one - other
+        far = float(max(error.max(), -error.min())) if error.size else 0.0
+    return far if np.isfinite(far) else float("inf")
+
+
+def _collect(
+    carried: Dict[str, Dict[int, np.ndarray]],
+    names: Sequence[str],
+    mutated: int,
+    tops: Sequence[Optional[np.ndarray]],
+) -> None:
+    for name, top in zip(names, tops):
+        if top is not None:
+            carried.setdefault(name, {})[mutated] = top
+
+
+def _mutant(run: Run, index: int, step: Step) -> Sequence[Optional[np.ndarray]]:
+    """The tops of a layer whose weights are wrong; of one without weights, wrong tops."""
+    random = np.random.default_rng(index)
+    if step.blobs and step.param.type not in _LINEAR:
+        blobs = [
+            blob * (1 + WRONG_BY * random.choice([-1.0, 1.0], blob.shape)) for blob in step.blobs
+        ]
+        with np.errstate(all="ignore"):
+            return run.forward(step.param, blobs, step.bottoms)
+    return [None if top is None else _wrong_top(step, top, random) for top in step.tops]
+
+
+def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    if not top.ndim:
+        return top * (1 + WRONG_BY)
+    axis = min(_channel_axis(step.param, top.ndim), top.ndim - 1)
+    shape = [1] * top.ndim
+    shape[axis] = top.shape[axis]
+    signs = random.choice([-WRONG_BY, WRONG_BY], shape)
+    wrong: np.ndarray = top * (1 + signs)
+    if len(step.blobs) > 1:
+        wrong -= signs * step.blobs[1].reshape(shape)
+    return wrong
+
+
+def _channel_axis(param: Any, rank: int) -> int:
+    if param.type == "InnerProduct":
+        return rank - 1
+    axis = int(param.convolution_param.axis) if param.type in _LINEAR else 1
+    return axis + rank if axis < 0 else axis

@@ -1,0 +1,123 @@
+"""One pair in a worker process: all that a comparison asks of an engine.
+
+An engine opens a pair, runs it forward on given inputs, and gives out its blobs by name; and it
+runs it forward with other weights for some layers, so that it can be seen what would move if they
+were wrong. See workers.py for the process and caffe_worker.py for the protocol.
+"""
+
+import contextlib
+import os
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.errors import ValidationError
+from caffe_merge.files import temporary_folder
+from caffe_merge.layers.state import State
+from caffe_merge.validation.workers import Frame, Worker
+
+Pair = Tuple[Union[str, "os.PathLike[str]"], Union[str, "os.PathLike[str]"]]
+
+
+class Session:
+    """One pair in a worker process of its own; use it in a ``with``.
+
+    The process starts at once, so that two of them start side by side; `opened` waits for it.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        command: List[str],
+        time_limit: Optional[float] = None,
+        state: Optional[State] = None,
+        bn_style: Optional[str] = None,
+    ) -> None:
+        self._paths = os.fspath(pair[0]), os.fspath(pair[1])
+        self.path = self._paths[0]
+        self._worker = Worker(command, time_limit)
+        self.inputs: Dict[str, Tuple[int, ...]] = {}
+        self.feedable: List[str] = []
+        self.known_shapes: Dict[str, Tuple[int, ...]] = {}
+        self.outputs: List[str] = []
+        self.blobs: List[str] = []
+        self.seconds = 0.0
+        job = {
+            "do": "open",
+            "prototxt": self._paths[0],
+            "weights": self._paths[1],
+            "state": (state or State()).to_json(),
+            "bn_style": bn_style,
+        }
+        self._opening = self._worker.ask(job)
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
+
+    def opened(self) -> None:
+        """Wait until the pair is loaded: until then nothing is known of the net.
+
+        ``feedable`` are blobs of data layers: they take an input where the user gives one or its
+        shape, or where text and weights tell the shape (``known_shapes``).
+        """
+        with self._named():
+            (header, _), *_ = self._opening
+        self.inputs = {name: tuple(shape) for name, shape in header["inputs"]}
+        self.feedable = header.get("feedable", [])
+        self.known_shapes = {name: tuple(shape) for name, shape in header.get("told", [])}
+        self.outputs = header["outputs"]
+        self.blobs = [name for name, _ in header["blobs"]]
+
+    def forward(
+        self,
+        files: Mapping[str, str],
+        outputs_only: bool = False,
+        *,
+        only: Optional[Sequence[str]] = None,
+        weights: Optional[Mapping[str, Sequence[str]]] = None,
+    ) -> Iterator[Frame]:
+        """Start a forward pass on .npy ``files``; return its blobs as they come.
+
+        ``only`` names the blobs that are wanted; ``weights`` are .npy files of all blobs of some
+        layers, which this one pass is to run with in place of the net's own.
+        """
+        with self._named():
+            job = {"do": "forward", "inputs": dict(files), "outputs_only": outputs_only}
+            job.update(only=only, weights={n: list(paths) for n, paths in (weights or {}).items()})
+            return self._frames(self._worker.ask(job))
+
+    def _frames(self, answer: Iterator[Frame]) -> Iterator[Frame]:
+        with self._named():
+            for frame in answer:
+                if "done" in frame.header:
+                    self.seconds = frame.header["seconds"]
+                else:
+                    yield frame
+
+    def _named(self) -> "contextlib.AbstractContextManager[None]":
+        return named(self._paths[0], *self._paths)
+
+
+@contextlib.contextmanager
+def named(path: str, *paths: str) -> Iterator[None]:
+    """Have an error that begins with none of ``paths`` begin with ``path``."""
+    try:
+        yield
+    except ValidationError as error:
+        if str(error).startswith((path, *paths)):
+            raise
+        raise ValidationError(f"{path}: {error}") from error
+
+
+@contextlib.contextmanager
+def input_files(arrays: Mapping[str, np.ndarray]) -> Iterator[Dict[str, str]]:
+    """Arrays as .npy files for the workers: names may be anything, so files are numbered."""
+    with temporary_folder() as folder:
+        paths = {}
+        for index, (name, array) in enumerate(arrays.items()):
+            paths[name] = os.path.join(folder, f"{index}.npy")
+            np.save(paths[name], np.asarray(array, np.float32))
+        yield paths

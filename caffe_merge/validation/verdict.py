@@ -1,0 +1,229 @@
+"""What a comparison of two nets comes to: passed, failed or inconclusive, and why.
+
+*passed*: every rewrite was seen, and every output of the net was judged. *failed*: somewhere the
+nets differ by more than rounding explains. *inconclusive*: anything else. docs/validation.md says
+what each does and does not show.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from caffe_merge.options import flag_of
+from caffe_merge.validation.compare import NOT_FINITE_BEFORE, BlobResult
+from caffe_merge.validation.registry import ENGINES, NONE
+from caffe_merge.validation.seen import Seen
+from caffe_merge.wording import counted
+
+PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
+_SHOWN = 3
+# A blob that differs by more than this has kept its name and holds something else.
+SOMETHING_ELSE = 0.1
+
+
+@dataclass(frozen=True)
+class InputUsed:
+    """One input that both nets ran on; ``seed`` is None for the user's own array."""
+
+    name: str
+    shape: Tuple[int, ...]
+    seed: Optional[int]
+    note: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What running both nets found; engines make it, `judge` reads it.
+
+    ``blobs`` are results where both nets must agree; ``renamed`` results of blobs that kept their
+    names and hold something else. ``seen`` are the layers of the new net that are not as they were.
+    ``unjudged`` holds blobs and why they were not compared, ``black_boxes`` name and type of layers
+    that were not run, ``held`` outputs that are those of layers which are the same in both nets
+    and read the same: black boxes, and what is behind them. ``missing`` are outputs of the old net
+    that the new one has not.
+    """
+
+    blobs: Tuple[BlobResult, ...]
+    outputs: Tuple[str, ...]
+    seen: Tuple[Seen, ...] = ()
+    renamed: Tuple[BlobResult, ...] = ()
+    unjudged: Tuple[Tuple[str, str], ...] = ()
+    black_boxes: Tuple[Tuple[str, str], ...] = ()
+    held: Tuple[str, ...] = ()
+    missing: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `validate` measured, and the verdict.
+
+    ``status`` is "passed", "failed" or "inconclusive"; ``reason`` says in one line why it is not
+    "passed". ``worst`` and ``first_beyond`` are a blob's name and its max_error. ``seen`` are the
+    layers that are not as they were, and what saw them; ``renamed`` blobs that kept their names
+    and hold something else; ``black_boxes`` names and types of layers that nobody here can run.
+    ``unjudged`` holds names and reasons; ``only_before`` and ``only_after`` count blobs that one
+    net alone has. ``seconds`` are the forward passes of the old net and of the new one.
+    """
+
+    status: str
+    reason: str
+    engine: str
+    limit: float
+    worst: Optional[Tuple[str, float]]
+    first_beyond: Optional[Tuple[str, float]]
+    blobs: Tuple[BlobResult, ...]
+    unjudged: Tuple[Tuple[str, str], ...]
+    inputs: Tuple[InputUsed, ...]
+    only_before: int
+    only_after: int
+    seconds: Tuple[float, float]
+    seen: Tuple[Seen, ...] = ()
+    renamed: Tuple[str, ...] = ()
+    black_boxes: Tuple[Tuple[str, str], ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the new net was shown to compute what the old one does."""
+        return self.status == PASSED
+
+    def to_json(self) -> Dict[str, Any]:
+        """All of it as JSON types; an error that is not a number is null."""
+        plain = {"ok": self.ok, **asdict(self), "seen": [entry._asdict() for entry in self.seen]}
+        made: Dict[str, Any] = _json(plain)
+        return made
+
+    def summary(self) -> str:
+        """A few lines for a person: the verdict first, then what qualifies it."""
+        lines = [f"validation ({self.engine}): {self.status}"]
+        compared = f", {counted(len(self.blobs), 'blob')} compared"
+        if self.ok and self.seen:
+            unseen = sum(not entry.blob for entry in self.seen)
+            compared += f", {len(self.seen) - unseen} of {counted(len(self.seen), 'rewrite')} seen"
+        if self.black_boxes:
+            compared += f", {black_boxes(self.black_boxes)}"
+        lines[0] += f": {self.reason}" if self.reason and not self.ok else compared
+        if self.worst:
+            lines.append(
+                f"worst error {self.worst[1]:.2g} in {self.worst[0]!r}, limit {self.limit:g}"
+            )
+        lines += [
+            f"{blob.label}: error {blob.max_error:.2g}, limit {blob.limit:.2g}, which is what "
+            f"rounding its weights explains"
+            for blob in self.blobs
+            if blob.limit > self.limit
+        ][:_SHOWN]
+        for used in self.inputs:
+            if used.note:
+                shape = "x".join(map(str, used.shape))
+                lines.append(f"input {used.name!r}: {shape}, {used.note}")
+        remarked = [f"{blob.label} is {blob.remark}" for blob in self.blobs if blob.remark]
+        lines += [listing("proves little", remarked)] if remarked else []
+        if self.renamed:
+            lines.append(listing("hold something else now", list(map(repr, self.renamed))))
+        reasons = dict.fromkeys(reason for _, reason in self.unjudged)
+        if reasons:
+            lines.append(
+                listing(f"{counted(len(self.unjudged), 'blob')} not judged", list(reasons))
+            )
+        return "\n".join(lines)
+
+
+def judge(evidence: Evidence, allow_unseen: bool = False, engine: str = "") -> Tuple[str, str]:
+    """Status and reason, by what ``engine`` found."""
+    failure = _failure(evidence)
+    if failure:
+        return FAILED, failure
+    doubts = list(_doubts(evidence, engine))
+    fatal = [text for text, allowed in doubts if not (allowed and allow_unseen)]
+    if not fatal:
+        return PASSED, ""
+    return INCONCLUSIVE, "; ".join(fatal)
+
+
+def _failure(evidence: Evidence) -> str:
+    if evidence.missing:
+        return f"the merged net has no output {evidence.missing[0]!r}"
+    beyond = [blob for blob in evidence.blobs if not blob.agrees]
+    for blob in beyond:
+        if blob.problem == NOT_FINITE_BEFORE:
+            return ""
+        if blob.problem:
+            return f"blob {blob.label}: {blob.problem}"
+        more = f" (the first of {len(beyond)} such blobs)" if len(beyond) > 1 else ""
+        return (
+            f"blob {blob.label} differs by {blob.max_error:.2g} of its largest value, "
+            f"limit {blob.limit:.2g}{more}"
+        )
+    return ""
+
+
+def _doubts(evidence: Evidence, engine: str) -> Iterable[Tuple[str, bool]]:
+    """Why nothing is shown, and whether the user may allow it."""
+    not_finite = [blob for blob in evidence.blobs if blob.problem]
+    if not_finite:
+        yield f"blob {not_finite[0].label}: {not_finite[0].problem}; try --input-scale", False
+        return
+    judged = {blob.name for blob in evidence.blobs if not blob.reader}
+    reasons = dict(evidence.unjudged)
+    if not evidence.blobs:
+        why = next((text for _, text in evidence.unjudged), "the two nets share no blob name")
+        yield f"no blob could be compared: {why}", False
+        return
+    unjudged = [
+        name for name in evidence.outputs if name not in judged and name not in evidence.held
+    ]
+    if unjudged:
+        names = listing("", list(map(repr, unjudged)))
+        causes = [f": {reasons[name]}" for name in unjudged if name in reasons]
+        yield f"{counted(len(unjudged), 'output')} not judged ({names}){''.join(causes[:1])}", True
+    unseen = [entry.layer for entry in evidence.seen if not entry.blob]
+    if unseen:
+        names = listing("", list(map(repr, unseen)))
+        of = counted(len(evidence.seen), "rewrite")
+        yield (f"{len(unseen)} of {of} not seen ({names}){_in_the_way(evidence)}", True)
+    elif not evidence.seen and all(blob.remark for blob in evidence.blobs):
+        remark = evidence.blobs[-1].remark
+        yield f"every blob compared is {remark}: these inputs do not excite the net", False
+        return
+    if unjudged or unseen:
+        others = " or ".join(name for name in ENGINES if name != engine)
+        validate, scale, allow, none = (
+            flag_of(name) for name in ("validate", "input_scale", "allow_unseen", "validate")
+        )
+        yield f"ways out: {validate} {others}, {scale}, {allow}, {none} {NONE}", True
+
+
+def _in_the_way(evidence: Evidence) -> str:
+    reasons = list(dict.fromkeys(reason for _, reason in evidence.unjudged))
+    if reasons:
+        return f", behind {reasons[0]}"
+    dull = [blob for blob in evidence.blobs if blob.remark]
+    return f": {dull[0].label} is {dull[0].remark}" if dull else ""
+
+
+def black_boxes(boxes: Sequence[Tuple[str, str]]) -> str:
+    """``1 black box: 'detection_out' (DetectionOutput)``."""
+    number = f"{len(boxes)} black {'box' if len(boxes) == 1 else 'boxes'}"
+    return listing(number, [f"{name!r} ({kind})" for name, kind in boxes])
+
+
+def limited(blob: BlobResult, limit: float, noise: Optional[float]) -> BlobResult:
+    """The result with its limit, and the noise that it comes from."""
+    return replace(blob, limit=limit, noise=noise)
+
+
+def listing(title: str, items: List[str], most: int = _SHOWN) -> str:
+    """``title: a; b; c and 2 more``; without a title the items alone."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    text = f"{'; ' if title else ', '}".join(items[:most]) + more
+    return f"{title}: {text}" if title else text
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,54 @@
+"""Layers that nobody here can run: which they are, and how large what they make has to be."""
+
+from typing import Any, List, Optional, Tuple
+
+import pytest
+
+from caffe_merge.layers.layer import Layer
+from caffe_merge.validation.black_boxes import sizes, unknown
+from caffe_merge.weights.blobs import Dense
+from tests.nets import parse, prototxt, seeded
+
+BOX = "u: Mystery data -> u"
+CONV = "c: Convolution %s -> c { convolution_param { num_output: 4 kernel_size: 3 group: 2 } }"
+FC = "f: InnerProduct %s -> f { inner_product_param { num_output: 5 } }"
+
+
+def net(known: str, *lines: str) -> List[Layer]:
+    """Layers behind a black box whose top has the shape ``known``; their weights are for that."""
+    weights = seeded(prototxt("data 1 3 9 8", f"u {known}", *lines))
+    made = parse(prototxt("data 1 3 9 8", BOX, *lines)).layers
+    for layer in made:
+        layer.load_blobs([Dense(blob) for blob in weights.get(layer.name, ())])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("known", "lines", "shape"),
+    [
+        ("1 6 9 8", [CONV % "u"], (1, 6, 9, 8)),  # channels from the weights, sides of its bottom
+        ("1 6 5 4", [CONV % "u", FC % "c"], (1, 6, 5, 4)),  # half of them, as f's weights want
+        ("1 7", [FC % "u"], (1, 7)),
+        ("1 6 7 7", ["p: ReLU u -> u", CONV % "u", FC % "c"], (1, 6, 7, 7)),
+        ("1 6 9 8", ["s: Scale u -> u { scale_param { } }"], (1, 6, 9, 8)),
+        ("1 6 9 8", ["s: Power u -> s"], None),  # nothing has weights
+    ],
+)
+def test_a_size_is_found_from_the_weights_behind(
+    known: str, lines: List[str], shape: Optional[Tuple[int, ...]]
+) -> None:
+    layers = net(known, *lines)
+    assert unknown(layers) == {1}
+    assert sizes(layers, {"data": (1, 3, 9, 8)}) == ({} if shape is None else {"u": shape})
+
+
+def test_what_the_user_gives_counts() -> None:
+    layers = net("1 6 9 8", CONV % "u")
+    given: Any = {"data": (1, 3, 9, 8), "u": (1, 6, 20, 20)}
+    assert sizes(layers, given) == {"u": (1, 6, 20, 20)}
+
+
+def test_a_layer_without_weights_in_the_file_is_a_black_box() -> None:
+    layers = net("1 6 9 8", CONV % "u")
+    layers[2].missing = True
+    assert unknown(layers) == {1, 2}

@@ -1,0 +1,117 @@
+"""Where two nets must hold the same values: found from their layers alone."""
+
+from typing import Any, Dict, List, Set, Tuple
+
+import numpy as np
+
+from caffe_merge.layers.layer import Layer
+from caffe_merge.validation.pairing import Pairing, pair
+from caffe_merge.validation.run import plan
+from caffe_merge.weights.blobs import Dense
+from tests.nets import parse, prototxt
+
+Weights = Dict[str, List[Any]]
+
+
+def layers(*lines: str, **weights: Any) -> List[Layer]:
+    """The layers of ``lines``, with these weights."""
+    made = parse(prototxt("data 1 3 6 6", *lines)).layers
+    for layer in made:
+        layer.load_blobs([Dense(np.asarray(blob)) for blob in weights.get(layer.name, ())])
+    return made
+
+
+def paired(before: List[Layer], after: List[Layer]) -> Pairing:
+    """What is found of two nets of which all layers can be run."""
+    return pair(before, after, (plan(before), plan(after)), set())
+
+
+def points(pairing: Pairing) -> Set[Tuple[str, str, str, bool, bool]]:
+    """Old name, new name, reader, whether it is an output, whether it is firm."""
+    return {(p.before[0], p.after[0], p.reader, p.output, p.firm) for p in pairing.points}
+
+
+CONV = "{ convolution_param { num_output: 4 kernel_size: 3 } }"
+BEFORE = (
+    f"conv: Convolution data -> conv {CONV}",
+    "bn: BatchNorm conv -> bn",
+    "relu: ReLU bn -> bn",
+    "pool: Pooling bn -> pool { pooling_param { kernel_size: 2 } }",
+)
+
+
+def test_a_layer_that_is_as_it_was_reads_the_same() -> None:
+    before = layers(*BEFORE, conv=[np.ones(3)])
+    after = layers(BEFORE[0].replace("-> conv", "-> bn"), *BEFORE[2:], conv=[np.zeros(3)])
+    found = paired(before, after)
+    assert points(found) == {
+        ("bn", "bn", "relu", False, True),  # before the ReLU wrote over it
+        ("bn", "bn", "", False, True),
+        ("pool", "pool", "", True, True),
+    }
+    assert [after[index].name for index in found.rewritten] == ["conv"]
+    assert found.missing == ()
+
+
+def test_another_scripts_names_are_paired_by_what_reads_them() -> None:
+    """The convolution keeps its top and takes in the ReLU's place: it holds something else."""
+    before = layers(*BEFORE)
+    after = layers(
+        BEFORE[0], "relu: ReLU conv -> conv", BEFORE[3].replace("bn", "conv"), conv=[np.ones(3)]
+    )
+    found = points(paired(before, after))
+    assert ("bn", "conv", "relu", False, True) in found
+    assert ("bn", "conv", "", False, True) in found
+    assert ("conv", "conv", "", False, False) in found  # not firm
+    assert ("pool", "pool", "", True, True) in found
+
+
+def test_what_a_scale_was_moved_through_need_not_read_the_same() -> None:
+    """Relu reads other values than before; what it writes stands where the scale's top was."""
+    scaled = ("relu: ReLU conv -> r", "scale: Scale r -> s", "out: Power s -> out")
+    before = layers(BEFORE[0], *scaled, scale=[np.full(4, 2.0)])
+    after = layers(
+        BEFORE[0].replace("-> conv", "-> c"),
+        "relu: ReLU c -> s",
+        scaled[2],
+        conv=[np.ones(3)],
+    )
+    found = points(paired(before, after))
+    assert ("s", "s", "", False, True) in found
+    assert ("conv", "c", "", False, False) in found  # a witness only where it agrees
+
+
+def test_a_layer_that_stands_where_anothers_values_were_is_to_be_seen() -> None:
+    before = layers(BEFORE[0], "bn: BatchNorm conv -> bn", "out: Power bn -> out")
+    after = layers(BEFORE[0].replace("-> conv", "-> bn"), "out: Power bn -> out")
+    found = paired(before, after)
+    assert [after[index].name for index in found.rewritten] == ["conv"]  # though it is as it was
+    dropped = layers(BEFORE[0], "drop: Dropout conv -> d", "out: Power d -> out")
+    kept = layers(BEFORE[0], "out: Power conv -> out")
+    assert paired(dropped, kept).rewritten == ()
+
+
+def test_parameters_weights_and_types_make_another_layer() -> None:
+    old = layers("l: Power data -> l { power_param { scale: 2 } }", l=[])
+    for new in (
+        layers("l: Power data -> l { power_param { scale: 3 } }"),
+        layers("l: ReLU data -> l"),
+        layers("m: Power data -> l { power_param { scale: 2 } }"),
+    ):
+        assert paired(old, new).rewritten == (1,)
+    assert paired(old, old).rewritten == ()
+    scales = [layers("l: Scale data -> l", l=[np.full(3, value)]) for value in (1, 1 + 1e-6)]
+    assert paired(*scales).rewritten == (1,)
+
+
+def test_outputs_that_are_gone_are_told() -> None:
+    before = layers("a: Power data -> a", "b: ReLU data -> b")
+    assert paired(before, layers("a: Power data -> a")).missing == ("b",)
+
+
+def test_what_both_nets_are_given_is_no_point() -> None:
+    found = paired(layers("a: Power data -> a"), layers("a: Power data -> a"))
+    assert points(found) == {("a", "a", "", True, True)}
+    box = layers("u: Mystery data -> u", "a: Power u -> a")
+    given = pair(box, box, (plan(box), plan(box)), {1})
+    assert points(given) == {("a", "a", "", True, True)}
