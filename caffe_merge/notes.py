@@ -16,6 +16,7 @@ Kind = Literal[  # docs/report.md says what each of them means
     "half-precision",
     "missing-weights",
     "other-states",
+    "output-layer",
     "raw-blobs",
     "raw-input",
     "renamed",
@@ -49,19 +50,24 @@ class Reason(str):
     """Why a rewrite does not apply: a sentence without a subject, about the layer at hand.
 
     ``kind`` is one of the kinds above; ``cause`` is the reason that this one is about, if any.
+    ``minor`` is a reason that says where the layer is: it matters where there is no other.
     """
 
     kind: str
     cause: Optional["Reason"]
+    minor: bool
 
     @classmethod
     def about(cls, what: str, cause: "Reason") -> "Reason":
         """``cause``, which is that of ``what``."""
-        return cls(f"{what}: {cause}", cause.kind, cause)
+        return cls(f"{what}: {cause}", cause.kind, cause, cause.minor)
 
-    def __new__(cls, text: str, kind: str = NET, cause: Optional["Reason"] = None) -> "Reason":
+    def __new__(
+        cls, text: str, kind: str = NET, cause: Optional["Reason"] = None, minor: bool = False
+    ) -> "Reason":
         """The reason that says ``text``."""
         reason = super().__new__(cls, text)
         reason.kind = kind
         reason.cause = cause
+        reason.minor = minor
         return reason

@@ -249,8 +249,10 @@ def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import validation
     from caffe_merge.command import console
     from caffe_merge.files import Unchanged, default_output
+    from caffe_merge.merging import request
     from caffe_merge.merging.convert import original
     from caffe_merge.net import pixels
+    from caffe_merge.net.loading import load
 
     after = (
         options.output_model or default_output(options.model),
@@ -259,9 +261,9 @@ def _validate(options: argparse.Namespace) -> int:
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
         inputs = [stack.enter_context(Unchanged(before))]
-        if options.deploy or options.use_stored_statistics or options.proto is not None:
-            before = stack.enter_context(original(_load(options)))
+        before = stack.enter_context(original(_load(options)))
         inputs.append(stack.enter_context(Unchanged(after)))
+        after = stack.enter_context(original(load(*after, request.state(vars(options)))))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         try:
             comparison = validation.validate(
@@ -278,6 +280,7 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from caffe_merge.command import console
     from caffe_merge.command.inspection import Inspection
     from caffe_merge.net import joining
 
@@ -285,7 +288,12 @@ def _inspect(options: argparse.Namespace) -> int:
     graph = net.graph()
     counts = joining.parameter_counts(net.layers, net.input_shapes)
     inspection = Inspection.of(graph, counts)
-    _tell(options, inspection.lines, inspection.to_json)
+
+    def lines() -> Iterator[str]:
+        yield from inspection.lines()
+        yield from console.advice(net, options.verbose)
+
+    _tell(options, lines, inspection.to_json)
     return OK
 
 

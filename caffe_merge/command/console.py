@@ -3,8 +3,9 @@
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.merging.report import Change, Fate, Report
+from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
-from caffe_merge.wording import counted, named
+from caffe_merge.wording import counted, named, quoted
 
 SHOWN = 12  # lines of one kind that are printed without -v
 
@@ -17,9 +18,11 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     if verbose:
         yield from _refusals(report)
     yield from _unshared(report, verbose)
-    yield from _notes(report, verbose)
+    yield from _notes(report.notes, verbose)
     if comparison is not None:
         yield from comparison.summary().splitlines()
+    elif report.unchanged:
+        yield "nothing to do: no layer was changed, so there is nothing to validate"
     elif "validation" in report.extra:
         yield "validation: none, as asked"
     seconds = report.extra["seconds"]
@@ -129,10 +132,10 @@ def _unshared(report: Report, verbose: bool) -> Iterator[str]:
             yield f"  {blob.name!r} of {', '.join(map(repr, blob.layers))}: {blob.bytes:,} bytes"
 
 
-def _notes(report: Report, verbose: bool) -> Iterator[str]:
+def _notes(all_notes: Sequence[Note], verbose: bool) -> Iterator[str]:
     """The notes, one line for all of a kind that many layers have; with -v one by one."""
     groups: Dict[Tuple[str, int], List[Note]] = {}
-    for number, note in enumerate(report.notes):
+    for number, note in enumerate(all_notes):
         is_summed = note.kind in _SUMS and not verbose
         groups.setdefault((note.kind, 0 if is_summed else number), []).append(note)
     yield from _limited([_notes_line(notes) for notes in groups.values()], verbose)
@@ -181,4 +184,11 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
     if verbose:
         yield from _refusals(report)
     yield from _unshared(report, verbose)
-    yield from _notes(report, verbose)
+    yield from _notes(report.notes, verbose)
+
+
+def advice(net: Net, verbose: bool) -> Iterator[str]:
+    """What ``inspect`` says below its tables: shapes that are missing, and the notes on the net."""
+    for name, flag in net.missing_shapes().items():
+        yield f"the shape of {quoted(name)} is not known: add {flag}"
+    yield from _notes(net.notes, verbose)

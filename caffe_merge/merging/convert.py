@@ -147,6 +147,7 @@ def _convert(
     # The prototxt comes last: one that is there has its weights.
     with files.Replacement(conversion.output_weights, conversion.output_model) as pair:
         write(net, pair, progress)
+        report.unchanged = not net.changed
         sizes = [os.path.getsize(part) for part in pair.parts]
         report.extra["files"].update(
             output_model=conversion.output_model,
@@ -155,7 +156,7 @@ def _convert(
             output_weights_bytes=sizes[0],
         )
         report.extra["seconds"]["write"] = time.perf_counter() - start
-        if engine != NONE:
+        if engine != NONE and not report.unchanged:
             start = time.perf_counter()
             judging = dict(engine_options)
             if judging.get("limit") is None and _keeps_half(net):

@@ -91,6 +91,7 @@ class _Driver:
         unfit = _choose_style(net, options.bn_style)
         self.passes = _chosen(net, options)
         self.graph = self._resolved()
+        self.outputs = {top.name: top.producer.name for top in self.graph.outputs}
         self.report = Report(net, self.graph)
         self.report.notes += [*unfit, *norms.notes(net.layers)]
         misfits = misfit_notes(self.graph.layers)  # some at shapes that only the options give
@@ -131,11 +132,21 @@ class _Driver:
         if self.raw is not None:
             self.raw.settle(self.net, self.report, self.options.input_layer)
         self._note_other_states()
+        self._note_outputs()
         lost = set(self.net.lost_fields())
         self.report.notes = [note for note in self.report.notes if note not in lost]
         self.report.unshared = unshared(self.shared, self.graph)
         self.report.finish(self.graph, self.refusals)
         return self.report
+
+    def _note_outputs(self) -> None:
+        """Say it where a net output is made by a layer of another name than before."""
+        for version in self.graph.outputs:
+            old, new = self.outputs.get(version.name), version.producer.name
+            if old is not None and old != new:
+                text = f"makes the output {version.name!r} now, which {old!r} made: readers that "
+                text += "call outputs by layer, as OpenCV and MNN do, find it by this name"
+                self.report.notes.append(Note("output-layer", new, text))
 
     def _note_other_states(self) -> None:
         left_out = sum(not layer.active for layer in self.net.all_layers)
@@ -155,7 +166,14 @@ class _Driver:
         for batch in settle(self.graph, rewrites):
             self._try(pass_, batch)
         if rewrites:
+            self._infer_unknown_shapes()
             self.graph.check()
+
+    def _infer_unknown_shapes(self) -> None:
+        """Infer shapes anew if some are unknown: what hid them, a fork's layer, may be gone."""
+        tops = (top for layer in self.graph.layers for top in self.graph.tops[layer])
+        if any(top.shape is None for top in tops):
+            self.graph.infer_shapes(self.graph.layers)
 
     def _try(self, pass_: Pass, batch: Batch) -> None:
         reason = self._why_not(pass_, batch)

@@ -1,6 +1,6 @@
 """What a merge did and did not do: changes, refusals, sizes; as data, as JSON, as text."""
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
@@ -108,6 +108,7 @@ class Report:
         self.unshared: List[Unshared] = []
         self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
         self.extra: Dict[str, Any] = {}
+        self.unchanged = False  # what was written is the net as it was loaded
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
         self._made: Dict[Layer, Tuple[str, str]] = {}
@@ -125,11 +126,13 @@ class Report:
         self.after = Size.of(graph)
         self.refusals = [refusal for layer in graph.layers for refusal in refusals.get(layer, ())]
         for layer, kind in zip(self._followed, self._types):
-            fate = self._made.get(layer)
-            if fate is None:
-                reasons = dict.fromkeys(refusal.reason for refusal in refusals.get(layer, ()))
-                fate = ("kept", "; ".join(reasons) or "no pass that was asked for touches it")
-            self.fates.append(Fate(layer.name, kind, *fate))
+            fate, detail = self._made.get(layer, ("kept", ""))
+            why = _why([refusal.reason for refusal in refusals.get(layer, ())])
+            if fate == "kept":
+                detail = why or "no pass that was asked for touches it"
+            elif fate == "changed" and why:
+                detail += f": {why}"
+            self.fates.append(Fate(layer.name, kind, fate, detail))
 
     def to_json(self) -> Dict[str, Any]:
         """The report as plain data; docs/report.md describes every entry."""
@@ -146,3 +149,9 @@ class Report:
             "input": self.input,
             **self.extra,
         }
+
+
+def _why(reasons: Sequence[Reason]) -> str:
+    """The reasons for which a layer is still there, each once, and minor ones only alone."""
+    real = [reason for reason in reasons if not reason.minor]
+    return "; ".join(dict.fromkeys(real or reasons))

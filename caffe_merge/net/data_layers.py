@@ -5,7 +5,7 @@ has; where one of the two is missing the shape is the user's to give.
 """
 
 import re
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers import catalogue
@@ -99,6 +99,12 @@ class Shapes:
             return (number, values) if values is not None else None
         channels = self.channels(top, size) or _channels(param)
         return (number, channels, *size) if channels else None
+
+    def flag(self, param: Param, top: str, extra: Extra) -> str:
+        """``--input-shape`` for ``top``, as the user has to give it; in capitals what he knows."""
+        size = image_size(param, extra)
+        dims = (1, self.channels(top, size) or "CHANNELS", *(size or ("HEIGHT", "WIDTH")))
+        return f"--input-shape {top}={','.join(map(str, dims))}"
 
     def channels(
         self, blob: str, size: Optional[Tuple[int, int]] = None, start: int = 0
@@ -238,3 +244,23 @@ def known_shapes(
             if shape is not None and min(shape, default=0) > 0:
                 shape_of[param.top[0]] = shape
     return shape_of
+
+
+def missing_shapes(
+    params: Sequence[Param],
+    extras: Sequence[Extra],
+    index: Optional[Index],
+    known: Collection[str],
+) -> Dict[str, str]:
+    """The inputs whose shapes nothing tells, labels apart, and the flag that would give each.
+
+    ``known`` are the blobs whose shapes are known.
+    """
+    shapes = Shapes(params, index)
+    labels = label_blobs(params)
+    return {
+        top: shapes.flag(param, top, extra)
+        for param, extra in zip(params, extras)
+        for number, top in enumerate(param.top)
+        if not (param.bottom or top in known or top in labels or is_label(param, number))
+    }

@@ -268,11 +268,9 @@ class _Deployment:
             for top in new.top:
                 shape = given.get(top) or shapes.of(part.old, top, part.extra, batch=1)
                 if shape is None:
-                    size = data_layers.image_size(part.old, part.extra)
-                    dims = ["1", shapes.channels(top, size) or "C", *(size or ("HEIGHT", "WIDTH"))]
                     raise UsageError(
                         f"{path}: --deploy cannot tell the shape of input {top!r} "
-                        f"({part.old.type}): give --input-shape {top}={','.join(map(str, dims))}"
+                        f"({part.old.type}): give {shapes.flag(part.old, top, part.extra)}"
                     )
                 new.input_param.shape.add(dim=shape)
                 shown = "x".join(map(str, shape))

@@ -154,6 +154,23 @@ class Net:
         text = f"{line}:{column}: {name} is not a field of BVLC Caffe; kept as it is"
         self.notes.append(Note("unknown-field", layer, text))
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything of it is not as it was loaded."""
+        return len(self.all_layers) != len(self.loaded) or any(
+            layer is not old or layer.param != layer.original or layer.blobs is not layer.loaded
+            for layer, old in zip(self.all_layers, self.loaded)
+        )
+
+    def missing_shapes(self) -> Dict[str, str]:
+        """The inputs whose shapes nothing tells, and for each the flag that would give it."""
+        layers = self.layers
+        versions = [top for tops in self.graph().tops.values() for top in tops]
+        known = {version.name for version in versions if version.shape is not None}
+        params = [layer.param for layer in layers]
+        extras = [layer.extra for layer in layers]
+        return data_layers.missing_shapes(params, extras, self.index, known)
+
     def lost_fields(self) -> List[Note]:
         """The notes on fields of forks that are no longer in the net."""
         kept = set(self.all_layers)

@@ -80,9 +80,10 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     """Why a run cannot be folded into its producer; None if it can."""
     producer = run.producer
     if run.source.is_input:
-        return Reason(f"its bottom {run.source.name!r} is a net input")
+        return Reason(f"its bottom {run.source.name!r} is a net input", minor=True)
     if producer.type not in LINEAR_TYPES:
-        return Reason(f"it is fed by {producer.name!r}, {with_article(producer.type)}")
+        text = f"it is fed by {producer.name!r}, {with_article(producer.type)}"
+        return Reason(text, minor=True)
     output = output_channels(producer, run.source.rank)
     if isinstance(output, Reason):
         return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {output}")

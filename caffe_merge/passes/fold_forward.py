@@ -80,7 +80,7 @@ def _propagate(
     maps: Dict[Version, Affine] = {end: affine}
     consumers: Dict[Layer, Affine] = {}
     if end.is_output:
-        return Reason(f"{end.name!r} is a net output")
+        return Reason(f"{end.name!r} is a net output", minor=True)
     for layer in graph.layers:
         bottoms, tops = graph.bottoms[layer], graph.tops[layer]
         if not any(bottom in maps for bottom in bottoms):
@@ -111,7 +111,7 @@ def _propagate(
             if map_ is None:
                 continue
             if top.is_output:
-                return Reason(f"{top.name!r} is a net output")
+                return Reason(f"{top.name!r} is a net output", minor=True)
             maps[top] = map_
     return {**changes, **{layer: folded_forward(layer, map_) for layer, map_ in consumers.items()}}
 

@@ -74,7 +74,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
         layers=run.layers,
         changes={survivor: as_scale(survivor, affine)},
         note=f"merged into Scale {survivor.name!r}{why}",
-        kept_note=" and ".join(kept) + why,
+        kept_note=" and ".join(kept),
     )
 
 

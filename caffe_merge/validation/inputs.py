@@ -102,7 +102,9 @@ def make(
             inputs.append(NetInput(name, np.asarray(files[name], np.float32), None, description))
             continue
         if not shape or min(shape) < 1:
-            raise UsageError(f"input {name!r} has no usable shape {shape}: give {name}=1,3,224,224")
+            raise UsageError(
+                f"input {name!r} has no usable shape {shape}: give --input-shape {name}=1,3,224,224"
+            )
         check_size(math.prod(shape))
         description = note if shape != declared[name] else ""
         if raw is not None and name == raw.name:

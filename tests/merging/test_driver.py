@@ -328,10 +328,50 @@ def test_fields_of_a_fork_that_are_gone_are_not_said_to_be_kept(tmp_path: Path) 
     text = prototxt(
         "data 1 3 4 4",
         "c: Convolution data -> c { convolution_param { num_output: 5 kernel_size: 1 } spread: 2 }",
-        "bn: BatchNorm c -> bn { batch_norm_param { of_a_fork: 1 } }",
-        "drop: Dropout bn -> drop { dropout_param { engine: CAFFE } }",
+        "drop: Dropout c -> drop { dropout_param { engine: CAFFE } }",
     )
     net = load(tmp_path, text)
     report = caffe_merge.merge(net)
-    assert [note.layer for note in net.notes] == ["c", "bn", "drop"]
-    assert [note.layer for note in report.notes] == ["c", "bn"]
+    assert [note.layer for note in net.notes] == ["c", "drop"]
+    noted = [note.layer for note in report.notes if note.kind == "unknown-field"]
+    assert noted == ["c"]
+
+
+def test_what_a_layer_of_a_fork_hid_is_seen_once_it_is_folded(merged: Merger) -> None:
+    """A second merge, which the fixture makes, finds nothing more."""
+    result = merged(
+        "x 1 3 4 4",
+        "c: Convolution x -> c { convolution_param { num_output: 2 kernel_size: 3 } }",
+        "bn: BatchNorm c -> bn { of_a_fork: 7 }",
+        "i: InnerProduct bn -> i { inner_product_param { num_output: 5 axis: -3 } }",
+        "f: Flatten i -> f",
+        "r: AbsVal f -> r",
+        weights={
+            "bn": [np.array([0.5, -1]), np.array([0.7, 2]), np.ones(1)],
+            "i": [np.linspace(-1, 1, 40).reshape(5, 8), np.ones(5)],
+        },
+    )
+    assert result.names == ["c", "i", "r"]
+
+
+def test_an_output_of_another_layer_is_noted(tmp_path: Path) -> None:
+    fc = "fc: InnerProduct data -> fc { inner_product_param { num_output: 4 } }"
+    net = load(tmp_path, prototxt("data 1 3", fc, "bn: BatchNorm fc -> bn", "t: TanH data -> t"))
+    (note,) = caffe_merge.merge(net).notes
+    assert note == (
+        "output-layer",
+        "fc",
+        "makes the output 'bn' now, which 'bn' made: readers that call outputs by layer, as OpenCV "
+        "and MNN do, find it by this name",
+    )
+
+
+def test_the_reason_that_matters_is_told(merged: Merger) -> None:
+    """What a layer is fed by is no obstacle where a reader is one."""
+    lines = ["sum: Eltwise data data -> sum", "s: Scale sum -> s"]
+    result = merged("data 1 3 4 5", *lines, "relu: ReLU s -> out")
+    why = "forwards: ReLU 'relu' reads it: a "
+    assert result.fate("s").detail.startswith(why)
+    result = merged("data 1 3 4 5", *lines)
+    detail = "it is fed by 'sum', an Eltwise; forwards: 's' is a net output"
+    assert result.fate("s").detail == detail

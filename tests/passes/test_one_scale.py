@@ -181,7 +181,8 @@ def test_batch_norm_becomes_a_scale(merged: Merger) -> None:
     np.testing.assert_array_equal(
         result.blobs("bn")[1], (np.array([-1, 2]) * scale).astype(np.float32)
     )
-    assert result.fate("bn")[2:] == ("changed", "became a Scale: its bottom 'x' is a net input")
+    why = "its bottom 'x' is a net input; forwards: 'out' is a net output"
+    assert result.fate("bn")[2:] == ("changed", f"became a Scale: {why}")
 
 
 def test_no_bias_where_none_is_needed(merged: Merger) -> None:
