@@ -24,6 +24,7 @@ from caffe_merge.batching.journal import Journal
 from caffe_merge.batching.outcome import FAILED, PAIRING, Outcome, Result
 from caffe_merge.batching.pairing import Pairer, Pairing, files_to_read
 from caffe_merge.batching.pool import DiedError, Pool, Setup
+from caffe_merge.batching.reading import MANY, Holdings, read, read_by
 from caffe_merge.batching.running import run
 from caffe_merge.batching.sources import Sources
 from caffe_merge.errors import CaffeMergeError, UsageError
@@ -79,22 +80,27 @@ class Plan(NamedTuple):
 def plan(request: Request) -> Plan:
     """Find the pairs of the sources. Raises UsageError where there is nothing to be found."""
     sources = Sources(request.sources, request.output_dir)
-    contents = Contents(request.flags)
-    text_paths, weights_paths = files_to_read(sources)
-    texts = {path: contents.text(path) for path in text_paths}
-    weights = {path: contents.weights(path) for path in weights_paths}
-    pairing = Pairer(sources, request.flags, texts, weights).pairing()
+    held = _read(request, *files_to_read(sources))
+    pairing = Pairer(sources, request.flags, *held).pairing()
     if not pairing.pairs and not pairing.unpaired:
         looked_at = ", ".join(request.sources)
         raise UsageError(f"{looked_at}: no weights in it (.caffemodel or HDF5): nothing to merge")
     flags = {**request.flags, "force": request.force or request.resume, "report": None}
     made = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
     needs = []
+    contents = Contents(request.flags)
     for job in made:
         text, file = job.inputs
-        content = texts[text] if text in texts else contents.text(text)
+        content = held.texts[text] if text in held.texts else contents.text(text)
         needs.append(memory.estimate(content, file, job.flags["validate"]))
     return Plan(made, pairing, sources.root, needs)
+
+
+def _read(request: Request, texts: Sequence[str], weights: Sequence[str]) -> Holdings:
+    if len(texts) + len(weights) < MANY:
+        return read(texts, weights, request.flags)
+    with Pool(request.jobs or _cores(), request.setup) as pool:
+        return read_by(pool, texts, weights, request.flags)
 
 
 def results(request: Request, planned: Plan) -> Iterator[Result]:

@@ -14,7 +14,7 @@ from caffe_merge.net.outline import Key, Outline
 from caffe_merge.weights.formats import open_index
 
 SOLVER_FIELDS = {"net", "train_net", "test_net", "net_param", "base_lr", "lr_policy", "max_iter"}
-_COMMENT = re.compile(rb'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|#[^\n]*')
+_COMMENT = re.compile(rb'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|\n?[ \t]*#[^\n]*')
 _NET_NAME = re.compile(rb'\A(?:\xef\xbb\xbf)?\s*name\s*:\s*"[^"\\\n]*"')
 
 

@@ -57,3 +57,17 @@ def spawn(path: str) -> None:
     code = f"import time; time.sleep(2); open({path!r}, 'w').close()"
     subprocess.Popen([sys.executable, "-c", code])
     time.sleep(60)
+
+
+def die_of_the_second_text() -> None:
+    """Prepare a worker that crashes where it reads n1.prototxt."""
+    from caffe_merge.batching.content import Contents
+
+    text = Contents.text
+
+    def dying(self: Contents, path: str) -> object:
+        if path.endswith("n1.prototxt"):
+            die("SIGSEGV")
+        return text(self, path)
+
+    Contents.text = dying  # type: ignore[method-assign,assignment]
