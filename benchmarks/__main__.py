@@ -15,6 +15,7 @@ from typing import Optional
 from benchmarks import nets, open_nsfw
 from benchmarks.building import Pair, write_pair
 from benchmarks.forward import forward
+from benchmarks.many import many
 from benchmarks.measure import Run, alternate, merge_command, merged
 
 RESAVE = str(Path(__file__).with_name("caffe_resave.py"))
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("out/bench"), help="for the pairs")
     parser.add_argument("--times", type=int, default=5, help="counted runs of each command")
     parser.add_argument("--large", action="store_true", help="pairs of 1 GB and over 2 GB too")
+    parser.add_argument("--pairs", type=int, default=1000, help="small pairs of the batch (1000)")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +78,7 @@ def main() -> None:
     if nsfw is None:
         print("open_nsfw could not be downloaded: what needs it is left out")
 
+    many(folder, options.pairs)
     pairs = [write_pair(folder, "resnet152", nets.resnet152)]
     for repeat in (5, 10) if options.large else ():
         build = partial(nets.resnet152, repeat=repeat)

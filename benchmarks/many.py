@@ -1,6 +1,5 @@
 """Many small pairs: a batch beside a shell loop, what validation adds to a merge, and pairing."""
 
-import json
 import os
 import resource
 import shutil
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, List, NamedTuple
 
 import numpy as np
 
@@ -75,12 +74,6 @@ def loop(source: Path, out: Path, engine: str) -> Spent:
     return spent(["sh", "-c", script, str(source), str(out)])
 
 
-def medians(out: Path) -> Dict[str, float]:
-    """The median seconds of a pair, by the journal."""
-    lines = (out / "caffe-merge-batch.jsonl").read_text().splitlines()
-    return {"pair": float(np.median([json.loads(line)["seconds"] for line in lines]))}
-
-
 def many(folder: Path, number: int) -> None:
     """Print all that can be said of many pairs."""
     source, out = write_pairs(folder / f"digits{number}", number), folder / "batch_out"
@@ -91,7 +84,9 @@ def many(folder: Path, number: int) -> None:
         whole, looped = batch(all_of_them, out, "--validate", engine), loop(few, out / "l", engine)
         each, of_loop = whole.seconds / count, looped.seconds / LOOPED
         print(f"{count} digits pairs, --validate {engine}")
-        print(f"  batch       {1 / each:6.1f} pairs/s, {whole.processor / count:.3f} s of processor")
+        print(
+            f"  batch       {1 / each:6.1f} pairs/s, {whole.processor / count:.3f} s of processor"
+        )
         print(f"  shell loop  {1 / of_loop:6.1f} pairs/s")
         print(f"  ratio       {of_loop / each:6.1f} x faster, {whole.resident:.0f} MB resident")
     start = time.perf_counter()

@@ -23,6 +23,11 @@ LARGE_LAYER = prototxt(
     "fc: InnerProduct bn0 -> fc { inner_product_param { num_output: 1000 } }",
     "bn: BatchNorm fc -> bn",
 )
+SMALL = prototxt(
+    "data 1 3 6 5",
+    "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }",
+    "bn: BatchNorm conv -> bn",
+)
 LARGE_BLOBS = prototxt(
     "data 1 3 320 300",
     "conv: Convolution data -> conv { convolution_param { num_output: 16 kernel_size: 3 } }",
@@ -80,6 +85,22 @@ def test_real_peaks(tmp_path: Path, text: str, engine: str) -> None:
     worker.close()
     expected = memory.estimate(Contents(flags).text(pair["model"]), pair["weights"], engine)
     assert peak <= expected <= 3 * peak, (peak / MB, expected / MB)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no /proc here")
+def test_a_worker_does_not_grow(tmp_path: Path) -> None:
+    pair = dict(zip(("model", "weights"), map(str, write_pair(tmp_path, SMALL))))
+    flags = dict(request("x", "--output-dir", "y", "--validate", "none").flags)
+    flags.update(pair, force=True, report=None)
+    flags.update({f"output_{name}": path + ".out" for name, path in pair.items()})
+    worker = Worker(process.settle)
+    sizes = []
+    for _ in range(3):
+        for _ in range(20):
+            assert worker.ask(run, (flags,)).ok
+        sizes.append(anonymous(worker._process.pid))
+    worker.close()
+    assert sizes[-1] < sizes[0] + 2 * MB, [size / MB for size in sizes]
 
 
 def test_of_a_text_that_says_little_the_size_of_the_weights_counts(tmp_path: Path) -> None:
