@@ -104,7 +104,7 @@ _TYPE_HEADS = ("type", "layers", "parameters", "multiply-adds", "share")
 
 def _row(graph: Graph, layer: Layer, parameters: Optional[int]) -> Row:
     window, group = _window(graph, layer)
-    kernel, stride, pad, dilation = window or (None,) * 4
+    kernel, stride, pad, _, dilation = window or (None,) * 5
     outputs = [version.shape for version in graph.tops[layer]]
     cost = multiply_adds(graph, layer)
     return Row(

@@ -14,6 +14,8 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
+    Sequence,
+    Set,
     Tuple,
 )
 
@@ -22,6 +24,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.text.values import parse_bool, parse_float, parse_integer
+from caffe_merge.text.view import SEVERAL
 
 
 class Harmless(NamedTuple):
@@ -65,8 +68,15 @@ HARMLESS: Tuple[Harmless, ...] = (
     Harmless(("SpatialDropout",), "spatial_dropout_param", "Intel", "its layer does not read it"),
 )
 
-# DeepLab's dilation.
+# DeepLab's dilation (im2col_layer.cpp), and synopsys' padding, each side by itself.
 _HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
+SIDES = ("pad_t", "pad_b", "pad_l", "pad_r")
+_CONVOLUTION_PADS = tuple(f"convolution_param.{side}" for side in SIDES)
+_POOLING_PADS = tuple(f"pooling_param.{side}" for side in SIDES)
+
+# They say where the windows of a layer lie, and nothing else: what its output channels are
+# multiplied with does not depend on them. Synopsys' pad_type is TensorFlow's SAME.
+WINDOW = (*_HOLES, *_CONVOLUTION_PADS, "convolution_param.pad_type")
 
 # What the code reads: names, or a whole block as ``block.*``.
 READ: Dict[str, Tuple[str, ...]] = {
@@ -78,7 +88,8 @@ READ: Dict[str, Tuple[str, ...]] = {
     "BatchNormScale": ("batch_norm_param.*",),
     "BatchNormTorch": ("batch_norm_param.*",),
     "CuDNNBatchNorm": ("cudnn_batch_norm_param.*", "batch_norm_param.*"),
-    **dict.fromkeys(("Convolution", "Deconvolution"), _HOLES),
+    **dict.fromkeys(("Convolution", "Deconvolution"), (*_HOLES, *_CONVOLUTION_PADS)),
+    "ConvolutionDepthwise": _CONVOLUTION_PADS,
     "Dropout": ("dropout_param.scale_train", "dropout_param.sample_weights_test"),
     "Interp": (
         "interp_param", "interp_param.height", "interp_param.width", "interp_param.zoom_factor",
@@ -88,7 +99,7 @@ READ: Dict[str, Tuple[str, ...]] = {
         "norm_param", "norm_param.across_spatial", "norm_param.channel_shared", "norm_param.eps"
     ),
     "Permute": ("permute_param", "permute_param.order"),
-    "Pooling": ("pooling_param.ceil_mode",),
+    "Pooling": ("pooling_param.ceil_mode", *_POOLING_PADS, *SEVERAL),
     "ROIPooling": (
         "roi_pooling_param", "roi_pooling_param.pooled_h", "roi_pooling_param.pooled_w",
         "roi_pooling_param.spatial_scale",
@@ -104,16 +115,17 @@ READ: Dict[str, Tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def unknown_fields(layer: Layer) -> Optional[Reason]:
+def unknown_fields(layer: Layer, but: Sequence[str] = ()) -> Optional[Reason]:
     """Why the layer's effect is not known, if its parameters have fields of a fork that may matter.
 
     A single value beside the parameters, a number format say, changes nothing that it computes.
-    Bottoms of shapes that BVLC's layer does not take are a fork's too.
+    Bottoms of shapes that BVLC's layer does not take are a fork's too. The fields ``but`` (WINDOW,
+    say) are of no matter to who asks.
     """
     if layer.misfit:
         return Reason(f"{layer.misfit}: only a fork takes that", UNKNOWN)
     for name in _unknown(layer):
-        if "." in name or not layer.extra[name]:
+        if name not in but and ("." in name or not layer.extra[name]):
             return unknown_field(name)
     return None
 
@@ -139,8 +151,12 @@ def misfit_notes(layers: Iterable[Layer]) -> List[Note]:
 
 
 def _unknown(layer: Layer) -> Iterator[str]:
-    read = () if _is_spelled_twice(layer) else READ.get(layer.type, ())
+    read = READ.get(layer.type, ())
+    doubtful = _doubtful(layer)
     for name in layer.extra:
+        if name in doubtful:
+            yield name
+            continue
         harmless = _is_filler(name) or name.startswith("param.") or _is_harmless(layer.type, name)
         if not (harmless or name in read or name.split(".")[0] + ".*" in read):
             yield name
@@ -204,51 +220,106 @@ class Described:
 
     def __init__(self, param: Any, extra: Mapping[str, str]) -> None:
         self.param = param
+        self.extra = extra
         self.values = Values(extra)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.param, name)
 
-
-def _is_spelled_twice(layer: Layer) -> bool:
-    """Whether BVLC's own field stands beside one of a fork with the same meaning."""
-    if layer.type == "Pooling":
-        return bool(layer.param.pooling_param.HasField("round_mode"))
-    return layer.type in _SPELLINGS and bool(layer.param.convolution_param.dilation)
+    def __deepcopy__(self, memo: Dict[int, Any]) -> "Described":
+        """Another one with parameters of its own, as ``copied`` wants it."""
+        return Described(copied(self.param), self.extra)
 
 
-def _with_dilation(param: Any, values: Values) -> Any:
-    """``hole``, or ``hole_h`` and ``hole_w`` of 1 where one is absent, as dilation."""
-    sides = [name for name in _HOLES[1:] if name in values]
-    if not sides and _HOLES[0] not in values:
-        return param
-    both = values.integer(_HOLES[0], 1)
-    dilations = [values.integer(name, 1) for name in _HOLES[1:]] if sides else [both]
-    spelled = copied(param)
-    spelled.convolution_param.dilation.extend(dilations)
-    return spelled
+_NONE = Values({})
 
 
-def _with_round_mode(param: Any, values: Values) -> Any:
-    """``ceil_mode`` as round_mode; true is the default of both."""
-    spelled = copied(param)
-    if not values.flag("pooling_param.ceil_mode", True):
-        spelled.pooling_param.round_mode = spelled.pooling_param.FLOOR
-    return spelled
+def fork_values(param: Any) -> Values:
+    """The values of the fork fields of a LayerParameter; all defaults where it has none."""
+    return param.values if isinstance(param, Described) else _NONE
 
 
-# Fields of forks that BVLC has by another name: the layer's parameters, in BVLC's terms.
-_SPELLINGS: Dict[str, Callable[[Any, Values], Any]] = {
-    "Convolution": _with_dilation,
-    "Deconvolution": _with_dilation,
-    "Pooling": _with_round_mode,
+# Fields of forks, and those of BVLC's with the same meaning: both together are not read by either.
+_RIVALS: Tuple[Tuple[Tuple[str, ...], Tuple[str, ...]], ...] = (
+    (_HOLES, ("dilation",)),
+    (_HOLES[:1], _HOLES[1:]),
+    (_CONVOLUTION_PADS, ("pad", "pad_h", "pad_w", "convolution_param.pad_type")),
+    (_POOLING_PADS, ("pad", "pad_h", "pad_w", "pooling_param.pad")),
+    (("pooling_param.ceil_mode",), ("round_mode",)),
+    (("pooling_param.kernel_size",), ("kernel_h", "kernel_w")),
+    (("pooling_param.stride",), ("stride_h", "stride_w")),
+    (("pooling_param.pad",), ("pad_h", "pad_w")),
+)
+
+
+def _doubtful(layer: Layer) -> Set[str]:
+    """The fork's fields of which it is not certain that they count.
+
+    A rival stands beside them, or of hole_h and hole_w only one is there.
+    """
+    if not layer.extra or layer.type not in _SPELLINGS:
+        return set()
+    block = layer.param.pooling_param if layer.type == "Pooling" else layer.param.convolution_param
+    given = {*layer.extra, *(field.name for field, _ in block.ListFields())}
+    doubtful: Set[str] = set()
+    for names, rivals in _RIVALS:
+        present = given.intersection(names)
+        if present and not given.isdisjoint(rivals):
+            doubtful |= present
+    sides = given.intersection(_HOLES[1:])
+    return doubtful | (sides if len(sides) == 1 else set())
+
+
+def _convolution(layer: Layer) -> Any:
+    """``hole``, or ``hole_h`` and ``hole_w``, as dilation; sides of the padding stay beside it."""
+    values, param = Values(layer.extra), layer.param
+    holes = [name for name in _HOLES if name in values]
+    if holes:
+        param = copied(param)
+        param.convolution_param.dilation.extend(values.integer(name, 1) for name in holes)
+    return _with_values(layer, param, _CONVOLUTION_PADS)
+
+
+def _depthwise(layer: Layer) -> Any:
+    """Without ``group``, weights of one channel a row tell that each channel is a group.
+
+    Such types of forks set up their own weights (eric612's depthwise_conv_layer.cpp among others).
+    """
+    conv_param = layer.param.convolution_param
+    shape = layer.blobs[0].shape if layer.blobs else ()
+    if conv_param.group != 1 or len(shape) < 2 or shape[1] != 1 or shape[0] == 1:
+        return layer.param
+    param = copied(layer.param)
+    param.convolution_param.group = shape[0]
+    return param
+
+
+def _pooling(layer: Layer) -> Any:
+    """``ceil_mode`` as round_mode, of which true is the default; several sizes stay beside it."""
+    param = layer.param
+    if not Values(layer.extra).flag("pooling_param.ceil_mode", True):
+        param = copied(param)
+        param.pooling_param.round_mode = param.pooling_param.FLOOR
+    return _with_values(layer, param, (*_POOLING_PADS, *SEVERAL))
+
+
+def _with_values(layer: Layer, param: Any, names: Sequence[str]) -> Any:
+    """``param``, and beside it the fork's fields if one of ``names`` is there."""
+    return param if layer.extra.keys().isdisjoint(names) else Described(param, layer.extra)
+
+
+# Types whose fields of forks BVLC has by another name, or could have.
+_SPELLINGS: Dict[str, Callable[[Layer], Any]] = {
+    **dict.fromkeys(WINDOWED, _convolution),
+    **dict.fromkeys(("DepthwiseConv", "DepthwiseConvolution"), _depthwise),
+    "Pooling": _pooling,
 }
 
 
 def described(layer: Layer) -> Any:
     """What layers.shapes and the reference layers take: all that the layer's text says."""
-    if layer.extra and layer.type in _SPELLINGS:
-        return _SPELLINGS[layer.type](layer.param, Values(layer.extra))
+    if layer.type in _SPELLINGS:
+        return _SPELLINGS[layer.type](layer)
     if layer.extra and layer.type in READ:
         return Described(layer.param, layer.extra)
     return layer.param

@@ -9,9 +9,11 @@ from typing import Callable, Dict, Optional, Union
 import numpy as np
 
 from caffe_merge.algebra.affine import Affine
-from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.errors import NetError
+from caffe_merge.layers.fork_fields import described, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of, random_dropout
+from caffe_merge.layers.shapes.geometry import pooling_window
 from caffe_merge.notes import Reason
 
 Answer = Union[bool, Reason]
@@ -59,10 +61,13 @@ def _eltwise(layer: Layer, rank: Optional[int]) -> Answer:
 
 def _pooling(layer: Layer, rank: Optional[int]) -> Answer:
     """Windows of one value, one for each; Caffe lets such a window have no padding."""
-    param = layer.param.pooling_param
-    kernel = (param.kernel_h, param.kernel_w) if param.HasField("kernel_h") else param.kernel_size
-    stride = (param.stride_h, param.stride_w) if param.HasField("stride_h") else param.stride
-    return kernel in (1, (1, 1)) and stride in (1, (1, 1))
+    if layer.param.pooling_param.global_pooling or (rank or 4) < 4:
+        return False
+    try:
+        window = pooling_window(described(layer), (1,) * ((rank or 4) - 2))
+    except NetError:
+        return False
+    return {*window.kernel, *window.stride} == {1} and not any(window.pads)
 
 
 def _relu(layer: Layer, rank: Optional[int]) -> Answer:

@@ -11,7 +11,7 @@ from caffe_merge.algebra.affine import (
 )
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.catalogue import of_family
-from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.fork_fields import WINDOW, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.notes import UNKNOWN, Reason
@@ -38,9 +38,10 @@ def linear_param(param: Any) -> Any:
 def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     """The output channels of a layer of LINEAR_TYPES, or why nothing can be folded into it.
 
+    Where its windows lie is of no matter to them: it may be a fork's, and not known.
     ``rank`` is the number of axes of its top, None if unknown.
     """
-    odd = unknown_fields(layer)
+    odd = unknown_fields(layer, WINDOW)
     if odd is not None:
         return odd
     if layer.missing:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Shape
 from caffe_merge.layers import linear, norms, per_channel, shapes
-from caffe_merge.layers.fork_fields import Values, described, unknown_fields
+from caffe_merge.layers.fork_fields import WINDOW, Described, Values, described, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
@@ -20,9 +20,14 @@ from caffe_merge.wording import counted
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
 
-def standard(layer: Layer) -> Union[Standard, Reason]:
-    """Parameters and blobs under which the reference layer computes what ``layer`` does."""
+def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
+    """Parameters and blobs under which the reference layer computes what ``layer`` does.
+
+    ``any_window``: where its windows lie need not be known, and BVLC's fields alone say it.
+    """
     odd = unknown_fields(layer)
+    if odd is not None and any_window and unknown_fields(layer, WINDOW) is None:
+        odd, layer = None, _as_bvlc_reads_it(layer)
     if odd is not None:
         return odd
     rule = _RULES.get(layer.type)
@@ -33,6 +38,13 @@ def standard(layer: Layer) -> Union[Standard, Reason]:
     if layer.extra:
         odd = _odd_blobs(layer)
     return odd if odd is not None else (described(layer), layer.blobs)
+
+
+def _as_bvlc_reads_it(layer: Layer) -> Layer:
+    """The same layer without the fields of its fork."""
+    plain = Layer(layer.param)
+    plain.blobs, plain.missing = layer.blobs, layer.missing
+    return plain
 
 
 def _odd_blobs(layer: Layer) -> Optional[Reason]:
@@ -110,14 +122,14 @@ def _depthwise(layer: Layer) -> Union[Standard, Reason]:
     conv_param.num_output = conv_param.group = (
         layer.blobs[0].shape[0] if layer.blobs[0].shape else 0
     )
-    return param, layer.blobs
+    return (Described(param, layer.extra) if layer.extra else param), layer.blobs
 
 
 def _convolution(layer: Layer) -> Union[Standard, Reason]:
     if layer.missing or not layer.blobs:
         return Reason("the file has no weights for it", UNKNOWN)
     param = _as(layer, "Convolution")
-    param.convolution_param.CopyFrom(layer.param.convolution_param)
+    param.convolution_param.CopyFrom(described(layer).convolution_param)
     return param, layer.blobs
 
 

@@ -29,7 +29,7 @@ from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.spelling import for_caffe
 from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import View, extra_fields
+from caffe_merge.text.view import SEVERAL, View, extra_fields
 from caffe_merge.weights.formats import open_index
 from caffe_merge.weights.index import Index
 
@@ -151,7 +151,8 @@ class Net:
     def note_unknown(self, layer: str, name: str, at: int) -> None:
         """Report a field that the schema does not know."""
         line, column = self.document.place(at)
-        text = f"{line}:{column}: {name} is not a field of BVLC Caffe; kept as it is"
+        what = "one value, not several, in a layer" if name in SEVERAL else "not a field"
+        text = f"{line}:{column}: {name} is {what} of BVLC Caffe; kept as it is"
         self.notes.append(Note("unknown-field", layer, text))
 
     @property

@@ -12,11 +12,11 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.exact import product, row_products
 from caffe_merge.arrays import Float64, Shape, count
-from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.fork_fields import Values, described, unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, linear_param, output_channels
 from caffe_merge.layers.shapes.forks import DEPTHWISE
-from caffe_merge.layers.shapes.geometry import convolution_window, sticks_out
+from caffe_merge.layers.shapes.geometry import convolution_window, pooling_pads, sticks_out
 from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
@@ -39,10 +39,13 @@ def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Opt
         return None
     if layer.type == "Deconvolution":
         return Reason("not all of its outputs see as many inputs, so a shift is no bias of it")
-    window = convolution_window(layer.param, len(layer.blobs[0].shape) - 2)
+    odd = unknown_fields(layer)  # for a shift the window matters
+    if odd is not None:
+        return odd
+    window = convolution_window(described(layer), len(layer.blobs[0].shape) - 2)
     if bottom is not None and sticks_out(window, bottom[2:]):
         return Reason("its kernel is larger than its input, and the shift does not reach beyond")
-    if layer.type == DEPTHWISE or any(window.pad):
+    if layer.type == DEPTHWISE or any(window.pads):
         return Reason("it pads with 0, which the shift does not reach: the border would differ")
     return None
 
@@ -156,8 +159,11 @@ def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[M
         return Reason("only one mean or maximum hands it on")
     if param.pool == param.MAX and (affine.scale < 0).any():
         return Reason("a negative multiplier does not go through a maximum")
-    if param.pool == param.AVE and affine.shift.any() and (param.pad or param.pad_h or param.pad_w):
+    if param.pool == param.AVE and affine.shift.any() and pooling_pads(described(layer)):
         return Reason("it counts the zeros of its padding, which the shift does not reach")
+    ceil = Values(layer.extra).flag("pooling_param.ceil_mode", False)
+    if param.pool == param.AVE and affine.shift.any() and ceil:
+        return Reason("forks with ceil_mode differ in the mean of a window that sticks out")
     return [affine]
 
 

@@ -51,12 +51,12 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
     if isinstance(standard_form, Reason):
         return standard_form
     param, (weights, *biases) = standard_form
-    if list(param.convolution_param.dilation) != list(layer.param.convolution_param.dilation):
-        return Reason("its dilation is a fork's hole, and its window stays as it is written")
     if output.axis != 1:
         return Reason(f"its channels lie on axis {output.axis}")
     group = param.convolution_param.group
     window = convolution_window(param, len(weights.shape) - 2)
+    if window != convolution_window(layer.param, len(weights.shape) - 2):
+        return Reason("its window is given in a fork's fields, and stays as it is written")
     if 0 in window.dilation:
         return Reason("its dilation is 0")
     if max(window.stride, default=1) > MAX_STRIDE:
@@ -83,7 +83,10 @@ def _reader(blob: Blob) -> Any:
 
 
 def _axes(window: Window, ceil: bool = False) -> Tuple[Axis, ...]:
-    return tuple(Axis(-pad, size, step, stride, ceil) for size, stride, pad, step in zip(*window))
+    return tuple(
+        Axis(-pad, size, step, stride, ceil)
+        for size, stride, pad, _, step in zip(*window)  # pads that differ are refused before
+    )
 
 
 def _mean(graph: Graph, layer: Layer) -> Answer:
@@ -100,7 +103,9 @@ def _mean(graph: Graph, layer: Layer) -> Answer:
     if param.global_pooling:
         return Reason("it is global")
     param = standard_form[0].pooling_param
-    window = pooling_window(layer.param, shape[2:])
+    window = pooling_window(standard_form[0], shape[2:])
+    if window.pad != window.pad_end:
+        return Reason("it pads otherwise at the end than at the beginning")
     return mean(shape[1], _axes(window, param.round_mode == param.CEIL))
 
 

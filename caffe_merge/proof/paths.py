@@ -49,7 +49,7 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     new_layers: Dict[Layer, Standard] = {}
     for layer in path:
         for layers, standard_form in (
-            (old_layers, standard(layer)),
+            (old_layers, standard(layer, any_window=True)),
             (new_layers, changed(layer, changes)),
         ):
             if isinstance(standard_form, Reason):
@@ -181,9 +181,9 @@ class _Linear:
 
 def _size(window: Window, axis: int, kind: str, single: bool) -> int:
     """The input size on a spatial axis with which the output has size 1 (``single``) or a few."""
-    stride, pad, extent = window.stride[axis], window.pad[axis], window.extent[axis]
+    stride, pads, extent = window.stride[axis], window.pads[axis], window.extent[axis]
     if kind == "Deconvolution":
-        # The output has stride * (input - 1) + extent - 2 pad places, and must have some.
-        least = 1 - min((extent - 2 * pad - 1) // stride, 0)
+        # The output has stride * (input - 1) + extent - pads places, and must have some.
+        least = 1 - min((extent - pads - 1) // stride, 0)
         return least + (0 if single else 1)
-    return max(extent - 2 * pad, 1) + (0 if single else stride)
+    return max(extent - pads, 1) + (0 if single else stride)

@@ -37,14 +37,17 @@ class Step(NamedTuple):
 
 
 def changed(layer: Layer, changes: Changes) -> Union[Standard, Reason, None]:
-    """``layer`` after ``changes``, in a form that the reference runs; None if it is removed."""
+    """``layer`` after ``changes``, in a form that the reference runs; None if it is removed.
+
+    As in the form of the old one, its window may be a fork's that is not known.
+    """
     if layer not in changes:
         return None
     new = Layer(changes[layer][0])
     new.blobs = changes[layer][1]
     if new.type == layer.type:
         new.extra, new.style = layer.extra, layer.style
-    return standard(new)
+    return standard(new, any_window=True)
 
 
 def difference(before: Values, after: Values, terms: Values) -> Optional[str]:

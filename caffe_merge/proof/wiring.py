@@ -2,11 +2,14 @@
 
 from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
+from caffe_merge.layers.catalogue import WINDOWED
+from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import Changes, changed
+from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob
 
 Reads = Mapping[Layer, Tuple[int, ...]]
@@ -34,6 +37,19 @@ class Wiring(NamedTuple):
     new_outputs: List[Version]
 
 
+def _keeps_window(layer: Layer, new: Any) -> bool:
+    """Whether the new parameters leave a window alone that is a fork's and not known.
+
+    Such a layer is run with the window that BVLC's fields give: what is true of one holds for all.
+    """
+    if layer.type not in WINDOWED or unknown_fields(layer) is None:
+        return True
+    old, new = copied(layer.param.convolution_param), copied(new.convolution_param)
+    for param in (old, new):
+        param.ClearField("bias_term")
+    return bool(old == new)
+
+
 def wiring(
     graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads
 ) -> Union[Wiring, Reason]:
@@ -42,12 +58,14 @@ def wiring(
     removed = [layer for layer in region if layer not in changes]
     for layer in region:
         bottoms, tops = graph.bottoms[layer], tuple(graph.tops[layer])
-        old_form, new_form = standard(layer), changed(layer, changes)
+        old_form, new_form = standard(layer, any_window=True), changed(layer, changes)
         for form in (old_form, new_form):
             if isinstance(form, Reason):
                 return Reason(f"layer {layer.name!r} cannot be run: {form}")
         assert not isinstance(old_form, Reason)
         assert not isinstance(new_form, Reason)
+        if layer in changes and not _keeps_window(layer, changes[layer][0]):
+            return Reason(f"layer {layer.name!r} would get another window, and its own is a fork's")
         old_nodes.append(Node(*old_form, tuple(bottoms), tops))
         if new_form is not None:
             numbers = reads.get(layer, range(len(bottoms)))

@@ -61,8 +61,11 @@ def _by_taps(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> 
     outputs, depth, *kernel = weights.shape
     taps = np.flip(weights, tuple(range(2, weights.ndim))).reshape(group, -1, depth, *kernel)
     taps = taps.swapaxes(1, 2).reshape(group * depth, outputs // group, *kernel)
-    pad = tuple(e - 1 - p for e, p in zip(window.extent, window.pad))
-    return deconvolve(x, taps, window._replace(pad=pad), group)
+    pad, pad_end = (
+        tuple(extent - 1 - size for extent, size in zip(window.extent, pads))
+        for pads in (window.pad, window.pad_end)
+    )
+    return deconvolve(x, taps, window._replace(pad=pad, pad_end=pad_end), group)
 
 
 def _depthwise(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) -> np.ndarray:
@@ -131,16 +134,18 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
             ]
             target = y[_within((box[0], *places))]
             target += columns[_EVERY + offset]
-    return y[_EVERY + tuple(slice(p, n - p) for p, n in zip(window.pad, padded_size))]
+    borders = zip(window.pad, window.pad_end, padded_size)
+    return y[_EVERY + tuple(slice(begin, size - end) for begin, end, size in borders)]
 
 
 def _is_pointwise(window: Window) -> bool:
-    return {*window.kernel} <= {1} and not any(window.pad)
+    return {*window.kernel} <= {1} and not any(window.pads)
 
 
 def _has_reverse(window: Window) -> bool:
     """Whether a convolution is a deconvolution too: that pads by what is left of the extent."""
-    return {*window.stride} == {1} and all(p < e for p, e in zip(window.pad, window.extent))
+    borders = zip(window.pad, window.pad_end, window.extent)
+    return {*window.stride} == {1} and all(max(pads) < extent for *pads, extent in borders)
 
 
 def _blocks(shape: Shape, limit: int) -> Iterator[Box]:

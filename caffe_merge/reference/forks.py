@@ -4,7 +4,8 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from caffe_merge.layers.shapes.forks import NORMALISED, crop, order, values
+from caffe_merge.layers.fork_fields import fork_values
+from caffe_merge.layers.shapes.forks import NORMALISED, crop, order
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
 
 
@@ -36,7 +37,7 @@ def _permute(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
 def _shuffle(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Channel i C/g + j comes to j g + i (shuffle_channel_layer.cpp)."""
     x = bottoms[0]
-    group = values(layer).integer("shuffle_channel_param.group", 1)
+    group = fork_values(layer).integer("shuffle_channel_param.group", 1)
     parts = x.reshape(x.shape[0], group, x.shape[1] // group, *x.shape[2:])
     return [parts.swapaxes(1, 2).reshape(x.shape)]
 
@@ -44,7 +45,7 @@ def _shuffle(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
 def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """X / sqrt(sum of x^2 + eps) times a scale, by place or by image (normalize_layer.cpp)."""
     x = bottoms[0]
-    fields = values(layer)
+    fields = fork_values(layer)
     axes = tuple(range(1, x.ndim)) if fields.flag("norm_param.across_spatial", True) else (1,)
     eps = float(np.float32(fields.number("norm_param.eps", 1e-10)))
     y = x / np.sqrt((x * x).sum(axis=axes, keepdims=True) + eps)
@@ -54,7 +55,7 @@ def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> L
 
 def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Bilinear with aligned corners: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
-    begin = -values(layer).integer("interp_param.pad_beg", 0)
+    begin = -fork_values(layer).integer("interp_param.pad_beg", 0)
     height, width = crop(layer, bottoms[0].shape)
     x = bottoms[0][:, :, begin : begin + height, begin : begin + width]
     for axis, size in ((2, tops[0][2]), (3, tops[0][3])):

@@ -45,7 +45,7 @@ def _lrn(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np
         total = slide(np.add, 0.0, x * x, 1, (size, 1, pad), x.shape[1])
         scale = param.k + param.alpha / size * total
     else:
-        window = Window((size, size), (1, 1), (pad, pad), (1, 1))
+        window = Window((size, size), (1, 1), (pad, pad), (pad, pad), (1, 1))
         scale = 1 + param.alpha * average(x * x, window, x.shape[2:])
     return [x * scale**-param.beta]
 

@@ -1,5 +1,6 @@
 """Pooling and SPP: a window's maximum, mean, or (STOCHASTIC) weighted mean."""
 
+from functools import reduce
 from math import prod
 from typing import Any, Dict, List, Tuple
 
@@ -53,8 +54,8 @@ def _overlap(shift: int, stride: int, length: int, size: int) -> Tuple[slice, sl
 def pool(
     x: np.ndarray, function: np.ufunc, start: float, window: Window, size: Shape
 ) -> np.ndarray:
-    """Reduce each window with ``function``, by axis: x (N, C, H, W) -> y (N, C, size)."""
-    for axis in (0, 1):
+    """Reduce each window with ``function``, by axis: x (N, C, spatial) -> y (N, C, size)."""
+    for axis in range(len(size)):
         span = (window.kernel[axis], window.stride[axis], window.pad[axis])
         x = slide(function, start, x, axis + 2, span, size[axis])
     return x
@@ -62,15 +63,20 @@ def pool(
 
 def average(x: np.ndarray, window: Window, size: Shape) -> np.ndarray:
     """The sum of each window over its area inside the padded input (pooling_layer.cpp)."""
-    areas = []
-    for length, kernel, stride, pad, windows in zip(
-        x.shape[2:], window.kernel, window.stride, window.pad, size
+    y = pool(x, np.add, 0.0, window, size)
+    y /= reduce(np.multiply.outer, _extents(x, window, size))
+    return y
+
+
+def _extents(x: np.ndarray, window: Window, size: Shape) -> List[np.ndarray]:
+    """On each axis, how much of each window lies inside the padded input."""
+    extents = []
+    for length, kernel, stride, pad, pad_end, windows in zip(
+        x.shape[2:], window.kernel, window.stride, window.pad, window.pad_end, size
     ):
         begin = np.arange(windows) * stride - pad
-        areas.append(np.minimum(begin + kernel, length + pad) - begin)
-    y = pool(x, np.add, 0.0, window, size)
-    y /= np.multiply.outer(*areas)
-    return y
+        extents.append(np.minimum(begin + kernel, length + pad_end) - begin)
+    return extents
 
 
 def maximum_and_mask(x: np.ndarray, window: Window, size: Shape) -> List[np.ndarray]:
@@ -101,6 +107,8 @@ def _stochastic(x: np.ndarray, window: Window, size: Shape) -> np.ndarray:
 def _pooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     param, (x,), size = layer.pooling_param, bottoms, tops[0][2:]
     window = pooling_window(layer, x.shape[2:])
+    if len(size) > 2:
+        _check_volume(layer, x, window, tops)
     if param.pool == param.AVE:
         return [average(x, window, size)]
     if param.pool == param.STOCHASTIC:
@@ -108,6 +116,17 @@ def _pooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
     if len(tops) > 1:
         return maximum_and_mask(x, window, size)
     return [pool(x, np.maximum, LOWEST, window, size)]
+
+
+def _check_volume(layer: Any, x: np.ndarray, window: Window, tops: TopShapes) -> None:
+    """Over three axes only a GPU pools (ECO's cudnn_pooling_layer.cu): what is certain of it."""
+    if len(tops) > 1:
+        raise Unsupported(layer, "where the maximum lies, over 3 axes")
+    if layer.pooling_param.pool == layer.pooling_param.MAX:
+        return
+    inside = _extents(x, window, tops[0][2:])
+    if any((extent < size).any() for extent, size in zip(inside, window.kernel)):
+        raise Unsupported(layer, "the mean of windows over 3 axes that stick out of the input")
 
 
 def _spp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:

@@ -5,6 +5,7 @@ default pool: pycaffe registers a ``caffe.proto`` there, and two of them abort t
 """
 
 import os
+from copy import deepcopy
 from typing import Any, List
 
 from google.protobuf import descriptor_pool, message_factory
@@ -72,6 +73,4 @@ def changed_fields(old: Message, new: Message) -> List[FieldDescriptor]:
 
 def copied(message: Any) -> Any:
     """Another message that says the same."""
-    other = type(message)()
-    other.CopyFrom(message)
-    return other
+    return deepcopy(message)

@@ -15,6 +15,7 @@ from typing import (
     NamedTuple,
     NoReturn,
     Optional,
+    Set,
     Tuple,
 )
 
@@ -152,7 +153,20 @@ def field_infos(descriptor: Any) -> Dict[str, FieldInfo]:
     }
 
 
+# Fields of which BVLC's schema has one value, and forks one for each spatial axis (ECO's 3-D
+# pooling). Several values are a fork's field of that name.
+SEVERAL = ("pooling_param.kernel_size", "pooling_param.stride", "pooling_param.pad")
+
 MAX_UNKNOWN = 32 << 20  # characters in the dotted names of all unknown fields
+
+
+def _several(fields: List[Field]) -> Set[str]:
+    """The names of SEVERAL that have more than one value among the fields of their block."""
+    values: Dict[str, int] = {}
+    for field in fields:
+        if "pooling_param." + field.name in SEVERAL:
+            values[field.name] = values.get(field.name, 0) + len(field.values)
+    return {name for name, number in values.items() if number > 1}
 
 
 class View:
@@ -170,9 +184,10 @@ class View:
         """
         infos = field_infos(message.DESCRIPTOR)
         seen: Dict[str, int] = {}
+        several = _several(fields) if message.DESCRIPTOR.name == "PoolingParameter" else ()
         for field in fields:
             info = infos.get(field.name)
-            if info is None:
+            if info is None or field.name in several:
                 self.note(field, path)
                 continue
             if not info.repeated:

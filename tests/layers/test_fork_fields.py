@@ -8,7 +8,7 @@ import pytest
 
 from caffe_merge import reference
 from caffe_merge.layers import shapes
-from caffe_merge.layers.fork_fields import HARMLESS, READ, unknown_fields
+from caffe_merge.layers.fork_fields import HARMLESS, READ, WINDOW, unknown_fields
 from caffe_merge.layers.identity import identity
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
@@ -45,6 +45,14 @@ def test_harmless_fields() -> None:
 def test_convolutions() -> None:
     for kinds, _, _, what in table("Convolutions"):
         assert (kinds.strip("`") in LINEAR_TYPES) == what.startswith("folded"), kinds
+
+
+def test_windows() -> None:
+    told = {name for row in table("Windows") for name in re.findall("`(.+?)`", row[0])}
+    assert told == {name.split(".")[1] for name in (*WINDOW, *READ["Pooling"])}
+    read = [row[0] for row in table("Windows") if row[3].startswith("read")]
+    for name in re.findall("`(.+?)`", "".join(read)):
+        assert any(f".{name}" in field for names in READ.values() for field in names), name
 
 
 def test_layers_that_pass_through() -> None:

@@ -1,4 +1,4 @@
-"""Fields of forks that BVLC has by another name: hole is dilation, ceil_mode is round_mode."""
+"""Windows in the fields of forks: what folds whatever they are, and what needs to know them."""
 
 import numpy as np
 import pytest
@@ -24,6 +24,162 @@ def test_a_fold_keeps_the_hole(merged: Merger, holes: str) -> None:
     assert result.names == ["conv", "end"]
     assert holes.split()[0] in result.text
     assert "dilation" not in result.text
+
+
+PADS = ("pad_l: 1", "pad_t: 1 pad_b: 2 stride: 2", "pad_l: 2 pad_r: 2 pad_t: 1 pad_b: 1")
+# Where the windows lie is not known of these: a field that is not read, or two that contradict.
+NOT_KNOWN = (
+    "pad_type: 1",
+    "hole: 2 dilation: 3",
+    "pad: 1 pad_l: 2",
+    "hole_h: 2",
+    "hole: 1 hole_w: 2",
+)
+
+
+@pytest.mark.parametrize("fields", [*PADS, *NOT_KNOWN])
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+def test_what_is_behind_folds_whatever_the_window(merged: Merger, kind: str, fields: str) -> None:
+    """Along output channels; the fork's fields stay as they are."""
+    field = f"num_output: 4 kernel_size: 3 bias_term: false {fields}"
+    conv = f"conv: {kind} data -> conv {{ convolution_param {{ {field} }} }}"
+    kernel = VALUES["conv"][0].reshape(4, 3, 3, 3)
+    weights = {**VALUES, "conv": [kernel if kind == "Convolution" else kernel.swapaxes(0, 1)]}
+    result = merged(DATA, conv, BN, "end: Power bn -> out", weights=weights)
+    assert result.names == ["conv"]
+    assert fields in result.text
+
+
+def test_a_depthwise_convolution_with_sides(merged: Merger) -> None:
+    field = "num_output: 3 kernel_size: 3 bias_term: false pad_l: 1 pad_b: 2"
+    conv = f"conv: ConvolutionDepthwise data -> conv {{ convolution_param {{ {field} }} }}"
+    weights = {
+        "conv": [VALUES["conv"][0][:3, :1]],
+        "bn": [np.arange(3.0), np.arange(1.0, 4), np.ones(1)],
+    }
+    result = merged(DATA, conv, BN, "end: TanH bn -> out", weights=weights)
+    assert result.names == ["conv", "end"]
+
+
+@pytest.mark.parametrize(
+    "fields", ["relu: true", "pad_l: 1 relu: true", "odd: 1", "pad_l: 1 odd: 2"]
+)
+def test_what_may_be_more_than_a_window_is_left_alone(merged: Merger, fields: str) -> None:
+    field = f"num_output: 4 kernel_size: 3 bias_term: false {fields}"
+    conv = f"conv: Convolution data -> conv {{ convolution_param {{ {field} }} }}"
+    result = merged(DATA, conv, BN, "end: TanH bn -> out", weights=VALUES)
+    assert result.names == ["conv", "bn", "end"]
+    assert "is a fork's field, whose effect is not known" in result.fate("bn").detail
+
+
+SCALE = "scale: Scale data -> scale"
+SHIFT = "scale: Scale data -> scale { scale_param { bias_term: true } }"
+FACTORS = {"scale": [np.array([2.0, -1, 0.5])]}
+SHIFTS = {"scale": [np.array([2.0, -1, 0.5]), np.array([1.0, 2, 3])]}
+
+
+@pytest.mark.parametrize("fields", ["pad_r: 1", "hole: 3", "pad_type: 1"])
+def test_what_is_in_front_folds_forward(merged: Merger, fields: str) -> None:
+    """A multiplier does, whatever the window; a shift only where nothing is padded."""
+    field = f"num_output: 4 kernel_size: 3 bias_term: false {fields}"
+    conv = f"conv: Convolution scale -> conv {{ convolution_param {{ {field} }} }}"
+    weights = {"conv": VALUES["conv"]}
+    result = merged(DATA, SCALE, conv, "end: TanH conv -> out", weights={**weights, **FACTORS})
+    assert result.names == ["conv", "end"]
+    result = merged(DATA, SHIFT, conv, "end: TanH conv -> out", weights={**weights, **SHIFTS})
+    if fields == "hole: 3":
+        assert result.names == ["conv", "end"]
+    else:
+        result.refused(
+            "scale", "it pads with 0" if fields == "pad_r: 1" else "pad_type is a fork's"
+        )
+
+
+def test_a_hole_that_sticks_out_takes_no_shift(merged: Merger) -> None:
+    """Its dilation counts: taps of 3 at a distance of 6 reach over an input of 11."""
+    field = "num_output: 4 kernel_size: 3 bias_term: false hole: 6 stride: 9"
+    conv = f"conv: Convolution scale -> conv {{ convolution_param {{ {field} }} }}"
+    weights = {"conv": VALUES["conv"], **SHIFTS}
+    result = merged("data 2 3 12 11", SHIFT, conv, "end: TanH conv -> out", weights=weights)
+    result.refused("scale", "its kernel is larger than its input")
+
+
+POINT = "{ convolution_param { num_output: 4 kernel_size: 1 } }"
+
+
+@pytest.mark.parametrize("fields", ["hole: 2", "pad_l: 1", "pad_l: 1 pad_r: 1 pad_t: 1 pad_b: 1"])
+def test_kernels_with_such_windows_are_not_merged(merged: Merger, fields: str) -> None:
+    """One behind the other, side by side or added up: the window would have to be written anew."""
+    field = f"num_output: 4 kernel_size: 3 {fields}"
+    conv = f"conv: Convolution data -> conv {{ convolution_param {{ {field} }} }}"
+    other = conv.replace("conv:", "other:").replace("-> conv", "-> other")
+    nets = (
+        (conv, f"next: Convolution conv -> out {POINT}"),
+        (conv, other, "cat: Concat conv other -> out"),
+        (conv, other, "sum: Eltwise conv other -> out"),
+    )
+    shape = [VALUES["conv"][0], np.ones(4)]
+    for lines in nets:
+        names = [line.split(":")[0] for line in lines]
+        weights = {name: shape for name in names if name in ("conv", "other")}
+        result = merged(DATA, *lines, "end: TanH out -> end", weights=weights, serial="always")
+        assert result.names == [*names, "end"]
+
+
+def test_a_mean_with_sides_is_no_kernel(merged: Merger) -> None:
+    """Beside a convolution that it could be added to: only equal sides are a convolution's pad."""
+    conv = "{ convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }"
+    for sides, left in (("pad_l: 2 pad_t: 2", 4), ("pad_l: 1 pad_r: 1 pad_t: 1 pad_b: 1", 2)):
+        mean = f"{{ pooling_param {{ pool: AVE kernel_size: 3 {sides} }} }}"
+        lines = (f"conv: Convolution data -> conv {conv}", f"mean: Pooling data -> mean {mean}")
+        result = merged(DATA, *lines, "sum: Eltwise conv mean -> out", "end: TanH out -> end")
+        assert len(result.names) == left
+
+
+@pytest.mark.parametrize("fields", ["pool: AVE pad_l: 1", "pool: AVE pad: [0, 1, 0]"])
+def test_a_shift_does_not_go_through_a_mean_with_sides(merged: Merger, fields: str) -> None:
+    data = "data 2 3 6 8 7" if "[" in fields else DATA
+    size = "kernel_size: [1, 3, 3]" if "[" in fields else "kernel_size: 3"
+    pool = f"pool: Pooling data -> pool {{ pooling_param {{ {size} {fields} }} }}"
+    conv = "conv: Convolution data -> c { convolution_param { num_output: 3 kernel_size: 1 } }"
+    lines = (conv, pool.replace("data ->", "c ->"), SHIFT.replace("data ->", "pool ->"))
+    result = merged(data, *lines, "end: TanH scale -> out", weights=SHIFTS)
+    result.refused("scale", "it counts the zeros of its padding")
+
+
+@pytest.mark.parametrize(("value", "goes"), [("true", False), ("false", True)])
+def test_a_shift_through_a_mean_with_ceil_mode(merged: Merger, value: str, goes: bool) -> None:
+    """BVLC divides by what is inside, tpu-mlir's Caffe by the whole kernel (ceil_mode: true)."""
+    fields = f"pool: AVE kernel_size: 3 stride: 2 ceil_mode: {value}"
+    pool = f"pool: Pooling c -> pool {{ pooling_param {{ {fields} }} }}"
+    conv = "conv: Convolution data -> c { convolution_param { num_output: 3 kernel_size: 1 } }"
+    lines = (conv, pool, SHIFT.replace("data ->", "pool ->"), "end: TanH scale -> out")
+    result = merged("data 2 3 12 10", *lines, weights=SHIFTS)
+    assert ("scale" not in result.names) == goes
+
+
+def test_a_multiplier_goes_through_a_maximum_over_three_axes(merged: Merger) -> None:
+    pool = "pool: Pooling c -> pool { pooling_param { kernel_size: [1, 2, 2] stride: [1, 2, 2] } }"
+    conv = "conv: Convolution data -> c { convolution_param { num_output: 3 kernel_size: 3 } }"
+    scale = {"scale": [np.array([2.0, 1, 0.5])]}
+    lines = (conv, pool, SCALE.replace("data ->", "pool ->"), "end: TanH scale -> out")
+    result = merged("data 2 3 5 8 7", *lines, weights=scale)
+    assert result.names == ["conv", "pool", "end"]
+
+
+@pytest.mark.parametrize("kind", ["DepthwiseConvolution", "DepthwiseConv"])
+def test_a_depthwise_type_without_group(merged: Merger, kind: str) -> None:
+    """Weights of one channel a row: each channel is a group. Else it is as it says."""
+    field = "num_output: 3 kernel_size: 3 bias_term: false"
+    conv = f"conv: {kind} data -> conv {{ convolution_param {{ {field} }} }}"
+    norm = {"bn": [np.arange(3.0), np.arange(1.0, 4), np.ones(1)]}
+    lines = (DATA, SCALE, conv.replace("data ->", "scale ->"), BN, "end: TanH bn -> out")
+    for kernel in (VALUES["conv"][0][:3, :1], VALUES["conv"][0][:3]):
+        result = merged(*lines, weights={"conv": [kernel], **norm, **FACTORS})
+        assert result.names == ["conv", "end"]
+        assert result.layer("conv").type == kind
+        assert result.blobs("conv")[0].shape == kernel.shape
+        assert "group" not in result.text
 
 
 def layer(kind: str, block: str, **extra: str) -> Layer:

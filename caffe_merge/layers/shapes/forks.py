@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.layers.catalogue import CATALOGUE, NORM, of_family
-from caffe_merge.layers.fork_fields import Described, Values
+from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.layers.shapes.geometry import (
     Layer,
     Rule,
@@ -31,11 +31,6 @@ NORMS = tuple(name for name in of_family(NORM) if CATALOGUE[name].fork)
 NORMALISED = "caffe_merge.Normalised"
 
 
-def values(layer: Layer) -> Values:
-    """The values of the layer's fork fields; all defaults where its text has none."""
-    return layer.values if isinstance(layer, Described) else Values({})
-
-
 def _same(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [bottoms[0]] if len(layer.top) == 1 and len(bottoms) == 1 else None
 
@@ -49,7 +44,7 @@ def _axpy(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 
 
 def _shuffle_channel(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    group = values(layer).integer("shuffle_channel_param.group", 1)
+    group = fork_values(layer).integer("shuffle_channel_param.group", 1)
     if len(bottoms[0]) < 2 or group < 1 or bottoms[0][1] % group:
         raise misfit(layer, f"channels to be a multiple of group {group}", f"shape {bottoms[0]}")
     return [bottoms[0]]
@@ -57,7 +52,7 @@ def _shuffle_channel(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 
 def order(layer: Layer, rank: int) -> Shape:
     """The whole order of a Permute: axes that are not named follow in their own order."""
-    given = values(layer).integers("permute_param.order")
+    given = fork_values(layer).integers("permute_param.order")
     if len(set(given)) < len(given) or not all(0 <= axis < rank for axis in given):
         raise misfit(layer, f"each of {rank} axes at most once", f"order {given}")
     return (*given, *(axis for axis in range(rank) if axis not in given))
@@ -69,8 +64,8 @@ def _permute(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 
 def crop(layer: Layer, bottom: Shape) -> Shape:
     """What an Interp takes of (H, W): its pads are not positive and cut the borders off."""
-    begin = values(layer).integer("interp_param.pad_beg", 0)
-    end = values(layer).integer("interp_param.pad_end", 0)
+    begin = fork_values(layer).integer("interp_param.pad_beg", 0)
+    end = fork_values(layer).integer("interp_param.pad_end", 0)
     height, width = (dim + begin + end for dim in four_axes(layer, bottom)[2:])
     if begin > 0 or end > 0 or height < 1 or width < 1:
         raise misfit(layer, "pads that cut off less than there is", (begin, end))
@@ -81,7 +76,7 @@ def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """Shrunk, zoomed, or to a given size; with a second bottom the forks differ."""
     if len(bottoms) > 1 or len(layer.top) > 1:
         return None
-    fields, name = values(layer), "interp_param."
+    fields, name = fork_values(layer), "interp_param."
     shrink = fields.integer(name + "shrink_factor", 1)
     zoom = fields.integer(name + "zoom_factor", 1)
     sizes = crop(layer, bottoms[0])
@@ -138,7 +133,7 @@ def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
 
     Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
     """
-    fields, name = values(layer), "upsample_param."
+    fields, name = fork_values(layer), "upsample_param."
     height, width = four_axes(layer, bottoms[0])[2:]
     if len(bottoms) == 1:
         scale = fields.integer(name + "scale", 0)
@@ -157,7 +152,7 @@ def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
 
 def _roi_pooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """A small image for each region; the second bottom has one a row (roi_pooling_layer.cpp)."""
-    fields = values(layer)
+    fields = fork_values(layer)
     size = tuple(fields.integer(f"roi_pooling_param.pooled_{side}", 0) for side in "hw")
     if len(bottoms) != 2 or 0 in size:
         return None
@@ -191,7 +186,7 @@ def _depthwise_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[Blo
 
 
 def _normalize_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
-    if values(layer).flag("norm_param.channel_shared", True):
+    if fork_values(layer).flag("norm_param.channel_shared", True):
         return [()]
     return [(None if bottom is None else bottom[1],)]
 

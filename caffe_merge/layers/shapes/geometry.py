@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError, ShapeError
+from caffe_merge.layers.fork_fields import SIDES, fork_values
 from caffe_merge.wording import counted
 
 Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
@@ -75,12 +76,21 @@ def legacy(layer: Layer, bottom: Shape) -> Shape:
 
 
 class Window(NamedTuple):
-    """A sliding window: one entry per spatial axis in each field."""
+    """A sliding window: one entry per spatial axis in each field.
+
+    ``pad`` is before the input, ``pad_end`` behind it: in BVLC's layers they are equal.
+    """
 
     kernel: Shape
     stride: Shape
     pad: Shape
+    pad_end: Shape
     dilation: Shape
+
+    @property
+    def pads(self) -> Shape:
+        """How much longer the padded input is."""
+        return tuple(before + behind for before, behind in zip(self.pad, self.pad_end))
 
     @property
     def extent(self) -> Shape:
@@ -116,16 +126,16 @@ def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[i
 
 def convolution_window(layer: Layer, spatial: int) -> Window:
     """The window of a Convolution or Deconvolution over ``spatial`` axes (base_conv_layer.cpp)."""
-    key = layer.convolution_param.SerializePartialToString(), spatial
+    pads = _fork_pads(layer, "convolution_param", spatial)
+    key = layer.convolution_param.SerializePartialToString(), spatial, pads
     cached = _WINDOWS.get(key)
     if cached is not None:
         return cached
-    window = Window(
-        kernel=_pair_or_per_axis(layer, "kernel_size", spatial, None),
-        stride=_pair_or_per_axis(layer, "stride", spatial, 1),
-        pad=_pair_or_per_axis(layer, "pad", spatial, 0),
-        dilation=_per_axis(layer, "dilation", spatial, 1),
-    )
+    kernel = _pair_or_per_axis(layer, "kernel_size", spatial, None)
+    stride = _pair_or_per_axis(layer, "stride", spatial, 1)
+    pad = _pair_or_per_axis(layer, "pad", spatial, 0)
+    dilation = _per_axis(layer, "dilation", spatial, 1)
+    window = Window(kernel, stride, *(pads or (pad, pad)), dilation)
     if 0 in window.kernel:
         raise error(layer, "a kernel larger than 0 on every axis", window.kernel)
     if 0 in window.stride:
@@ -134,7 +144,22 @@ def convolution_window(layer: Layer, spatial: int) -> Window:
     return window
 
 
-_WINDOWS: Dict[Tuple[bytes, int], Window] = {}  # a net has few, and asks for each many times
+# A net has few, and asks for each many times.
+_WINDOWS: Dict[Tuple[bytes, int, Optional[Tuple[Shape, Shape]]], Window] = {}
+
+
+def _fork_pads(layer: Layer, block: str, spatial: int) -> Optional[Tuple[Shape, Shape]]:
+    """Synopsys' pad_t and pad_l before the input, pad_b and pad_r behind (base_conv_layer.cpp).
+
+    None where they are all 0: then BVLC's pad counts.
+    """
+    fields = fork_values(layer)
+    top, bottom, left, right = (fields.integer(f"{block}.{name}", 0) for name in SIDES)
+    if not (top or bottom or left or right):
+        return None
+    if spatial != 2:
+        raise misfit(layer, "pad_l, pad_r, pad_t and pad_b with 2 spatial axes only", spatial)
+    return (top, left), (bottom, right)
 
 
 def convolution_channels(layer: Layer, channels: Optional[int]) -> Tuple[int, int]:
@@ -153,14 +178,14 @@ def convolution_channels(layer: Layer, channels: Optional[int]) -> Tuple[int, in
 
 
 def convolved(window: Window, spatial: Shape) -> Shape:
-    """Output size trunc((in + 2 pad - extent) / stride) + 1 per axis (conv_layer.cpp).
+    """Output size trunc((in + pads - extent) / stride) + 1 per axis (conv_layer.cpp).
 
     C's division rounds towards 0: a window that sticks out of the padded input by less than one
     stride is still placed once.
     """
     sizes = []
-    for size, stride, pad, extent in zip(spatial, window.stride, window.pad, window.extent):
-        room = size + 2 * pad - extent
+    for size, stride, pads, extent in zip(spatial, window.stride, window.pads, window.extent):
+        room = size + pads - extent
         sizes.append((room // stride if room >= 0 else -(-room // stride)) + 1)
     return tuple(sizes)
 
@@ -168,68 +193,97 @@ def convolved(window: Window, spatial: Shape) -> Shape:
 def sticks_out(window: Window, spatial: Shape) -> bool:
     """Whether a window is larger than the padded input, which `convolved` places all the same."""
     return any(
-        size + 2 * pad < extent for size, pad, extent in zip(spatial, window.pad, window.extent)
+        size + pads < extent for size, pads, extent in zip(spatial, window.pads, window.extent)
     )
 
 
 def deconvolved(window: Window, spatial: Shape) -> Shape:
-    """Output size stride * (in - 1) + extent - 2 pad per axis (deconv_layer.cpp)."""
+    """Output size stride * (in - 1) + extent - pads per axis (deconv_layer.cpp)."""
     return tuple(
-        stride * (size - 1) + extent - 2 * pad
-        for size, stride, pad, extent in zip(spatial, window.stride, window.pad, window.extent)
+        stride * (size - 1) + extent - pads
+        for size, stride, pads, extent in zip(spatial, window.stride, window.pads, window.extent)
     )
 
 
 def pooling_window(layer: Layer, spatial: Shape) -> Window:
-    """The window of a Pooling layer over (H, W) (pooling_layer.cpp)."""
-    param = layer.pooling_param
-    sides = param.HasField("kernel_h"), param.HasField("kernel_w")
+    """The window of a Pooling layer over (H, W) (pooling_layer.cpp), or three axes (ECO's)."""
+    param, rank = layer.pooling_param, len(spatial)
+    kernel = _pooling_sizes(layer, "kernel_size", rank)
     if param.global_pooling:
-        if param.HasField("kernel_size") or any(sides):
+        if kernel is not None:
             raise error(layer, "no kernel size with global_pooling", "one")
         kernel = spatial
-    elif param.HasField("kernel_size") == all(sides):
-        raise error(layer, "kernel_size, or kernel_h and kernel_w", "both or neither")
-    else:
-        whole = param.HasField("kernel_size")
-        kernel = (param.kernel_size,) * 2 if whole else (param.kernel_h, param.kernel_w)
-    pad, stride = _pooling_pair(layer, "pad"), _pooling_pair(layer, "stride")
-    if param.global_pooling and (pad != (0, 0) or stride != (1, 1)):
+    elif kernel is None:
+        raise error(layer, "kernel_size, or kernel_h and kernel_w", "neither")
+    pad = _pooling_sizes(layer, "pad", rank) or (0,) * rank
+    stride = _pooling_sizes(layer, "stride", rank) or (1,) * rank
+    if param.global_pooling and (any(pad) or {*stride} != {1}):
         raise error(layer, "pad 0 and stride 1 with global_pooling", f"pad {pad}, stride {stride}")
     if 0 in kernel:
         raise error(layer, "a kernel larger than 0 on every axis", kernel)
     if 0 in stride:
         raise error(layer, "a stride larger than 0 on every axis", stride)
-    if pad != (0, 0):
+    pads = _fork_pads(layer, "pooling_param", rank) or (pad, pad)
+    if any(any(side) for side in pads):
         if param.pool == param.STOCHASTIC:
-            raise error(layer, "no pad with STOCHASTIC pooling", pad)
-        if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
-            raise error(layer, f"a pad smaller than the kernel {kernel}", pad)
-    return Window(kernel, stride, pad, (1, 1))
+            raise error(layer, "no pad with STOCHASTIC pooling", pads[0])
+        if any(before >= size for before, size in zip(pads[0], kernel)):
+            raise error(layer, f"a pad smaller than the kernel {kernel}", pads[0])
+    return Window(kernel, stride, *pads, (1,) * rank)
 
 
-def _pooling_pair(layer: Layer, name: str) -> Shape:
-    """Pad or stride: one value for both axes, or both _h and _w."""
+def pools_volumes(layer: Layer) -> bool:
+    """Whether it says that it pools over three axes, or over all that there are."""
+    sizes = fork_values(layer).integers("pooling_param.kernel_size")
+    return bool(layer.pooling_param.global_pooling) or len(sizes) == 3
+
+
+def pooling_pads(layer: Layer) -> bool:
+    """Whether a Pooling layer pads at all, whatever the size and rank of its input."""
+    param, fields = layer.pooling_param, fork_values(layer)
+    sides = [fields.integer("pooling_param." + side, 0) for side in SIDES]
+    given = (param.pad, param.pad_h, param.pad_w, *fields.integers("pooling_param.pad"))
+    return any((*given, *sides))
+
+
+def _pooling_sizes(layer: Layer, name: str, rank: int) -> Optional[Shape]:
+    """Kernel, pad or stride: one value for all axes, both _h and _w, or a fork's one for each.
+
+    None where it is not given.
+    """
     param = layer.pooling_param
-    sides = param.HasField(name + "_h"), param.HasField(name + "_w")
-    if not any(sides):
-        return (getattr(param, name),) * 2
-    if not all(sides) or param.HasField(name):
-        raise error(layer, f"{name}, or {name}_h and {name}_w", "a part or all of them")
-    return (getattr(param, name + "_h"), getattr(param, name + "_w"))
+    short = "kernel" if name == "kernel_size" else name
+    sides = param.HasField(short + "_h"), param.HasField(short + "_w")
+    several = fork_values(layer).integers("pooling_param." + name)
+    if any(sides):
+        if short == "kernel" and param.HasField(name) and not all(sides):
+            return (getattr(param, name),) * rank  # Caffe does not look at the one side
+        if not all(sides) or param.HasField(name):
+            found = "both" if param.HasField(name) else "one of these"
+            raise error(layer, f"{name}, or {short}_h and {short}_w", found)
+        several = (getattr(param, short + "_h"), getattr(param, short + "_w"))
+    if several:
+        if len(several) != rank:
+            raise misfit(layer, f"{short} of {rank} spatial axes", several)
+        return several
+    return (getattr(param, name),) * rank if param.HasField(name) else None
 
 
 def pooled(layer: Layer, window: Window, spatial: Shape) -> Shape:
-    """Output size ceil((in + 2 pad - kernel) / stride) + 1, or floor (pooling_layer.cpp).
+    """Output size ceil((in + pads - kernel) / stride) + 1, or floor (pooling_layer.cpp).
 
-    With a pad on either axis, a last window that would start beyond input and first pad is dropped.
+    With a pad on either axis, a last window that would start beyond input and first pad is dropped;
+    over three axes only on those that are padded (ECO's pooling_layer.cpp).
     """
     up = layer.pooling_param.round_mode == layer.pooling_param.CEIL
     sizes = []
-    for size, kernel, stride, pad in zip(spatial, window.kernel, window.stride, window.pad):
-        room = size + 2 * pad - kernel
+    for size, kernel, stride, pad, pads in zip(
+        spatial, window.kernel, window.stride, window.pad, window.pads
+    ):
+        room = size + pads - kernel
         windows = (-(-room // stride) if up else room // stride) + 1
-        if any(window.pad) and (windows - 1) * stride >= size + pad:
+        padded = any(window.pads) if len(spatial) == 2 else pads > 0
+        if padded and (windows - 1) * stride >= size + pad:
             windows -= 1
         sizes.append(windows)
     return tuple(sizes)
@@ -250,7 +304,7 @@ def spp_windows(layer: Layer, spatial: Shape) -> List[Window]:
         pad = tuple((k * bins - size + 1) // 2 for k, size in zip(kernel, spatial))
         if pad[0] >= kernel[0] or pad[1] >= kernel[1]:
             raise misfit(layer, f"(H, W) that {bins} bins of {kernel} can cover", spatial)
-        windows.append(Window(kernel, kernel, pad, (1, 1)))
+        windows.append(Window(kernel, kernel, pad, pad, (1, 1)))
     return windows
 
 

@@ -3,6 +3,7 @@
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count
+from caffe_merge.layers.catalogue import DEPTHWISE, of_family
 from caffe_merge.layers.shapes import forks
 from caffe_merge.layers.shapes.geometry import (
     Layer,
@@ -14,6 +15,8 @@ from caffe_merge.layers.shapes.geometry import (
     error,
 )
 from caffe_merge.layers.shapes.outputs import RULES
+
+_DEPTHWISE = of_family(DEPTHWISE)
 
 Function = Callable[[Layer, List[Optional[Shape]]], List[BlobShape]]
 
@@ -52,6 +55,8 @@ def _convolution(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape
     outputs, group = convolution_channels(layer, channels)
     weights = None
     if kernel is not None:
+        if layer.type in _DEPTHWISE and group == 1:
+            channels = None  # such a type may do without group: its weights tell it
         weights = (outputs, None if channels is None else channels // group, *kernel)
     return _biased(layer.convolution_param.bias_term, weights, (outputs,))
 

@@ -21,6 +21,7 @@ from caffe_merge.layers.shapes.geometry import (
     misfit,
     pooled,
     pooling_window,
+    pools_volumes,
     spp_windows,
 )
 from caffe_merge.wording import counted
@@ -119,7 +120,9 @@ def _convolution_like(layer: Layer, bottoms: List[Shape], transposed: bool) -> L
 
 
 def _pooling(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    bottom = four_axes(layer, bottoms[0])
+    bottom = bottoms[0]
+    if len(bottom) != 5 or not pools_volumes(layer):
+        four_axes(layer, bottom)
     if len(layer.top) > 1 and layer.pooling_param.pool != layer.pooling_param.MAX:
         raise error(layer, "one top unless pool is MAX", len(layer.top))
     size = pooled(layer, pooling_window(layer, bottom[2:]), bottom[2:])
