@@ -202,6 +202,7 @@ def _check_report(before: Net, after: Net, report: Report) -> None:
     left = {layer.name: layer for layer in after.layers}
     old = {layer.name: layer for layer in before.layers}
     changed = {name for change in report.changes for name in (*change.changed, *change.removed)}
+    changed.update(name for change in report.changes for name in change.added)
     for fate in report.fates:
         assert fate.detail
         assert (fate.fate == "gone") == (fate.layer not in left), fate

@@ -109,7 +109,8 @@ def _refusals(report: Report) -> Iterator[str]:
 def _change_line(change: Change) -> str:
     removes = f"removes {', '.join(map(repr, change.removed))}" if change.removed else ""
     changes = f"changes {', '.join(map(repr, change.changed))}" if change.changed else ""
-    return "; ".join(filter(None, (removes, changes)))
+    adds = f"adds {', '.join(map(repr, change.added))}" if change.added else ""
+    return "; ".join(filter(None, (removes, changes, adds)))
 
 
 def _types_line(change: Change) -> str:

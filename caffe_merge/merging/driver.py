@@ -9,6 +9,7 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging import raw_input
+from caffe_merge.merging.raw_input import free_name
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import rewire
 from caffe_merge.merging.sharing import Batch, settle, unshared
@@ -203,7 +204,7 @@ class _Driver:
         earlier = self.disproved.get((pass_.name, rewrite.layers))
         if earlier is not None:
             return earlier
-        failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads)
+        failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads, rewrite.inserts)
         if failure is None:
             return None
         reason = Reason(f"the proof failed: {failure}", PROOF)
@@ -211,6 +212,7 @@ class _Driver:
         return reason
 
     def _apply(self, pass_: Pass, rewrite: Rewrite) -> None:
+        self._admit(rewrite)
         self.report.add(pass_.name, rewrite)
         if rewrite.changes:
             rewire(self.graph, rewrite)
@@ -233,7 +235,17 @@ class _Driver:
             self.net.all_layers.remove(layer)
         for layer in rewrite.layers:
             layer.remembered.clear()  # it holds vectors that nobody asks for again
-        self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
+        new = {insert.layer for insert in rewrite.inserts}.union(rewrite.changes)
+        self.graph.infer_shapes(self.graph.in_order(new))
+
+    def _admit(self, rewrite: Rewrite) -> None:
+        """Give the new layers of ``rewrite`` names of their own and their places in the net."""
+        taken = {layer.name for layer in self.net.all_layers}
+        for layer, reader, number in rewrite.inserts:
+            base = f"{self.graph.bottoms[reader][number].name}_{layer.param.name}"
+            layer.param.name = free_name(base, taken)
+            layer.phase = self.net.state.phase
+            self.net.all_layers.insert(self.net.all_layers.index(reader), layer)
 
     def _refuse(self, pass_: Pass, layer: Layer, reason: Reason) -> None:
         refusal = Refusal(pass_.name, layer.name, layer.type, reason.kind, reason)

@@ -6,7 +6,7 @@ The net then computes on raw pixels what it computed on preprocessed ones. The l
 others: those that no pass folds are left, which is an error unless the user allows it.
 """
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def insert_layers(net: Net, graph: Graph, options: PixelOptions) -> RawInput:
     layers: List[Layer] = []
     name = pixels.name
     for param, values in _steps(pixels):
-        param.name = _free(f"{pixels.name}_{param.name}", taken)
+        param.name = free_name(f"{pixels.name}_{param.name}", taken)
         param.bottom.append(name)
         param.top.append(param.name)
         layer = Layer(param, phase=net.state.phase)
@@ -127,7 +127,7 @@ def _steps(pixels: Pixels) -> List[Tuple[Any, Any]]:
     return steps
 
 
-def _free(name: str, taken: "set[str]") -> str:
+def free_name(name: str, taken: Set[str]) -> str:
     """``name``, with a number behind it if it is ``taken``; it is taken then."""
     candidate, number = name, 1
     while candidate in taken:

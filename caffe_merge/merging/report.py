@@ -31,6 +31,7 @@ class Change(NamedTuple):
     note: str
     removed_types: Tuple[str, ...] = ()
     changed_types: Tuple[str, ...] = ()
+    added: Tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, rewrite: "Rewrite") -> "Change":
@@ -43,6 +44,7 @@ class Change(NamedTuple):
             rewrite.note,
             tuple(layer.type for layer in removed),
             tuple(layer.type for layer in changed),
+            tuple(insert.layer.name for insert in rewrite.inserts),
         )
 
 

@@ -23,6 +23,8 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
     assert len(names) == len(outputs), "two ends of a rewrite would be one blob"
     for version, end in zip(names, outputs):
         version.shape = end.shape
+    for insert in rewrite.inserts:
+        graph.insert(*insert)
     inputs = graph.inputs_of(rewrite.layers)
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)

@@ -288,6 +288,18 @@ class Graph:
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
 
+    def insert(self, layer: Layer, reader: Layer, number: int) -> None:
+        """Put ``layer``, which is new and has a name, in front of a bottom of ``reader``."""
+        bottom, top = self.bottoms[reader][number], Version(layer.name, layer, 0)
+        top.name = self.unused_name(top, layer.name)
+        bottom.readers[bottom.readers.index((reader, number))] = (layer, 0)
+        top.readers.append((reader, number))
+        self.layers.insert(self.layers.index(reader), layer)
+        self.bottoms[layer], self.tops[layer] = [bottom], [top]
+        self.bottoms[reader][number] = top
+        layer.param.bottom[:], layer.param.top[:] = [bottom.name], [top.name]
+        reader.param.bottom[number] = top.name
+
     def infer_shapes(self, layers: Iterable[Layer]) -> None:
         """Infer the top shapes of ``layers``, in net order, anew."""
         for layer in layers:
@@ -295,9 +307,9 @@ class Graph:
             for top, shape in zip(self.tops[layer], shapes):
                 top.shape = shape
 
-    def unused_name(self, version: Version) -> str:
-        """A new name for ``version`` that no blob of the net has or had."""
-        base = name = f"{version.producer.name}_merged"
+    def unused_name(self, version: Version, base: str = "") -> str:
+        """A new name for ``version`` that no blob of the net has or had, like ``base`` if given."""
+        base = name = base or f"{version.producer.name}_merged"
         number = 1
         while name in self._taken:
             number += 1

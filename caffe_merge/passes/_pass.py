@@ -16,6 +16,17 @@ Changes = Dict[Layer, New]
 Reads = Mapping[Layer, Tuple[int, ...]]
 
 
+class Insert(NamedTuple):
+    """A new layer of one bottom and one top, put in front of bottom ``number`` of ``reader``.
+
+    Its name, and those of its blobs, are given when it is put there.
+    """
+
+    layer: Layer
+    reader: Layer
+    number: int
+
+
 class Rewrite(NamedTuple):
     """The layers of a match: some change, the others are removed; their outputs stay the same.
 
@@ -23,7 +34,8 @@ class Rewrite(NamedTuple):
     several bottoms: the numbers of those that a layer still reads (all without an entry) or, for a
     removed layer, of the one that replaces its top (the first without an entry). Layers of the
     match whose tops then have no reader are removed as well. The report shows ``note`` for the
-    removed layers and ``kept_note`` for those that change.
+    removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new,
+    each in front of one of ``layers``.
     """
 
     layers: Tuple[Layer, ...]
@@ -31,6 +43,7 @@ class Rewrite(NamedTuple):
     note: str
     kept_note: str = ""
     reads: Reads = MappingProxyType({})
+    inserts: Tuple[Insert, ...] = ()
 
     @property
     def removed(self) -> List[Layer]:

@@ -8,6 +8,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Insert
 from caffe_merge.proof import paths, regions, whole
 from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes
@@ -21,17 +22,18 @@ def prove(
     layers: Sequence[Layer],
     changes: Changes,
     reads: Mapping[Layer, Tuple[int, ...]],
+    inserts: Sequence[Insert] = (),
 ) -> Optional[str]:
     """Run ``layers`` of ``graph`` before and after a rewrite; what differs, None if nothing does.
 
-    ``changes`` and ``reads`` are those of a Rewrite (passes/_pass.py).
+    ``changes``, ``reads`` and ``inserts`` are those of a Rewrite (passes/_pass.py).
     """
     for part in _parts(graph, layers):
-        wired = wiring(graph, part, changes, reads)
+        wired = wiring(graph, part, changes, reads, inserts)
         if isinstance(wired, Reason):
             return str(wired)
         try:
-            if _is_path(graph, part) and _stays_linear(part, changes):
+            if not inserts and _is_path(graph, part) and _stays_linear(part, changes):
                 failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
             else:
                 failure = regions.prove(wired)

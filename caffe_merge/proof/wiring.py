@@ -8,6 +8,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Insert
 from caffe_merge.proof.sampling import Changes, changed
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob
@@ -51,7 +52,11 @@ def _keeps_window(layer: Layer, new: Any) -> bool:
 
 
 def wiring(
-    graph: Graph, region: Sequence[Layer], changes: Changes, reads: Reads
+    graph: Graph,
+    region: Sequence[Layer],
+    changes: Changes,
+    reads: Reads,
+    inserts: Sequence[Insert] = (),
 ) -> Union[Wiring, Reason]:
     """The ``region`` of ``graph`` before and after a rewrite; or why a layer cannot be run."""
     old_nodes, new_nodes = [], []
@@ -69,10 +74,20 @@ def wiring(
         old_nodes.append(Node(*old_form, tuple(bottoms), tops))
         if new_form is not None:
             numbers = reads.get(layer, range(len(bottoms)))
-            new_bottoms = tuple(
+            new_bottoms = [
                 graph.replacement_of(bottoms[number], removed, reads) for number in numbers
-            )
+            ]
+            for insert in inserts:
+                if insert.reader is layer:
+                    new_nodes.append(_inserted(insert, new_bottoms[insert.number]))
+                    new_bottoms[insert.number] = new_nodes[-1].tops[0]
             new_nodes.append(Node(*new_form, tuple(new_bottoms), tops))
     outputs = graph.outputs_of(region)
     new_outputs = [graph.replacement_of(output, removed, reads) for output in outputs]
     return Wiring(old_nodes, new_nodes, graph.inputs_of(region), outputs, new_outputs)
+
+
+def _inserted(insert: Insert, bottom: Version) -> Node:
+    form = standard(insert.layer)
+    assert not isinstance(form, Reason), "a pass makes only layers that the reference runs"
+    return Node(*form, (bottom,), (Version("", insert.layer, 0),))

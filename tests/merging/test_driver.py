@@ -261,6 +261,7 @@ def test_report(tmp_path: Path) -> None:
         "note": "folded into Convolution 'conv'",
         "removed_types": ["BatchNorm", "Scale"],
         "changed_types": ["Convolution"],
+        "added": [],
     }
     assert [(fate["layer"], fate["fate"]) for fate in data["fates"]] == [
         ("bn", "gone"), ("scale", "gone"), ("bn2", "changed"), ("drop", "gone"),
@@ -316,6 +317,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "merge-branches",
         "merge-concat",
         "merge-serial",
+        "raise-stride",
         "fold-through",
         "fold-forward",
         "fold-image",

@@ -1,0 +1,244 @@
+"""raise-stride: what is computed only to be left out is not computed.
+
+    x -> Convolution -> ReLU -> Convolution 1x1, stride s     x -> Convolution, stride s -> ReLU
+                             -> Convolution 1x1, stride s          -> Convolution 1x1
+                                                                   -> Convolution 1x1
+
+Where all readers of a blob take every s-th place of it, s goes up to what makes the blob: through
+layers that compute each place by itself, and through Eltwise and Concat, into a Convolution, whose
+stride it multiplies. A bottom of an Eltwise or Concat that others read too gets a depthwise 1x1
+convolution of ones and stride s in front, where that costs less than is saved.
+
+The output sizes agree for every input: floor(floor(n / t) / s) = floor(n / (s t)), and so with C's
+rounding towards 0. Of a Pooling they would not, as it rounds up unless round_mode says FLOOR.
+"""
+
+from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.algebra.kernels import MAX_STRIDE, Axis, Kernel
+from caffe_merge.arrays import Shape, count
+from caffe_merge.layers.catalogue import POINTWISE, of_family
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import CONVOLUTIONS
+from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.shapes.geometry import pooling_window
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._kernels import kernel_of, set_window
+from caffe_merge.passes._pass import Changes, Finding, Insert, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import quoted
+from caffe_merge.schema.messages import LayerParameter, copied
+from caffe_merge.weights.blobs import FLOAT, Dense
+
+Stride = Tuple[int, ...]
+
+
+class RaiseStride(Pass):
+    """Moves strides of 1x1 layers up into the convolutions before them."""
+
+    name = "raise-stride"
+
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
+        used: Set[Layer] = set()
+        fixed = self.fixed(graph)
+        for layer in graph.layers:
+            for version in graph.tops[layer]:
+                stride = _common_stride(graph, version, fixed)
+                if stride is None:
+                    continue
+                rewrite = _raised(graph, version, stride, fixed)
+                if isinstance(rewrite, Reason):
+                    findings += [Refused(reader, rewrite) for reader, _ in version.readers]
+                elif used.isdisjoint(rewrite.layers):
+                    findings.append(rewrite)
+                    used.update(rewrite.layers)
+        return findings
+
+
+def _common_stride(graph: Graph, version: Version, fixed: Set[Layer]) -> Optional[Stride]:
+    """The stride at which all readers of ``version`` pick single places; None if they do not."""
+    strides = {_picked(graph, reader) for reader, _ in version.readers}
+    stride = strides.pop() if len(strides) == 1 else None
+    if stride is None or set(stride) == {1} or version.shape is None:
+        return None
+    return stride if fixed.isdisjoint(reader for reader, _ in version.readers) else None
+
+
+def _picked(graph: Graph, layer: Layer) -> Optional[Stride]:
+    """The stride of a layer of 1x1 windows; None of any other, or where it is not known."""
+    axes = _axes(graph, layer)
+    if axes is None or any((axis.start, axis.size) != (0, 1) for axis in axes):
+        return None
+    return tuple(axis.stride for axis in axes)
+
+
+def _axes(graph: Graph, layer: Layer) -> Optional[Sequence[Axis]]:
+    """The windows of a layer that gives out one place for each place that it picks."""
+    if layer.type in CONVOLUTIONS:
+        kernel = kernel_of(graph, layer)
+        return kernel.axes if isinstance(kernel, Kernel) else None
+    bottom = graph.bottoms[layer][0].shape if graph.bottoms[layer] else None
+    if layer.type != "Pooling" or bottom is None or unknown_fields(layer) is not None:
+        return None
+    param = layer.param.pooling_param
+    if param.global_pooling or param.round_mode != param.FLOOR or len(graph.tops[layer]) > 1:
+        return None
+    window = pooling_window(layer.param, bottom[2:])
+    return [Axis(-pad, size, 1, step) for size, step, pad in zip(*window[:3])]
+
+
+class _Raise(NamedTuple):
+    """A part of a rewrite, and the multiply-adds that it saves."""
+
+    changes: Changes
+    inserts: Tuple[Insert, ...]
+    saved: int
+
+
+def _raised(
+    graph: Graph, version: Version, stride: Stride, fixed: Set[Layer]
+) -> Union[Rewrite, Reason]:
+    """The rewrite that has ``version`` computed at every ``stride``-th place only."""
+    region = _above(graph, version, stride, fixed)
+    if isinstance(region, Reason):
+        return region
+    if region.saved <= 0:
+        return Reason("it would save no multiply-adds")
+    readers = {reader: None for reader, _ in version.readers}
+    changes: Changes = {**region.changes, **{reader: _without(graph, reader) for reader in readers}}
+    raised = [layer for layer in region.changes if layer.type in CONVOLUTIONS]
+    return Rewrite(
+        layers=graph.in_order(changes),
+        changes=changes,
+        note="",
+        kept_note=f"its stride went up into {quoted([layer.name for layer in raised])}",
+        inserts=region.inserts,
+    )
+
+
+def _without(graph: Graph, reader: Layer) -> New:
+    """A reader that takes every place."""
+    param = copied(reader.param)
+    if reader.type == "Pooling":
+        for field in ("stride", "stride_h", "stride_w"):
+            param.pooling_param.ClearField(field)
+    else:
+        axes = _axes(graph, reader)
+        assert axes is not None
+        set_window(param, [axis._replace(stride=1) for axis in axes])
+    return param, reader.blobs
+
+
+def _above(
+    graph: Graph, version: Version, stride: Stride, fixed: Set[Layer]
+) -> Union[_Raise, Reason]:
+    """What has to change above ``version``, which is read at every ``stride``-th place alone."""
+    layer = version.producer
+    why = f"{layer.type} {layer.name!r}"
+    if layer in fixed:
+        return Reason(f"{why} stays as asked")
+    if len(graph.tops[layer]) != 1 or version.shape is None or not graph.bottoms[layer]:
+        return Reason(f"{why} makes what it reads, and hands no stride on")
+    if layer.type in CONVOLUTIONS:
+        return _convolution(graph, layer, stride)
+    bottoms = graph.bottoms[layer]
+    if len(bottoms) == 1 and _is_place_by_place(layer, bottoms[0]):
+        above = _private(graph, bottoms[0], stride, fixed)
+        if isinstance(above, Reason):
+            return above
+        return above._replace(changes={**above.changes, layer: (layer.param, layer.blobs)})
+    if _joins(layer, bottoms, version):
+        return _join(graph, layer, stride, fixed)
+    return Reason(f"{why} makes what it reads, and hands no stride on")
+
+
+def _private(
+    graph: Graph, version: Version, stride: Stride, fixed: Set[Layer]
+) -> Union[_Raise, Reason]:
+    """The same for a blob that nobody else may read."""
+    if len(version.readers) > 1:
+        return Reason(f"{version.name!r} has other readers, which need all of it")
+    return _above(graph, version, stride, fixed)
+
+
+def _is_place_by_place(layer: Layer, bottom: Version) -> bool:
+    """Whether each place of its top depends on that place of its bottom alone, and on which not."""
+    affine = affine_of(layer, bottom.rank)
+    if affine is not None:
+        return isinstance(affine, Affine) and affine.axis in (None, 1)
+    return layer.type in of_family(POINTWISE) and unknown_fields(layer) is None
+
+
+def _joins(layer: Layer, bottoms: Sequence[Version], top: Version) -> bool:
+    """Whether it is an Eltwise of blobs of one shape, or a Concat of channels."""
+    assert top.shape is not None
+    if unknown_fields(layer) is not None or layer.misfit or None in [b.shape for b in bottoms]:
+        return False
+    if layer.type == "Eltwise":
+        return all(bottom.shape == top.shape for bottom in bottoms)
+    param = layer.param.concat_param
+    return layer.type == "Concat" and (param.axis, param.concat_dim) == (1, 1)
+
+
+def _convolution(graph: Graph, layer: Layer, stride: Stride) -> Union[_Raise, Reason]:
+    """A Convolution that takes the stride in: its own times it."""
+    kernel, (top,) = kernel_of(graph, layer), graph.tops[layer]
+    if not isinstance(kernel, Kernel):
+        return Reason(f"{layer.type} {layer.name!r} before it: {kernel}")
+    axes = [axis._replace(stride=axis.stride * s) for axis, s in zip(kernel.axes, stride)]
+    if max(axis.stride for axis in axes) > MAX_STRIDE:
+        return Reason(f"{layer.type} {layer.name!r} would have a stride of more than {MAX_STRIDE}")
+    param = copied(layer.param)
+    set_window(param, axes)
+    assert top.shape is not None
+    taps = count(tuple(axis.size for axis in axes)) * kernel.inputs // kernel.group
+    saved = (count(top.shape) - count(_picked_shape(top.shape, stride))) * taps
+    return _Raise({layer: (param, layer.blobs)}, (), saved)
+
+
+def _join(graph: Graph, layer: Layer, stride: Stride, fixed: Set[Layer]) -> Union[_Raise, Reason]:
+    """An Eltwise or Concat: each bottom from above, or picked by a convolution of ones."""
+    changes: Changes = {layer: (layer.param, layer.blobs)}
+    inserts: List[Insert] = []
+    saved, raised, reasons = 0, 0, []
+    for number, bottom in enumerate(graph.bottoms[layer]):
+        above = _private(graph, bottom, stride, fixed)
+        if isinstance(above, Reason):
+            assert bottom.shape is not None
+            reasons.append(above)
+            inserts.append(Insert(_picking(bottom.shape[1], stride), layer, number))
+            saved -= count(_picked_shape(bottom.shape, stride))
+            continue
+        raised += 1
+        changes.update(above.changes)
+        inserts += above.inserts
+        saved += above.saved
+    return _Raise(changes, tuple(inserts), saved) if raised else reasons[0]
+
+
+def _picking(channels: int, stride: Stride) -> Layer:
+    """A depthwise convolution of ones that picks every ``stride``-th place."""
+    param = LayerParameter(name="stride", type="Convolution", bottom=["bottom"], top=["top"])
+    conv_param = param.convolution_param
+    conv_param.num_output = conv_param.group = channels
+    conv_param.bias_term = False
+    conv_param.kernel_size.append(1)
+    if len(set(stride)) == 1:
+        conv_param.stride.append(stride[0])
+    elif len(stride) == 2:
+        conv_param.stride_h, conv_param.stride_w = stride
+    else:
+        conv_param.stride.extend(stride)
+    layer = Layer(param)
+    layer.original = None
+    layer.blobs = (Dense(np.ones((channels, 1, *[1] * len(stride))), FLOAT),)
+    return layer
+
+
+def _picked_shape(shape: Shape, stride: Stride) -> Shape:
+    return (*shape[:2], *[-(-size // step) for size, step in zip(shape[2:], stride)])
