@@ -87,9 +87,9 @@ def test_the_next_pass_takes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     proofs = []
     right = driver.prove  # type: ignore[attr-defined]
 
-    def counted(graph: Any, layers: Any, changes: Any, reads: Any) -> Any:
+    def counted(graph: Any, layers: Any, changes: Any, *more: Any) -> Any:
         proofs.append([layer.name for layer in layers])
-        return right(graph, layers, changes, reads)
+        return right(graph, layers, changes, *more)
 
     monkeypatch.setattr(driver, "prove", counted)
     monkeypatch.setattr(WrongFold, "seen", 0)
