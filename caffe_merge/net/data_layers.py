@@ -9,7 +9,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers import catalogue
-from caffe_merge.layers.catalogue import of_family, that
+from caffe_merge.layers.catalogue import CATALOGUE, of_family, that
 from caffe_merge.weights.index import Index
 
 Param = Any  # a LayerParameter
@@ -20,13 +20,20 @@ _SAME_CHANNELS = _SAME_SHAPE | {*of_family(catalogue.POOLING)}
 _IMAGES = that("images")
 _ONE_PER_ROW = of_family(catalogue.DECONVOLUTION, catalogue.DEPTHWISE)  # weights: (C, ...)
 _PREPARING = ("Slice", "Split", "Reshape", "Flatten", "Permute", "Concat", "Power", "Eltwise",
-              "ArgMax", "Pooling", "Threshold", "Crop", "Interp")  # fmt: skip
+              "ArgMax", "Pooling", "Threshold", "Crop", "Interp", "Python")  # fmt: skip
 _LOSS = re.compile(r"Loss|Accuracy|Evaluat")
 
 
 def is_loss(param: Param) -> bool:
-    """Whether a layer compares with labels and is of no use without them."""
-    return len(param.bottom) > 0 and _LOSS.search(param.type) is not None
+    """Whether a layer compares with labels and is of no use without them.
+
+    Its type says so; of a Python layer its class or a loss_weight.
+    """
+    if not param.bottom:
+        return False
+    if param.type == "Python":
+        return any(param.loss_weight) or _LOSS.search(param.python_param.layer) is not None
+    return _LOSS.search(param.type) is not None
 
 
 def data_layers(params: Sequence[Param]) -> List[Param]:
@@ -66,7 +73,8 @@ def label_blobs(params: Sequence[Param]) -> Set[str]:
     is_label: Dict[str, List[bool]] = {}  # what each reader so far takes the blob for
     for param in reversed(params):
         read_as = [is_label.pop(top, []) for top in param.top]
-        prepares = param.type in _PREPARING and all(read and all(read) for read in read_as)
+        may_prepare = param.type in _PREPARING or param.type not in CATALOGUE
+        prepares = may_prepare and all(read and all(read) for read in read_as)
         for number, name in enumerate(param.bottom):
             label = (is_loss(param) and number > 0) or (prepares and bool(read_as))
             is_label.setdefault(name, []).append(label)

@@ -19,6 +19,7 @@ class Unfit(NamedTuple):
 
     layer: str
     message: str
+    hint: str = ""
     blob: Optional[int] = None
     path: Optional[str] = None
 
@@ -33,13 +34,13 @@ def fit(
     if len(expected) != number:
         blobs_expected = f"{counted(len(expected), 'blob')} for {with_article(layer.type)}"
         message = f"expected {blobs_expected}, found {number}"
-        return Unfit(layer.name, message + _about_bias(layer, len(expected), number))
+        return Unfit(layer.name, message, _about_bias(layer, len(expected), number))
     blobs: List[Blob] = []
     for at, (blob, shape) in enumerate(zip(record.blobs, expected)):
         fitted = _reshaped(blob, shape)
         if fitted is None:
             message = f"expected shape {_show(shape)}, found {blob.shape}"
-            return Unfit(layer.name, message, at)
+            return Unfit(layer.name, message, blob=at)
         blobs.append(fitted)
     return blobs
 
@@ -52,9 +53,10 @@ def check(unfit: Sequence[Unfit], records: int, inputs: Mapping[str, Optional[Sh
     """
     if not unfit:
         return
-    layer, message, blob, path = unfit[0]
+    layer, message, hint, blob, path = unfit[0]
     if len(unfit) > 1:
-        message += f"; so it is with {len(unfit)} of the {records} layers in the file"
+        message += f" ({len(unfit)} of the {records} layers in the file do not fit)"
+    message += hint
     last = next((name for name, shape in inputs.items() if _has_channels_last(shape)), None)
     if last is not None:
         batch, height, width, channels = inputs[last] or ()
@@ -62,7 +64,7 @@ def check(unfit: Sequence[Unfit], records: int, inputs: Mapping[str, Optional[Sh
             f"; input {last!r} has shape {inputs[last]}, as if channels were last: Caffe has "
             f"batch, channels, height, width: {batch},{channels},{height},{width}"
         )
-    elif len(unfit) > 1:
+    elif not hint and len(unfit) > 1:
         message += ": is this the right pair?"
     raise WeightsError(message, path=path, layer=layer, blob=blob)
 

@@ -22,12 +22,8 @@ _INPUTS = ("input", "input_dim", "input_shape")
 _KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 
-def text(net: Net, path: str = "") -> bytes:
-    """The prototxt of ``net``: its own text, with only what changed changed.
-
-    ``path`` is that of the weights file that goes with it.
-    """
-    _name_apart(net, path)
+def text(net: Net) -> bytes:
+    """The prototxt of ``net``: its own text, with only what changed changed."""
     edits = Edits(net.document)
     kept = set(net.all_layers)
     for layer in net.loaded:
@@ -84,7 +80,7 @@ def _bytes(message: Message) -> bytes:
 
 def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
     """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
-    layers = entries(net, path)
+    layers = entries(net)
     counted = _counted(layers, progress) if progress else layers
     format_for(path, net.index).write(handle, path, net.index, counted, net.name)
     if net.index is not None:
@@ -97,10 +93,11 @@ def _counted(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.
         progress(number + 1, len(layers), entry.name)
 
 
-def _name_apart(net: Net, path: str) -> None:
+def name_apart(net: Net, path: str) -> None:
     """Rename layers whose weights Caffe would give to another layer of their name.
 
-    Names of layers are for the weights alone; a layer that has none in the file keeps its own.
+    ``path`` is that of the weights file to be written, whose format decides who that is. Names of
+    layers are for the weights alone; a layer that has none in the file keeps its own.
     """
     takers = joining.takers(net.layers, format_for(path, net.index).kind)
     taken = {layer.name for layer in net.all_layers}
@@ -120,9 +117,8 @@ def _name_apart(net: Net, path: str) -> None:
         net.notes.append(Note("renamed", old, text))
 
 
-def entries(net: Net, path: str = "") -> List[writer.Entry]:
+def entries(net: Net) -> List[writer.Entry]:
     """What the caffemodel holds: a record for each layer that has one or has got blobs."""
-    _name_apart(net, path)
     has_bytes = net.index is None or net.index.has_bytes
     owners: Dict[str, Layer] = {}  # of blobs under each param { name }
     by_name: Dict[str, LayerRecord] = net.index.by_name() if net.index else {}
@@ -181,6 +177,7 @@ def save(
 
 def write(net: Net, pair: Replacement, progress: Optional[Progress] = None) -> None:
     """Write caffemodel and prototxt into an open ``Replacement`` of the two, in this order."""
+    name_apart(net, pair.targets[0])
     weights(net, pair.handles[0], pair.targets[0], progress)
-    pair.handles[1].write(text(net, pair.targets[0]))  # while the system stores the weights
+    pair.handles[1].write(text(net))  # while the system stores the weights
     pair.flush()

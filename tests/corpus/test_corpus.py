@@ -35,9 +35,10 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import merge_bn
-from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
 from caffe_merge.merging.convert import Conversion, plan
 from caffe_merge.net import saving
+from caffe_merge.net.data_layers import data_layers, is_loss
 from caffe_merge.net.loading import Net
 from caffe_merge.options import Options
 from caffe_merge.text.edits import Edits
@@ -57,6 +58,7 @@ RUNS = [
     for trained in (False, True)
     if "layers" in facts and (facts.get("trained") or not trained)
 ]
+TRAINING = [name for name, facts in MANIFEST.items() if facts["reads"] == "training"]
 LIMIT = 1e-5  # of a blob's largest value
 PIXELS = 60.0  # the deviation of what trained nets were trained on
 
@@ -121,6 +123,26 @@ def reading(file: Path) -> Tuple[str, str]:
     old = kinds.get("upgraded", "")
     form = next((form for form in ("V0", "V1") if form in old), "V2")
     return form, "training" if "training-net" in kinds else "deploy"
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_deploy_gives_what_caffe_loads_or_says_what_to_add(
+    name: str, real_caffe: RealCaffe
+) -> None:
+    facts = MANIFEST[name]
+    try:
+        missing = ""
+        load(path(name), "--deploy")
+    except UsageError as error:
+        missing = str(error)
+    words = facts["flags"].split()
+    blob = words[words.index("--input-shape") + 1].partition("=")[0]
+    assert not missing or f": give --input-shape {blob}=1," in missing
+    net = load(path(name), facts["flags"])
+    assert not data_layers([layer.param for layer in net.layers])
+    assert not [layer for layer in net.layers if is_loss(layer.param)]
+    error = real_caffe.error(encode(net.document.text).decode())
+    assert (error == "") == (facts["caffe"] == ""), error
 
 
 @pytest.mark.parametrize(("name", "trained"), RUNS)

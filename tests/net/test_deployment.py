@@ -38,6 +38,28 @@ STAYS = ["data: Input -> data", "conv: Convolution data -> conv"]
 PROB = "prob: Softmax conv -> prob"
 
 NETS: Dict[str, Tuple[Sequence[str], Sequence[str]]] = {
+    "labels made by a Python layer, which reads predictions too": (
+        ("data: Python -> data boxes info { python_param { layer: 'RoIDataLayer' } }", CONV,
+         "targets: Python conv boxes info data -> y t { python_param { layer: 'AnchorTarget' } }",
+         "l: SoftmaxWithLoss conv y -> l", "b: SmoothL1Loss conv t -> b"),
+        (*STAYS, PROB),
+    ),
+    "a Python layer that is a loss by its class": (
+        (DATA, CONV, "l: Python conv label -> l { python_param { layer: 'TripletLossLayer' } }"),
+        STAYS,
+    ),
+    "a Python layer that is a loss by its weight": (
+        (DATA, CONV, "l: Python conv label -> l { loss_weight: 1 }"), STAYS,
+    ),
+    "a Python layer that is none": (
+        (DATA, CONV, "p: Python conv -> p", "l: SoftmaxWithLoss p label -> l"),
+        (*STAYS, "p: Python conv -> p", "prob: Softmax p -> prob"),
+    ),
+    "labels prepared by a fork's layer, of HDF5": (
+        ("data: HDF5Data -> data y z", "h: OneHot y -> h", CONV, "l: SoftmaxWithLoss conv h -> l",
+         "m: EuclideanLoss conv z -> m"),
+        (*STAYS, PROB),
+    ),
     "a classifier": (
         (DATA, CONV, "loss: SoftmaxWithLoss conv label -> loss", "acc: Accuracy conv label -> acc"),
         [*STAYS, PROB],
@@ -341,5 +363,5 @@ def test_the_error_says_what_is_known(tmp_path: Path, capsys: Any) -> None:
     assert main(["plan", "--model", str(pair[0]), "--weights", str(pair[1]), "--deploy"]) == 2
     assert "give --input-shape data=1,3,HEIGHT,WIDTH" in capsys.readouterr().err
     lines = CROP % "", POOL
-    with pytest.raises(UsageError, match="give --input-shape data=1,C,8,8"):
+    with pytest.raises(UsageError, match="give --input-shape data=1,CHANNELS,8,8"):
         load(tmp_path, prototxt(*lines), WEIGHTS)
