@@ -238,6 +238,8 @@ TESTED_IN: Dict[str, str] = {
     "text.upgrade.padding": "text/upgrade/test_v0.py",
     "text.upgrade.reading": "text/upgrade/test_v0.py",
     "text.values": "text/test_view.py",
+    "validation.opencv_net": "validation/test_opencv.py",
+    "validation.opencv_worker": "validation/test_opencv.py",
     "validation.engines": "validation/test_validate.py",
     "validation.findings": "validation/test_wrong_pairs.py",
     "validation.judging": "validation/test_validate.py",

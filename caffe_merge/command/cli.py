@@ -311,6 +311,14 @@ def _styles(options: argparse.Namespace) -> int:
     return OK
 
 
+def _engines(options: argparse.Namespace) -> int:
+    from caffe_merge.command import engines
+
+    found = engines.rows(options.caffe_python)
+    _tell(options, lambda: engines.lines(found), lambda: engines.to_json(found))
+    return OK
+
+
 def _batch(options: argparse.Namespace) -> int:
     from caffe_merge.command import batch
 
@@ -360,6 +368,11 @@ _COMMANDS: Dict[str, Any] = {
         "Print the net as a table: layer, type, output shape, parameters, multiply-adds.",
         flags.inspect,
         _inspect,
+    ),
+    "engines": (
+        "List the engines that judge a pair: which are here, what each lacks, how to get it.",
+        flags.engines,
+        _engines,
     ),
     "passes": ("List the passes, for --only and --skip.", flags.none, _passes),
     "styles": ("List the styles of BatchNorm, for --bn-style.", flags.none, _styles),

@@ -144,6 +144,16 @@ def _judging(add: Add) -> None:
         action="store_true",
         help="pass where nothing differs, though not every rewrite or output could be judged",
     )
+    _caffe_python(add)
+    add(
+        "--time-limit",
+        type=positive,
+        metavar="S",
+        help="seconds for an engine to load a net, or to run it (pycaffe and opencv: 600)",
+    )
+
+
+def _caffe_python(add: Add) -> None:
     add("--caffe-python", metavar="PYTHON", help="the interpreter with Caffe, for pycaffe")
 
 
@@ -252,6 +262,12 @@ def inspect(parser: argparse.ArgumentParser) -> None:
     _net(parser, weights=False)
     _printing(parser)
     _examples(parser, "deploy.prototxt", "deploy.prototxt x.caffemodel --json")
+
+
+def engines(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command engines."""
+    _caffe_python(parser.add_argument)
+    _printing(parser)
 
 
 def none(parser: argparse.ArgumentParser) -> None:

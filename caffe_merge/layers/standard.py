@@ -143,3 +143,4 @@ _RULES: Dict[str, Callable[[Layer], Union[Standard, Reason]]] = {
     "ReLU6": _relu6,
     "SpatialDropout": _spatial_dropout,
 }
+RESTATED = frozenset(_RULES)  # types that the reference runs as another, where it can

@@ -37,6 +37,7 @@ def judging(flags: Flags, progress: Optional[Progress] = None) -> Dict[str, Any]
         "shapes": shapes(flags),
         "files": load_files(flags["input"]),
         "caffe_python": flags["caffe_python"],
+        "time_limit": flags["time_limit"],
         "state": state(flags),
         "allow_unseen": flags["allow_unseen"],
         "progress": progress,

@@ -14,6 +14,7 @@ stdout by frames: one line of JSON, followed by raw little-endian bytes where th
               weights {layer: [.npy path]}       run with these in place of the layer's own blobs
     shapes                                    -> {"params": [[layer, [shape, ...]], ...]}
     resave    path                            -> the open net written by Caffe itself
+    about                                     -> {"version", "types"}: of layers that it can run
 """
 # Python 2.7 has neither f-strings nor annotations.
 # ruff: noqa: UP032
@@ -95,6 +96,16 @@ class CaffeNet:
         # type: (Dict[str, Any]) -> Answer
         """The frames that answer ``job``; what is wrong with it raises."""
         return getattr(self, "do_" + job["do"])(job)  # type: ignore[no-any-return]
+
+    def do_about(self, _job):
+        # type: (Dict[str, Any]) -> Answer
+        types = getattr(self.caffe, "layer_type_list", None)  # since 2015
+        header = {
+            "done": True,
+            "version": str(getattr(self.caffe, "__version__", "of no version")),
+            "types": [_text(name) for name in types()] if types else None,
+        }
+        yield header, None
 
     def do_open(self, job):
         # type: (Dict[str, Any]) -> Answer

@@ -51,6 +51,7 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     """
     judging = Judging.of(how)
     row = registry.engine(engine)
+    judging = judging._replace(time_limit=judging.time_limit or row.time_limit)
     command = row.command(judging.caffe_python)
     pairs = [(os.fspath(text), os.fspath(weights)) for text, weights in (before, after)]
     if row.together:

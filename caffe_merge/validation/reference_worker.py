@@ -11,7 +11,8 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.layers import norms
+from caffe_merge import __version__, reference
+from caffe_merge.layers import norms, standard
 from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.validation.caffe_worker import serve
@@ -28,7 +29,12 @@ class ReferenceNet:
 
     def handle(self, job: Dict[str, Any]) -> Answer:
         """The frames that answer ``job``; what is wrong with it raises."""
-        jobs = {"open": self._open, "forward": self._forward, "judge": self._judge}
+        jobs = {
+            "open": self._open,
+            "forward": self._forward,
+            "judge": self._judge,
+            "about": about,
+        }
         return jobs[job["do"]](job)
 
     def _open(self, job: Dict[str, Any]) -> Answer:
@@ -70,6 +76,12 @@ class ReferenceNet:
             else:
                 answer = base64.b64encode(pickle.dumps(done)).decode("ascii")
                 yield {"done": True, "comparison": answer}, None
+
+
+def about(_job: Dict[str, Any]) -> Answer:
+    """The version, and the types of layers that the reference runs."""
+    types = sorted(reference.SUPPORTED | standard.RESTATED)
+    yield {"done": True, "version": __version__, "types": types}, None
 
 
 def main() -> None:

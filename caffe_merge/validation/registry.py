@@ -1,5 +1,6 @@
 """The engines that can judge a pair: one row for each. Flags, help and errors read this table."""
 
+from importlib.util import find_spec
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 from caffe_merge.errors import OptionName, UsageError
@@ -11,15 +12,19 @@ class Engine(NamedTuple):
     """A row. ``command`` is given the interpreter that the user names, and starts the worker.
 
     ``limit`` is the largest error that passes, relative to a blob's largest value; ``most`` the
-    multiply-adds that it does in about a minute. ``together``: its worker has the job ``judge``,
-    which loads both pairs and compares them where they are; else each pair has a worker of its own,
-    and what they send is compared here.
+    multiply-adds that it does in about a minute; ``about`` what it is, and ``get`` how to get it.
+    ``together``: its worker has the job ``judge``, which loads both pairs and compares them where
+    they are; else each pair has a worker of its own, and what they send is compared here.
+    ``time_limit`` is the longest that it may take for one job unless the user says how long.
     """
 
     limit: float
     most: float
     command: Callable[[Optional[str]], List[str]]
+    about: str
+    get: str
     together: bool = False
+    time_limit: Optional[float] = None
 
 
 def _reference(python: Optional[str]) -> List[str]:
@@ -40,11 +45,41 @@ def _pycaffe(python: Optional[str]) -> List[str]:
     return caffe_command(python)
 
 
+def _opencv(python: Optional[str]) -> List[str]:
+    from caffe_merge.validation.workers import opencv_command
+
+    if find_spec("cv2") is None:
+        raise UsageError(f"no OpenCV here: {ENGINES['opencv'].get}")
+    return opencv_command()
+
+
 # The reference computes in float64, so its limit has room for the rounding of the merged weights
-# alone; Caffe sums in float32, in an order that a merge changes.
+# alone; Caffe and OpenCV sum in float32, in an order that a merge changes.
 ENGINES: Dict[str, Engine] = {
-    "reference": Engine(1e-5, 40e9, _reference, together=True),
-    "pycaffe": Engine(1e-4, 400e9, _pycaffe),
+    "reference": Engine(
+        1e-5,
+        40e9,
+        _reference,
+        about="Caffe's layers in numpy and float64",
+        get="built in",
+        together=True,
+    ),
+    "pycaffe": Engine(
+        1e-4,
+        400e9,
+        _pycaffe,
+        about="the Caffe of an interpreter: BVLC's, or a fork's with its layers",
+        get="docs/engines.md has two that pip installs",
+        time_limit=600,
+    ),
+    "opencv": Engine(
+        1e-4,
+        400e9,
+        _opencv,
+        about="OpenCV's reader of Caffe files, without fusion",
+        get="pip install caffe_merge[opencv]",
+        time_limit=600,
+    ),
 }
 DEFAULT = "reference"
 

@@ -57,6 +57,11 @@ def reference_command() -> List[str]:
     )
 
 
+def opencv_command() -> List[str]:
+    """The command line of a worker with OpenCV."""
+    return child.command("from caffe_merge.validation.opencv_worker import main; main()")
+
+
 class Worker:
     """A worker process, from its first job to `close`; use it in a ``with``.
 
@@ -199,11 +204,12 @@ class Worker:
 
     def _death(self) -> CaffeMergeError:
         status = self._process.wait()
-        if self._timed_out:
-            return ValidationError(f"{self._name} did not finish within {self._limit:g} s")
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _STDERR_READ))
         said = _reason(self._stderr.read().decode("utf-8", "replace"))
+        if self._timed_out:
+            limit = f"{self._name} did not finish within {self._limit:g} s"
+            return ValidationError(_clip(f"{limit}; its last words: {said}"))
         how = f"status {status}" if status >= 0 else _signal_name(-status)
         if not self._started:
             return UsageError(_clip(f"{self._name} cannot run the engine ({how}): {said}"))

@@ -18,10 +18,12 @@ COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": flags.plan,
     "validate": flags.validate,
     "inspect": flags.inspect,
+    "engines": flags.engines,
 }
+OF_NETS = [name for name in COMMANDS if name != "engines"]  # "all" of the table
 OF_EVERY_PARSER = {"--help", "-h"}
 OF_THE_PROGRAM = {"--version", "--completion"}
-OTHER_PROGRAMS = re.compile(r"^.*(?:docker|dask |-m benchmarks|`--user`).*$", re.MULTILINE)
+OTHER_PROGRAMS = re.compile(r"^.*(?:docker|tools/|dask |-m benchmarks|`--user`).*$", re.MULTILINE)
 FLAG = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 
 
@@ -38,7 +40,7 @@ def documented() -> Dict[str, Set[str]]:
     for line in (DOCS / "commands.md").read_text().splitlines():
         row = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
         if len(row) > 3 and row[1].startswith("`-"):
-            names = list(COMMANDS) if row[2] == "all" else row[2].split(", ")
+            names = ", ".join(OF_NETS).join(row[2].split("all", 1)).split(", ")
             for name in names:
                 out[name].update(re.findall(r"(?:^|[\s`])(--?[a-z][a-z-]*)", row[1]))
     return out

@@ -1,0 +1,300 @@
+"""A net as OpenCV's reader is given it: which layers it runs right, and the text of these alone.
+
+OpenCV computes some layers otherwise than Caffe, without an error. The table below has what was
+measured against real Caffe with OpenCV 4.14 (tests/validation/test_opencv.py measures it again):
+only the types in it are run, and none where its row names a fault.
+"""
+
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from google.protobuf import text_format
+
+from caffe_merge.layers.layer import Layer, shares_memory
+from caffe_merge.schema.messages import LayerParameter
+
+Fault = Callable[[Any], str]
+
+
+class Version(NamedTuple):
+    """One write of a blob: its name in OpenCV's text, or why OpenCV is not asked for it."""
+
+    name: str
+    reason: str = ""
+
+
+class Source(NamedTuple):
+    """Where a blob comes from: the name of its layer in OpenCV, its top, its place among them."""
+
+    layer: str
+    top: str
+    position: int
+
+
+class Assembled(NamedTuple):
+    """The net in OpenCV's terms: every write of a blob has a name of its own.
+
+    ``inputs`` maps the net's inputs, ``final`` all its blobs to versions; ``sources`` says for the
+    name of a version where it comes from. ``read`` are the inputs that the text has: OpenCV does
+    not take one that nobody reads.
+    """
+
+    text: str
+    inputs: Dict[str, str]
+    read: FrozenSet[str]
+    final: Dict[str, Version]
+    sources: Dict[str, Source]
+
+
+def _right(_param: Any) -> str:
+    return ""
+
+
+def _one_side(*pairs: Tuple[str, str]) -> Callable[[Any], str]:
+    def fault(param: Any) -> str:
+        for first, second in pairs:
+            if param.HasField(first) != param.HasField(second):
+                return f"{first} or {second} alone"
+        return ""
+
+    return fault
+
+
+_sides = _one_side(("pad_h", "pad_w"), ("stride_h", "stride_w"), ("kernel_h", "kernel_w"))
+
+
+def _convolution(param: Any) -> str:
+    block = param.convolution_param
+    if block.axis != 1 or _two(param):
+        return "an axis of its own, or several bottoms"
+    return "three spatial axes" if len(block.kernel_size) > 2 else _sides(block)
+
+
+def _deconvolution(param: Any) -> str:
+    dilated = any(dilation != 1 for dilation in param.convolution_param.dilation)
+    return "dilation" if dilated else _convolution(param)
+
+
+def _pooling(param: Any) -> str:
+    block = param.pooling_param
+    if block.pool == block.STOCHASTIC:
+        return "pool: STOCHASTIC"
+    stride = max(block.stride, block.stride_h, block.stride_w)
+    sides = filter(None, (block.kernel_size, block.kernel_h, block.kernel_w))
+    if not block.global_pooling and stride > min(sides, default=1):
+        return "a stride larger than the kernel"
+    return _sides(block)
+
+
+def _product(param: Any) -> str:
+    return "transpose" if param.inner_product_param.transpose else ""
+
+
+def _scale(param: Any) -> str:
+    block = param.scale_param
+    if block.axis < 0:
+        return "a negative axis"
+    return "a bias beside a factor that is a blob" if _two(param) and block.bias_term else ""
+
+
+def _two(param: Any) -> bool:
+    return len(param.bottom) > 1
+
+
+def _batch_norm(param: Any) -> str:
+    block = param.batch_norm_param
+    stored = block.use_global_stats or not block.HasField("use_global_stats")
+    return "" if stored else "use_global_stats: false"
+
+
+def _lrn(param: Any) -> str:
+    block = param.lrn_param
+    if block.k != 1:
+        return "k"
+    written = all(block.HasField(name) for name in ("alpha", "beta", "local_size"))
+    return "" if written else "defaults for alpha, beta or local_size"
+
+
+def _log(param: Any) -> str:
+    block = param.log_param
+    return "base, scale or shift" if (block.base, block.scale, block.shift) != (-1, 1, 0) else ""
+
+
+def _mvn(param: Any) -> str:
+    block = param.mvn_param
+    return "eps" if block.HasField("eps") and block.normalize_variance else ""
+
+
+def _swish(param: Any) -> str:
+    return "beta" if param.swish_param.beta != 1 else ""
+
+
+def _concat(param: Any) -> str:
+    return "concat_dim" if param.concat_param.HasField("concat_dim") else ""
+
+
+MEASURED: Dict[str, Fault] = {
+    "AbsVal": _right,
+    "BNLL": _right,
+    "BatchNorm": _batch_norm,
+    "Concat": _concat,
+    "Convolution": _convolution,
+    "ConvolutionDepthwise": _convolution,
+    "Crop": _right,
+    "Deconvolution": _deconvolution,
+    "Dropout": _right,
+    "ELU": _right,
+    "Eltwise": _right,
+    "Exp": _right,
+    "Flatten": _right,
+    "InnerProduct": _product,
+    "LRN": _lrn,
+    "Log": _log,
+    "MVN": _mvn,
+    "PReLU": _right,
+    "Permute": _right,
+    "Pooling": _pooling,
+    "Power": _right,
+    "ReLU": _right,
+    "ReLU6": _right,
+    "Reshape": _right,
+    "Scale": _scale,
+    "Sigmoid": _right,
+    "Slice": _right,
+    "Softmax": _right,
+    "Swish": _swish,
+    "TanH": _right,
+}
+# Fields of these types that BVLC's schema does not have, and OpenCV reads as their fork does.
+_EXTRA = {"Permute": {"permute_param", "permute_param.order"}}
+
+
+def fault(layer: Layer) -> str:
+    """Why OpenCV is not asked to run ``layer``; "" if it runs it as Caffe does."""
+    param = layer.param
+    title = f"layer {layer.name!r} ({layer.type})"
+    if layer.type not in MEASURED:
+        return f"{title}: OpenCV is not known to run it as Caffe does"
+    if set(layer.extra) - _EXTRA.get(layer.type, set()):
+        return f"{title}: fields of a fork: {', '.join(sorted(layer.extra))}"
+    if layer.trains and layer.type in ("BatchNorm", "Dropout"):
+        return f"{title}: it is in the phase TRAIN"
+    if any(not blob.shape for blob in layer.blobs):
+        return f"{title}: OpenCV cannot read a blob without axes"
+    found = MEASURED[layer.type](param)
+    return f"{title}: OpenCV differs from Caffe in {found}" if found else ""
+
+
+def assemble(
+    layers: Sequence[Layer], refused: Mapping[int, str], most: Optional[int] = None
+) -> Assembled:
+    """The first ``most`` of ``layers``, or all, without those that OpenCV is not to run.
+
+    ``refused`` maps indices of layers to reasons why, beside the faults that are known; what
+    depends on a layer that is left out is left out too.
+    """
+    made = _Assembly(refused)
+    for index, layer in enumerate(layers[:most]):
+        made.add(index, layer)
+    read = frozenset(name for name, top in made.inputs.items() if top in made.read)
+    blocks = [made.input_blocks[made.inputs[name]] for name in made.inputs if name in read]
+    text = "".join([*blocks, *made.blocks])
+    return Assembled(text, made.inputs, read, made.versions, made.sources)
+
+
+class _Assembly:
+    def __init__(self, refused: Mapping[int, str]) -> None:
+        self.refused = refused
+        self.blocks: List[str] = []
+        self.input_blocks: Dict[str, str] = {}
+        self.read: Set[str] = set()
+        self.inputs: Dict[str, str] = {}
+        self.versions: Dict[str, Version] = {}
+        self.sources: Dict[str, Source] = {}
+        self.memory: Dict[str, int] = {}  # in Caffe, by blob: names may share one
+        self.repeated: Dict[str, int] = {}
+
+    def add(self, index: int, layer: Layer) -> None:
+        """Add the text of one layer, or note why its tops are not there."""
+        param = layer.param
+        tops = [f"{index}:{position}" for position in range(len(param.top))]
+        bottoms = [self.versions[b] for b in param.bottom if b in self.versions]
+        reason = next((bottom.reason for bottom in bottoms if bottom.reason), "")
+        if layer.type == "Input":
+            self._add_inputs(param, tops)
+            versions = [Version(top) for top in tops]
+        elif not param.bottom:
+            reason = f"layer {layer.name!r} ({layer.type}): its data are not here"
+            versions = [Version("", reason)] * len(tops)
+        elif layer.type == "Split":
+            versions = bottoms[:1] * len(tops)
+        else:
+            reason = reason or self.refused.get(index, "") or fault(layer)
+            versions = [Version("", reason) if reason else Version(top) for top in tops]
+            if not reason and tops:
+                self._add_layer(layer, [bottom.name for bottom in bottoms], tops)
+        self._write(index, layer, versions)
+
+    def _add_inputs(self, param: Any, tops: Sequence[str]) -> None:
+        shapes = param.input_param.shape
+        for position, (name, top) in enumerate(zip(param.top, tops)):
+            block = LayerParameter(name=top, type="Input", top=[top])
+            if shapes:
+                shape = block.input_param.shape.add()
+                shape.CopyFrom(shapes[min(position, len(shapes) - 1)])
+            self.inputs[name] = top
+            self.input_blocks[top] = _block(block)
+
+    def _add_layer(self, layer: Layer, bottoms: Sequence[str], tops: Sequence[str]) -> None:
+        block = LayerParameter()
+        block.CopyFrom(layer.param)
+        for field in ("bottom", "top", "include", "exclude", "phase", "loss_weight", "blobs"):
+            block.ClearField(field)
+        self.read.update(bottoms)
+        block.bottom.extend(bottoms)
+        block.top.extend(tops)
+        self.blocks.append(_block(block, _extra(layer.extra)))
+        number = self.repeated.setdefault(layer.name, 0)  # OpenCV numbers what has one name
+        self.repeated[layer.name] += 1
+        name = f"{layer.name}_{number}" if number else layer.name
+        for position, top in enumerate(tops):
+            self.sources[top] = Source(name, top, position)
+
+    def _write(self, index: int, layer: Layer, versions: Sequence[Version]) -> None:
+        """Have the tops hold ``versions``; what shares their memory in Caffe changes there too."""
+        bottoms = list(layer.param.bottom)
+        for position, (top, version) in enumerate(zip(layer.param.top, versions)):
+            if position < len(bottoms) and bottoms[position] == top:
+                for name in self.versions:
+                    if name != top and self.memory.get(name) == self.memory.get(top):
+                        reason = f"layer {layer.name!r} writes over it in Caffe, not in OpenCV"
+                        self.versions[name] = Version("", reason)
+            elif shares_memory(layer) and bottoms:
+                self.memory[top] = self.memory[bottoms[0]]
+            else:
+                self.memory[top] = index * 1000 + position
+            self.versions[top] = version
+
+
+def _block(param: Any, more: str = "") -> str:
+    return f"layer {{\n{text_format.MessageToString(param, as_utf8=False)}{more}}}\n"
+
+
+def _extra(fields: Mapping[str, str]) -> str:
+    """Fields that the schema does not know, as text: blocks of numbers and names."""
+    blocks: Dict[str, List[str]] = {}
+    for name, values in fields.items():
+        block, _, field = name.partition(".")
+        blocks.setdefault(block, []).extend(f"{field}: {value}" for value in values.split())
+    return "".join(f"{block} {{ {' '.join(lines)} }}\n" for block, lines in blocks.items())
