@@ -99,7 +99,7 @@ def plan(request: Request) -> Plan:
 def _read(request: Request, texts: Sequence[str], weights: Sequence[str]) -> Holdings:
     if len(texts) + len(weights) < MANY:
         return read(texts, weights, request.flags)
-    with Pool(request.jobs or _cores(), request.setup) as pool:
+    with Pool(request.jobs or memory.cores(), request.setup) as pool:
         return read_by(pool, texts, weights, request.flags)
 
 
@@ -153,7 +153,7 @@ def _unchanged(made: Sequence[Job], journal: Journal) -> Iterator["tuple[str, Ou
 
 
 def _workers(request: Request, planned: Plan) -> int:
-    return request.jobs or memory.side_by_side(planned.needs, _cores(), memory.free())
+    return request.jobs or memory.side_by_side(planned.needs, memory.cores(), memory.free())
 
 
 def _outcomes(
@@ -174,12 +174,6 @@ def _outcomes(
             if isinstance(outcome, DiedError):
                 outcome = Outcome(FAILED, outcome.reason, outcome.kind)
             yield name, outcome
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _result(job: Job, outcome: Outcome) -> Result:

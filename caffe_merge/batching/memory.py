@@ -1,4 +1,4 @@
-"""How much memory a pair needs, from its sizes and shapes, and how many fit side by side.
+"""How much memory a pair needs, from its sizes and shapes, and how many pairs fit this machine.
 
 A merge streams weights, and needs little more than a part of the largest layer. The reference
 engine has two nets in float64: the largest layer's weights, and of the largest blob what goes into
@@ -58,6 +58,15 @@ def side_by_side(needs: Iterable[int], cores: int, free: Optional[int]) -> int:
         if total > _LEFT * free:
             return max(1, number)
     return cores
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as handle:
+        quota, period = map(int, handle.read().split())  # no quota is a word, not a number
+        count = min(count or 1, -(-quota // period))
+    return count or 1
 
 
 def free() -> Optional[int]:

@@ -141,7 +141,7 @@ class Pairer:
         """The pair of ``weights``; None where it is a data file, not weights."""
         key = self._weights[weights]
         if isinstance(key, NotANet):
-            if not weights.endswith(".caffemodel"):
+            if ".caffemodel" not in os.path.basename(weights).lower():  # HDF5 may be anything
                 self._sources.left_out.append(LeftOut(weights, f"not weights: {key.why}"))
                 return None
             return Unpaired(weights, key.why)

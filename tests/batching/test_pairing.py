@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import caffe_merge
 from caffe_merge.errors import UsageError
 from tests.batching.trees import (
     LABELS,
@@ -162,6 +163,29 @@ def test_a_text_given_by_name_goes_with_all_weights_beside_it_that_fit(source: P
     (source / "b.prototxt").write_text(SOLVER)
     with pytest.raises(UsageError, match="expected the text of a net, found a solver's settings"):
         planned(source / "b.prototxt")
+
+
+def test_a_file_of_data_is_no_weights(source: Path) -> None:
+    pair(source, "x", net())
+    for name in ("data.h5", "y.caffemodel.h5"):
+        (source / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    made = planned(source)
+    assert [Path(entry.weights).name for entry in made.pairing.unpaired] == ["y.caffemodel.h5"]
+    assert left_out(made)[0].startswith("data.h5: not weights: ")
+
+
+def test_weights_in_hdf5(source: Path) -> None:
+    pytest.importorskip("h5py")
+    text = net().replace(
+        '"conv"\n  type: "Convolution"', '"conv"\n  type: "Convolution" param { name: "w" }'
+    )
+    pair(source, "x", text)
+    first = str(source / "x.prototxt"), str(source / "x.caffemodel")
+    second = str(source / "y" / "x.prototxt"), str(source / "y" / "x.caffemodel.h5")
+    (source / "y").mkdir()
+    caffe_merge.convert(*first, *second, skip=["fold-affine"], validate="none")
+    (source / "x.caffemodel").unlink()
+    assert pairs(planned(source), source) == {"y/x.caffemodel.h5": "y/x.prototxt"}
 
 
 def test_nothing_to_merge_is_bad_usage(source: Path) -> None:
