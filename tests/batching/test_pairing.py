@@ -17,6 +17,7 @@ from tests.batching.trees import (
     training,
     weights,
 )
+from tests.nets import prototxt
 
 
 @pytest.fixture
@@ -122,6 +123,9 @@ def test_the_text_with_the_fewest_weights_left_over(source: Path) -> None:
     (source / "x.prototxt").write_text(headless)
     (source / "y.prototxt").write_text(net())
     weights(source, "x", net())
+    assert pairs(planned(source), source) == {"x.caffemodel": "y.prototxt"}
+    aux = prototxt("aux: InnerProduct bn -> aux { inner_product_param { num_output: 2 } }")
+    weights(source, "x", net() + aux)  # now each of both leaves some over
     assert pairs(planned(source), source) == {"x.caffemodel": "y.prototxt"}
     (source / "y.prototxt").unlink()
     assert pairs(planned(source), source) == {"x.caffemodel": "x.prototxt"}
