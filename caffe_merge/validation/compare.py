@@ -16,8 +16,8 @@ NOT_FINITE_BEFORE = "it was not finite before the merge"
 class BlobResult:
     """One blob of both nets. Errors are relative to the old blob's largest absolute value.
 
-    ``cosine`` and ``argmax_agreement`` (the share of positions whose largest channel is the same;
-    outputs only) are None where they mean nothing. ``problem`` fails the blob whatever its error;
+    ``cosine`` and ``argmax_agreement`` (the share of positions whose largest channel is the same)
+    are of outputs, and None where they mean nothing. ``problem`` fails the blob whatever its error;
     ``remark`` says why a small error proves little: the blob is constant or saturated. ``limit`` is
     the largest error that passes, ``noise`` the error that rounding the old net's weights makes,
     None where it was not needed. ``reader`` names the layer that reads the blob as it is here,
@@ -54,13 +54,10 @@ class _Sums(NamedTuple):
     high: float
     error: float
     error_square: float
-    old_square: float
-    new_square: float
-    product: float
 
 
 def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = False) -> BlobResult:
-    """Compare one blob; neither array is changed. ``output`` adds the arg-max agreement."""
+    """Compare one blob; neither array is changed. ``output`` adds what is told of outputs alone."""
     shape = tuple(before.shape)
 
     def broken(problem: str) -> BlobResult:
@@ -82,13 +79,12 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
     if largest and not 1e-100 < largest < 1e100:  # the squares are not within range
         sums = _sums(before.astype(np.float64) / largest, after.astype(np.float64) / largest)
     unit = max(sums.high, -sums.low) or 1.0
-    squares = math.sqrt(sums.old_square) * math.sqrt(sums.new_square)
     return BlobResult(
         name,
         shape,
         max_error=sums.error / unit,
         rms_error=math.sqrt(sums.error_square / before.size) / unit,
-        cosine=sums.product / squares if squares else None,
+        cosine=_cosine(before, after, largest) if output else None,
         argmax_agreement=_argmax_agreement(before, after) if output else None,
         remark=_remark(before, largest, sums),
     )
@@ -96,20 +92,26 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
 
 def _sums(before: np.ndarray, after: np.ndarray) -> _Sums:
     old, new = before.reshape(-1), after.reshape(-1)
-    low, high, error = math.inf, -math.inf, 0.0
-    squares = [0.0] * 4
+    low, high, error, square = math.inf, -math.inf, 0.0, 0.0
+    difference = np.empty(min(_PIECE, old.size))
     with np.errstate(all="ignore"):
         for start in range(0, old.size, _PIECE):
-            was = old[start : start + _PIECE].astype(np.float64, copy=False)
-            now = new[start : start + _PIECE].astype(np.float64, copy=False)
-            difference = now - was
+            was, now = old[start : start + _PIECE], new[start : start + _PIECE]
+            far = np.subtract(now, was, out=difference[: was.size], dtype=np.float64)
             # A value that is none is kept: min and max of Python's own would lose it.
             low = float(np.minimum(low, was.min()))
             high = float(np.maximum(high, was.max()))
-            error = float(np.maximum(error, np.maximum(difference.max(), -difference.min())))
-            pairs = (difference, difference), (was, was), (now, now), (was, now)
-            squares = [s + float(np.dot(*both)) for s, both in zip(squares, pairs)]
-    return _Sums(low, high, error, *squares)
+            error = float(np.maximum(error, np.maximum(far.max(), -far.min())))
+            square += float(np.dot(far, far))
+    return _Sums(low, high, error, square)
+
+
+def _cosine(before: np.ndarray, after: np.ndarray, largest: float) -> Optional[float]:
+    if not largest:
+        return None
+    old, new = (side.astype(np.float64).reshape(-1) / largest for side in (before, after))
+    squares = float(np.dot(old, old)) * float(np.dot(new, new))
+    return float(np.dot(old, new)) / math.sqrt(squares) if squares else None
 
 
 def _remark(blob: np.ndarray, largest: float, sums: _Sums) -> str:

@@ -7,7 +7,7 @@ one output channel have one sign, so that no product is needed: the mutant of y 
 y +- (y - b) / 100.
 """
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -34,17 +34,17 @@ class Mutants:
     def __init__(self, run: Run, rewritten: Iterable[int]) -> None:
         self.run = run
         self._open = set(rewritten)  # layers that nothing has seen
-        self._wrong: Dict[str, Dict[int, np.ndarray]] = {}  # blob -> layer -> what it would hold
+        self._wrong: Dict[str, Dict[int, Mutant]] = {}  # blob -> layer -> what it would hold
         self.best: Dict[int, Tuple[str, float]] = dict.fromkeys(self._open, ("", 0.0))
 
     def step(self, index: int, step: Optional[Step]) -> None:
         """Follow the mutants through a layer that was just run."""
         layer = self.run.layers[index]
-        carried: Dict[str, Dict[int, np.ndarray]] = {}
+        carried: Dict[str, Dict[int, Mutant]] = {}
         if step is not None:
             for mutated in self._reaching(layer.param.bottom):
                 wrong = [
-                    self._wrong.get(name, {}).get(mutated, value)
+                    _array(self._wrong.get(name, {}).get(mutated), value)
                     for name, value in zip(layer.param.bottom, step.bottoms)
                 ]
                 with np.errstate(all="ignore"):
@@ -66,7 +66,7 @@ class Mutants:
         for mutated, wrong in mutants.items():
             if not largest or mutated not in self._open:
                 continue
-            moved = farthest(wrong.reshape(right.shape), right) / largest
+            moved = wrong.distance(right) / largest
             if moved > self.best[mutated][1]:
                 self.best[mutated] = (label, moved)
             if moved > limit:
@@ -90,18 +90,54 @@ def farthest(one: np.ndarray, other: np.ndarray) -> float:
     return far if np.isfinite(far) else float("inf")
 
 
+class Mutant:
+    """What a blob would hold: an array, or the blob itself and the part of it that is wrong.
+
+    ``signs`` and ``bias`` broadcast against the blob y: the mutant is y + signs (y - bias).
+    """
+
+    def __init__(self, array: np.ndarray, signs: Any = None, bias: Any = None) -> None:
+        self._array = array
+        self._signs = signs
+        self._bias = bias
+
+    def array(self) -> np.ndarray:
+        """The values."""
+        if self._signs is None:
+            return self._array
+        wrong: np.ndarray = self._array * (1 + self._signs)
+        if self._bias is not None:
+            wrong -= self._signs * self._bias
+        return wrong
+
+    def distance(self, right: np.ndarray) -> float:
+        """How far it is at most from ``right``, the blob as it is."""
+        if self._signs is None or right is not self._array:
+            return farthest(self.array().reshape(right.shape), right)
+        axes = tuple(n for n in range(right.ndim) if self._signs.shape[n] == 1)
+        ends = right.max(axis=axes, keepdims=True), right.min(axis=axes, keepdims=True)
+        bias = 0.0 if self._bias is None else self._bias
+        far = max(float(np.abs(end - bias).max()) for end in ends) * WRONG_BY
+        return far if np.isfinite(far) else float("inf")
+
+
+def _array(mutant: Optional[Mutant], right: np.ndarray) -> np.ndarray:
+    return right if mutant is None else mutant.array().reshape(right.shape)
+
+
 def _collect(
-    carried: Dict[str, Dict[int, np.ndarray]],
+    carried: Dict[str, Dict[int, Mutant]],
     names: Sequence[str],
     mutated: int,
-    tops: Sequence[Optional[np.ndarray]],
+    tops: Sequence[Union[None, np.ndarray, Mutant]],
 ) -> None:
     for name, top in zip(names, tops):
         if top is not None:
-            carried.setdefault(name, {})[mutated] = top
+            made = top if isinstance(top, Mutant) else Mutant(top)
+            carried.setdefault(name, {})[mutated] = made
 
 
-def _mutant(run: Run, index: int, step: Step) -> Sequence[Optional[np.ndarray]]:
+def _mutant(run: Run, index: int, step: Step) -> Sequence[Union[None, np.ndarray, Mutant]]:
     """The tops of a layer whose weights are wrong; of one without weights, wrong tops."""
     random = np.random.default_rng(index)
     if step.blobs and step.param.type not in _LINEAR:
@@ -113,17 +149,14 @@ def _mutant(run: Run, index: int, step: Step) -> Sequence[Optional[np.ndarray]]:
     return [None if top is None else _wrong_top(step, top, random) for top in step.tops]
 
 
-def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator) -> Mutant:
     if not top.ndim:
-        return top * (1 + WRONG_BY)
+        return Mutant(top * (1 + WRONG_BY))
     axis = min(_channel_axis(step.param, top.ndim), top.ndim - 1)
     shape = [1] * top.ndim
     shape[axis] = top.shape[axis]
     signs = random.choice([-WRONG_BY, WRONG_BY], shape)
-    wrong: np.ndarray = top * (1 + signs)
-    if len(step.blobs) > 1:
-        wrong -= signs * step.blobs[1].reshape(shape)
-    return wrong
+    return Mutant(top, signs, step.blobs[1].reshape(shape) if len(step.blobs) > 1 else None)
 
 
 def _channel_axis(param: Any, rank: int) -> int:

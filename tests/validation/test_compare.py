@@ -13,7 +13,7 @@ BLOB = RANDOM.standard_normal((2, 3, 4, 5)).astype(np.float32)
 
 def test_errors_are_relative_to_the_old_blobs_largest_absolute_value() -> None:
     old, new = np.array([-4.0, 1, 0, 2]), np.array([-4.0, 1, 0.02, 2])
-    made = compare("a", old, new)
+    made = compare("a", old, new, output=True)
     assert made.max_error == pytest.approx(0.005)
     assert made.rms_error == pytest.approx(0.0025)
     assert made.cosine == pytest.approx(
@@ -24,7 +24,7 @@ def test_errors_are_relative_to_the_old_blobs_largest_absolute_value() -> None:
 
 
 def test_equal_blobs_have_no_error() -> None:
-    made = compare("a", BLOB, BLOB.copy())
+    made = compare("a", BLOB, BLOB.copy(), output=True)
     assert (made.max_error, made.rms_error) == (0, 0)
     assert made.cosine == pytest.approx(1)
 
@@ -32,7 +32,7 @@ def test_equal_blobs_have_no_error() -> None:
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_very_small_and_very_large_blobs_are_measured_too(size: float) -> None:
     old = BLOB.astype(np.float64) * size
-    made = compare("a", old, old + np.eye(4, 5) * old.max() * 1e-3)
+    made = compare("a", old, old + np.eye(4, 5) * old.max() * 1e-3, output=True)
     assert 1e-4 < made.max_error < 1e-2
     assert made.cosine == pytest.approx(1, abs=1e-5)
 
