@@ -1,6 +1,7 @@
 """How two pairs are compared, and what every engine makes of that: inputs, limits, a Comparison."""
 
 import math
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -65,14 +66,15 @@ class Sample(NamedTuple):
 def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float) -> List[Sample]:
     """The values that both nets run on: inputs of ``declared`` shapes, or as the user says.
 
-    A net that is cheap beside ``most`` runs a second time, on values of deviation 1: on those of
-    pixels biases can be too small to be seen.
+    A net that is cheap beside ``most`` runs again on values of deviation 1, and on such that are
+    all positive: on those of pixels biases can be too small to be seen, and what real images are
+    like excites other channels than noise around 0.
     """
     pixels = (
         None if judging.raw is None else judging.raw.resolve({**declared, **(judging.shapes or {})})
     )
     made: List[Sample] = []
-    for scale in (judging.scale, 1.0):
+    for scale, positive in ((judging.scale, False), (1.0, False), (1.0, True)):
         used = inputs.make(
             declared,
             seed=judging.seed + len(made),
@@ -83,6 +85,8 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
             most=most,
             raw=pixels,
         )
+        if positive:
+            used = tuple(replace(entry, array=np.abs(entry.array)) for entry in used)
         after = {entry.name: entry.array for entry in used}
         before = dict(after)
         if pixels is not None:

@@ -49,7 +49,7 @@ def test_a_right_merge_passes(tmp_path: Path, engine: str) -> None:
     assert made.unjudged == ()
     assert made.inputs[0].shape == (2, 3, 8, 8)
     assert min(made.seconds) > 0
-    turns = 2 * len(made.blobs)  # on values of pixels, and on small ones
+    turns = 3 * len(made.blobs)  # on values of pixels, on small ones, on positive ones
     assert [(done, total) for done, total, _ in seen] == [(n + 1, turns) for n in range(turns)]
 
 
