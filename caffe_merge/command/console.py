@@ -1,8 +1,10 @@
 """What the commands print: summaries, tables and sentences. Data in, lines of text out."""
 
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from caffe_merge.arrays import Shape
 from caffe_merge.merging.report import Change, Fate, Report
+from caffe_merge.net.fitting import channels_last
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
 from caffe_merge.wording import counted, named, quoted
@@ -188,8 +190,12 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
     yield from _notes(report.notes, verbose)
 
 
-def advice(net: Net, verbose: bool) -> Iterator[str]:
-    """What ``inspect`` says below its tables: shapes that are missing, and the notes on the net."""
+def advice(net: Net, inputs: Mapping[str, Optional[Shape]], verbose: bool) -> Iterator[str]:
+    """What ``inspect`` says below its tables: shapes that are missing or odd, notes on the net.
+
+    ``inputs`` are the shapes of the net's inputs.
+    """
+    yield from filter(None, [channels_last(inputs)])
     for name, flag in net.missing_shapes().items():
         yield f"the shape of {quoted(name)} is not known: add {flag}"
     yield from _notes(net.notes, verbose)

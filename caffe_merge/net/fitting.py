@@ -57,25 +57,29 @@ def check(unfit: Sequence[Unfit], records: int, inputs: Mapping[str, Optional[Sh
     if len(unfit) > 1:
         message += f" ({len(unfit)} of the {records} layers in the file do not fit)"
     message += hint
-    last = next((name for name, shape in inputs.items() if _has_channels_last(shape)), None)
-    if last is not None:
-        batch, height, width, channels = inputs[last] or ()
-        message += (
-            f"; input {last!r} has shape {inputs[last]}, as if channels were last: Caffe has "
-            f"batch, channels, height, width: {batch},{channels},{height},{width}"
-        )
+    swapped = channels_last(inputs)
+    if swapped:
+        message += f"; {swapped}"
     elif not hint and len(unfit) > 1:
         message += ": is this the right pair?"
     raise WeightsError(message, path=path, layer=layer, blob=blob)
 
 
-def _has_channels_last(shape: Optional[Shape]) -> bool:
+def channels_last(inputs: Mapping[str, Optional[Shape]]) -> str:
+    """What is to be said of an input whose channels seem to be its last axis; "" if none is."""
+    for name, shape in inputs.items():
+        if shape is not None and _has_channels_last(shape):
+            batch, height, width, channels = shape
+            return (
+                f"input {name!r} has shape {shape}, as if channels were last: Caffe has batch, "
+                f"channels, height, width: {batch},{channels},{height},{width}"
+            )
+    return ""
+
+
+def _has_channels_last(shape: Shape) -> bool:
     """Whether it looks like (batch, height, width, channels)."""
-    return (
-        shape is not None
-        and len(shape) == 4
-        and 0 < shape[3] <= _MOST_COLOURS < min(shape[1], shape[2])
-    )
+    return len(shape) == 4 and 0 < shape[3] <= _MOST_COLOURS < min(shape[1], shape[2])
 
 
 def _about_bias(layer: Layer, expected: int, found: int) -> str:

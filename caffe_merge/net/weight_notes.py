@@ -20,7 +20,8 @@ def check_pair(index: Index, layers: Sequence[Layer], all_layers: Sequence[Layer
     names = {layer.name for layer in all_layers}
     lacking = [layer.name for layer in layers if layer.missing or layer.filled]
     learned = [layer for layer in layers if layer.record is not None and layer.blobs]
-    unused = [r.name for r in index.layers if r.name not in names and (r.blobs or not learned)]
+    holding = [record for record in index.layers if record.blobs] or index.layers
+    unused = [record.name for record in holding if record.name not in names]
     if not lacking or not unused or len(learned) > _FEW * (len(learned) + len(lacking)):
         return
     number = len(learned) + len(lacking)

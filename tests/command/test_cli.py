@@ -353,6 +353,13 @@ def test_nothing_to_do_costs_no_forward_pass(
             'input: "data"\n' + NOTHING.partition("}\n")[2].partition("}\n")[2],
             ["the shape of 'data' is not known: add --input-shape data=1,CHANNELS,HEIGHT,WIDTH"],
         ),
+        (
+            prototxt("data 1 8 9 3", "t: TanH data -> t"),
+            [
+                "input 'data' has shape (1, 8, 9, 3), as if channels were last: Caffe has batch, "
+                "channels, height, width: 1,3,8,9"
+            ],
+        ),
     ],
 )
 def test_inspect_says_what_is_missing(
@@ -361,7 +368,7 @@ def test_inspect_says_what_is_missing(
     (tmp_path / "p").write_text(text)
     assert main(["inspect", "--model", str(tmp_path / "p")]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line for line in out if line.startswith(("note", "the shape"))] == lines
+    assert [line for line in out if line.startswith(("note", "the shape", "input 'data'"))] == lines
 
 
 def test_validate_runs_what_caffe_reads(
