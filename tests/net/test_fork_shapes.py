@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, List
 
+import numpy as np
 import pytest
 
 import caffe_merge
@@ -10,7 +11,7 @@ from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import NetError
 from caffe_merge.net import saving
 from caffe_merge.net.graph import Graph
-from tests.nets import load, parse, prototxt, seeded, write_pair
+from tests.nets import load, load_pair, parse, prototxt, seeded, write_pair
 from tests.real_caffe import RealCaffe
 
 DATA = "data 2 3 9 8"
@@ -93,10 +94,13 @@ def test_nothing_goes_through_it(tmp_path: Path) -> None:
     scale = "scale: Scale it -> scale"
     text = prototxt(VOLUME, CONV, "it: PReLU conv -> it", scale, "end: TanH scale -> end")
     weights = seeded(prototxt(VOLUME, CONV))
-    vector = weights["conv"][1]
-    net = load(tmp_path, text, {**weights, "it": [vector], "scale": [vector]})
-    report = caffe_merge.merge(net)
-    assert not report.changes
+    vector = [np.array([2.0, 1, 0.5, 3])]
+    known = text.replace("dim: 9 dim: 8 dim: 7", "dim: 9 dim: 8")
+    for name, body, changes in (("five", text, 0), ("four", known, 1)):
+        kernel = weights["conv"] if name == "five" else seeded(prototxt(DATA, CONV))["conv"]
+        blobs = {"conv": kernel, "it": vector, "scale": vector}
+        net = load_pair(write_pair(tmp_path, body, blobs, name))
+        assert len(caffe_merge.merge(net).changes) == changes
 
 
 def test_what_is_before_it_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,20 @@
 """Windows in the fields of forks: what folds whatever they are, and what needs to know them."""
 
+from pathlib import Path
+from typing import Optional
+
 import numpy as np
 import pytest
 
+from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.layers.fork_fields import described, unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.net.graph import Graph
+from caffe_merge.passes._kernels import kernel_of
+from caffe_merge.proof.wiring import wiring
+from caffe_merge.schema.messages import LayerParameter, copied
 from tests.merger import Merger
+from tests.nets import load, parse, prototxt
 
 DATA = "data 2 3 13 11"
 BN = "bn: BatchNorm conv -> bn"
@@ -72,6 +80,18 @@ def test_what_may_be_more_than_a_window_is_left_alone(merged: Merger, fields: st
     assert "is a fork's field, whose effect is not known" in result.fate("bn").detail
 
 
+def test_no_proof_has_another_window_where_the_own_is_not_known(tmp_path: Path) -> None:
+    """Both are run with BVLC's: that says nothing of a rewrite that changes it."""
+    field = "num_output: 4 kernel_size: 3 bias_term: false pad_type: 1"
+    text = prototxt(DATA, f"conv: Convolution data -> conv {{ convolution_param {{ {field} }} }}")
+    graph = Graph(load(tmp_path, text, {"conv": VALUES["conv"]}).layers, {})
+    conv = graph.layers[-1]
+    param = copied(conv.param)
+    param.convolution_param.pad.append(1)
+    found = wiring(graph, [conv], {conv: (param, conv.blobs)}, {})
+    assert found == "layer 'conv' would get another window, and its own is a fork's"
+
+
 SCALE = "scale: Scale data -> scale"
 SHIFT = "scale: Scale data -> scale { scale_param { bias_term: true } }"
 FACTORS = {"scale": [np.array([2.0, -1, 0.5])]}
@@ -126,14 +146,22 @@ def test_kernels_with_such_windows_are_not_merged(merged: Merger, fields: str) -
         assert result.names == [*names, "end"]
 
 
-def test_a_mean_with_sides_is_no_kernel(merged: Merger) -> None:
-    """Beside a convolution that it could be added to: only equal sides are a convolution's pad."""
+@pytest.mark.parametrize(("sides", "reason"), [
+    ("pad_l: 2 pad_t: 2", "it pads otherwise at the end than at the beginning"),
+    ("pad_l: 1 pad_r: 1 pad_t: 1 pad_b: 1", None),
+])  # fmt: skip
+def test_a_mean_with_sides_is_a_kernel_if_they_are_equal(
+    merged: Merger, sides: str, reason: Optional[str]
+) -> None:
+    """Only then it is a convolution, and can be added to one."""
     conv = "{ convolution_param { num_output: 3 kernel_size: 3 pad: 1 } }"
-    for sides, left in (("pad_l: 2 pad_t: 2", 4), ("pad_l: 1 pad_r: 1 pad_t: 1 pad_b: 1", 2)):
-        mean = f"{{ pooling_param {{ pool: AVE kernel_size: 3 {sides} }} }}"
-        lines = (f"conv: Convolution data -> conv {conv}", f"mean: Pooling data -> mean {mean}")
-        result = merged(DATA, *lines, "sum: Eltwise conv mean -> out", "end: TanH out -> end")
-        assert len(result.names) == left
+    mean = f"{{ pooling_param {{ pool: AVE kernel_size: 3 {sides} }} }}"
+    lines = (f"conv: Convolution data -> conv {conv}", f"mean: Pooling data -> mean {mean}")
+    result = merged(DATA, *lines, "sum: Eltwise conv mean -> out", "end: TanH out -> end")
+    assert len(result.names) == (2 if reason is None else 4)
+    layers = parse(prototxt(DATA, lines[1])).layers
+    kernel = kernel_of(Graph(layers, {}), layers[-1])
+    assert kernel == reason if reason else isinstance(kernel, Kernel)
 
 
 @pytest.mark.parametrize("fields", ["pool: AVE pad_l: 1", "pool: AVE pad: [0, 1, 0]"])
