@@ -1,6 +1,5 @@
 """The command batch: its plan, its progress, its table, its exit status."""
 
-import os
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
@@ -12,6 +11,7 @@ from caffe_merge.command.library import batch_request
 from caffe_merge.wording import counted, visible
 
 SHOWN = 12  # lines of files that are in no pair, without -v
+NAME, RUNNING = 30, 3  # characters of a name in the bar, and names
 Print = Callable[[Iterable[str]], None]
 HEADS = ("pair", "verdict", "layers", "multiply-adds", "bytes", "worst error", "seconds")
 
@@ -88,22 +88,23 @@ class _Progress:
     def started(self, name: str) -> None:
         """A worker takes the pair ``name``."""
         self._running[name] = None
-        self._show()
+        self._show(refresh=True)
 
     def ended(self, result: Result) -> None:
         """The pair of ``result`` is done."""
         self._running.pop(result.name, None)
         self._ended += 1
         if self._bar is not None:
+            self._show(refresh=False)
             self._bar.update()
-            self._show()
         elif not self._quiet:
             self._print([f"[{self._ended}/{self._total}] {_line(result)}"])
 
-    def _show(self) -> None:
+    def _show(self, refresh: bool) -> None:
+        """Have the bar tell the pairs that are being merged, each by the end of its path."""
         if self._bar is not None:
-            running = [visible(os.path.basename(name)) for name in list(self._running)]
-            self._bar.set_postfix_str(" ".join(running)[:60])
+            running = [visible(name)[-NAME:] for name in list(self._running)]
+            self._bar.set_postfix_str(" ".join(running[:RUNNING]), refresh)
 
 
 def _line(result: Result) -> str:

@@ -47,6 +47,20 @@ def test_a_line_a_pair_and_a_table(source: Path, capsys: pytest.CaptureFixture[s
     assert "2 of 2 pairs in place; 2 of them unchanged" in capsys.readouterr().out
 
 
+def test_one_bar_on_a_terminal(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(source, "--jobs", "1") == 0
+    err = capsys.readouterr().err
+    assert "0/2 [" in err
+    assert "a/x.caffemodel" in err
+    assert "\n" not in err.strip()
+    assert run(source, "--force", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+
+
 def test_failures_are_named_with_what_to_do(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
