@@ -1,34 +1,90 @@
-"""The errors that caffe_merge raises: one base class, one line of text, where in the file."""
+"""The errors that caffe_merge raises: one base class, one line of text, where in the file.
+
+What is said of an option, here and in notes and reasons, calls it as the library does; who prints
+the text may call it otherwise (``Text``).
+"""
 
 import contextlib
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
 
 
 class OptionName(str):
-    """The name of an option in an error's text, as the library has it."""
+    """The name of an option in a Text, as the library has it: ``swap_rgb``."""
+
+
+class Text(str):
+    """A text that may name options: a string with the library's names, and the parts it is made of.
+
+    Those of ``parts`` that name an option are OptionNames. A part that is a Text brings its own.
+    """
+
+    parts: Tuple[str, ...]
+
+    def __new__(cls, *parts: str) -> "Text":
+        """The text that has ``parts`` one after the other."""
+        text = super().__new__(cls, "".join(parts))
+        text.parts = tuple(piece for part in parts for piece in _parts(part))
+        return text
+
+    def __add__(self, more: str) -> "Text":
+        return Text(self, more)
+
+    def __radd__(self, before: str) -> "Text":
+        return Text(before, self)
+
+    @classmethod
+    def joined(cls, separator: str, texts: Iterable[str]) -> "Text":
+        """``texts`` with ``separator`` between them."""
+        parts: List[str] = []
+        for text in texts:
+            parts += [separator, text] if parts else [text]
+        return cls(*parts)
+
+
+def _parts(text: str) -> Tuple[str, ...]:
+    return text.parts if isinstance(text, Text) else (text,)
+
+
+def spelled(text: str, name_of: Callable[[str], str]) -> str:
+    """``text``, each option that it names called by ``name_of``."""
+    pieces = (name_of(str(p)) if isinstance(p, OptionName) else p for p in _parts(text))
+    return "".join(pieces)
+
+
+def spelled_in(data: Any, name_of: Callable[[str], str]) -> Any:
+    """Plain data (as of JSON), each option in its texts called by ``name_of``."""
+    if isinstance(data, dict):
+        return {key: spelled_in(value, name_of) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [spelled_in(value, name_of) for value in data]
+    return spelled(data, name_of) if isinstance(data, Text) else data
 
 
 class CaffeMergeError(Exception):
-    """Base of every error a caller of caffe_merge should expect; its text is one line.
+    """Base of every error a caller of caffe_merge should expect; its message is one line.
 
-    The text may be given in ``parts``, those that name an option as OptionName.
+    The message may be given in parts, as a Text is.
     """
 
     def __init__(self, *parts: str) -> None:
-        super().__init__("".join(parts))
-        self.parts = parts
+        self.message = Text(*parts)
+        super().__init__(self.message)
+
+    @property
+    def parts(self) -> Tuple[str, ...]:
+        """The parts of the message, those that name an option as OptionName."""
+        return self.message.parts
 
     def text(self, name_of: Callable[[str], str] = str) -> str:
         """The line, each option in it named by ``name_of``."""
-        named = (name_of(str(p)) if isinstance(p, OptionName) else p for p in self.parts)
-        return "".join(named) if any(isinstance(p, OptionName) for p in self.parts) else str(self)
+        return spelled(self.message, name_of)
 
 
 class TextError(CaffeMergeError, ValueError):
     """A prototxt that cannot be read: ``file:line:column: what was expected``."""
 
     def __init__(self, path: str, line: int, column: int, message: str) -> None:
-        super().__init__(f"{path}:{line}:{column}: {message}")
+        super().__init__(f"{path}:{line}:{column}: ", message)
         self.path = path
         self.line = line
         self.column = column
@@ -48,7 +104,7 @@ class WeightsError(CaffeMergeError, ValueError):
         where = [path] if path else []
         if layer is not None:
             where.append(f"layer {layer!r}" + ("" if blob is None else f", blob {blob}"))
-        super().__init__(": ".join([*where, message]))
+        super().__init__(Text.joined(": ", [*where, message]))
         self.path = path
         self.layer = layer
         self.blob = blob
@@ -85,7 +141,7 @@ class ShapeError(NetError):
     """A bottom whose shape does not fit its layer by BVLC's rules; ``detail`` says how."""
 
     def __init__(self, layer: str, detail: str) -> None:
-        super().__init__(f"{layer}: {detail}")
+        super().__init__(Text(f"{layer}: ", detail))
         self.detail = detail
 
 

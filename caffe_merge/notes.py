@@ -1,6 +1,8 @@
 """What the user is told of a net: notes on what was met, reasons why something does not apply."""
 
-from typing import Literal, NamedTuple, Optional
+from typing import Literal, NamedTuple, Optional, cast
+
+from caffe_merge.errors import Text
 
 Kind = Literal[  # docs/report.md says what each of them means
     "absorbed-weights",
@@ -46,7 +48,7 @@ class Note(NamedTuple):
     text: str
 
 
-class Reason(str):
+class Reason(Text):
     """Why a rewrite does not apply: a sentence without a subject, about the layer at hand.
 
     ``kind`` is one of the kinds above; ``cause`` is the reason that this one is about, if any.
@@ -60,13 +62,13 @@ class Reason(str):
     @classmethod
     def about(cls, what: str, cause: "Reason") -> "Reason":
         """``cause``, which is that of ``what``."""
-        return cls(f"{what}: {cause}", cause.kind, cause, cause.minor)
+        return cls(Text(f"{what}: ", cause), cause.kind, cause, cause.minor)
 
     def __new__(
         cls, text: str, kind: str = NET, cause: Optional["Reason"] = None, minor: bool = False
     ) -> "Reason":
         """The reason that says ``text``."""
-        reason = super().__new__(cls, text)
+        reason = cast(Reason, super().__new__(cls, text))
         reason.kind = kind
         reason.cause = cause
         reason.minor = minor

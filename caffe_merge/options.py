@@ -1,12 +1,12 @@
 """What a user may ask of a merge. An option is declared here once; passes, commands, help read it.
 
 The library calls an option by its name here, ``swap_rgb``; on the command line it is
-``--swap-rgb``. An error that speaks of one names it by ``OptionName``, for each to write its way.
+``--swap-rgb``. A text that speaks of one names it by ``OptionName``, for each to write its way.
 """
 
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.errors import OptionName, Text, UsageError, spelled
 
 
 class Declared(NamedTuple):
@@ -79,7 +79,11 @@ class Options:
     )
     input_layer: bool = _option(
         False,
-        "what cannot be folded of --mean, --scale and --swap-rgb stays as a layer on it",
+        Text(
+            "what cannot be folded of ",
+            *(OptionName("mean"), ", ", OptionName("scale"), " and ", OptionName("swap_rgb")),
+            " stays as a layer on it",
+        ),
         switch=True,
     )
     bn_style: Optional[str] = _option(
@@ -131,7 +135,7 @@ def flag_of(name: str) -> str:
 def add_flag(add: Callable[..., Any], name: str) -> None:
     """Declare the flag of the option ``name`` with an argparse parser's ``add_argument``."""
     declared = DECLARED[name]
-    how: Dict[str, Any] = {"help": declared.help, "default": declared.default}
+    how: Dict[str, Any] = {"help": spelled(declared.help, flag_of), "default": declared.default}
     if declared.switch:
         how["action"] = "store_true"
     elif declared.repeatable:

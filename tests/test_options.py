@@ -1,13 +1,18 @@
 """Options: each is declared once, checked, and named in errors as whoever reads them has it."""
 
 import argparse
+import ast
+import pickle
+import re
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import main
-from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
+from caffe_merge.errors import CaffeMergeError, OptionName, Text, UsageError, spelled
+from caffe_merge.notes import SHARED, Reason
 from caffe_merge.options import DECLARED, Options, add_flag, flag_of
 from tests.nets import load, prototxt, write_pair
 
@@ -54,6 +59,45 @@ def test_each_names_an_option_its_way() -> None:
     assert str(error) == "swap_rgb: no mean --mean"
     assert error.text(flag_of) == "--swap-rgb: no --mean --mean"
     assert CaffeMergeError("as it is").text(flag_of) == "as it is"
+
+
+def test_a_text_keeps_its_options_in_another_text() -> None:
+    inner = Text("needs ", OptionName("keep_dtype"), " --here")
+    reason = Reason.about("layer 'a'", Reason(Text("it ", inner), SHARED))
+    line = Text.joined("; ", ["so", reason])
+    assert line == "so; layer 'a': it needs keep_dtype --here"
+    assert spelled(line, flag_of) == "so; layer 'a': it needs --keep-dtype --here"
+    assert spelled("plain --here", flag_of) == "plain --here"
+    for text in (line, reason, "and " + reason + "."):
+        same = pickle.loads(pickle.dumps(text))
+        assert spelled(same, flag_of) == spelled(text, flag_of)
+    error = pickle.loads(pickle.dumps(UsageError(inner)))
+    assert error.text(flag_of) == "needs --keep-dtype --here"
+
+
+# Flags of another program.
+NOT_OURS = {"--include_imports", "--descriptor_set_out="}
+
+
+def literals(tree: ast.AST) -> Iterator[str]:
+    """The strings of a module, docstrings left out: they may speak of the command line."""
+    docs = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docs:
+            yield node.value
+
+
+def test_no_module_below_the_command_line_knows_flags() -> None:
+    package = Path(caffe_merge.__file__).parent
+    modules = {path.relative_to(package).as_posix(): path for path in package.rglob("*.py")}
+    below = {name: path for name, path in modules.items() if not name.startswith("command/")}
+    naming = {
+        name
+        for name, path in below.items()
+        for text in literals(ast.parse(path.read_text()))
+        if re.search("--[a-z]", text) and text not in NOT_OURS
+    }
+    assert naming == set()
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def count(result: Merged) -> None:
                 TALLY.add("stays shared", every.count(label) > 1 and label in was[layer])
                 TALLY.add("a group of its own", every.count(label) > 1 and label not in was[layer])
     TALLY.add("unshared", bool(result.report.unshared))
-    TALLY.add("kept", any("--keep-shared" in one.reason for one in result.report.refusals))
+    TALLY.add("kept", any("keep_shared" in one.reason for one in result.report.refusals))
 
 
 @examples(150)

@@ -27,7 +27,7 @@ from caffe_merge.batching.pool import DiedError, Pool, Setup
 from caffe_merge.batching.reading import MANY, Holdings, read, read_by
 from caffe_merge.batching.running import run
 from caffe_merge.batching.sources import Sources
-from caffe_merge.errors import CaffeMergeError, UsageError
+from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
 from caffe_merge.wording import counted
 
 _HASHED_AT_ONCE = 4  # pairs
@@ -71,7 +71,7 @@ class Plan(NamedTuple):
                 weights=entry.weights,
                 output_model="",
                 output_weights="",
-                outcome=Outcome(FAILED, str(entry), PAIRING),
+                outcome=Outcome(FAILED, entry.reason, PAIRING),
             )
             for entry in self.pairing.unpaired
         ]
@@ -140,8 +140,9 @@ def _check_outputs(made: Sequence[Job]) -> None:
     existing = [path for job in made for path in job.outputs if os.path.lexists(path)]
     if existing:
         more = f" (and {counted(len(existing) - 1, 'other')})" if len(existing) > 1 else ""
-        hint = "--resume goes on where an earlier run ended, --force replaces all"
-        raise UsageError(f"{existing[0]}: exists already{more}; {hint}")
+        resume, force = OptionName("resume"), OptionName("force")
+        hint = resume, " goes on where an earlier run ended, ", force, " replaces all"
+        raise UsageError(f"{existing[0]}: exists already{more}; ", *hint)
 
 
 def _unchanged(made: Sequence[Job], journal: Journal) -> Iterator["tuple[str, Outcome]"]:

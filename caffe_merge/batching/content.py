@@ -4,7 +4,7 @@ import hashlib
 import re
 from typing import Dict, NamedTuple, Union
 
-from caffe_merge.errors import CaffeMergeError
+from caffe_merge.errors import CaffeMergeError, Text
 from caffe_merge.merging import request
 from caffe_merge.merging.request import Flags
 from caffe_merge.net import outline
@@ -44,7 +44,7 @@ class Contents:
                 self._outlines[same] = content
             return self._outlines[same]
         except CaffeMergeError as error:
-            return NotANet(f"cannot be read: {error}")
+            return NotANet(Text("cannot be read: ", error.message))
 
     def _outline(self, path: str) -> Union[Outline, NotANet]:
         document, _, _ = read_document(path, self._flags["proto"])
@@ -63,4 +63,4 @@ class Contents:
             reject_weights(path)
             return outline.of_weights(open_index(path))
         except CaffeMergeError as error:
-            return NotANet(str(error))
+            return NotANet(error.message)

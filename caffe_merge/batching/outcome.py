@@ -1,8 +1,9 @@
 """What became of one pair: in words, in numbers, and as the line of a journal or a report."""
 
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from caffe_merge import __version__
+from caffe_merge.errors import OptionName, Text, spelled
 
 MERGED, UNCHANGED, FAILED = "merged", "unchanged", "failed"
 # Kinds of failures, for programs that read a report.
@@ -12,10 +13,10 @@ INPUT, VALIDATION, CRASH, TIMEOUT, MEMORY, PAIRING, STOPPED, WORKER = (
 FIGURES = "layers", "parameters", "multiply_adds", "bytes"  # each before and after
 _ADVICE = {
     CRASH: "merge it alone with -v to see more, and report it",
-    TIMEOUT: "--timeout gives it longer",
-    MEMORY: "--jobs 1 leaves it all the memory",
+    TIMEOUT: Text(OptionName("timeout"), " gives it longer"),
+    MEMORY: Text(OptionName("jobs"), " 1 leaves it all the memory"),
     PAIRING: "name the pair in a list",
-    WORKER: "look at that worker, then go on with --resume",
+    WORKER: Text("look at that worker, then go on with ", OptionName("resume")),
     VALIDATION: "merge it alone with -v to see which blob",
 }
 
@@ -69,10 +70,12 @@ class Result(NamedTuple):
         """Whether the merged pair is in place."""
         return self.outcome.ok
 
-    def to_json(self) -> Dict[str, Any]:
-        """As plain data; docs/batch.md describes every entry."""
+    def to_json(self, name_of: Callable[[str], str] = str) -> Dict[str, Any]:
+        """As plain data, options called by ``name_of``; docs/batch.md describes every entry."""
         named = {name: getattr(self, name) for name in self._fields if name != "outcome"}
         figures = self.outcome.figures or {}
-        told = {**self.outcome._asdict(), "advice": self.outcome.advice}
-        told.pop("figures")
-        return {**named, "version": __version__, **told, **figures}
+        outcome = self.outcome._asdict()
+        outcome["reason"] = spelled(self.outcome.reason, name_of)
+        outcome["advice"] = spelled(self.outcome.advice, name_of)
+        outcome.pop("figures")
+        return {**named, "version": __version__, **outcome, **figures}

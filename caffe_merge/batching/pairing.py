@@ -11,7 +11,7 @@ from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Tuple,
 
 from caffe_merge.batching.content import NotANet
 from caffe_merge.batching.sources import LeftOut, Sources
-from caffe_merge.errors import CaffeMergeError, UsageError
+from caffe_merge.errors import CaffeMergeError, OptionName, Text, UsageError
 from caffe_merge.merging import request
 from caffe_merge.merging.convert import loaded
 from caffe_merge.merging.request import Flags
@@ -20,6 +20,7 @@ from caffe_merge.wording import counted, quoted
 
 _OF_TEXTS = re.compile(r"(?i)[-_.]?(?:deploy|test|merged|inference)$")
 _OF_SNAPSHOTS = re.compile(r"(?i)[-_.]?iter_?\d+$")
+_DEPLOY_MAKES = OptionName("deploy"), " makes it one to deploy"
 
 
 class Pair(NamedTuple):
@@ -39,8 +40,10 @@ class Unpaired(NamedTuple):
     why: str
     candidates: Tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        return f"{self.why}: {', '.join(self.candidates)}" if self.candidates else self.why
+    @property
+    def reason(self) -> str:
+        """Why, and the candidates."""
+        return Text(self.why, ": ", ", ".join(self.candidates)) if self.candidates else self.why
 
 
 class Pairing(NamedTuple):
@@ -128,7 +131,7 @@ class Pairer:
         """The pairs of a text that the user named: all weights beside it that fit it."""
         outline = self._texts[text]
         if isinstance(outline, NotANet):
-            raise UsageError(f"{text}: expected the text of a net, found {outline.why}")
+            raise UsageError(f"{text}: expected the text of a net, found ", outline.why)
         pairs = []
         for path in self._sources.named[text]:
             key = self._weights[path]
@@ -142,7 +145,7 @@ class Pairer:
         key = self._weights[weights]
         if isinstance(key, NotANet):
             if ".caffemodel" not in os.path.basename(weights).lower():  # HDF5 may be anything
-                self._sources.left_out.append(LeftOut(weights, f"not weights: {key.why}"))
+                self._sources.left_out.append(LeftOut(weights, Text("not weights: ", key.why)))
                 return None
             return Unpaired(weights, key.why)
         for training in (False, True) if self._flags["deploy"] else (False,):
@@ -153,7 +156,7 @@ class Pairer:
         if not self._flags["deploy"]:
             for folder in self._above(weights):
                 for text in self._candidates(self._nets(folder, True), weights, key):
-                    why = f"{text} fits, but is for training: --deploy makes it one to deploy"
+                    why = Text(f"{text} fits, but is for training: ", *_DEPLOY_MAKES)
                     return Unpaired(weights, why)
         return Unpaired(weights, self._why_none(weights, key))
 

@@ -5,7 +5,7 @@ import errno
 import io
 import json
 import os
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 from caffe_merge import __version__, files
 from caffe_merge.batching.batch import Plan
@@ -62,35 +62,39 @@ def totals(results: Sequence[Result]) -> Dict[str, Any]:
     }
 
 
-def write(path: str, results: Sequence[Result]) -> None:
-    """Write the report, as CSV if its name says so, whole or not at all."""
-    text = _csv(results) if path.lower().endswith(".csv") else to_json(results)
+def write(path: str, results: Sequence[Result], name_of: Callable[[str], str] = str) -> None:
+    """Write the report, as CSV if its name says so, whole or not at all.
+
+    Options in it are called by ``name_of`` of their names in the library.
+    """
+    as_text = _csv if path.lower().endswith(".csv") else to_json
+    text = as_text(results, name_of)
     with files.Replacement(path) as place:
         place.handles[0].write(text.encode("utf-8", "backslashreplace"))
         place.commit()
 
 
-def to_json(results: Sequence[Result]) -> str:
-    """The report as JSON."""
+def to_json(results: Sequence[Result], name_of: Callable[[str], str] = str) -> str:
+    """The report as JSON, options in it called by ``name_of``."""
     data = {
         "schema": SCHEMA,
         "version": __version__,
         "totals": totals(results),
-        "pairs": [result.to_json() for result in results],
+        "pairs": [result.to_json(name_of) for result in results],
     }
     return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _csv(results: Sequence[Result]) -> str:
+def _csv(results: Sequence[Result], name_of: Callable[[str], str]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(map(_row, results))
+    writer.writerows(_row(result, name_of) for result in results)
     return out.getvalue()
 
 
-def _row(result: Result) -> Dict[str, Any]:
-    entry = result.to_json()
+def _row(result: Result, name_of: Callable[[str], str]) -> Dict[str, Any]:
+    entry = result.to_json(name_of)
     validation = entry["validation"] or {}
     row = {**entry, "engine": validation.get("engine"), "worst": validation.get("worst")}
     row["verdict"] = validation.get("status")

@@ -15,10 +15,9 @@ from caffe_merge.batching.outcome import (
     VALIDATION,
     Outcome,
 )
-from caffe_merge.errors import BusyError, CaffeMergeError, ValidationError
+from caffe_merge.errors import BusyError, CaffeMergeError, Text, ValidationError
 from caffe_merge.merging import request
 from caffe_merge.merging.convert import Result, convert
-from caffe_merge.options import flag_of
 from caffe_merge.validation import warm
 from caffe_merge.validation.registry import NONE
 
@@ -32,9 +31,9 @@ def run(flags: Mapping[str, Any]) -> Outcome:
     try:
         outcome = _patiently(flags)
     except ValidationError as error:
-        outcome = Outcome(FAILED, error.text(flag_of), VALIDATION)
+        outcome = Outcome(FAILED, error.message, VALIDATION)
     except CaffeMergeError as error:
-        outcome = Outcome(FAILED, error.text(flag_of), INPUT)
+        outcome = Outcome(FAILED, error.message, INPUT)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         outcome = Outcome(FAILED, f"{where}{error.strerror or error}", INPUT)
@@ -75,7 +74,8 @@ def _run(flags: Mapping[str, Any]) -> Outcome:
     result = convert(conversion, engine, engine_options=judging)
     comparison = result.comparison
     if comparison is not None and not result.ok:
-        reason = f"validation by {comparison.engine} {comparison.status}: {comparison.reason}"
+        verdict = f"validation by {comparison.engine} {comparison.status}: "
+        reason = Text(verdict, comparison.reason)
         failed = Outcome(FAILED, reason, VALIDATION, inputs=inputs)
         return failed._replace(validation=_validation(result), figures=_figures(result))
     return Outcome(

@@ -8,6 +8,8 @@ from caffe_merge.batching.batch import Plan, plan, results
 from caffe_merge.batching.outcome import UNCHANGED, Result
 from caffe_merge.command.flags import STDOUT
 from caffe_merge.command.library import batch_request
+from caffe_merge.errors import spelled
+from caffe_merge.options import flag_of
 from caffe_merge.wording import counted, visible
 
 SHOWN = 12  # lines of files that are in no pair, without -v
@@ -50,9 +52,9 @@ def _finish(
 ) -> None:
     done = sorted(done, key=lambda result: result.name)
     if values["report"] not in (None, STDOUT):
-        report.write(values["report"], done)
+        report.write(values["report"], done, flag_of)
     if values["report"] == STDOUT:
-        print_(report.to_json(done).splitlines())
+        print_(report.to_json(done, flag_of).splitlines())
     if values["quiet"] or values["report"] == STDOUT:
         print_error(failures(done))
     else:
@@ -181,8 +183,8 @@ def failures(done: Sequence[Result]) -> Iterator[str]:
 
 def failure(result: Result) -> str:
     """Which pair, why, and what to do."""
-    advice = f"; {result.outcome.advice}" if result.outcome.advice else ""
-    return f"{result.name}: {result.outcome.reason}{advice}"
+    told = [spelled(text, flag_of) for text in (result.outcome.reason, result.outcome.advice)]
+    return f"{result.name}: {'; '.join(filter(None, told))}"
 
 
 def plan_lines(planned: Plan, verbose: bool) -> Iterator[str]:
@@ -193,10 +195,12 @@ def plan_lines(planned: Plan, verbose: bool) -> Iterator[str]:
         yield f"  -> {', '.join(job.outputs)}"
     for unpaired in planned.pairing.unpaired:
         kind = "ambiguous" if unpaired.candidates else "no pair"
-        yield f"{kind}: {unpaired.weights}: {unpaired.why}"
+        yield f"{kind}: {unpaired.weights}: {spelled(unpaired.why, flag_of)}"
         yield from (f"  {path}" for path in unpaired.candidates)
     left_out = planned.pairing.left_out
-    yield from _limited([f"left out: {entry.path}: {entry.why}" for entry in left_out], verbose)
+    yield from _limited(
+        [f"left out: {entry.path}: {spelled(entry.why, flag_of)}" for entry in left_out], verbose
+    )
     ambiguous = sum(bool(unpaired.candidates) for unpaired in planned.pairing.unpaired)
     alone = len(planned.pairing.unpaired) - ambiguous
     parts = [counted(len(planned.jobs), "pair")]

@@ -5,6 +5,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from typing import (
@@ -22,7 +23,14 @@ from typing import (
 
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
-from caffe_merge.errors import CaffeMergeError, FileError, UsageError, ValidationError
+from caffe_merge.errors import (
+    CaffeMergeError,
+    FileError,
+    Text,
+    UsageError,
+    ValidationError,
+    spelled_in,
+)
 from caffe_merge.options import flag_of
 from caffe_merge.wording import visible
 
@@ -169,7 +177,7 @@ def _tell(
     if options.json:
         import json
 
-        _print(json.dumps(to_json(), indent=1, allow_nan=False).splitlines())
+        _print(json.dumps(spelled_in(to_json(), flag_of), indent=1, allow_nan=False).splitlines())
     elif not options.quiet:
         _print(lines())
 
@@ -218,17 +226,18 @@ def _merge(options: argparse.Namespace) -> int:
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
     options.result = result  # held as long as they are: a process that ends need not free it
     if conversion.report is not None:
-        write_report(result.report, conversion.report)
+        write_report(result.report, conversion.report, flag_of)
     from caffe_merge.command import console
 
-    _tell(options, lambda: console.merged(result, conversion, options.verbose), result.to_json)
+    text = functools.partial(console.merged, result, conversion, options.verbose)
+    _tell(options, text, result.to_json)
     if not result.ok:
-        raise ValidationError(f"the merged pair was not put in place: {_reason(result.comparison)}")
+        raise ValidationError("the merged pair was not put in place: ", _reason(result.comparison))
     return OK
 
 
-def _reason(comparison: Any) -> str:
-    return f"validation by {comparison.engine} {comparison.status}: {comparison.reason}"
+def _reason(comparison: Any) -> Text:
+    return Text(f"validation by {comparison.engine} {comparison.status}: ", comparison.reason)
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -240,8 +249,9 @@ def _plan(options: argparse.Namespace) -> int:
     check_report(conversion)
     _, report = plan(conversion)
     if conversion.report is not None:
-        write_report(report, conversion.report)
-    _tell(options, lambda: console.plan(report, options.verbose), report.to_json)
+        write_report(report, conversion.report, flag_of)
+    text = functools.partial(console.plan, report, options.verbose)
+    _tell(options, text, report.to_json)
     return OK
 
 

@@ -3,10 +3,12 @@
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import Shape
+from caffe_merge.errors import spelled
 from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.fitting import channels_last
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
+from caffe_merge.options import flag_of
 from caffe_merge.wording import counted, named, quoted
 
 SHOWN = 12  # lines of one kind that are printed without -v
@@ -22,7 +24,7 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     yield from _unshared(report, verbose)
     yield from _notes(report.notes, verbose)
     if comparison is not None:
-        yield from comparison.summary().splitlines()
+        yield from comparison.summary(flag_of).splitlines()
     elif report.unchanged:
         yield "nothing to do: no layer was changed, so there is nothing to validate"
     elif "validation" in report.extra:
@@ -41,7 +43,7 @@ def merged(result: Any, conversion: Any, verbose: bool) -> Iterator[str]:
 
 def compared(comparison: Any, verbose: bool) -> Iterator[str]:
     """A comparison in short; with -v blob by blob."""
-    yield from comparison.summary().splitlines()
+    yield from comparison.summary(flag_of).splitlines()
     if verbose:
         for blob in comparison.blobs:
             yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark}{blob.problem}"
@@ -85,8 +87,13 @@ def _fates(report: Report, verbose: bool) -> Iterator[str]:
     yield from _limited([_fate_line(fate) for fate in shown], verbose)
 
 
+def _with_flags(text: str) -> str:
+    """``text`` of the library, with options as flags."""
+    return spelled(text, flag_of)
+
+
 def _fate_line(fate: Fate) -> str:
-    return f"  {fate.type} {fate.layer!r} {fate.fate}: {fate.detail}"
+    return f"  {fate.type} {fate.layer!r} {fate.fate}: {_with_flags(fate.detail)}"
 
 
 def _merges(report: Report, verbose: bool) -> Iterator[str]:
@@ -105,7 +112,8 @@ def _refusals(report: Report) -> Iterator[str]:
     layers = {fate.layer for fate in report.fates}
     for refusal in report.refusals:
         if refusal.layer not in layers:
-            yield f"  {refusal.type} {refusal.layer!r} kept by {refusal.rewrite}: {refusal.reason}"
+            reason = _with_flags(refusal.reason)
+            yield f"  {refusal.type} {refusal.layer!r} kept by {refusal.rewrite}: {reason}"
 
 
 def _change_line(change: Change) -> str:
@@ -159,7 +167,7 @@ def _notes_line(notes: Sequence[Note]) -> str:
     if len(notes) > 1:
         shown = named([note.layer for note in notes], 2)
         return "note: " + _SUMS[first.kind].format(f"{len(notes):,}", shown)
-    return f"note: {f'layer {first.layer!r}: ' if first.layer else ''}{first.text}"
+    return f"note: {f'layer {first.layer!r}: ' if first.layer else ''}{_with_flags(first.text)}"
 
 
 def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
@@ -196,6 +204,6 @@ def advice(net: Net, inputs: Mapping[str, Optional[Shape]], verbose: bool) -> It
     ``inputs`` are the shapes of the net's inputs.
     """
     yield from filter(None, [channels_last(inputs)])
-    for name, flag in net.missing_shapes().items():
-        yield f"the shape of {quoted(name)} is not known: add {flag}"
+    for name, option in net.missing_shapes().items():
+        yield f"the shape of {quoted(name)} is not known: add {spelled(option, flag_of)}"
     yield from _notes(net.notes, verbose)

@@ -12,12 +12,14 @@ def passes() -> Iterator[str]:
 
 def styles() -> Iterator[str]:
     """The styles of BatchNorm-like layers: the types that each is for, whose it is, the formula."""
+    from caffe_merge.errors import spelled
     from caffe_merge.layers.norms.styles import STYLES
+    from caffe_merge.options import flag_of
 
     for style in STYLES:
         yield f"{style.name}: {', '.join(style.types)}, of {style.forks}"
         yield f"    {style.formula}"
-        yield f"    blobs: {', '.join(style.order)}; told by: {style.when}"
+        yield f"    blobs: {', '.join(style.order)}; told by: {spelled(style.when, flag_of)}"
 
 
 def _first_line(documented: type) -> str:

@@ -3,7 +3,7 @@
 import os
 from typing import Callable, Iterator, Sequence
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.files import workplace
 from caffe_merge.files.identity import same_file
 from caffe_merge.files.places import is_of_the_system
@@ -26,7 +26,7 @@ def check_outputs(inputs: Sequence[str], outputs: Sequence[str], force: bool) ->
     """
     for output in _checked(inputs, outputs):
         if os.path.lexists(output) and not force:
-            raise UsageError(f"{output}: exists already; --force replaces it")
+            raise UsageError(f"{output}: exists already; ", OptionName("force"), " replaces it")
 
 
 def check_report(

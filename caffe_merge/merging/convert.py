@@ -4,10 +4,10 @@ import contextlib
 import errno
 import os
 import time
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
-from caffe_merge.errors import FileError, TextError
+from caffe_merge.errors import FileError, TextError, spelled_in
 from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import check_names, merge
 from caffe_merge.merging.report import SCHEMA, Report
@@ -240,11 +240,12 @@ def _validate(
     )
 
 
-def write_report(report: Report, path: str) -> None:
-    """Write the report as JSON, whole or not at all."""
+def write_report(report: Report, path: str, name_of: Callable[[str], str] = str) -> None:
+    """Write the report as JSON, options in it called by ``name_of``; whole or not at all."""
     import json
 
-    data = json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    entries = spelled_in(report.to_json(), name_of)
+    data = json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False)
     with files.Replacement(path) as place:
         place.handles[0].write(data.encode("utf-8", "backslashreplace") + b"\n")
         place.commit()

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.errors import OptionName, Text, UsageError
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
@@ -78,7 +78,8 @@ def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
         raise UsageError(f"no style is called {name!r}; there are {', '.join(names)}")
     if norms.choose_style(net.layers, name):
         return []
-    return [Note("bn-style", "", f"--bn-style {name}: no layer has the type and blobs of it")]
+    text = Text(OptionName("bn_style"), f" {name}: no layer has the type and blobs of it")
+    return [Note("bn-style", "", text)]
 
 
 class _Driver:
@@ -188,7 +189,8 @@ class _Driver:
     def _why_not(self, pass_: Pass, batch: Batch) -> Optional[Reason]:
         """Why the rewrites of ``batch`` are not made, if they are not."""
         if batch.parted and self.options.keep_shared:
-            return Reason(f"{batch.parted}, kept so with --keep-shared", SHARED)
+            text = Text(f"{batch.parted}, kept so with ", OptionName("keep_shared"))
+            return Reason(text, SHARED)
         for rewrite in batch.rewrites:
             reason = self._disproof(pass_, rewrite)
             if reason is None and not rewrite.changes:

@@ -1,7 +1,18 @@
 """What a merge did and did not do: changes, refusals, sizes; as data, as JSON, as text."""
 
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
+from caffe_merge.errors import Text
 from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
 from caffe_merge.layers.fork_fields import described, has_unknown
@@ -133,7 +144,7 @@ class Report:
             if fate == "kept":
                 detail = why or "no pass that was asked for touches it"
             elif fate == "changed" and why:
-                detail += f": {why}"
+                detail = Text(detail, ": ", why)
             self.fates.append(Fate(layer.name, kind, fate, detail))
 
     def to_json(self) -> Dict[str, Any]:
@@ -153,7 +164,7 @@ class Report:
         }
 
 
-def _why(reasons: Sequence[Reason]) -> str:
+def _why(reasons: Sequence[Reason]) -> Text:
     """The reasons for which a layer is still there, each once, and minor ones only alone."""
     real = [reason for reason in reasons if not reason.minor]
-    return "; ".join(dict.fromkeys(real or reasons))
+    return Text.joined("; ", dict.fromkeys(real or reasons))

@@ -8,6 +8,7 @@ import re
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
+from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.catalogue import CATALOGUE, of_family, that
 from caffe_merge.weights.index import Index
@@ -108,11 +109,11 @@ class Shapes:
         channels = self.channels(top, size) or _channels(param)
         return (number, channels, *size) if channels else None
 
-    def flag(self, param: Param, top: str, extra: Extra) -> str:
-        """``--input-shape`` for ``top``, as the user has to give it; in capitals what he knows."""
+    def request(self, param: Param, top: str, extra: Extra) -> Text:
+        """The option that gives ``top`` its shape; in capitals what the user knows."""
         size = image_size(param, extra)
         dims = (1, self.channels(top, size) or "CHANNELS", *(size or ("HEIGHT", "WIDTH")))
-        return f"--input-shape {top}={','.join(map(str, dims))}"
+        return Text(OptionName("input_shape"), f" {top}={','.join(map(str, dims))}")
 
     def channels(
         self, blob: str, size: Optional[Tuple[int, int]] = None, start: int = 0
@@ -259,15 +260,15 @@ def missing_shapes(
     extras: Sequence[Extra],
     index: Optional[Index],
     known: Collection[str],
-) -> Dict[str, str]:
-    """The inputs whose shapes nothing tells, labels apart, and the flag that would give each.
+) -> Dict[str, Text]:
+    """The inputs whose shapes nothing tells, labels apart, and the option that would give each.
 
     ``known`` are the blobs whose shapes are known.
     """
     shapes = Shapes(params, index)
     labels = label_blobs(params)
     return {
-        top: shapes.flag(param, top, extra)
+        top: shapes.request(param, top, extra)
         for param, extra in zip(params, extras)
         for number, top in enumerate(param.top)
         if not (param.bottom or top in known or top in labels or is_label(param, number))

@@ -8,7 +8,7 @@ or Sigmoid that is in them; rules are dropped. What stays keeps its text and its
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, UsageError
+from caffe_merge.errors import NetError, OptionName, Text, UsageError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import TRAIN, State
 from caffe_merge.net import data_layers
@@ -22,6 +22,7 @@ from caffe_merge.weights.index import Index
 STAGE = "deploy"  # what DIGITS calls the net that it makes of a file for all three
 _HEADS = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 _OUTPUT = "prob"
+_DEPLOY, _STAGE = OptionName("deploy"), OptionName("stage")
 
 
 class _Part:
@@ -54,9 +55,11 @@ def note_training(params: Sequence[Any], notes: List[Note]) -> None:
     if data or losses:
         kinds = (("data", data), ("losses", losses))
         parts = [f"{what} {_list(names)}" for what, names in kinds if names]
-        text = (
-            f"a training file ({'; '.join(parts)}), merged as it is; --deploy makes Input of data "
-            "layers and Softmax of SoftmaxWithLoss, and takes out labels, losses and Accuracy"
+        text = Text(
+            f"a training file ({'; '.join(parts)}), merged as it is; ",
+            _DEPLOY,
+            " makes Input of data layers and Softmax of SoftmaxWithLoss, and takes out labels, "
+            "losses and Accuracy",
         )
         notes.append(Note("training-net", "", text))
 
@@ -71,15 +74,17 @@ def check_data(active: Sequence[Layer], inactive: Sequence[Layer]) -> None:
             if name in elsewhere - made:
                 rules = [rule for param in others if name in param.top for rule in param.include]
                 names = sorted({stage for rule in rules for stage in rule.stage})
-                stages = f", or choose one with --stage (there are {_list(names)})" if names else ""
-                raise NetError(
-                    f"layer {layer.name!r}: bottom {name!r} is the top of data layers of other "
-                    f"phases or stages: --deploy makes it an Input{stages}",
-                    layer=layer,
-                    field="bottom",
-                    number=number,
-                )
+                where = f"layer {layer.name!r}: bottom {name!r}"
+                message = Text(f"{where} is the top of data layers of other ", _elsewhere(names))
+                raise NetError(message, layer=layer, field="bottom", number=number)
         made.update(layer.param.top)
+
+
+def _elsewhere(stages: Sequence[str]) -> Text:
+    advice = Text("phases or stages: ", _DEPLOY, " makes it an Input")
+    if not stages:
+        return advice
+    return Text(advice, ", or choose one with ", _STAGE, f" (there are {_list(stages)})")
 
 
 def _list(names: Sequence[str], most: int = 4) -> str:
@@ -269,8 +274,10 @@ class _Deployment:
                 shape = given.get(top) or shapes.of(part.old, top, part.extra, batch=1)
                 if shape is None:
                     raise UsageError(
-                        f"{path}: --deploy cannot tell the shape of input {top!r} "
-                        f"({part.old.type}): give {shapes.flag(part.old, top, part.extra)}"
+                        f"{path}: ",
+                        _DEPLOY,
+                        f" cannot tell the shape of input {top!r} ({part.old.type}): give ",
+                        shapes.request(part.old, top, part.extra),
                     )
                 new.input_param.shape.add(dim=shape)
                 shown = "x".join(map(str, shape))

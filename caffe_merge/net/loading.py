@@ -18,7 +18,7 @@ from typing import (
 )
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, UsageError, about
+from caffe_merge.errors import NetError, Text, UsageError, about
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining, statistics
@@ -105,18 +105,18 @@ class Net:
         except NetError as error:
             place = self.places.get(error.layer)
             if place is None:
-                raise NetError(f"{self.document.path}: {error}") from error
+                raise NetError(Text(f"{self.document.path}: ", error.message)) from error
             at = place.block.start
             same = [field for field in place.block.fields or () if field.name == error.field]
             values = [value for field in same for value in field.values]
             if error.number < len(values):
                 at = values[error.number].start
-            self._fail(at, str(error), error)
+            self._fail(at, error.message, error)
 
     def _fail(self, at: int, message: str, cause: Optional[Exception] = None) -> NoReturn:
         """Raise a NetError that points at the offset ``at`` of the text."""
         line, column = self.document.place(at)
-        raise NetError(f"{self.document.path}:{line}:{column}: {message}") from cause
+        raise NetError(Text(f"{self.document.path}:{line}:{column}: ", message)) from cause
 
     def _read(self) -> List[Layer]:
         view = View(self.document)
@@ -163,7 +163,7 @@ class Net:
             for layer, old in zip(self.all_layers, self.loaded)
         )
 
-    def missing_shapes(self) -> Dict[str, str]:
+    def missing_shapes(self) -> Dict[str, Text]:
         """The inputs whose shapes nothing tells, and for each the flag that would give it."""
         layers = self.layers
         versions = [top for tops in self.graph().tops.values() for top in tops]

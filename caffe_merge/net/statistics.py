@@ -7,6 +7,7 @@ by any engine included, sees a net that means the stored statistics.
 
 from typing import Iterator, List
 
+from caffe_merge.errors import OptionName, Text
 from caffe_merge.notes import Note
 from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import Document, Field, Value
@@ -20,15 +21,15 @@ def use_stored(document: Document, notes: List[Note]) -> Document:
     """The document with every such flag true; ``document`` itself where there is none."""
     flags = [flag for layer in _named(document.fields, "layer") for flag in _flags(document, layer)]
     if not flags:
-        text = f"--use-stored-statistics: no layer says {FLAG}: false"
+        text = Text(OptionName("use_stored_statistics"), f": no layer says {FLAG}: false")
         notes.append(Note("stored-statistics", "", text))
         return document
     splices = Splices(document)
     for flag in flags:
         splices.splice(flag.start, flag.end, "true")
     layers = counted(len(flags), "layer")
-    text = f"{FLAG}: false of {layers} is true now: the stored statistics are used"
-    notes.append(Note("stored-statistics", "", text))
+    used = f"{FLAG}: false of {layers} is true now: the stored statistics are used"
+    notes.append(Note("stored-statistics", "", used))
     return splices.rewritten()
 
 

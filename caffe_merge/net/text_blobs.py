@@ -6,7 +6,7 @@ move to the weights file: a merged layer may want other blobs than its text says
 
 from typing import Dict, List, Optional, Sequence
 
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import Text, WeightsError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
 from caffe_merge.weights.blobproto import read_blob
@@ -28,7 +28,8 @@ def _taken(layer: Layer) -> LayerRecord:
         try:
             blobs.append(read_blob(buffer, next(records(buffer, 0, len(buffer)))))
         except WeightsError as error:
-            raise WeightsError(f"in the text: {error}", layer=layer.name, blob=number) from error
+            message = Text("in the text: ", error.message)
+            raise WeightsError(message, layer=layer.name, blob=number) from error
     layer.param.ClearField("blobs")
     return LayerRecord(layer.name, 0, 0, 0, tuple(blobs))
 

@@ -2,7 +2,7 @@
 
 from typing import Dict, List, Sequence
 
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import OptionName, Text, WeightsError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
 from caffe_merge.weights.blobs import HALF
@@ -69,10 +69,10 @@ def storage(index: Index, notes: List[Note]) -> None:
         notes.append(Note("raw-blobs", "", f"{text}; written as plain data, for every Caffe"))
     half = [any(blob.half for blob in layer.blobs) for layer in index.layers]
     if any(half):
-        how = "written as float32; --keep-dtype keeps them so"
+        how = Text("written as float32; ", OptionName("keep_dtype"), " keeps them so")
         if any(blob.dtype == HALF for layer in index.layers for blob in layer.blobs):
-            how = "kept so; what a merge changes is rounded to it once"
-        notes.append(Note("half-precision", "", f"{_layers(half)} in half precision: {how}"))
+            how = Text("kept so; what a merge changes is rounded to it once")
+        notes.append(Note("half-precision", "", Text(f"{_layers(half)} in half precision: ", how)))
 
 
 def _layers(which: Sequence[object]) -> str:

@@ -7,9 +7,10 @@ writes it into the report. A Refused is a finding like any other: a layer, and w
 from types import MappingProxyType
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
+from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import ASKED, Reason
 from caffe_merge.options import Options
 
 Changes = Dict[Layer, New]
@@ -68,6 +69,11 @@ class Refused(NamedTuple):
 
 
 Finding = Union[Rewrite, Refused]
+
+
+def kept(which: str = "") -> Reason:
+    """The reason where the user has a layer kept; ``which`` says of whom: "'a' and 'b' are"."""
+    return Reason(Text(f"{which} kept as asked with ".lstrip(), OptionName("keep")), ASKED)
 
 
 class Pass:

@@ -7,11 +7,11 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import ASKED, Reason
-from caffe_merge.passes._pass import Changes, Rewrite
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Changes, Rewrite, kept
 from caffe_merge.wording import listed, with_article
 
-KEPT = Reason("kept as asked with --keep", ASKED)
+KEPT = kept()
 
 
 class Run(NamedTuple):
@@ -88,9 +88,7 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     if isinstance(output, Reason):
         return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {output}")
     if producer.name in keep:
-        return Reason(
-            f"layer {producer.name!r}, which feeds it, is kept as asked with --keep", ASKED
-        )
+        return kept(f"layer {producer.name!r}, which feeds it, is")
     if len(run.source.readers) > 1:
         others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
         return Reason(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")

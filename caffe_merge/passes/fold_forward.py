@@ -12,13 +12,14 @@ their own readers, where the layer commutes with it: f(scale x + shift) = scale'
 from typing import Any, Dict, List, Optional, Set, Union
 
 from caffe_merge.algebra.affine import Affine
+from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import ASKED, Reason
+from caffe_merge.notes import Reason
 from caffe_merge.passes._forwards import folded_forward, propagated, why_not_folded
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import Run, quoted, runs
 from caffe_merge.passes.one_scale import as_scale
 
@@ -86,9 +87,7 @@ def _propagate(
         if not any(bottom in maps for bottom in bottoms):
             continue
         if layer in fixed:
-            return Reason(
-                f"layer {layer.name!r}, which reads it, is kept as asked with --keep", ASKED
-            )
+            return kept(f"layer {layer.name!r}, which reads it, is")
         shapes = [bottom.shape for bottom in bottoms]
         if layer.type in LINEAR_TYPES and len(bottoms) == 1:
             refusal = why_not_folded(layer, maps[bottoms[0]], shapes[0])
@@ -117,4 +116,4 @@ def _propagate(
 
 
 def _refused_by(layer: Layer, why: Reason) -> Reason:
-    return Reason(f"{layer.type} {layer.name!r} reads it: {why}")
+    return Reason(Text(f"{layer.type} {layer.name!r} reads it: ", why))

@@ -19,8 +19,8 @@ from caffe_merge.layers.linear import LINEAR_TYPES, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import ASKED, Reason
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import KEPT, forward_rewrite, quoted
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Dense
@@ -63,7 +63,7 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
     if end.name == source.name and not graph.is_private(source):
         return Reason(f"it is written over {source.name!r}, which keeps its name")
     if fixed:
-        return Reason(f"layer {quoted(fixed)}, which reads it, is kept as asked with --keep", ASKED)
+        return kept(f"layer {quoted(fixed)}, which reads it, is")
     image = layer.blobs[0].float64()[np.newaxis]
     changes: Changes = {}
     for reader, _ in end.readers:

@@ -22,9 +22,9 @@ from caffe_merge.layers.linear import LINEAR_TYPES, linear_param, output_channel
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import ASKED, Reason
+from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import kernel_of
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import KEPT, forward_rewrite
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
@@ -90,9 +90,7 @@ def _forwards(
         if reached.isdisjoint(bottoms):
             continue
         if reader in fixed:
-            return Reason(
-                f"layer {reader.name!r}, which reads it, is kept as asked with --keep", ASKED
-            )
+            return kept(f"layer {reader.name!r}, which reads it, is")
         if reader.type in LINEAR_TYPES:
             change = _linear(reader, bottoms[0].shape, places)
         else:

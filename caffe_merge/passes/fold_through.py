@@ -15,9 +15,9 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, folded, output_channels
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import ASKED, Reason
+from caffe_merge.notes import Reason
 from caffe_merge.passes._forwards import propagated
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import Run, quoted, runs, why_not_fold
 
 THROUGH = that("back")
@@ -65,7 +65,7 @@ def _rewrite(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewr
         return reason
     fixed = [layer.name for layer in between if layer.name in keep]
     if fixed:
-        return Reason(f"{quoted(fixed)} are kept as asked with --keep", ASKED)
+        return kept(f"{quoted(fixed)} are")
     for layer in between:
         maps = propagated(layer, [run.affine], [None], [None])
         if isinstance(maps, Reason):

@@ -18,6 +18,7 @@ from math import prod
 from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 from caffe_merge.algebra.kernels import Kernel, added
+from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
@@ -140,7 +141,7 @@ def _addable(
 def _stays(branch: Branch, why: Reason) -> Reason:
     through = quoted([layer.name for layer in branch.layers])
     where = f" through {through}" if branch.layers else ""
-    return Reason(f"its branch from {branch.source.name!r}{where} stays: {why}")
+    return Reason(Text(f"its branch from {branch.source.name!r}{where} stays: ", why))
 
 
 def _rewrite(

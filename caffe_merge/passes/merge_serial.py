@@ -18,7 +18,7 @@ from caffe_merge.layers.catalogue import PRODUCT, of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS, Output, output_channels
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import ASKED, Reason
+from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import (
     as_convolution,
     as_inner_product,
@@ -26,7 +26,7 @@ from caffe_merge.passes._kernels import (
     inner_product_kernel,
     kernel_of,
 )
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
 
 LINEAR = (*CONVOLUTIONS, *of_family(PRODUCT))
 LARGE = 1 << 20  # an input size, to see whether a kernel gives out more places than it reads
@@ -47,9 +47,7 @@ class MergeSerial(Pass):
             pair = _pair(graph, layer)
             if pair is None or not used.isdisjoint(pair):
                 continue
-            rewrite: Union[Rewrite, Reason] = Reason(
-                "one of them is kept as asked with --keep", ASKED
-            )
+            rewrite: Union[Rewrite, Reason] = kept("one of them is")
             if fixed.isdisjoint(pair):
                 rewrite = _merged(graph, pair, self.options.serial == "always")
             if isinstance(rewrite, Reason):

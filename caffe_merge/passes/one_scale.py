@@ -11,6 +11,7 @@ no BatchNorm on stored statistics is left.
 from typing import Any, Dict, List, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
+from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
@@ -47,7 +48,7 @@ class OneScale(Pass):
             if run.refusal is None and shared:
                 names = quoted([layer.name for layer in shared])
                 why = f"layer {run.producer.name!r} shares its weights with {names}, kept so"
-                run = run._replace(refusal=Reason(why + " with --keep-shared"))
+                run = run._replace(refusal=Reason(Text(why, " with ", OptionName("keep_shared"))))
             rewrite = _rewrite(run, sharers)
             if isinstance(rewrite, Reason):
                 findings += [Refused(layer, rewrite) for layer in run.layers]
@@ -66,14 +67,14 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
         if shape is None or len(shape) < 2:
             return Reason("the number of its channels is not known")
         affine = affine.over(shape[1], 1)
-    why = "" if run.refusal is None else f": {run.refusal}"
+    why = Text() if run.refusal is None else Text(": ", run.refusal)
     others = [layer.name for layer in run.layers if layer is not survivor]
     kept = ["became a Scale"] if survivor.type != "Scale" else []
     kept += ["took in " + quoted(others)] if others else []
     return Rewrite(
         layers=run.layers,
         changes={survivor: as_scale(survivor, affine)},
-        note=f"merged into Scale {survivor.name!r}{why}",
+        note=Text(f"merged into Scale {survivor.name!r}", why),
         kept_note=" and ".join(kept),
     )
 

@@ -15,7 +15,7 @@ from typing import Any, List, NoReturn
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 
-from caffe_merge.errors import FileError, TextError, UsageError
+from caffe_merge.errors import FileError, OptionName, TextError, UsageError
 from caffe_merge.files import opened, temporary_folder
 
 TIME_LIMIT = 60.0  # seconds; the largest caffe.proto known takes less than one
@@ -32,9 +32,8 @@ def command() -> List[str]:
         return [sys.executable, "-m", "grpc_tools.protoc"]
     protoc = shutil.which("protoc")
     if protoc is None:
-        raise UsageError(
-            "a --proto file needs protoc: pip install grpcio-tools, or put protoc on PATH"
-        )
+        how = " file needs protoc: pip install grpcio-tools, or put protoc on PATH"
+        raise UsageError("a ", OptionName("proto"), how)
     return [os.path.abspath(protoc)]
 
 

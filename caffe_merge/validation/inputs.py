@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.files import check_file
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
@@ -103,7 +103,8 @@ def make(
             continue
         if not shape or min(shape) < 1:
             raise UsageError(
-                f"input {name!r} has no usable shape {shape}: give --input-shape {name}=1,3,224,224"
+                f"input {name!r} has no usable shape {shape}: give ",
+                *(OptionName("input_shape"), f" {name}=1,3,224,224"),
             )
         check_size(math.prod(shape))
         description = note if shape != declared[name] else ""
@@ -120,8 +121,8 @@ def check_size(largest: int) -> None:
     """Raise UsageError where a net's largest blob, of ``largest`` values, is too large to run."""
     if largest > LARGEST:
         raise UsageError(
-            f"a blob of {largest} values is too large to run here; "
-            "give a smaller --input-shape, or use --validate none"
+            f"a blob of {largest} values is too large to run here; give a smaller ",
+            *(OptionName("input_shape"), ", or use ", OptionName("validate"), " none"),
         )
 
 

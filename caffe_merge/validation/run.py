@@ -23,7 +23,14 @@ from typing import (
 import numpy as np
 
 from caffe_merge import reference
-from caffe_merge.errors import CaffeMergeError, ShapeError, ValidationError, WeightsError
+from caffe_merge.errors import (
+    CaffeMergeError,
+    OptionName,
+    ShapeError,
+    Text,
+    ValidationError,
+    WeightsError,
+)
 from caffe_merge.layers import standard
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.notes import Reason
@@ -130,8 +137,8 @@ class Run:
         param, name = layer.param, _called(layer)
         if index in self._stand_ins:
             fed = self._stand_ins[index]
-            flags = " ".join(f"--input-shape {top}=..." for top in param.top)
-            return fed, f"{name}: the size of what it makes is not known: give {flags}"
+            text = f"{name}: the size of what it makes is not known: give "
+            return fed, Text(text, _shapes_of(param))
         if not param.bottom and any(top in self._inputs for top in param.top):
             given = [self._inputs.get(top) for top in param.top]
             fed = [None if value is None else value.astype(np.float64) for value in given]
@@ -158,11 +165,11 @@ class Run:
             with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
                 return Step(param, blobs, bottoms, self.forward(param, blobs, bottoms))
         except reference.Unsupported as error:
-            hint = ""
+            hint = Text()
             if not layer.param.bottom:
-                flags = " ".join(f"--input-shape {top}=..." for top in layer.param.top)
-                hint = f"; its data are not here: give {flags}, or use --validate none"
-            return [], f"{error}{hint}"
+                none = ", or use ", OptionName("validate"), " none"
+                hint = Text("; its data are not here: give ", _shapes_of(layer.param), *none)
+            return [], Text(error.message, hint)
         except WeightsError as error:
             if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
                 raise
@@ -241,6 +248,12 @@ def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
         shapes = [list(shape.dim) for shape in param.input_param.shape]
         for index, top in enumerate(param.top):
             yield top, shapes[min(index, len(shapes) - 1)] if shapes else []
+
+
+def _shapes_of(param: Any) -> Text:
+    """The options that give the shapes of a layer's tops."""
+    options = [Text(OptionName("input_shape"), f" {top}=...") for top in param.top]
+    return Text.joined(" ", options)
 
 
 def _called(layer: Any) -> str:

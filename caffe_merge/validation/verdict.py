@@ -7,9 +7,9 @@ what each does and does not show.
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from caffe_merge.options import flag_of
+from caffe_merge.errors import OptionName, Text, spelled
 from caffe_merge.validation.compare import NOT_FINITE_BEFORE, BlobResult
 from caffe_merge.validation.registry import ENGINES, NONE
 from caffe_merge.validation.seen import Seen
@@ -92,8 +92,12 @@ class Comparison:
         made: Dict[str, Any] = _json(plain)
         return made
 
-    def summary(self) -> str:
-        """A few lines for a person: the verdict first, then what qualifies it."""
+    def summary(self, name_of: Callable[[str], str] = str) -> str:
+        """A few lines for a person: the verdict first, then what qualifies it.
+
+        Options in it are called by ``name_of`` of their names in the library.
+        """
+        why = spelled(self.reason, name_of)
         lines = [f"validation ({self.engine}): {self.status}"]
         compared = f", {counted(len(self.blobs), 'blob')} compared"
         if self.ok and self.seen:
@@ -101,7 +105,7 @@ class Comparison:
             compared += f", {len(self.seen) - unseen} of {counted(len(self.seen), 'rewrite')} seen"
         if self.black_boxes:
             compared += f", {black_boxes(self.black_boxes)}"
-        lines[0] += f": {self.reason}" if self.reason and not self.ok else compared
+        lines[0] += f": {why}" if why and not self.ok else compared
         if self.worst:
             lines.append(
                 f"worst error {self.worst[1]:.2g} in {self.worst[0]!r}, limit {self.limit:g}"
@@ -120,7 +124,7 @@ class Comparison:
         lines += [listing("proves little", remarked)] if remarked else []
         if self.renamed:
             lines.append(listing("hold something else now", list(map(repr, self.renamed))))
-        reasons = dict.fromkeys(reason for _, reason in self.unjudged)
+        reasons = dict.fromkeys(spelled(reason, name_of) for _, reason in self.unjudged)
         if reasons:
             lines.append(
                 listing(f"{counted(len(self.unjudged), 'blob')} not judged", list(reasons))
@@ -137,7 +141,7 @@ def judge(evidence: Evidence, allow_unseen: bool = False, engine: str = "") -> T
     fatal = [text for text, allowed in doubts if not (allowed and allow_unseen)]
     if not fatal:
         return PASSED, ""
-    return INCONCLUSIVE, "; ".join(fatal)
+    return INCONCLUSIVE, Text.joined("; ", fatal)
 
 
 def _failure(evidence: Evidence) -> str:
@@ -161,26 +165,27 @@ def _doubts(evidence: Evidence, engine: str) -> Iterable[Tuple[str, bool]]:
     """Why nothing is shown, and whether the user may allow it."""
     not_finite = [blob for blob in evidence.blobs if blob.problem]
     if not_finite:
-        yield f"blob {not_finite[0].label}: {not_finite[0].problem}; try --input-scale", False
+        problem = f"blob {not_finite[0].label}: {not_finite[0].problem}; try "
+        yield Text(problem, OptionName("input_scale")), False
         return
     judged = {blob.name for blob in evidence.blobs if not blob.reader}
     reasons = dict(evidence.unjudged)
     if not evidence.blobs:
         why = next((text for _, text in evidence.unjudged), "the two nets share no blob name")
-        yield f"no blob could be compared: {why}", False
+        yield Text("no blob could be compared: ", why), False
         return
     unjudged = [
         name for name in evidence.outputs if name not in judged and name not in evidence.held
     ]
     if unjudged:
         names = listing("", list(map(repr, unjudged)))
-        causes = [f": {reasons[name]}" for name in unjudged if name in reasons]
-        yield f"{counted(len(unjudged), 'output')} not judged ({names}){''.join(causes[:1])}", True
+        causes = [Text(": ", reasons[name]) for name in unjudged if name in reasons]
+        yield Text(f"{counted(len(unjudged), 'output')} not judged ({names})", *causes[:1]), True
     unseen = [entry.layer for entry in evidence.seen if not entry.blob]
     if unseen:
         names = listing("", list(map(repr, unseen)))
         of = counted(len(evidence.seen), "rewrite")
-        yield (f"{len(unseen)} of {of} not seen ({names}){_in_the_way(evidence)}", True)
+        yield Text(f"{len(unseen)} of {of} not seen ({names})", _in_the_way(evidence)), True
     elif not evidence.seen and all(blob.remark for blob in evidence.blobs):
         remark = evidence.blobs[-1].remark
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
@@ -188,15 +193,16 @@ def _doubts(evidence: Evidence, engine: str) -> Iterable[Tuple[str, bool]]:
     if unjudged or unseen:
         others = " or ".join(name for name in ENGINES if name != engine)
         validate, scale, allow, none = (
-            flag_of(name) for name in ("validate", "input_scale", "allow_unseen", "validate")
+            OptionName(name) for name in ("validate", "input_scale", "allow_unseen", "validate")
         )
-        yield f"ways out: {validate} {others}, {scale}, {allow}, {none} {NONE}", True
+        ways = validate, f" {others}, ", scale, ", ", allow, ", ", none, f" {NONE}"
+        yield Text("ways out: ", *ways), True
 
 
 def _in_the_way(evidence: Evidence) -> str:
     reasons = list(dict.fromkeys(reason for _, reason in evidence.unjudged))
     if reasons:
-        return f", behind {reasons[0]}"
+        return Text(", behind ", reasons[0])
     dull = [blob for blob in evidence.blobs if blob.remark]
     return f": {dull[0].label} is {dull[0].remark}" if dull else ""
 

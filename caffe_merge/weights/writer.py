@@ -22,7 +22,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from caffe_merge.arrays import Array, count
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import OptionName, Text, WeightsError
 from caffe_merge.schema import strings
 from caffe_merge.schema.messages import LayerParameter, changed_fields, is_repeated
 from caffe_merge.weights.blobproto import ENCODINGS, Encoding
@@ -98,9 +98,10 @@ def check_finite(block: Array, layer: str, blob: int) -> None:
     """Raise WeightsError where a value of ``block`` is not finite."""
     if not np.isfinite(block).all():
         bad = block[~np.isfinite(block)].flat[0]
-        message = f"expected finite values, found {bad}"
+        message = Text(f"expected finite values, found {bad}")
         if block.dtype == HALF:
-            message += " once rounded to half precision; it fits without --keep-dtype"
+            rounded = " once rounded to half precision; it fits without "
+            message = Text(message, rounded, OptionName("keep_dtype"))
         raise WeightsError(message, layer=layer, blob=blob)
 
 

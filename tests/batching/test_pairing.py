@@ -63,7 +63,7 @@ def test_a_text_for_training_goes_with_weights_under_deploy_alone(source: Path) 
     weights(source, "x", net())
     (source / "train_val.prototxt").write_text(training())
     (entry,) = planned(source).pairing.unpaired
-    assert "train_val.prototxt fits, but is for training: --deploy makes" in entry.why
+    assert "train_val.prototxt fits, but is for training: deploy makes" in entry.why
     made = planned(source, "--deploy")
     assert pairs(made, source) == {"x.caffemodel": "train_val.prototxt"}
     (source / "net.prototxt").write_text(net())

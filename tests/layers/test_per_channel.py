@@ -132,7 +132,7 @@ REFUSED = [
     (f"{BN} batch_norm_param {{ use_global_stats: false }}", ([0], [1], [1]), "use_global_stats"),
     (f"{BN} phase: TRAIN", ([0], [1], [1]), "its phase is TRAIN"),
     (BN, (), "the file has no weights for it"),
-    (BN, ([0], [1], [1], [1], [1]), "--bn-style (nvidia, nvidia-0.15, intel)"),
+    (BN, ([0], [1], [1], [1], [1]), "bn_style (nvidia, nvidia-0.15, intel)"),
     (BN, ([0, 0], [1], [1]), "its blobs have different sizes, (2,) and (1,)"),
     (BN, ([0], [1], [1, 1]), "no BatchNorm that is known has blobs of shapes"),
     (SCALE, (), "the file has no weights for it"),

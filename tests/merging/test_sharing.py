@@ -22,7 +22,7 @@ KINDS = {
     "Deconvolution": "convolution_param { num_output: 6 kernel_size: 2 group: 3",
     "InnerProduct": "inner_product_param { num_output: 6",
 }
-KEPT = "shares its weights with {}, kept so with --keep-shared"
+KEPT = "shares its weights with {}, kept so with keep_shared"
 
 
 def norm(seed: int) -> List[np.ndarray]:

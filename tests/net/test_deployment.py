@@ -350,7 +350,7 @@ SHAPES: Dict[str, Tuple[Sequence[str], Optional[Sequence[int]]]] = {
 def test_the_shape_of_an_input(tmp_path: Path, case: str) -> None:
     lines, expected = SHAPES[case]
     if expected is None:
-        with pytest.raises(UsageError, match="--deploy cannot tell the shape of input 'data' "):
+        with pytest.raises(UsageError, match="deploy cannot tell the shape of input 'data' "):
             load(tmp_path, prototxt(*lines), WEIGHTS)
         return
     net = load(tmp_path, prototxt(*lines), WEIGHTS)
@@ -363,5 +363,5 @@ def test_the_error_says_what_is_known(tmp_path: Path, capsys: Any) -> None:
     assert main(["plan", "--model", str(pair[0]), "--weights", str(pair[1]), "--deploy"]) == 2
     assert "give --input-shape data=1,3,HEIGHT,WIDTH" in capsys.readouterr().err
     lines = CROP % "", POOL
-    with pytest.raises(UsageError, match="give --input-shape data=1,CHANNELS,8,8"):
+    with pytest.raises(UsageError, match="give input_shape data=1,CHANNELS,8,8"):
         load(tmp_path, prototxt(*lines), WEIGHTS)

@@ -83,7 +83,7 @@ def test_data_of_another_phase(tmp_path: Path) -> None:
     with pytest.raises(NetError) as caught:
         load_pair((path, None)).graph()
     start = f"{path}:3:10: layer 'a': bottom 'd' is the top of data layers of other phases"
-    assert str(caught.value) == f"{start} or stages: --deploy makes it an Input"
+    assert str(caught.value) == f"{start} or stages: deploy makes it an Input"
 
 
 def test_a_layer_that_has_no_text_has_the_file(tmp_path: Path) -> None:

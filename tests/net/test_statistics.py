@@ -57,14 +57,14 @@ def test_without_the_option_it_is_told(tmp_path: Path) -> None:
     (note,) = notes(report, "batch-statistics")
     assert note.startswith("2 layers say use_global_stats: false: Caffe normalises by each batch's")
     assert "OpenCV and MNN ignore the flag" in note
-    assert "--use-stored-statistics" in note
+    assert "use_stored_statistics" in note
 
 
 def test_nothing_to_do_is_told(tmp_path: Path) -> None:
     net = load_pair(write_pair(tmp_path, text("true")), use_stored_statistics=True)
     report = caffe_merge.merge(net)
     assert notes(report, "stored-statistics") == [
-        "--use-stored-statistics: no layer says use_global_stats: false"
+        "use_stored_statistics: no layer says use_global_stats: false"
     ]
 
 

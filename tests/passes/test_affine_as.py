@@ -106,7 +106,7 @@ def test_what_stays_a_scale(merged: Merger, name: str) -> None:
 
 def test_keep(merged: Merger) -> None:
     result = merged(IN, CAT, SCALE, PADDED, affine_as="conv", keep=["scale"])
-    result.refused("scale", "kept as asked with --keep")
+    result.refused("scale", "kept as asked with keep")
 
 
 DIAGONAL = "d: Convolution x -> s { convolution_param { num_output: 24 group: 24 kernel_size: 1 } }"

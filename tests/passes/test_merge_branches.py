@@ -288,7 +288,7 @@ def test_shared_weights(merged: Merger) -> None:
     net.append(f"d: Convolution data -> d {{ convolution_param {{ {shared} }} }}")
     result = merged(*net, keep_shared=True)
     assert result.names == ["a", "b", "c", "sum", "relu", "d"]
-    result.refused("sum", "shares its weights with 'd', kept so with --keep-shared")
+    result.refused("sum", "shares its weights with 'd', kept so with keep_shared")
     assert merged(*net).names == ["a", "relu", "d"]
 
 

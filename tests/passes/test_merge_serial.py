@@ -167,7 +167,7 @@ def test_two_stay(merged: Merger, name: str) -> None:
 def test_kept(merged: Merger, kept: str) -> None:
     """Neither takes the other in then."""
     lines = [conv("a", 8, "kernel_size: 3"), conv("b", 5, K1, "a"), "relu: ReLU b -> relu"]
-    merged(IN, *lines, keep=[kept]).refused("b", "one of them is kept as asked with --keep")
+    merged(IN, *lines, keep=[kept]).refused("b", "one of them is kept as asked with keep")
 
 
 def test_shared_weights(merged: Merger) -> None:

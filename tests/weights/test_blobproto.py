@@ -202,7 +202,7 @@ def test_the_notes_say_once_what_is_written_otherwise(tmp_path: Path) -> None:
         "raw-blobs": "the weights of 1 layer are stored in a fork's encoding (raw_data or "
         "packed_data); written as plain data, for every Caffe",
         "half-precision": "the weights of 2 layers are stored in half precision: written as "
-        "float32; --keep-dtype keeps them so",
+        "float32; keep_dtype keeps them so",
     }
     kept = caffe_merge.load(str(prototxt), str(weights), keep_dtype=True)
     (note,) = [note for note in kept.notes if note.kind == "half-precision"]

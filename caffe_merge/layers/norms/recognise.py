@@ -7,7 +7,7 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.arrays import Float64 as Vector
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import OptionName, Text, WeightsError
 from caffe_merge.layers.fork_fields import Values, unknown_field, unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.layers.norms import formulas
@@ -48,7 +48,8 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
     if not candidates:
         names = ", ".join(sorted(fields)) or "(none)"
         described = f"{counted(len(shapes), 'blob')} and the fields {names}"
-        return Reason(f"no {layer.type} that is known has {described}{_ask(fitting)}")
+        text = f"no {layer.type} that is known has {described}"
+        return Reason(Text(text, _ask(fitting)))
     return candidates[0] if len(candidates) == 1 else _distinguished(layer, candidates, fields)
 
 
@@ -70,12 +71,13 @@ def _distinguished(
     if all(_close(first_map, other) for _, other in results[1:]) and len(set(reasons)) == 1:
         return style
     names = list(dict.fromkeys(style.name for style, _ in results))
-    return Reason(f"it may be a {layer.type} of {' or '.join(names)}{_ask(candidates)}")
+    text = f"it may be a {layer.type} of {' or '.join(names)}"
+    return Reason(Text(text, _ask(candidates)))
 
 
-def _ask(styles: List[Style]) -> str:
+def _ask(styles: List[Style]) -> Text:
     names = ", ".join(dict.fromkeys(style.name for style in styles))
-    return f"; say which with --bn-style ({names})"
+    return Text("; say which with ", OptionName("bn_style"), f" ({names})")
 
 
 def _close(first: Affine, second: Affine) -> bool:
@@ -288,10 +290,11 @@ def notes(layers: Sequence[Layer]) -> List[Note]:
 def _batch_statistics(layers: List[Layer]) -> Note:
     number = counted(len(layers), "layer")
     say = "says" if len(layers) == 1 else "say"
-    text = (
+    text = Text(
         f"{number} {say} use_global_stats: false: Caffe normalises by each batch's statistics "
-        "there; OpenCV and MNN ignore the flag. If it was left in by mistake, "
-        "--use-stored-statistics has the stored ones used"
+        "there; OpenCV and MNN ignore the flag. If it was left in by mistake, ",
+        OptionName("use_stored_statistics"),
+        " has the stored ones used",
     )
     return Note("batch-statistics", "" if len(layers) > 1 else layers[0].name, text)
 
@@ -302,7 +305,8 @@ def _zero(layer: Layer, style: Style) -> str:
             return ""
         text = "its scale factor is 0: Caffe takes its mean and variance as 0, and so do we"
         if style.name == "bvlc" and layer.blobs[1].float64().any():
-            text += "; if NVIDIA Caffe 0.16 wrote the file, they are meant: --bn-style nvidia"
+            meant = "; if NVIDIA Caffe 0.16 wrote the file, they are meant: "
+            return Text(text, meant, OptionName("bn_style"), " nvidia")
         return text
     if style.factors and not layer.blobs[2].float64().any():
         return "its third blob is 0, as NVIDIA Caffe 0.16 writes it: mean and variance are meant"

@@ -7,6 +7,7 @@ files do not show: only --bn-style chooses it.
 
 from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
 
+from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms import rules
@@ -51,6 +52,7 @@ _SYNOPSYS = _fields("add_eps_before_sqrt update_global_stats icnet")
 _DUCHA = _fields("scale_filler shift_filler var_eps moving_average decay sync_forward")
 _STATISTICS = ("mean", "variance", "factor")
 _SLOPE = ("scale", "bias", "mean", "variance")
+_ASKED_FOR = Text("never by itself: only with ", OptionName("bn_style"))
 
 
 def _disabled(fields: BlockFields) -> Tuple[str, ...]:
@@ -234,7 +236,7 @@ STYLES: Tuple[Style, ...] = (
         ("BN",),
         ("scale", "bias", "mean", "inverse"),
         "slope (x - mean) inverse + bias",
-        "never by itself: only with --bn-style",
+        _ASKED_FOR,
         _YJXIONG,
         rules.frozen,
         rules.eps_given("eps", 0.0),
@@ -315,7 +317,7 @@ STYLES: Tuple[Style, ...] = (
         ("BatchNormTorch",),
         ("mean", "variance", "unused", "scale", "bias"),
         "scale (x - mean) / sqrt(variance + eps) + bias",
-        "never by itself: only with --bn-style",
+        _ASKED_FOR,
         _fields(""),
         rules.by_global_stats,
         rules.own_eps,
@@ -327,7 +329,7 @@ STYLES: Tuple[Style, ...] = (
         ("BatchNormScale",),
         (*_STATISTICS, "scale", "bias"),
         "as intel",
-        "never by itself: only with --bn-style",
+        _ASKED_FOR,
         _fields(""),
         rules.by_global_stats,
         rules.own_eps,

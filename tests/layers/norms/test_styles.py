@@ -113,9 +113,9 @@ def test_without_bn_style(merged: Merger, name: str) -> None:
     found = style_of(loaded(result))
     assert not isinstance(found, Style) or found.name != case.style
     if isinstance(found, str):
-        assert "--bn-style" in found
+        assert "bn_style" in found
         assert case.style in found
-        result.refused("bn", "--bn-style")
+        result.refused("bn", "bn_style")
 
 
 def case(kind: str, body: str, blobs: str, shape: str = "(C)") -> Case:
@@ -160,7 +160,7 @@ REFUSED = {
     "alpha without beta": (case("BatchNorm", BATCH % "use_alpha_beta: true", "mvf"), "no alpha"),
     "scale_bias without": (case("BatchNorm", BATCH % "scale_bias: true", "mvf"),
                            "no BatchNorm that is known has 3 blobs and the fields scale_bias"),
-    "unknown source": (case("BatchNormTorch", "", "mv1sb"), "--bn-style \\(batch-norm-torch\\)"),
+    "unknown source": (case("BatchNormTorch", "", "mv1sb"), "bn_style \\(batch-norm-torch\\)"),
 }  # fmt: skip
 
 
@@ -226,5 +226,5 @@ def test_a_style_that_fits_nothing(merged: Merger) -> None:
         merged("data 2 5 6 7", "end: TanH data -> out", bn_style="mxnet")
     result = merged("data 2 5 6 7", "end: TanH data -> out", bn_style="segnet")
     assert [note.text for note in result.report.notes] == [
-        "--bn-style segnet: no layer has the type and blobs of it"
+        "bn_style segnet: no layer has the type and blobs of it"
     ]
