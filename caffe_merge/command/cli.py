@@ -271,9 +271,14 @@ def _validate(options: argparse.Namespace) -> int:
     before, judging = (options.model, options.weights), _judging(options)
     with contextlib.ExitStack() as stack:
         inputs = [stack.enter_context(Unchanged(before))]
-        before = stack.enter_context(original(_load(options)))
+        old = _load(options)
+        old.graph()  # which says in its own way what is wrong with a net
+        old.require_shapes(judging["files"])
+        before = stack.enter_context(original(old))
         inputs.append(stack.enter_context(Unchanged(after)))
-        after = stack.enter_context(original(load(*after, request.state(vars(options)))))
+        new = load(*after, request.state(vars(options)))
+        new.graph()
+        after = stack.enter_context(original(new))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         try:
             comparison = validation.validate(

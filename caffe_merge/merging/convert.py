@@ -143,6 +143,9 @@ def _convert(
 ) -> Result:
     net, report = plan(conversion, ahead=True)
     comparison = None
+    if engine != NONE and net.changed:
+        given = [engine_options.get(name) or {} for name in ("shapes", "files")]
+        net.require_shapes({**given[0], **given[1]})
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
     with files.Replacement(conversion.output_weights, conversion.output_model) as pair:

@@ -6,6 +6,7 @@
 import contextlib
 from typing import (
     TYPE_CHECKING,
+    Collection,
     Dict,
     Iterator,
     List,
@@ -171,6 +172,19 @@ class Net:
         params = [layer.param for layer in layers]
         extras = [layer.extra for layer in layers]
         return data_layers.missing_shapes(params, extras, self.index, known)
+
+    def require_shapes(self, given: Collection[str]) -> None:
+        """Raise UsageError for an Input whose shape nothing tells, unless its blob is ``given``."""
+        inputs = [layer for layer in self.layers if layer.type == "Input"]
+        if all(layer.param.input_param.shape for layer in inputs):
+            return  # as good as always
+        tops = {top for layer in inputs for top in layer.param.top}
+        for name, flag in self.missing_shapes().items():
+            if name in tops and name not in given:
+                raise UsageError(
+                    f"{self.document.path}: the shape of input {name!r} is not known, so the net "
+                    f"cannot be run: give {flag}, or use --validate none"
+                )
 
     def lost_fields(self) -> List[Note]:
         """The notes on fields of forks that are no longer in the net."""

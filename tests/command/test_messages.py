@@ -1,0 +1,115 @@
+"""Messages that lead on: what is missing, with the text to add; that nothing is to do."""
+
+from pathlib import Path
+from typing import List, NoReturn
+
+import numpy as np
+import pytest
+
+from caffe_merge import validation
+from caffe_merge.command.cli import main, merge_bn
+from caffe_merge.merging.convert import Conversion, convert
+from tests.command.test_cli import TEXT, flags
+from tests.nets import Pair, prototxt, write_pair
+from tests.real_caffe import RealCaffe
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return write_pair(tmp_path, TEXT)
+
+
+NOTHING = prototxt("data 1 2 3 4", "t: TanH data -> t")
+
+
+def test_nothing_to_do_costs_no_forward_pass(
+    pair: Pair,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("it was validated")
+
+    monkeypatch.setattr(validation, "validate", forbidden)
+    assert merge_bn(flags(write_pair(tmp_path, NOTHING, None, "none"))) == 0
+    out = capsys.readouterr().out
+    assert "nothing to do: no layer was changed, so there is nothing to validate" in out
+    assert (tmp_path / "none_merged.prototxt").read_text() == NOTHING
+    with pytest.raises(AssertionError, match="validated"):
+        convert(Conversion(*map(str, pair), *(str(path) + ".out" for path in pair)))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (NOTHING, []),
+        (
+            NOTHING.replace("Input", "Data").replace("input_param", "include { phase: TEST } # "),
+            [
+                "the shape of 'data' is not known: add --input-shape data=1,CHANNELS,HEIGHT,WIDTH",
+                "note: a training file (data 'data'), merged as it is; --deploy makes Input of "
+                "data layers and Softmax of SoftmaxWithLoss, and takes out labels, losses and "
+                "Accuracy",
+            ],
+        ),
+        (
+            'input: "data"\n' + NOTHING.partition("}\n")[2].partition("}\n")[2],
+            ["the shape of 'data' is not known: add --input-shape data=1,CHANNELS,HEIGHT,WIDTH"],
+        ),
+        (
+            prototxt("data 1 8 9 3", "t: TanH data -> t"),
+            [
+                "input 'data' has shape (1, 8, 9, 3), as if channels were last: Caffe has batch, "
+                "channels, height, width: 1,3,8,9"
+            ],
+        ),
+    ],
+)
+def test_inspect_says_what_is_missing(
+    text: str, lines: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p").write_text(text)
+    assert main(["inspect", "--model", str(tmp_path / "p")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line for line in out if line.startswith(("note", "the shape", "input 'data'"))] == lines
+
+
+def test_validate_runs_what_caffe_reads(
+    pair: Pair, capsys: pytest.CaptureFixture[str], real_caffe: RealCaffe
+) -> None:
+    """A text that only another reader takes: Caffe itself could not load the file."""
+    pair[0].write_bytes(b"\xef\xbb\xbf" + pair[0].read_bytes())
+    out = ["--output-model", str(pair[0]), "--output-weights", str(pair[1])]
+    assert main(["validate", *flags(pair), *out, "--engine", "pycaffe"]) == 0
+    assert "validation (pycaffe): passed" in capsys.readouterr().out
+
+
+SHAPELESS = 'input: "data"\n' + TEXT.partition("}\n}\n")[2]
+
+
+@pytest.mark.parametrize("command", ["merge", "validate"])
+def test_an_input_without_a_shape_is_asked_for_by_its_flag(
+    command: str, pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair[0].write_text(SHAPELESS)
+    line = f"{pair[0]}: the shape of input 'data' is not known, so the net cannot be run: give "
+    line += "--input-shape data=1,3,HEIGHT,WIDTH, or use --validate none"
+    out = ["--output-model", str(pair[0]), "--output-weights", str(pair[1])]
+    more = out if command == "validate" else []
+    assert main([command, *flags(pair, *more)]) == 2
+    assert capsys.readouterr().err == f"caffe-merge: error: {line}\n"
+    assert main([command, *flags(pair, *more, "--input-shape", "data=1,3,6,5")]) == 0
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((1, 3, 6, 5)))
+    given = ["--input", f"data={tmp_path / 'x.npy'}", "--force"][: 2 if more else 3]
+    assert main([command, *flags(pair, *more, *given)]) == 0
+
+
+def test_validate_says_what_is_wrong_with_a_net(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = pair[0].read_text().replace('type: "Input"', 'type: "Data" include { phase: TRAIN }')
+    pair[0].write_text(text)
+    out = ["--output-model", str(pair[0]), "--output-weights", str(pair[1])]
+    assert main(["validate", *flags(pair, *out)]) == 2
+    assert "--deploy makes it an Input" in capsys.readouterr().err
