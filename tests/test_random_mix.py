@@ -32,12 +32,16 @@ class Mix(Recipe):
             **dict.fromkeys(SMOOTH, self._one_to_one),
             **dict.fromkeys(JOINING, self._joining),
             **dict.fromkeys(OF_FORKS if forks else (), self._one_to_one),
+            **dict.fromkeys(RECURRENT, self._recurrent),
+            "Masked": self._masked,
             "Cut": self._cut,
             "Exact": self._exact,
             "Parameter": self._parameter,
         }
+        self.forks = forks
         if not forks:
-            del self.kinds["Axpy"]
+            for kind in ("Axpy", "Masked", "PriorBox", "PriorBoxClustered"):
+                del self.kinds[kind]
 
     def add(self, name: str) -> None:
         """One of the other recipe's layers, or one of the types that it has not."""
@@ -124,6 +128,28 @@ class Mix(Recipe):
             body = f"embed_param {{ num_output: 3 input_dim: {inputs} }}"
             self.place(f"{name}_e", "Embed", [name], body)
 
+    def _masked(self, name: str, kind: str, bottom: str) -> None:
+        """What a Pooling of the input took goes back to its place."""
+        height, width = self.shapes["data"][-2:]
+        pooling = "pooling_param { kernel_size: 2 stride: 2 }"
+        if self.place(name, "Pooling", ["data"], pooling, tops=2):
+            kind = str(self.pick("Upsample", "Unpooling"))
+            side = kind.lower().replace("ing", "")
+            body = f"{kind.lower()}_param {{ {side}_h: {height} {side}_w: {width} }}"
+            self.place(f"{name}_u", kind, [f"{name}_0", f"{name}_1"], body)
+
+    def _recurrent(self, name: str, kind: str, bottom: str) -> None:
+        """Its steps are images; whether a sequence goes on is learned, or a fork's indicator."""
+        steps = self.shapes[bottom][:2]
+        if len(self.shapes[bottom]) < 3:
+            return
+        mark, body = f"{name}_m", "parameter_param {{ shape {{ dim: {} dim: {} }} }}"
+        if self.forks:
+            body = "continuation_indicator_param {{ time_step: {} batch_size: {} }}"
+        first = "ContinuationIndicator" if self.forks else "Parameter"
+        if self.place(mark, first, [], body.format(*steps)):
+            self.place(name, kind, [bottom, mark], "recurrent_param { num_output: 3 }")
+
     def _parameter(self, name: str, kind: str, bottom: str) -> None:
         """A blob that is learned, as large as the bottom; what reads it comes later."""
         dims = " ".join(f"dim: {size}" for size in self.shapes[bottom])
@@ -154,14 +180,25 @@ SMOOTH: Dict[str, List[str]] = {
     "TanH": [""],
     "Tile": ["tile_param { tiles: 2 }", "tile_param { axis: -1 tiles: 3 }"],
 }  # fmt: skip
+RECURRENT = ("LSTM", "RNN")
 GUARDS = {"Exp": "TanH", "Log": "Sigmoid"}
 OF_FORKS: Dict[str, List[str]] = {
     "Clip": ["clip_param { min: -1 max: 2 }"],
+    **{kind: [""] for kind in ("HSwish", "HardSwish", "Mish", "SeLU", "Softplus")},
+    "HardSigmoid": ["", "hard_sigmoid_param { alpha: 0.3 }"],
     "Interp": ["interp_param { zoom_factor: 2 }", "interp_param { height: 3 width: 5 }"],
     "Normalize": ["norm_param { across_spatial: false }", "norm_param { channel_shared: true }"],
+    "Padding": ["padding_param { pad_t: 1 pad_r: 2 }", "padding_param { pad_l: 1 pad_value: 3 }"],
     "Permute": [f"permute_param {{ {own} }}" for own in
                 ("order: 0 order: 2 order: 3 order: 1", "order: 1 order: 0")],
+    "Reorg": ["reorg_param { stride: 2 }", "reorg_param { stride: 2 reverse: true }"],
+    "ResizeBilinear": [f"resize_bilinear_param {{ {own} }}" for own in
+                       ("scale_width: 2", 'output_height: 3 data_format: "NCHW"')],
+    "ResizeNearestNeighbor": ["resize_nearest_neighbor_param { scale_height: 2 }"],
+    "Reverse": ["", "reverse_param { axis: 1 }"],
     "ShuffleChannel": ["shuffle_channel_param { group: 2 }", "shuffle_channel_param { group: 3 }"],
+    "Unpooling": ["unpooling_param { stride: 2 unpool_size: 9 }"],
+    "Upsample": ["upsample_param { scale: 2 }"],
 }  # fmt: skip
 CHOICES = {**SMOOTH, **OF_FORKS}
 # Two bottoms or three, which must fit each other.
@@ -172,6 +209,8 @@ JOINING: Dict[str, List[str]] = {
     "Crop": ["", "crop_param { axis: 1 offset: 0 }", "crop_param { axis: -1 offset: 1 }"],
     "Eltwise": [f"eltwise_param {{ {own} }}" for own in
                 ("operation: PROD", "operation: MAX", "coeff: 0.5 coeff: -2")],
+    "PriorBox": ["prior_box_param { min_size: 3 aspect_ratio: 2 }"],
+    "PriorBoxClustered": ["prior_box_param { width: 3 height: 2 }"],
     "Scale": ["scale_param { axis: 0 }", "scale_param { axis: 1 bias_term: true }"],
 }  # fmt: skip
 
@@ -199,7 +238,7 @@ def test_random_mix(merged: Merger) -> None:
 def test_the_mix_has_every_type_of_the_engine() -> None:
     """A layer that the engine learns must be drawn too."""
     drawn = {"Slice", "Split", "Silence", "Threshold", "ArgMax", "Embed", "Parameter"}
-    drawn |= {"Dropout", "ReLU", "PReLU"}
+    drawn |= {"Dropout", "ReLU", "PReLU", "ContinuationIndicator", *RECURRENT}
     other_recipe = {name.lower() for name in vars(Recipe)}
     missing = SUPPORTED - drawn - {*CHOICES, *JOINING}
     missing = frozenset(kind for kind in missing if f"_{kind.lower()}" not in other_recipe)

@@ -68,6 +68,20 @@ HARMLESS: Tuple[Harmless, ...] = (
     Harmless(("SpatialDropout",), "spatial_dropout_param", "Intel", "its layer does not read it"),
 )
 
+_PRIORS = (
+    "img_size", "img_h", "img_w", "step", "step_h", "step_w", "offset", "clip", "variance",
+)  # fmt: skip
+_RESIZE = (
+    "align_corners", "data_format", "half_pixel_centers", "output_height", "output_width",
+    "scale_height", "scale_width",
+)  # fmt: skip
+
+
+def _block(name: str, *fields: str) -> Tuple[str, ...]:
+    """The names of a block and of fields in it."""
+    return (name, *(f"{name}.{field}" for field in fields))
+
+
 # DeepLab's dilation (im2col_layer.cpp), and synopsys' padding, each side by itself.
 _HOLES = ("convolution_param.hole", "convolution_param.hole_h", "convolution_param.hole_w")
 SIDES = ("pad_t", "pad_b", "pad_l", "pad_r")
@@ -91,6 +105,13 @@ READ: Dict[str, Tuple[str, ...]] = {
     **dict.fromkeys(("Convolution", "Deconvolution"), (*_HOLES, *_CONVOLUTION_PADS)),
     "ConvolutionDepthwise": _CONVOLUTION_PADS,
     "Dropout": ("dropout_param.scale_train", "dropout_param.sample_weights_test"),
+    "ContinuationIndicator": _block(
+        "continuation_indicator_param", "time_step", "batch_size", "flag"
+    ),
+    "HardSigmoid": (
+        *_block("hard_sigmoid_param", "alpha", "beta"),
+        *_block("hardsigmoid_param", "alpha", "beta"),
+    ),
     "Interp": (
         "interp_param", "interp_param.height", "interp_param.width", "interp_param.zoom_factor",
         "interp_param.shrink_factor", "interp_param.pad_beg", "interp_param.pad_end",
@@ -98,15 +119,32 @@ READ: Dict[str, Tuple[str, ...]] = {
     "Normalize": (
         "norm_param", "norm_param.across_spatial", "norm_param.channel_shared", "norm_param.eps"
     ),
+    "Padding": _block(
+        "padding_param", "pad_method", "pad_value", "pad_l", "pad_r", "pad_t", "pad_b"
+    ),
     "Permute": ("permute_param", "permute_param.order"),
     "Pooling": ("pooling_param.ceil_mode", *_POOLING_PADS, *SEVERAL),
+    "PriorBox": _block(
+        "prior_box_param", *_PRIORS, "min_size", "max_size", "aspect_ratio", "flip"
+    ),
+    "PriorBoxClustered": _block("prior_box_param", *_PRIORS, "width", "height"),
     "ROIPooling": (
         "roi_pooling_param", "roi_pooling_param.pooled_h", "roi_pooling_param.pooled_w",
         "roi_pooling_param.spatial_scale",
     ),
     "ReLU6": ("relu6_param", "relu6_param.negative_slope"),
+    "Reorg": _block("reorg_param", "stride", "reverse"),
+    "ResizeBilinear": _block("resize_bilinear_param", *_RESIZE, "pytorch_half_pixel"),
+    "ResizeNearestNeighbor": _block(
+        "resize_nearest_neighbor_param", *_RESIZE, "half_pixel_onnx"
+    ),
+    "Reverse": _block("reverse_param", "axis"),
     "ShuffleChannel": ("shuffle_channel_param", "shuffle_channel_param.group"),
     "SyncBN": ("bn_param.*",),
+    "Unpooling": _block(
+        "unpooling_param", "unpool", "pad", "kernel_size", "kernel_h", "kernel_w", "stride",
+        "stride_h", "stride_w", "unpool_size", "unpool_h", "unpool_w",
+    ),
     "Upsample": (
         "upsample_param", "upsample_param.scale", "upsample_param.scale_h",
         "upsample_param.scale_w", "upsample_param.pad_out_h", "upsample_param.pad_out_w",
@@ -198,6 +236,11 @@ class Values:
     def integers(self, name: str) -> Tuple[int, ...]:
         """All values of a repeated field."""
         numbers = map(parse_integer, self.word(name).split())
+        return tuple(number for number in numbers if number is not None)
+
+    def numbers(self, name: str) -> Tuple[float, ...]:
+        """All values of a repeated float."""
+        numbers = map(parse_float, self.word(name).split())
         return tuple(number for number in numbers if number is not None)
 
     def integer(self, name: str, default: int) -> int:

@@ -12,9 +12,12 @@ from caffe_merge.reference import (
     arrange,
     combine,
     convolution,
+    detection,
     forks,
     normalise,
     pooling,
+    recurrent,
+    resampling,
 )
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
 from caffe_merge.wording import counted
@@ -26,9 +29,12 @@ _FUNCTIONS: Dict[str, Function] = {
     **arrange.FUNCTIONS,
     **combine.FUNCTIONS,
     **convolution.FUNCTIONS,
+    **detection.FUNCTIONS,
     **forks.FUNCTIONS,
     **normalise.FUNCTIONS,
     **pooling.FUNCTIONS,
+    **recurrent.FUNCTIONS,
+    **resampling.FUNCTIONS,
 }
 
 SUPPORTED = frozenset(_FUNCTIONS)

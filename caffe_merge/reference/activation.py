@@ -5,10 +5,11 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 
+from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported, in_training
 
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
+def sigmoid(x: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-x)), in the form that cannot overflow."""
     y: np.ndarray = np.tanh(0.5 * x)
     y += 1
@@ -30,6 +31,27 @@ def _relu(layer: Any, x: np.ndarray) -> np.ndarray:
 def _elu(layer: Any, x: np.ndarray) -> np.ndarray:
     """x, or alpha (e^x - 1) below 0."""
     y: np.ndarray = np.maximum(x, 0) + layer.elu_param.alpha * np.expm1(np.minimum(x, 0))
+    return y
+
+
+def _selu(layer: Any, x: np.ndarray) -> np.ndarray:
+    """Lambda times x, or alpha (e^x - 1) below 0, with its authors' two constants."""
+    y: np.ndarray = np.maximum(x, 0) + 1.6732632423543772 * np.expm1(np.minimum(x, 0))
+    return 1.0507009873554805 * y
+
+
+def _hard_sigmoid(layer: Any, x: np.ndarray) -> np.ndarray:
+    """Compute alpha x + beta, cut to 0 .. 1 (Synopsys, hard_sigmoid_layer.cpp)."""
+    fields, block = fork_values(layer), "hard_sigmoid_param."
+    if any(f"hardsigmoid_param.{name}" in fields for name in ("alpha", "beta")):
+        block = "hardsigmoid_param."
+    alpha, beta = fields.number(block + "alpha", 0.2), fields.number(block + "beta", 0.5)
+    return np.clip(alpha * x + beta, 0, 1)
+
+
+def _hard_swish(layer: Any, x: np.ndarray) -> np.ndarray:
+    """X min(max(x + 3, 0), 6) / 6 (Synopsys, hard_swish_layer.cpp)."""
+    y: np.ndarray = x * np.clip(x / 6 + 0.5, 0, 1)
     return y
 
 
@@ -80,11 +102,17 @@ _ELEMENTWISE: Dict[str, Callable[[Any, np.ndarray], np.ndarray]] = {
     "Dropout": _dropout,
     "ELU": _elu,
     "Exp": _exp,
+    "HSwish": _hard_swish,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
     "Log": _log,
+    "Mish": lambda layer, x: x * np.tanh(np.logaddexp(0, x)),
     "Power": _power,
     "ReLU": _relu,
-    "Sigmoid": lambda layer, x: _sigmoid(x),
-    "Swish": lambda layer, x: x * _sigmoid(layer.swish_param.beta * x),
+    "SeLU": _selu,
+    "Sigmoid": lambda layer, x: sigmoid(x),
+    "Softplus": lambda layer, x: np.logaddexp(0, x),
+    "Swish": lambda layer, x: x * sigmoid(layer.swish_param.beta * x),
     "TanH": lambda layer, x: np.tanh(x),
     "Threshold": lambda layer, x: np.where(x > layer.threshold_param.threshold, 1.0, 0.0),
 }

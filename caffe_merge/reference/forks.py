@@ -1,11 +1,11 @@
 """Layers that only forks of Caffe have; see caffe_merge.layers.shapes.forks for their fields."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import numpy as np
 
 from caffe_merge.layers.fork_fields import fork_values
-from caffe_merge.layers.shapes.forks import NORMALISED, crop, order
+from caffe_merge.layers.shapes.forks import NORMALISED, order
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
 
 
@@ -53,29 +53,9 @@ def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> L
     return [y]
 
 
-def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    """Bilinear with aligned corners: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
-    begin = -fork_values(layer).integer("interp_param.pad_beg", 0)
-    height, width = crop(layer, bottoms[0].shape)
-    x = bottoms[0][:, :, begin : begin + height, begin : begin + width]
-    for axis, size in ((2, tops[0][2]), (3, tops[0][3])):
-        low, high, share = _between(x.shape[axis], size)
-        share = share.reshape(-1, 1) if axis == 2 else share
-        x = np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share
-    return [x]
-
-
-def _between(length: int, size: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of ``size`` places: the input places around it, and the weight of the second."""
-    position = np.arange(size) * ((length - 1) / (size - 1) if size > 1 else 0.0)
-    low = np.minimum(position.astype(np.intp), length - 1)
-    return low, np.minimum(low + 1, length - 1), position - low
-
-
 FUNCTIONS: Dict[str, Function] = {
     "Axpy": _axpy,
     NORMALISED: _normalised,
-    "Interp": _interp,
     "Normalize": _normalize,
     "Permute": _permute,
     "ShuffleChannel": _shuffle,

@@ -1,14 +1,17 @@
 """Single layers for real Caffe to judge: a table of cases becomes one net, run once a module."""
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
 
 from caffe_merge import reference
-from caffe_merge.layers import shapes
-from caffe_merge.schema.messages import LayerParameter
-from tests.nets import parse_layer
+from caffe_merge.layers import shapes, standard
+from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.layer import Layer
+from caffe_merge.notes import Reason
+from caffe_merge.weights.blobs import Dense
+from tests.nets import parse
 from tests.real_caffe import RealCaffe
 
 Shapes = Sequence[Tuple[int, ...]]
@@ -32,7 +35,9 @@ class Case(NamedTuple):
         return f'layer {{ name: "{self.name}" {self.body} {bottoms} {tops} }}\n'
 
     def input_text(self) -> str:
-        """The prototxt of the Input layer that feeds it."""
+        """The prototxt of the Input layer that feeds it, if it has bottoms."""
+        if not self.bottoms:
+            return ""
         tops = " ".join(f'top: "{self.name}_x{i}"' for i in range(len(self.bottoms)))
         dims = [" ".join(f"dim: {size}" for size in shape) for shape in self.bottoms]
         each = " ".join(f"shape {{ {dim} }}" for dim in dims)
@@ -43,10 +48,20 @@ class Case(NamedTuple):
         """The names of its tops."""
         return [f"{self.name}_y{i}" for i in range(self.tops)]
 
-    def layer(self) -> LayerParameter:
-        """It as a LayerParameter."""
-        text = self.text()
-        return parse_layer(text[text.index("{") + 1 : text.rindex("}")])
+    def layer(self) -> Any:
+        """It as a LayerParameter, with the fields of forks beside it where it has any."""
+        return described(self._parsed())
+
+    def standard(self, blobs: Sequence[Array]) -> Tuple[Any, List[Array]]:
+        """It and ``blobs`` in the terms of the reference layers."""
+        layer = self._parsed()
+        layer.load_blobs([Dense(blob) for blob in blobs])
+        form = standard.standard(layer)
+        assert not isinstance(form, Reason), form
+        return form[0], [np.asarray(blob.array(), np.float64) for blob in form[1]]
+
+    def _parsed(self) -> Layer:
+        return parse(self.text()).layers[0]
 
 
 def normal(name: str, wanted: Shapes) -> List[Array]:
@@ -59,7 +74,7 @@ class Judged:
     """What real Caffe makes of all cases of a module."""
 
     def __init__(self, caffe: RealCaffe, cases: Sequence[Case]) -> None:
-        text = "".join(case.input_text() + case.text() for case in cases if case.bottoms)
+        text = "".join(case.input_text() + case.text() for case in cases)
         self.blob_shapes = caffe.blob_shapes(text)
         self.inputs: Dict[str, List[Array]] = {}
         self.blobs: Dict[str, List[Array]] = {}
@@ -81,22 +96,23 @@ class Judged:
         expected = [self.outputs[name] for name in case.top_names()]
         assert shapes.tops(layer, case.bottoms) == [array.shape for array in expected]
         assert shapes.blobs(layer, case.bottoms) == self.blob_shapes.get(case.name, [])
-        blobs = [array.astype(np.float64) for array in self.blobs[case.name]]
         bottoms = [array.astype(np.float64) for array in self.inputs[case.name]]
-        found = reference.forward(layer, blobs, bottoms)
+        found = reference.forward(*case.standard(self.blobs[case.name]), bottoms)
         assert len(found) == len(expected)
         for ours, caffes in zip(found, expected):
             assert_close(ours, caffes)
 
 
-def as_caffe(cases: Sequence[Case]) -> Callable[[RealCaffe, Case], None]:
-    """A test, to be given a name, of each of ``cases``; real Caffe runs them all in one net."""
+def as_caffe(
+    cases: Sequence[Case], caffe: str = "real_caffe"
+) -> Callable[[pytest.FixtureRequest, Case], None]:
+    """A test, to be given a name, of each of ``cases``; the fixture ``caffe`` runs all at once."""
     judged: List[Judged] = []
 
     @pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
-    def test(real_caffe: RealCaffe, case: Case) -> None:
+    def test(request: pytest.FixtureRequest, case: Case) -> None:
         if not judged:
-            judged.append(Judged(real_caffe, cases))
+            judged.append(Judged(request.getfixturevalue(caffe), cases))
         judged[0].check(case)
 
     return test

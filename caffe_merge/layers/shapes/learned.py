@@ -4,7 +4,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.layers.catalogue import DEPTHWISE, of_family
-from caffe_merge.layers.shapes import forks
+from caffe_merge.layers.shapes import forks, recurrent
 from caffe_merge.layers.shapes.geometry import (
     Layer,
     canonical,
@@ -157,7 +157,9 @@ LEARNERS: Dict[str, Function] = {
     "DepthwiseConvolution": _convolution,
     "Embed": _embed,
     "InnerProduct": _inner_product,
+    "LSTM": recurrent.lstm_blobs,
     "PReLU": _prelu,
     "Parameter": _parameter,
+    "RNN": recurrent.rnn_blobs,
     "Scale": _scale,
 }

@@ -3,7 +3,7 @@
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import Shape, count
-from caffe_merge.layers.shapes import forks
+from caffe_merge.layers.shapes import detection, forks, recurrent, resampling
 from caffe_merge.layers.shapes.geometry import (
     Layer,
     Range,
@@ -348,7 +348,10 @@ def _tile(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 _ANY: Range = (1, None)
 
 RULES: Dict[str, Rule] = {
+    **detection.RULES,
     **forks.RULES,
+    **recurrent.RULES,
+    **resampling.RULES,
     "AbsVal": Rule(_same),
     "ArgMax": Rule(_arg_max),
     "BNLL": Rule(_same),
