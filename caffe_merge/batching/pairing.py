@@ -7,7 +7,7 @@ texts those count for which the fewest weights are left over; between these the 
 
 import os
 import re
-from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Tuple, Union
+from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.batching.content import NotANet
 from caffe_merge.batching.sources import LeftOut, Sources
@@ -19,6 +19,7 @@ from caffe_merge.net.outline import Key, Outline
 from caffe_merge.wording import counted, quoted
 
 _OF_TEXTS = re.compile(r"(?i)[-_.]?(?:deploy|test|merged|inference)$")
+_SHOWN = 12  # texts that are equally good
 _OF_SNAPSHOTS = re.compile(r"(?i)[-_.]?iter_?\d+$")
 _DEPLOY_MAKES = OptionName("deploy"), " makes it one to deploy"
 
@@ -34,7 +35,7 @@ class Pair(NamedTuple):
 
 
 class Unpaired(NamedTuple):
-    """Weights that no text was chosen for, why, and the texts that were equally good."""
+    """Weights that no text was chosen for, why, and the first texts that were equally good."""
 
     weights: str
     why: str
@@ -58,14 +59,44 @@ class Misfit(str):
     """Why weights are not those of a text."""
 
 
+class _Equals:
+    """Texts that weights fit equally well."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = sorted(paths)
+        self._by_stem: Dict[str, List[str]] = {}
+        self._by_plain_stem: Dict[str, List[str]] = {}
+        for path in self.paths:
+            self._by_stem.setdefault(_stem(path), []).append(path)
+            self._by_plain_stem.setdefault(_plain_stem(path, _OF_TEXTS), []).append(path)
+
+    def choose(self, weights: str) -> Union[Pair, Unpaired]:
+        """The pair of ``weights`` and the one text whose name says so, where there are several."""
+        above = os.path.dirname(self.paths[0]) != os.path.dirname(weights)
+        where = "the nearest folder above" if above else "its folder"
+        count = len(self.paths)
+        if count == 1:
+            why = f"the net in {where} whose layers and shapes it fits"
+            return Pair(self.paths[0], weights, why, {})
+        for same in (
+            self._by_stem.get(_stem(weights), ()),
+            self._by_plain_stem.get(_plain_stem(weights, _OF_SNAPSHOTS), ()),
+        ):
+            if len(same) == 1:
+                why = f"by its name, of {count} nets in {where} that it fits"
+                return Pair(same[0], weights, why, {})
+        why = f"it fits {count} nets in {where} equally well, and no name decides"
+        return Unpaired(weights, why, tuple(self.paths[:_SHOWN]))
+
+
 class _Texts:
     """The nets among the texts of one folder."""
 
     def __init__(self, outlines: Dict[str, Outline]) -> None:
         self.outlines = outlines
-        self.by_key: Dict[Key, List[str]] = {}
+        self.without_key = [path for path in outlines if outlines[path].key is None]
         self.by_rarest: Dict[str, List[str]] = {}
-        self.without_key: List[str] = []
+        by_key: Dict[Key, List[str]] = {}
         uses: Dict[str, int] = {}
         for outline in outlines.values():
             for name in outline.learned:
@@ -74,10 +105,10 @@ class _Texts:
             if outline.learned:
                 rarest = min(outline.learned, key=lambda name: (uses[name], name))
                 self.by_rarest.setdefault(rarest, []).append(path)
-            if outline.key is None:
-                self.without_key.append(path)
-            else:
-                self.by_key.setdefault(outline.key, []).append(path)
+            if outline.key is not None:
+                by_key.setdefault(outline.key, []).append(path)
+        self.by_key = {key: _Equals(paths) for key, paths in by_key.items()}
+        self.fitting: Dict[Key, Optional[_Equals]] = {}  # what weights of a key fit best
 
     def with_layers(self, names: FrozenSet[str]) -> Iterator[str]:
         """The texts of which all that has learned is among ``names``."""
@@ -151,11 +182,13 @@ class Pairer:
         for training in (False, True) if self._flags["deploy"] else (False,):
             for folder in self._above(weights):
                 candidates = self._candidates(self._nets(folder, training), weights, key)
-                if candidates:
-                    return _decided(candidates, weights)
+                if candidates is not None:
+                    return candidates.choose(weights)
         if not self._flags["deploy"]:
             for folder in self._above(weights):
-                for text in self._candidates(self._nets(folder, True), weights, key):
+                candidates = self._candidates(self._nets(folder, True), weights, key)
+                if candidates is not None:
+                    text = candidates.paths[0]
                     why = Text(f"{text} fits, but is for training: ", *_DEPLOY_MAKES)
                     return Unpaired(weights, why)
         return Unpaired(weights, self._why_none(weights, key))
@@ -179,19 +212,23 @@ class Pairer:
             self._folders[folder, training] = _Texts(outlines)
         return self._folders[folder, training]
 
-    def _candidates(self, texts: _Texts, weights: str, key: Key) -> List[str]:
+    def _candidates(self, texts: _Texts, weights: str, key: Key) -> Optional[_Equals]:
         """The texts that ``weights`` fit, with the fewest left over."""
+        if key not in texts.fitting:
+            texts.fitting[key] = self._best(texts, weights, key)
+        return texts.fitting[key]
+
+    def _best(self, texts: _Texts, weights: str, key: Key) -> Optional[_Equals]:
         names = frozenset(name for name, _ in key)
-        exact = texts.by_key.get(key, [])
-        checked = texts.without_key if exact else texts.outlines
-        fits: Dict[int, List[str]] = {0: list(exact)} if exact else {}
-        for path in texts.with_layers(names) if checked else ():
-            if exact and texts.outlines[path].key is not None:
-                continue
+        exact = texts.by_key.get(key)
+        fits: Dict[int, List[str]] = {}
+        for path in texts.with_layers(names) if exact is None else texts.without_key:
             left_over = self._fit(path, texts.outlines[path], weights, key)
             if isinstance(left_over, int):
                 fits.setdefault(left_over, []).append(path)
-        return sorted(fits[min(fits)]) if fits else []
+        if exact is not None:
+            return _Equals([*exact.paths, *fits[0]]) if 0 in fits else exact
+        return _Equals(fits[min(fits)]) if fits else None
 
     def _fit(self, text: str, outline: Outline, weights: str, key: Key) -> Union[int, Misfit]:
         """How many layers' weights are left over; why not, where they do not fit."""
@@ -237,34 +274,14 @@ class Pairer:
                     yield LeftOut(path, f"{kind}, no weights go with it")
 
 
-def _decided(candidates: List[str], weights: str) -> Union[Pair, Unpaired]:
-    folder = os.path.dirname(weights)
-    where = "its folder" if os.path.dirname(candidates[0]) == folder else "the nearest folder above"
-    if len(candidates) == 1:
-        return Pair(
-            candidates[0], weights, f"the net in {where} whose layers and shapes it fits", {}
-        )
-    for stem in (lambda path, _: _stem(path)), _plain_stem:
-        same = [path for path in candidates if stem(path, False) == stem(weights, True)]
-        if len(same) == 1:
-            return Pair(
-                same[0],
-                weights,
-                f"by its name, of {len(candidates)} nets in {where} that it fits",
-                {},
-            )
-    why = f"it fits {len(candidates)} nets in {where} equally well, and no name decides"
-    return Unpaired(weights, why, tuple(candidates))
-
-
 def _stem(path: str) -> str:
     stem = os.path.splitext(os.path.basename(path))[0]
     return stem[: -len(".caffemodel")] if stem.endswith(".caffemodel") else stem
 
 
-def _plain_stem(path: str, is_weights: bool) -> str:
+def _plain_stem(path: str, added: "re.Pattern[str]") -> str:
     """The stem without what is added to it for a snapshot, or for a text to deploy."""
-    return (_OF_SNAPSHOTS if is_weights else _OF_TEXTS).sub("", _stem(path)).lower()
+    return added.sub("", _stem(path)).lower()
 
 
 def files_to_read(sources: Sources) -> Tuple[List[str], List[str]]:
