@@ -19,7 +19,7 @@ from typing import (
 )
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, Text, UsageError, about
+from caffe_merge.errors import NetError, OptionName, Text, UsageError, about
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining, statistics
@@ -182,8 +182,8 @@ class Net:
         for name, flag in self.missing_shapes().items():
             if name in tops and name not in given:
                 raise UsageError(
-                    f"{self.document.path}: the shape of input {name!r} is not known, so the net "
-                    f"cannot be run: give {flag}, or use --validate none"
+                    f"{self.document.path}: the shape of input {name!r} is not known, so the net ",
+                    *("cannot be run: give ", flag, ", or use ", OptionName("validate"), " none"),
                 )
 
     def lost_fields(self) -> List[Note]:
