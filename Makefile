@@ -40,8 +40,10 @@ $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 
 demo: $(VENV)/ready
 	@mkdir -p $(OUT)
+	@$(BIN)/python $(DIGITS)/images.py $(OUT)/digit_images
 	$(BIN)/merge_bn.py --model $(DIGITS)/deploy.prototxt --weights $(DIGITS)/digits.caffemodel \
-	  --output-model $(OUT)/digits.prototxt --output-weights $(OUT)/digits.caffemodel --force -v
+	  --output-model $(OUT)/digits.prototxt --output-weights $(OUT)/digits.caffemodel --force -v \
+	  --images $(OUT)/digit_images --labels $(OUT)/digit_images/labels.txt --image-scale 0.00416666667
 	@echo
 	@echo "What changed in the text (- before, + after):"
 	@diff -U0 $(DIGITS)/deploy.prototxt $(OUT)/digits.prototxt | grep -E '^[-+] *(name|type|top|bias_term)' || true

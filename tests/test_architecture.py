@@ -242,6 +242,7 @@ TESTED_IN: Dict[str, str] = {
     "text.upgrade.padding": "text/upgrade/test_v0.py",
     "text.upgrade.reading": "text/upgrade/test_v0.py",
     "text.values": "text/test_view.py",
+    "validation.classes": "validation/test_images.py",
     "validation.opencv_net": "validation/test_opencv.py",
     "validation.opencv_worker": "validation/test_opencv.py",
     "validation.engines": "validation/test_validate.py",

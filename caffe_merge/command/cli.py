@@ -211,8 +211,9 @@ def _load(options: argparse.Namespace) -> Any:
 def _judging(options: argparse.Namespace) -> Dict[str, Any]:
     from caffe_merge.merging import request
 
-    progress = _bar("validating", "blob", getattr(options, "quiet", False))
-    return request.judging(vars(options), progress)
+    quiet = getattr(options, "quiet", False)
+    bars = _bar("validating", "blob", quiet), _bar("images", "image", quiet)
+    return request.judging(vars(options), *bars)
 
 
 def _merge(options: argparse.Namespace) -> int:

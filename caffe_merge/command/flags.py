@@ -1,7 +1,7 @@
 """The flags of the commands, in groups, with examples."""
 
 import argparse
-from typing import Any, Callable
+from typing import Any, Callable, Tuple
 
 from caffe_merge.errors import UsageError
 from caffe_merge.options import DECLARED, add_flag
@@ -24,6 +24,15 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
     return value
+
+
+def numbers(text: str) -> Tuple[float, ...]:
+    """The numbers that a flag was given, with commas between."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        message = f"expected numbers like 104,117,123, found {text}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def natural(text: str) -> int:
@@ -144,6 +153,17 @@ def _judging(add: Add) -> None:
         action="store_true",
         help="pass where nothing differs, though not every rewrite or output could be judged",
     )
+    add(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="FOLDER|FILE",
+        help="compare the outputs on these images too (jpg, png, bmp), resized to the input",
+    )
+    add("--image-mean", type=numbers, metavar="104,117,123", help="what is subtracted from them")
+    add("--image-scale", type=positive, metavar="S", help="what they are multiplied with then")
+    add("--image-rgb", action="store_true", help="their channels come as RGB; else as BGR")
+    add("--labels", metavar="FILE", help="lines of an image and its class: tells the accuracy")
     _caffe_python(add)
     add(
         "--time-limit",

@@ -4,8 +4,9 @@ The command line, the rows of a list and the library's callers all say it so: pl
 another process can be sent.
 """
 
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.files import default_output
 from caffe_merge.layers.state import TEST, TRAIN, State
 from caffe_merge.merging.convert import Conversion
@@ -26,8 +27,13 @@ def conversion(flags: Flags) -> Conversion:
     return Conversion(**given, state=state(flags), also_read=input_files(flags))
 
 
-def judging(flags: Flags, progress: Optional[Progress] = None) -> Dict[str, Any]:
-    """Keyword arguments of caffe_merge.validation.validate."""
+def judging(
+    flags: Flags, progress: Optional[Progress] = None, on_images: Optional[Progress] = None
+) -> Dict[str, Any]:
+    """Keyword arguments of caffe_merge.validation.validate.
+
+    ``progress`` is called after each blob, ``on_images`` after each of the user's images.
+    """
     from caffe_merge.validation.inputs import load_files
 
     return {
@@ -41,7 +47,46 @@ def judging(flags: Flags, progress: Optional[Progress] = None) -> Dict[str, Any]
         "state": state(flags),
         "allow_unseen": flags["allow_unseen"],
         "progress": progress,
+        "images": images(flags, on_images),
     }
+
+
+def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
+    """The ImageOptions of these flags: what they do not say of pixels, the text says."""
+    if not flags["images"]:
+        if flags["labels"] is not None:
+            raise UsageError(OptionName("labels"), " needs ", OptionName("images"))
+        return None
+    from caffe_merge.validation import images as of_images
+
+    mean, scale = _transformation(flags)
+    labels = flags["labels"]
+    return of_images.ImageOptions(
+        of_images.find(flags["images"]),
+        mean,
+        scale,
+        flags["image_rgb"],
+        None if labels is None else of_images.read_labels(labels),
+        progress,
+    )
+
+
+def _transformation(flags: Flags) -> Tuple[Tuple[float, ...], float]:
+    """Mean and scale of images: by the flags, else by the first transform_param of the text."""
+    from caffe_merge.net import loading
+
+    net = loading.load(flags["model"], None, state(flags), proto=flags["proto"])
+    layers = sorted(net.all_layers, key=lambda layer: not layer.active)
+    texts = (layer.param.transform_param for layer in layers)
+    transform = next((text for text in texts if text.ByteSize()), None)
+    mean, scale = flags["image_mean"], flags["image_scale"]
+    if transform is None:
+        return mean or (0.0,), scale or 1.0
+    if mean is None and transform.mean_file:
+        raise UsageError(
+            OptionName("image_mean"), f" is needed: the text names a file, {transform.mean_file!r}"
+        )
+    return mean or tuple(transform.mean_value) or (0.0,), scale or transform.scale
 
 
 def state(flags: Flags) -> State:

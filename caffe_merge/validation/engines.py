@@ -4,7 +4,8 @@ import base64
 import contextlib
 import os
 import pickle
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from caffe_merge.errors import UsageError
 from caffe_merge.validation import registry
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.sessions import Pair, Session, input_files, named
-from caffe_merge.validation.verdict import Comparison
+from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Worker
+
+if TYPE_CHECKING:
+    from caffe_merge.validation.images import ImageOptions, OnImages
 
 
 def forward(
@@ -44,7 +48,7 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     """Run both pairs, as they are on disk, on the same inputs and compare what they compute.
 
     ``how`` are the fields of judging.Judging: limit, seed, scale, shapes, files, bn_style,
-    caffe_python, time_limit, state, progress, raw, allow_unseen.
+    caffe_python, time_limit, state, progress, raw, allow_unseen, images.
 
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.
@@ -55,7 +59,21 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     command = row.command(judging.caffe_python)
     pairs = [(os.fspath(text), os.fspath(weights)) for text, weights in (before, after)]
     if row.together:
-        return _together(command, pairs, judging, row)
+        comparison = _together(command, pairs, judging, row)
+    else:
+        comparison = _apart(engine, command, pairs, judging)
+    if judging.images is None:
+        return comparison
+    on_images = _on_images(command, pairs, judging, judging.images)
+    if on_images.problem and comparison.status != FAILED:
+        comparison = replace(comparison, status=FAILED, reason=on_images.problem)
+    return replace(comparison, images=on_images)
+
+
+def _apart(
+    engine: str, command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging
+) -> Comparison:
+    """Have a worker for each pair run it, and compare what they send."""
     from caffe_merge.validation import worker_judge  # the layers here are not needed for the rest
 
     with contextlib.ExitStack() as stack:
@@ -65,14 +83,39 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
             )
             for pair in pairs
         )
-        return worker_judge.judged(engine, row, (old, new), pairs, judging)
+        return worker_judge.judged(engine, registry.engine(engine), (old, new), pairs, judging)
+
+
+def _on_images(
+    command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, options: "ImageOptions"
+) -> "OnImages":
+    """Run both pairs on the user's images, in a worker each."""
+    from caffe_merge.validation import images, inputs
+
+    files, shapes = judging.files or {}, judging.shapes or {}
+    with contextlib.ExitStack() as stack:
+        old, new = (
+            stack.enter_context(
+                Session(pair, command, judging.time_limit, judging.state, judging.bn_style)
+            )
+            for pair in pairs
+        )
+        old.opened()
+        new.opened()
+        declared = {**old.inputs, **{n: shape for n, shape in shapes.items() if n in old.inputs}}
+        name = images.image_input({n: s for n, s in declared.items() if n not in files})
+        others = {n: shape for n, shape in declared.items() if n != name}
+        made = inputs.make(others, seed=judging.seed, shapes=None, files=files) if others else ()
+        raw = None if judging.raw is None else judging.raw.resolve(declared)
+        fed = {entry.name: entry.array for entry in made}
+        return images.compare((old, new), options, fed, (name, declared[name]), raw)
 
 
 def _together(
     command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, row: registry.Engine
 ) -> Comparison:
     """Have one worker load both pairs, run them, and compare what it has."""
-    asked = judging._replace(progress=None, time_limit=None)
+    asked = judging._replace(progress=None, time_limit=None, images=None)
     call = pickle.dumps((*pairs, asked, row.limit, row.most))
     job = {"do": "judge", "call": base64.b64encode(call).decode("ascii")}
     last: Dict[str, Any] = {}

@@ -99,7 +99,7 @@ def make(
     for name, shape in chosen.items():
         if name in files:
             description = "raw pixels, given" if raw is not None and name == raw.name else "given"
-            inputs.append(NetInput(name, np.asarray(files[name], np.float32), None, description))
+            inputs.append(NetInput(name, _fitted(name, files[name], shape), None, description))
             continue
         if not shape or min(shape) < 1:
             raise UsageError(
@@ -115,6 +115,24 @@ def make(
             array = noise(name, shape, seed, scale)
         inputs.append(NetInput(name, array, seed, description))
     return tuple(inputs)
+
+
+def _fitted(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
+    """``array`` as float32, with an axis for the batch if it lacks one; UsageError if it is odd.
+
+    The batch and what comes behind the channels may be of other sizes than declared.
+    """
+    array = np.asarray(array, np.float32)
+    if not shape:
+        return array
+    if array.ndim == len(shape) - 1 and array.shape[:1] == shape[1:2]:
+        array = array[None]
+    if array.ndim != len(shape) or array.shape[1:2] != shape[1:2]:
+        raise UsageError(
+            f"input {name!r}: the array given has shape {array.shape}, expected {tuple(shape)}, "
+            "or without the first axis"
+        )
+    return array
 
 
 def check_size(largest: int) -> None:

@@ -2,7 +2,18 @@
 
 import math
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
@@ -12,6 +23,9 @@ from caffe_merge.net.pixels import PixelOptions
 from caffe_merge.validation import inputs, limits, verdict
 from caffe_merge.validation.inputs import NetInput
 from caffe_merge.validation.verdict import Comparison, Evidence, InputUsed
+
+if TYPE_CHECKING:
+    from caffe_merge.validation.images import ImageOptions
 
 Shapes = Dict[str, Tuple[int, ...]]
 
@@ -26,7 +40,8 @@ class Judging(NamedTuple):
     both are built for (phase TEST); ``progress(done, total, name)`` is called after each blob.
     ``raw`` (of net.pixels) says what the new net does to an input itself: it is fed pixels, the old
     net what was made of them, and the input is not compared. ``allow_unseen`` passes where nothing
-    differs, though not every rewrite was seen or not every output judged.
+    differs, though not every rewrite was seen or not every output judged. On ``images`` both nets
+    run after that, and their outputs are compared.
     """
 
     limit: Optional[float] = None
@@ -41,6 +56,7 @@ class Judging(NamedTuple):
     progress: Optional[Callable[[int, int, str], None]] = None
     raw: Optional[PixelOptions] = None
     allow_unseen: bool = False
+    images: "Optional[ImageOptions]" = None
 
     @classmethod
     def of(cls, how: Dict[str, Any]) -> "Judging":

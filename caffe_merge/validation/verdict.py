@@ -7,13 +7,16 @@ what each does and does not show.
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from caffe_merge.errors import OptionName, Text, spelled
 from caffe_merge.validation.compare import NOT_FINITE_BEFORE, BlobResult
 from caffe_merge.validation.registry import ENGINES, NONE
 from caffe_merge.validation.seen import Seen
 from caffe_merge.wording import counted
+
+if TYPE_CHECKING:
+    from caffe_merge.validation.images import OnImages
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 _SHOWN = 3
@@ -61,6 +64,7 @@ class Comparison:
     "passed". ``worst`` and ``first_beyond`` are a blob's name and its max_error. ``seen`` are the
     layers that are not as they were, and what saw them; ``renamed`` blobs that kept their names
     and hold something else; ``black_boxes`` names and types of layers that nobody here can run.
+    ``images`` is what the user's own images showed, None where he gave none.
     ``unjudged`` holds names and reasons; ``only_before`` and ``only_after`` count blobs that one
     net alone has. ``seconds`` are the forward passes of the old net and of the new one.
     """
@@ -80,6 +84,7 @@ class Comparison:
     seen: Tuple[Seen, ...] = ()
     renamed: Tuple[str, ...] = ()
     black_boxes: Tuple[Tuple[str, str], ...] = ()
+    images: "Optional[OnImages]" = None
 
     @property
     def ok(self) -> bool:
@@ -129,6 +134,7 @@ class Comparison:
             lines.append(
                 listing(f"{counted(len(self.unjudged), 'blob')} not judged", list(reasons))
             )
+        lines += self.images.lines() if self.images is not None else ()
         return "\n".join(lines)
 
 

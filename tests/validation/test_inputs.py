@@ -107,9 +107,9 @@ def test_made_inputs_follow_the_declared_shapes_or_the_users() -> None:
         ("a", (2, 3), 5, ""),
         ("b", (7,), 5, ""),
     ]
-    given = inputs.make({"a": (2, 3)}, files={"a": np.ones((9, 9), np.float64)})[0]
+    given = inputs.make({"a": (2, 3)}, files={"a": np.ones((9, 3), np.float64)})[0]
     assert (given.array.shape, given.array.dtype, given.seed, given.note) == (
-        (9, 9),
+        (9, 3),
         np.float32,
         None,
         "given",
@@ -165,3 +165,15 @@ def test_a_size_that_the_user_gave_is_never_made_smaller() -> None:
 def test_an_input_too_large_to_run_is_refused_before_it_is_made() -> None:
     with pytest.raises(UsageError, match="a blob of 700000000 values is too large to run here"):
         inputs.make({"data": (1, 700_000_000)})
+
+
+def test_an_array_without_the_axis_of_the_batch_gets_one() -> None:
+    array = np.ones((3, 8, 6), np.float32)
+    (made,) = inputs.make({"data": (2, 3, 4, 4)}, files={"data": array})
+    assert made.array.shape == (1, 3, 8, 6)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8, 6), (8, 6, 3), (3,), (1, 1, 3, 8, 6)])
+def test_an_array_of_a_wrong_shape_is_told(shape: Tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"input 'data': the array given has shape .*expected"):
+        inputs.make({"data": (2, 3, 4, 4)}, files={"data": np.ones(shape, np.float32)})

@@ -1,0 +1,287 @@
+"""Two pairs compared on the user's own images: outputs, classes, and accuracy with labels.
+
+An image is resized to the input, its channels come as BGR, as Caffe reads them, and
+``x = (pixels - mean) * scale`` is what a net reads, as in Caffe's data layers. Both pairs run on
+the same batches, in a worker each; the outputs alone are compared.
+"""
+
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+import numpy as np
+
+from caffe_merge.arrays import Shape
+from caffe_merge.errors import FileError, OptionName, UsageError, ValidationError
+from caffe_merge.files import check_file
+from caffe_merge.net.pixels import Pixels
+from caffe_merge.validation.classes import Classes, classes
+from caffe_merge.validation.sessions import Session, input_files
+from caffe_merge.wording import counted
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
+LIMIT = 1e-3  # the most that rounding may explain, of an output's largest value
+_FORMATS = ("JPEG", "PNG", "BMP")
+_IMAGES, _LABELS, _MEAN = OptionName("images"), OptionName("labels"), OptionName("image_mean")
+Progress = Callable[[int, int, str], None]
+
+
+class ImageOptions(NamedTuple):
+    """The images, and what is done to them: ``mean`` has a value, or one for each channel.
+
+    ``labels`` maps names or paths of images to classes. ``progress(done, total, name)`` is called
+    after each image.
+    """
+
+    paths: Sequence[str]
+    mean: Tuple[float, ...] = (0.0,)
+    scale: float = 1.0
+    rgb: bool = False
+    labels: Optional[Mapping[str, int]] = None
+    progress: Optional[Progress] = None
+
+
+@dataclass(frozen=True)
+class OutputOnImages:
+    """One output over all images. Errors are relative to the old output's largest value.
+
+    ``max_error`` is the largest and ``image`` the one that has it; ``cosine`` is the smallest.
+    ``classes`` is None where the output does not look like one value for each class.
+    """
+
+    name: str
+    max_error: float
+    image: str
+    cosine: Optional[float]
+    classes: Optional[Classes]
+
+
+@dataclass(frozen=True)
+class OnImages:
+    """What running both pairs on the user's images found."""
+
+    count: int
+    input: str
+    shape: Shape
+    mean: Tuple[float, ...]
+    scale: float
+    channels: str
+    outputs: Tuple[OutputOnImages, ...]
+
+    @property
+    def problem(self) -> str:
+        """How the pairs differ by more than rounding explains; "" if they do not."""
+        for output in self.outputs:
+            if not output.max_error <= LIMIT:
+                return (
+                    f"image {output.image}: output {output.name!r} differs by "
+                    f"{output.max_error:.2g} of its largest value, limit {LIMIT:g}"
+                )
+        return ""
+
+    def to_json(self) -> Dict[str, Any]:
+        """All of it as JSON types."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """A few lines for a person."""
+        size = "x".join(map(str, self.shape))
+        yield f"{counted(self.count, 'image')}, {size}, {self.channels}, as input {self.input!r}"
+        for output in self.outputs:
+            cosine = "" if output.cosine is None else f", cosine at least {output.cosine:.6f}"
+            yield f"  {output.name!r}: largest error {output.max_error:.2g}{cosine}"
+            if output.classes is not None:
+                yield from (f"    {line}" for line in output.classes.lines())
+
+
+def find(paths: Sequence[str]) -> List[str]:
+    """The image files that ``paths`` name: files, and folders with all that is below them."""
+    found: List[str] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        inside = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if name.lower().endswith(ENDINGS)
+        ]
+        if not inside:
+            raise UsageError(_IMAGES, f": {path}: no {', '.join(ENDINGS)} in this folder")
+        found += sorted(inside)
+    return found
+
+
+def read_labels(path: str) -> Dict[str, int]:
+    """Name or path of an image -> class, from lines of ``name class``; UsageError."""
+    labels: Dict[str, int] = {}
+    try:
+        check_file(path)
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(_LABELS, f": cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        name, *index = line.strip().rsplit(None, 1)
+        if not index or not index[0].isdecimal():
+            raise UsageError(f"{path}:{number}: expected an image and the index of its class")
+        labels[name] = int(index[0][:18])
+    return labels
+
+
+def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
+    """The pixels of an image, (C, H, W) of ``shape``, 0 to 255, as BGR, RGB or gray.
+
+    Raises UsageError, which names the file.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        install = ": Pillow is not here: pip install caffe_merge[images]"
+        raise UsageError(_IMAGES, install) from None
+    channels, height, width = shape
+    try:
+        check_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                pixels = image.convert("L" if channels == 1 else "RGB")
+                pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
+    except FileError:
+        raise
+    except Exception as error:  # Pillow's readers raise what they come across
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path}: cannot be read as an image: {reason}") from error
+    array = np.asarray(pixels, np.float32)
+    if channels == 1:
+        return array[None]
+    return np.ascontiguousarray((array if rgb else array[:, :, ::-1]).transpose(2, 0, 1))
+
+
+def image_input(declared: Mapping[str, Shape]) -> str:
+    """The input that takes images: the one of 4 axes with 1 or 3 channels; else UsageError."""
+    fitting = [name for name, shape in declared.items() if len(shape) == 4 and shape[1] in (1, 3)]
+    if len(fitting) != 1:
+        shapes = ", ".join(f"{name!r} {tuple(shape)}" for name, shape in declared.items()) or "none"
+        raise UsageError(
+            _IMAGES, f": expected one input of 4 axes with 1 or 3 channels; the inputs: {shapes}"
+        )
+    return fitting[0]
+
+
+def compare(
+    sessions: Tuple[Session, Session],
+    options: ImageOptions,
+    others: Mapping[str, np.ndarray],
+    shape: Tuple[str, Shape],
+    raw: Optional[Pixels] = None,
+) -> OnImages:
+    """Run both opened pairs on all images.
+
+    ``shape`` is the name of the image input and its shape, whose first axis is the batch;
+    ``others`` has the arrays of the net's other inputs. ``raw`` says what the new net does to
+    pixels itself; mean and scale are its own then.
+    """
+    name, (batch, *size) = shape
+    gathered: Dict[str, List[Tuple[np.ndarray, np.ndarray]]] = {}
+    paths = list(options.paths)
+    done = 0
+    for start in range(0, len(paths), batch):
+        chunk = paths[start : start + batch]
+        old, new = _fed(chunk, (batch, *size), options, raw)
+        with input_files({**others, name: old}) as was, input_files({**others, name: new}) as now:
+            streams = [s.forward(files, True) for s, files in zip(sessions, (was, now))]
+            before, after = ({f.header["name"]: f.array for f in frames} for frames in streams)
+        for output, array in before.items():
+            other = after.get(output)
+            if array is not None and other is not None and array.shape == other.shape:
+                pieces = gathered.setdefault(output, [])
+                pieces += zip(_rows(array, batch)[: len(chunk)], _rows(other, batch)[: len(chunk)])
+        for path in chunk:
+            done += 1
+            if options.progress:
+                options.progress(done, len(paths), path)
+    if not gathered:
+        raise ValidationError("no output could be compared on the images")
+    wanted = _labelled(paths, options.labels)
+    outputs = tuple(_output(n, pieces, paths, wanted) for n, pieces in gathered.items())
+    channels = "gray" if size[0] == 1 else "RGB" if options.rgb else "BGR"
+    mean, scale = ((), 1.0) if raw else (options.mean, options.scale)
+    return OnImages(len(paths), name, (batch, *size), mean, scale, channels, outputs)
+
+
+def _fed(
+    paths: Sequence[str], shape: Shape, options: ImageOptions, raw: Optional[Pixels]
+) -> Tuple[np.ndarray, np.ndarray]:
+    """What the old and the new net are fed; the last image fills up the batch."""
+    images = [load(path, shape[1:], options.rgb) for path in paths]
+    pixels = np.stack(images + images[-1:] * (shape[0] - len(images)))
+    if raw is not None:
+        ordered = np.ascontiguousarray(pixels[:, ::-1]) if raw.swap else pixels
+        return raw.of(ordered), ordered
+    mean = np.asarray(options.mean, np.float32)
+    if mean.size not in (1, shape[1]):
+        raise UsageError(_MEAN, f": expected 1 or {shape[1]} values, found {mean.size}")
+    values = (pixels - mean.reshape(-1, 1, 1)) * np.float32(options.scale)
+    return values, values
+
+
+def _rows(array: np.ndarray, batch: int) -> np.ndarray:
+    """One row for each image, or all in one where the output has no axis of the batch."""
+    if array.ndim and array.shape[0] == batch:
+        return array.astype(np.float64)
+    return array.astype(np.float64)[None]
+
+
+def _output(
+    name: str,
+    pieces: Sequence[Tuple[np.ndarray, np.ndarray]],
+    paths: Sequence[str],
+    labels: Optional[Sequence[int]],
+) -> OutputOnImages:
+    errors, cosines = [], []
+    for before, after in pieces:
+        largest = float(np.abs(before).max()) or 1.0
+        errors.append(float(np.abs(after - before).max()) / largest)
+        squares = float(np.vdot(before, before)) * float(np.vdot(after, after))
+        if squares > 0:
+            cosines.append(float(np.vdot(before, after)) / squares**0.5)
+    worst = int(np.argmax(errors))  # which takes NaN for the largest
+    of_each = len(pieces) == len(paths)
+    return OutputOnImages(
+        name,
+        errors[worst],
+        paths[worst] if of_each else paths[0],
+        min(cosines, default=None),
+        classes(pieces, paths, labels) if of_each else None,
+    )
+
+
+def _labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optional[Sequence[int]]:
+    """The class of each image: by its path, by the end of its path, or by its name."""
+    if labels is None:
+        return None
+    found = []
+    for path in paths:
+        parts = path.replace(os.sep, "/").split("/")
+        names = (path, *("/".join(parts[start:]) for start in range(len(parts))))
+        label = next((labels[name] for name in names if name in labels), None)
+        if label is None:
+            raise UsageError(_LABELS, f": no class is given for {path}")
+        found.append(label)
+    return found

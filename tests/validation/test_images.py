@@ -1,0 +1,183 @@
+"""Both nets on the user's own images: what is fed, what is told, and what is refused."""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+from caffe_merge.command.cli import main, merge_bn
+from caffe_merge.errors import UsageError
+from caffe_merge.validation import forward, images, validate
+from caffe_merge.validation.images import ImageOptions
+from tests.nets import Pair, prototxt, write_pair
+from tests.required import required
+from tests.validation.nets import AFTER, pairs, weights
+
+
+@pytest.fixture(autouse=True)
+def pillow() -> None:
+    required("PIL", "images")
+
+
+def save(path: Path, seed: int = 0, size: Any = (9, 7)) -> np.ndarray:
+    """Write an image of (rows, columns); its pixels, RGB."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def folder(path: Path, number: int = 3) -> List[str]:
+    (path / "photos" / "more").mkdir(parents=True)
+    names = [f"photos/{'more/' if n == 1 else ''}{n}.png" for n in range(number)]
+    for seed, name in enumerate(names):
+        save(path / name, seed)
+    (path / "photos" / "notes.txt").write_text("no image")
+    return names
+
+
+def test_pixels_are_bgr_unless_asked(tmp_path: Path) -> None:
+    pixels = save(tmp_path / "x.bmp").astype(np.float32).transpose(2, 0, 1)
+    path = str(tmp_path / "x.bmp")
+    np.testing.assert_array_equal(images.load(path, (3, 9, 7)), pixels[::-1])
+    np.testing.assert_array_equal(images.load(path, (3, 9, 7), rgb=True), pixels)
+    assert images.load(path, (3, 4, 5)).shape == (3, 4, 5)
+    gray = images.load(path, (1, 9, 7))[0]
+    np.testing.assert_allclose(gray, np.tensordot([0.299, 0.587, 0.114], pixels, 1), atol=1)
+
+
+def test_folders_and_files(tmp_path: Path) -> None:
+    folder(tmp_path)
+    found = images.find([str(tmp_path / "photos"), "other.jpg"])
+    assert [Path(path).name for path in found[:3]] == ["0.png", "2.png", "1.png"]
+    assert found[3:] == ["other.jpg"]
+    with pytest.raises(UsageError, match=r"no \.jpg, .* in this folder"):
+        images.find([str(empty(tmp_path))])
+
+
+def empty(path: Path) -> Path:
+    (path / "empty").mkdir()
+    return path / "empty"
+
+
+def on_images(tmp_path: Path, after: Pair, engine: str = "reference") -> Any:
+    before, _ = pairs(tmp_path)
+    names = folder(tmp_path)
+    labels = {name: number for number, name in enumerate(names)}
+    paths = images.find([str(tmp_path / "photos")])
+    seen: List[int] = []
+    options = ImageOptions(
+        paths,
+        (100.0, 110.0, 120.0),
+        0.5,
+        labels=labels,
+        progress=lambda done, *_: seen.append(done),
+    )
+    made = validate(before, after, engine, images=options)
+    assert seen == [1, 2, 3]
+    return made
+
+
+def test_what_both_nets_give_out(tmp_path: Path) -> None:
+    before, after = pairs(tmp_path)
+    made = on_images(tmp_path, after)
+    assert made.ok, made.summary()
+    (output,) = made.images.outputs
+    assert (made.images.count, made.images.shape, output.name) == (3, (2, 3, 8, 8), "prob")
+    assert output.max_error < 1e-5
+    assert output.cosine > 0.999999
+    assert (output.classes.top1_differ, output.classes.top5_differ) == (0, None)
+    for number, row in enumerate(output.classes.rows):
+        pixels = images.load(row.image, (3, 8, 8))
+        mean = np.array([100, 110, 120], np.float32).reshape(3, 1, 1)
+        data = np.stack([(pixels - mean) * 0.5] * 2)
+        prob = forward(before, {"data": data})["prob"][0]
+        assert row.before == row.after == prob.argmax(), number
+        first, second = sorted(prob, reverse=True)[:2]
+        assert row.margin == pytest.approx(first - second, abs=1e-6)
+    right = [Path(r.image).stem == str(r.before) for r in output.classes.rows]
+    assert output.classes.accuracy == (np.mean(right), np.mean(right))
+    assert json.loads(json.dumps(made.to_json()))["images"]["outputs"][0]["name"] == "prob"
+    assert "the first class is the same for 3 of 3" in made.summary()
+
+
+def test_a_difference_on_images_fails(tmp_path: Path) -> None:
+    blobs = weights()[1]
+    blobs["fc"][1] = blobs["fc"][1][::-1] * 3
+    made = on_images(tmp_path, write_pair(tmp_path, AFTER, blobs, "wrong"))
+    assert made.status == "failed"
+    (output,) = made.images.outputs
+    assert made.images.problem.startswith(f"image {output.image}: output 'prob' differs by ")
+
+
+def flags(pair: Pair, *more: str) -> List[str]:
+    return [*map(str, pair), "--force", *more]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("broken.png", b"\x89PNG\r\n\x1a\n broken"),
+        ("text.jpg", b"hello"),
+        ("empty.bmp", b""),
+        ("missing.png", None),
+        ("bomb.png", "bomb"),
+    ],
+)
+def test_a_bad_image_is_one_line(
+    tmp_path: Path, name: str, content: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = pairs(tmp_path)[0]
+    path = tmp_path / name
+    if content == "bomb":
+        header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)
+        check = zlib.crc32(b"IHDR" + header)
+        chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", check)
+        content = b"\x89PNG\r\n\x1a\n" + chunk
+    if content is not None:
+        path.write_bytes(content)
+    assert merge_bn(flags(pair, "--images", str(path))) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert not list(tmp_path.glob("*_merged*"))
+
+
+def test_what_the_text_says_of_pixels(tmp_path: Path) -> None:
+    text = prototxt("data 1 3 6 5", "out: ReLU data -> out")
+    text = text.replace(
+        'type: "ReLU"', 'type: "ReLU" transform_param { scale: 0.5 mean_value: 7 crop_size: 6 }'
+    )
+    pair = write_pair(tmp_path, text, {"x": []})
+    save(tmp_path / "x.png")
+    arguments = ["validate", *map(str, pair), "--output-model", str(pair[0])]
+    arguments += ["--output-weights", str(pair[1]), "--images", str(tmp_path / "x.png"), "--json"]
+    for more, expected in (((), ([7.0], 0.5)), (("--image-mean", "1,2,3"), ([1.0, 2.0, 3.0], 0.5))):
+        shown: Dict[str, Any] = run(arguments + list(more))
+        assert (shown["images"]["mean"], shown["images"]["scale"]) == expected
+
+
+def run(arguments: List[str]) -> Dict[str, Any]:
+    import contextlib
+    import io
+
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main(arguments)
+    shown: Dict[str, Any] = json.loads(out.getvalue())
+    return shown
+
+
+def test_labels(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text("a b.png 3\n\nc/d e.jpg\t4\n")
+    assert images.read_labels(str(path)) == {"a b.png": 3, "c/d e.jpg": 4}
+    path.write_text("a.png 3\nb.png\n")
+    with pytest.raises(UsageError, match=r"labels\.txt:2: expected an image and the index"):
+        images.read_labels(str(path))
+    with pytest.raises(UsageError, match="labels: no class is given for other"):
+        images._labelled(["other.png"], {"a.png": 3})
