@@ -68,7 +68,7 @@ def test_who_stops_asking_stops_the_workers(tmp_path: Path) -> None:
         while not os.path.exists(begun[1]):
             time.sleep(0.01)
         start = time.monotonic()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert os.path.exists(begun[1] + ".interrupted")
 
 
