@@ -5,6 +5,7 @@ from typing import Any, Optional, Sequence, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
+from caffe_merge.layers.fork_fields import Described, described
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
@@ -55,7 +56,8 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
         return Reason(f"its channels lie on axis {output.axis}")
     group = param.convolution_param.group
     window = convolution_window(param, len(weights.shape) - 2)
-    if window != convolution_window(layer.param, len(weights.shape) - 2):
+    bvlc = convolution_window(layer.param, len(weights.shape) - 2)
+    if window != bvlc or isinstance(described(layer), Described):
         return Reason("its window is given in a fork's fields, and stays as it is written")
     if 0 in window.dilation:
         return Reason("its dilation is 0")

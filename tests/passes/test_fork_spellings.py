@@ -127,7 +127,9 @@ def test_a_hole_that_sticks_out_takes_no_shift(merged: Merger) -> None:
 POINT = "{ convolution_param { num_output: 4 kernel_size: 1 } }"
 
 
-@pytest.mark.parametrize("fields", ["hole: 2", "pad_l: 1", "pad_l: 1 pad_r: 1 pad_t: 1 pad_b: 1"])
+@pytest.mark.parametrize(
+    "fields", ["hole: 2", "pad_l: 1", "pad_l: 1 pad_r: 1 pad_t: 1 pad_b: 1", "pad_l: 0"]
+)
 def test_kernels_with_such_windows_are_not_merged(merged: Merger, fields: str) -> None:
     """One behind the other, side by side or added up: the window would have to be written anew."""
     field = f"num_output: 4 kernel_size: 3 {fields}"
