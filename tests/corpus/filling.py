@@ -69,9 +69,7 @@ class Filler:
         if layer.type in norms.TYPES:
             yield from self.norm(layer, bottoms[0][1], size)
             return
-        wanted: Any = _recurrent(layer, bottoms) if layer.type == "LSTM" else None
-        if wanted is None and not has_unknown(layer):
-            wanted = shapes.blobs(described(layer), bottoms)
+        wanted: Any = None if has_unknown(layer) else shapes.blobs(described(layer), bottoms)
         for number, shape in enumerate(wanted or ()):
             assert shape is not None, (layer, bottoms)
             assert None not in shape, (layer, shape)
@@ -124,12 +122,6 @@ class Filler:
             / (13 / 12) ** 0.5
             * self.random.choice([-1.0, 1.0], shape)
         )
-
-
-def _recurrent(layer: Layer, bottoms: Sequence[Any]) -> List[Shape]:
-    """Of an LSTM: input to the four gates, their bias, the last step's output to the four gates."""
-    hidden = layer.param.recurrent_param.num_output
-    return [(4 * hidden, int(np.prod(bottoms[0][2:]))), (4 * hidden,), (4 * hidden, hidden)]
 
 
 def caffemodel(filled: Iterable[Tuple[Layer, Sequence[np.ndarray]]]) -> Iterator[bytes]:

@@ -161,7 +161,7 @@ def test_what_nobody_knows_the_axes_of_keeps_its_four(tmp_path: Path) -> None:
     text = HEAD + (
         'layers { name: "t" type: INNER_PRODUCT bottom: "data" top: "t" include { phase: TRAIN } '
         "inner_product_param { num_output: 2 } }\n"
-        'layers { name: "u" type: UNPOOLING bottom: "data" top: "u" }\n'
+        'layers { name: "u" type: DROPOUT_CHANNEL bottom: "data" top: "u" }\n'
     )
     net = NetParameter()
     for name in ("t", "u", "gone"):
@@ -174,7 +174,7 @@ def test_what_nobody_knows_the_axes_of_keeps_its_four(tmp_path: Path) -> None:
     caffe_merge.save(found, str(tmp_path / "q"), str(tmp_path / "v"))
     saved = layers(tmp_path / "v")
     assert [(one.name, one.type) for one in saved.values()] == [
-        ("t", "InnerProduct"), ("u", "Unpooling")
+        ("t", "InnerProduct"), ("u", "DropoutChannel")
     ]  # fmt: skip
     for one in saved.values():
         held = one.blobs[0]
