@@ -199,7 +199,6 @@ TESTED_IN: Dict[str, str] = {
     "batching.outcome": "command/test_batch.py",
     "batching.report": "command/test_batch.py",
     "batching.worker": "batching/test_pool.py",
-    "child": "validation/test_workers.py",
     "command.console": "command/test_cli.py",
     "command.library": "batching/test_batch.py",
     "command.lists": "command/test_cli.py",

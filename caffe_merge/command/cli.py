@@ -351,6 +351,7 @@ def _bar(title: str, unit: str, quiet: bool) -> Optional[Callable[[int, int, str
         return None
     from tqdm import tqdm
 
+    tqdm.monitor_interval = 0  # a thread, beside which no worker can be a copy of this process
     bar: List[Any] = []
 
     def progress(done: int, total: int, name: str) -> None:

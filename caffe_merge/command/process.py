@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from caffe_merge import child
+
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _ALLOCATIONS = 200_000  # between two collections; Python's own setting is 700
 _KEPT = 8 << 20  # bytes; larger arrays are rare
@@ -21,6 +23,7 @@ def settle() -> None:
     _import_numpy()
     _keep_memory()
     _convert_in_pieces()
+    child.allow_copies()
 
 
 def interrupt_on_signals() -> None:

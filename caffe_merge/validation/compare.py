@@ -73,7 +73,7 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
             return broken(NOT_FINITE_BEFORE)
         if not np.isfinite(after).all():
             return broken("it is not finite after the merge")
-    largest = max(sums.high, -sums.low)
+    largest = max(sums.high, -sums.low) + 0.0  # not -0.0
     if not largest and sums.error:
         return broken("it was all zero before the merge, and is not after")
     if largest and not 1e-100 < largest < 1e100:  # the squares are not within range
@@ -101,7 +101,7 @@ def _sums(before: np.ndarray, after: np.ndarray) -> _Sums:
             # A value that is none is kept: min and max of Python's own would lose it.
             low = float(np.minimum(low, was.min()))
             high = float(np.maximum(high, was.max()))
-            error = float(np.maximum(error, np.maximum(far.max(), -far.min())))
+            error = float(np.maximum(error, np.maximum(far.max(), -far.min()))) + 0.0
             square += float(np.dot(far, far))
     return _Sums(low, high, error, square)
 

@@ -5,9 +5,12 @@ Starting Python and its modules takes several times as long as running a small n
 
 import os
 import subprocess
-from typing import IO, Dict, List, Optional, Sequence, Tuple
+from typing import IO, Dict, List, Optional, Sequence, Tuple, Union
 
-Kept = Tuple["subprocess.Popen[bytes]", IO[bytes]]  # a process, and what it writes to stderr
+from caffe_merge import child
+
+Process = Union[child.Copy, "subprocess.Popen[bytes]"]
+Kept = Tuple[Process, IO[bytes]]  # a process, and what it writes to stderr
 
 _kept: Optional[Dict[Tuple[str, ...], List[Kept]]] = None
 
@@ -33,7 +36,7 @@ def take(command: Sequence[str]) -> Optional[Kept]:
     return None
 
 
-def give_back(command: Sequence[str], process: "subprocess.Popen[bytes]", said: IO[bytes]) -> bool:
+def give_back(command: Sequence[str], process: Process, said: IO[bytes]) -> bool:
     """Keep a worker that waits for a job; False where none are kept."""
     if _kept is None or process.poll() is not None:
         return False

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type, Union
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from caffe_merge.validation import warm
 
 _LONGEST_MESSAGE = 400
 _STDERR_READ = 1 << 16
+_REFERENCE = "from caffe_merge.validation.reference_worker import main; main()"
 
 
 class Frame(NamedTuple):
@@ -52,14 +53,17 @@ def reference_command() -> List[str]:
     # Two nets run at once there, each in a thread: more threads would only be in their way.
     threads = max(1, (os.cpu_count() or 1) // 2)
     return child.command(
-        f"import os; os.environ.setdefault('OPENBLAS_NUM_THREADS', '{threads}'); "
-        "from caffe_merge.validation.reference_worker import main; main()"
+        f"import os; os.environ.setdefault('OPENBLAS_NUM_THREADS', '{threads}'); {_REFERENCE}"
     )
 
 
 def opencv_command() -> List[str]:
     """The command line of a worker with OpenCV."""
     return child.command("from caffe_merge.validation.opencv_worker import main; main()")
+
+
+def _serve_reference() -> None:
+    exec(_REFERENCE, {})  # as a new interpreter does it
 
 
 class Worker:
@@ -77,6 +81,7 @@ class Worker:
         self._waits = False  # for a job, having done one
         self._closed = False
         self._command = tuple(command)
+        self._process: Union[child.Copy, subprocess.Popen[bytes]]
         kept = warm.take(command)
         if kept is not None:
             self._process, self._stderr = kept
@@ -84,6 +89,9 @@ class Worker:
             return
         # A file, not a pipe: nobody has to drain it for the worker to go on.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
+        if child.can_copy() and self._command == tuple(reference_command()):
+            self._process = child.Copy(_serve_reference, self._stderr)
+            return
         try:
             self._process = subprocess.Popen(
                 list(command),
