@@ -32,7 +32,9 @@ class LayerType(NamedTuple):
     alone. ``in_place``: rewrites may have it write over its bottom. ``shares``: in Caffe its top is
     its bottom's memory, "always" or where it has one bottom and one top ("alone"). ``back``: a
     positive multiplier goes back through it. ``on``: a map per channel goes on through it.
-    ``images``: it brings images. ``fork``: of no BVLC Caffe.
+    ``one_size``: it ties what it reads to one size. ``labels``: on its way to a loss, labels may be
+    prepared by it. ``images``: it brings images. ``fork``: of no BVLC Caffe. ``also`` is another
+    block that a fork's code reads.
     """
 
     family: str
@@ -43,16 +45,24 @@ class LayerType(NamedTuple):
     shares: str = ""
     back: bool = False
     on: bool = False
+    one_size: bool = False
+    labels: bool = False
     images: bool = False
     fork: bool = False
+    also: str = ""
+
+    @property
+    def blocks(self) -> Tuple[str, ...]:
+        """The blocks of the text with its parameters."""
+        return tuple(filter(None, (self.block, self.also)))
 
 
 def _pointwise(block: str = "", **more: Any) -> LayerType:
     return LayerType(POINTWISE, block, same_shape=True, channelwise=True, **more)
 
 
-def _norm(block: str, fork: bool = True) -> LayerType:
-    return LayerType(NORM, block, same_shape=True, channelwise=True, fork=fork)
+def _norm(block: str, fork: bool = True, also: str = "") -> LayerType:
+    return LayerType(NORM, block, same_shape=True, channelwise=True, fork=fork, also=also)
 
 
 CATALOGUE: Dict[str, LayerType] = {
@@ -62,7 +72,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "DepthwiseConv": LayerType(DEPTHWISE, "convolution_param", fork=True),
     "DepthwiseConvolution": LayerType(DEPTHWISE, "convolution_param", fork=True),
     "Deconvolution": LayerType(DECONVOLUTION, "convolution_param"),
-    "InnerProduct": LayerType(PRODUCT, "inner_product_param"),
+    "InnerProduct": LayerType(PRODUCT, "inner_product_param", one_size=True),
     "Embed": LayerType(OTHER, "embed_param"),
     # maps per channel
     "BN": _norm("bn_param"),
@@ -71,11 +81,11 @@ CATALOGUE: Dict[str, LayerType] = {
     "BatchNorm": _norm("batch_norm_param", fork=False),
     "BatchNormScale": _norm("batch_norm_param"),
     "BatchNormTorch": _norm("batch_norm_param"),
-    "CuDNNBatchNorm": _norm("cudnn_batch_norm_param"),
+    "CuDNNBatchNorm": _norm("cudnn_batch_norm_param", also="batch_norm_param"),
     "SyncBN": _norm("bn_param"),
     "Scale": LayerType(AFFINE, "scale_param", same_shape=True, channelwise=True, in_place=True),
     "Bias": LayerType(AFFINE, "bias_param", same_shape=True, channelwise=True),
-    "Power": LayerType(AFFINE, "power_param", same_shape=True, channelwise=True),
+    "Power": LayerType(AFFINE, "power_param", same_shape=True, channelwise=True, labels=True),
     "Dropout": LayerType(DROPOUT, "dropout_param", same_shape=True, channelwise=True),
     "SpatialDropout": LayerType(
         DROPOUT, "spatial_dropout_param", same_shape=True, channelwise=True, fork=True
@@ -100,33 +110,37 @@ CATALOGUE: Dict[str, LayerType] = {
     "Softplus": _pointwise(fork=True),
     "Swish": _pointwise("swish_param"),
     "TanH": _pointwise("tanh_param"),
-    "Threshold": _pointwise("threshold_param"),
+    "Threshold": _pointwise("threshold_param", labels=True),
     # windows
-    "Pooling": LayerType(POOLING, "pooling_param", channelwise=True, back=True, on=True),
+    "Pooling": LayerType(
+        POOLING, "pooling_param", channelwise=True, back=True, on=True, labels=True
+    ),
     "SPP": LayerType(OTHER, "spp_param"),
     "ROIPooling": LayerType(OTHER, "roi_pooling_param", fork=True),
     "LRN": LayerType(OTHER, "lrn_param", same_shape=True),
     "Im2col": LayerType(OTHER),
     # several values of a blob together
-    "ArgMax": LayerType(OTHER, "argmax_param"),
+    "ArgMax": LayerType(OTHER, "argmax_param", labels=True),
     "MVN": LayerType(OTHER, "mvn_param", same_shape=True),
     "Normalize": LayerType(OTHER, "norm_param", same_shape=True, fork=True),
     "Reduction": LayerType(OTHER, "reduction_param"),
     "Softmax": LayerType(OTHER, "softmax_param", same_shape=True),
     # what moves values
-    "Crop": LayerType(MOVING, "crop_param"),
-    "Flatten": LayerType(MOVING, "flatten_param", shares="always", on=True),
-    "Interp": LayerType(OTHER, "interp_param", fork=True),
+    "Crop": LayerType(MOVING, "crop_param", labels=True),
+    "Flatten": LayerType(
+        MOVING, "flatten_param", shares="always", on=True, labels=True, one_size=True
+    ),
+    "Interp": LayerType(OTHER, "interp_param", fork=True, labels=True),
     "Padding": LayerType(OTHER, "padding_param", fork=True),
-    "Permute": LayerType(MOVING, "permute_param", fork=True),
+    "Permute": LayerType(MOVING, "permute_param", fork=True, labels=True),
     "Reorg": LayerType(MOVING, "reorg_param", fork=True),
-    "Reshape": LayerType(MOVING, "reshape_param", shares="always"),
+    "Reshape": LayerType(MOVING, "reshape_param", shares="always", labels=True, one_size=True),
     "ResizeBilinear": LayerType(OTHER, "resize_bilinear_param", fork=True),
     "ResizeNearestNeighbor": LayerType(OTHER, "resize_nearest_neighbor_param", fork=True),
     "Reverse": LayerType(MOVING, "reverse_param", same_shape=True, fork=True),
     "ShuffleChannel": LayerType(MOVING, "shuffle_channel_param", same_shape=True, fork=True),
-    "Slice": LayerType(MOVING, "slice_param", shares="alone", on=True),
-    "Split": LayerType(MOVING, same_shape=True, channelwise=True, shares="always"),
+    "Slice": LayerType(MOVING, "slice_param", shares="alone", on=True, labels=True),
+    "Split": LayerType(MOVING, same_shape=True, channelwise=True, shares="always", labels=True),
     "Tile": LayerType(MOVING, "tile_param"),
     "Unpooling": LayerType(OTHER, "unpooling_param", fork=True),
     "Upsample": LayerType(OTHER, "upsample_param", fork=True),
@@ -139,11 +153,11 @@ CATALOGUE: Dict[str, LayerType] = {
     "PriorBoxClustered": LayerType(OTHER, "prior_box_param", fork=True),
     # joins
     "Axpy": LayerType(JOIN, fork=True),
-    "Concat": LayerType(JOIN, "concat_param", shares="alone", on=True),
-    "Eltwise": LayerType(JOIN, "eltwise_param", channelwise=True),
+    "Concat": LayerType(JOIN, "concat_param", shares="alone", on=True, labels=True),
+    "Eltwise": LayerType(JOIN, "eltwise_param", channelwise=True, labels=True),
     "Silence": LayerType(OTHER),
     "HDF5Output": LayerType(OTHER),
-    "Python": LayerType(OTHER, "python_param"),
+    "Python": LayerType(OTHER, "python_param", labels=True),
     # what comes from outside
     "AnnotatedData": LayerType(DATA, images=True, fork=True),
     "Data": LayerType(DATA, "data_param", images=True),

@@ -20,8 +20,7 @@ _SAME_SHAPE = that("same_shape")
 _SAME_CHANNELS = _SAME_SHAPE | {*of_family(catalogue.POOLING)}
 _IMAGES = that("images")
 _ONE_PER_ROW = of_family(catalogue.DECONVOLUTION, catalogue.DEPTHWISE)  # weights: (C, ...)
-_PREPARING = ("Slice", "Split", "Reshape", "Flatten", "Permute", "Concat", "Power", "Eltwise",
-              "ArgMax", "Pooling", "Threshold", "Crop", "Interp", "Python")  # fmt: skip
+_PREPARING = that("labels")
 _LOSS = re.compile(r"Loss|Accuracy|Evaluat")
 
 

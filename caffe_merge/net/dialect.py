@@ -10,6 +10,7 @@ field's name and type do not tell its effect.
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.errors import FileError
+from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter, is_repeated
 from caffe_merge.schema.protoc import compiled
@@ -183,19 +184,11 @@ def _in_our_terms(theirs: Any, ours: Any) -> Any:
     return None if value is None else value.number
 
 
-# Types whose parameters are in a block of another name.
-_BLOCKS = {
-    "ConvolutionDepthwise": "convolution_param",
-    "CuDNNBatchNorm": "batch_norm_param",
-    "Deconvolution": "convolution_param",
-    "DepthwiseConv": "convolution_param",
-    "DepthwiseConvolution": "convolution_param",
-}
-
-
 def _lacks(param: Any, default: _Default) -> bool:
     """Whether a layer depends on a default: its block is there without the field, or is not."""
     if param.HasField(default.block):
         return not getattr(param, default.block).HasField(default.name)
+    if param.type in CATALOGUE:
+        return default.block in CATALOGUE[param.type].blocks
     stem = default.block[: -len("_param")].replace("_", "")
-    return bool(_BLOCKS.get(param.type) == default.block or param.type.lower() == stem)
+    return bool(param.type.lower() == stem)

@@ -13,7 +13,8 @@ from typing import Any, List, Tuple, Union
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Float64
-from caffe_merge.layers import norms
+from caffe_merge.layers import catalogue
+from caffe_merge.layers.catalogue import CATALOGUE, of_family
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
@@ -22,12 +23,17 @@ from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import kernel_of
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
-from caffe_merge.schema.messages import copied
+from caffe_merge.schema.messages import LayerParameter, copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
 from caffe_merge.wording import counted
 
-AFFINE = frozenset(("Bias", "Scale", *norms.TYPES))
-_OWN = ("batch_norm_param", "bias_param", "convolution_param", "scale_param")
+# A Power has no weights: it is as good for any tool chain.
+AFFINE = frozenset(of_family(catalogue.NORM, catalogue.AFFINE)) - {"Power"}
+# The blocks of these and of a convolution, where the schema has them.
+_OWN = sorted(
+    {block for kind in (*AFFINE, *CONVOLUTIONS) for block in CATALOGUE[kind].blocks}
+    & {*LayerParameter.DESCRIPTOR.fields_by_name}
+)
 
 Answer = Union[Affine, Reason, None]
 

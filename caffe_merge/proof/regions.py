@@ -28,7 +28,7 @@ from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.catalogue import that
+from caffe_merge.layers.catalogue import JOIN, of_family, that
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.net.graph import Version
 from caffe_merge.proof.sampling import (
@@ -50,8 +50,9 @@ from caffe_merge.schema.messages import copied
 SAMPLE_CHANNELS = 32  # output channels that are run where there are more
 IMAGES = 4  # so that no output channel is all near 0 by chance
 MOST_SIZES = 1024  # patch sizes that are tried
-JOINS = ("Concat", "Eltwise")
-WHOLE = ("Flatten", "InnerProduct", "Reshape")
+# Each bottom of these has the size of the others.
+JOINS = frozenset(of_family(JOIN)) - that("fork")
+WHOLE = that("one_size")
 
 # Of each top, its channels c depend on the channels c of the bottoms alone.
 CHANNELWISE = that("channelwise")

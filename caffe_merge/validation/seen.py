@@ -11,10 +11,11 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
+from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, PRODUCT, of_family
 from caffe_merge.validation.run import Plan, Run, Step
 
 WRONG_BY = 1e-2
-_LINEAR = {"Convolution", "Deconvolution", "InnerProduct"}
+_LINEAR = of_family(CONVOLUTION, DECONVOLUTION, PRODUCT)
 
 
 class Seen(NamedTuple):

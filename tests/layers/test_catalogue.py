@@ -25,7 +25,7 @@ from caffe_merge.layers.shapes.learned import LEARNERS
 from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
-from caffe_merge.passes import _forwards
+from caffe_merge.passes import _forwards, affine_as
 from caffe_merge.proof import regions
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.upgrade import v1
@@ -75,24 +75,34 @@ def test_every_type_that_code_compares_has_a_row() -> None:
     assert sorted({*names} - {*CATALOGUE}) == []
 
 
-def test_no_list_of_types_stands_anywhere_else() -> None:
-    """Three types in one tuple or set are a list; facts about types belong into rows."""
-    lists = []
+def lists_of_types() -> Iterator[str]:
+    """The modules with a list of three types, or a table from types to blocks of the text."""
     for path in PACKAGE.rglob("*.py"):
-        if path.name == "catalogue.py" or "norms" in path.parts or "upgrade" in path.parts:
+        if path.name == "catalogue.py" or "upgrade" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            values, few = [], 2
             if isinstance(node, (ast.Tuple, ast.Set, ast.List)):
                 values = [e.value for e in node.elts if isinstance(e, ast.Constant)]
-                if len(values) > 2 and all(value in CATALOGUE for value in values):
-                    lists.append((path.name, values))
-    assert [(name, values) for name, values in lists if name not in ALLOWED] == []
+            elif isinstance(node, ast.Dict) and any(_is_block(value) for value in node.values):
+                values, few = [k.value for k in node.keys if isinstance(k, ast.Constant)], 0
+            if len(values) > few and all(value in CATALOGUE for value in values):
+                yield path.relative_to(PACKAGE).as_posix()
 
 
-# What these lists say is no fact about types but a choice of the place where they stand.
-ALLOWED = {
-    "regions.py": "layers that tie a patch to one size",
-    "data_layers.py": "what prepares labels for a loss",
+def _is_block(node: ast.AST) -> bool:
+    texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+    return all(isinstance(text, str) and text.endswith("_param") for text in texts) and bool(texts)
+
+
+def test_no_list_of_types_stands_anywhere_else() -> None:
+    """Facts about types belong into rows."""
+    assert {*lists_of_types()} == {*ALLOWED}
+
+
+# What these lists say is no fact about types but what the place where they stand is about.
+ALLOWED: Dict[str, str] = {
+    "layers/norms/styles.py": "the types that each style is for: the table of the styles",
 }
 
 
@@ -175,3 +185,10 @@ def test_facts_are_fields() -> None:
     assert all(that(fact) for fact in LayerType._fields if fact != "family")
     with pytest.raises(AttributeError):
         that("fast")
+
+
+def test_blocks() -> None:
+    assert CATALOGUE["CuDNNBatchNorm"].blocks == ("cudnn_batch_norm_param", "batch_norm_param")
+    assert CATALOGUE["AbsVal"].blocks == ()
+    assert all(CATALOGUE[kind].blocks == norms.styles.blocks(kind) for kind in norms.TYPES)
+    assert affine_as._OWN == ["batch_norm_param", "bias_param", "convolution_param", "scale_param"]

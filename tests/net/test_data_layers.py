@@ -72,5 +72,5 @@ def test_a_net_whose_only_data_layer_is_for_training_is_sent_to_deploy(tmp_path:
     with pytest.raises(NetError, match=r": deploy makes it an Input$"):
         caffe_merge.merge(net)
     staged = text.replace("phase: TRAIN", 'phase: TEST stage: "val"')
-    with pytest.raises(NetError, match=r"or choose one with stage \('val'\)$"):
+    with pytest.raises(NetError, match=r"or choose one with stage \(there are 'val'\)$"):
         caffe_merge.merge(load(tmp_path, staged, {"r": []}))

@@ -11,7 +11,9 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.errors import CaffeMergeError, FileError, TextError, UsageError
+from caffe_merge.net import dialect
 from caffe_merge.notes import Note
+from caffe_merge.schema.messages import LayerParameter
 from tests.net.fork_proto import OWN, TEXT, fork, needs_protoc, pair
 
 pytestmark = needs_protoc
@@ -312,3 +314,11 @@ def test_one_error_class_for_all(tmp_path: Path) -> None:
     path.write_text("message {")
     with pytest.raises(CaffeMergeError, match=r"m\.proto:1:9: "):
         load(tmp_path, TEXT, str(path))
+
+
+@pytest.mark.parametrize("kind", ["BatchNormTorch", "BatchNormScale", "CuDNNBatchNorm"])
+def test_forks_norms_have_the_defaults_of_their_block(kind: str) -> None:
+    """Types that have their parameters in the block of another depend on its defaults too."""
+    default = dialect._Default("batch_norm_param", "eps", 1e-3)
+    assert dialect._lacks(LayerParameter(type=kind), default)
+    assert not dialect._lacks(LayerParameter(type="BN"), default)

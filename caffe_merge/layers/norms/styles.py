@@ -5,9 +5,10 @@ are the style's. Of the fields in ``needs`` one must be there. ``only_by_flag`` 
 files do not show: only --bn-style chooses it.
 """
 
-from typing import Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
+from typing import Callable, FrozenSet, NamedTuple, Optional, Tuple
 
 from caffe_merge.errors import OptionName, Text
+from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms import rules
@@ -339,18 +340,11 @@ STYLES: Tuple[Style, ...] = (
 
 TYPES = frozenset(kind for style in STYLES for kind in style.types)
 OF_TYPE = {kind: [style for style in STYLES if kind in style.types] for kind in TYPES}
-_BLOCKS: Dict[str, Tuple[str, ...]] = {
-    "BNHK": ("bnhk_param",),
-    "BatchNorm": ("batch_norm_param",),
-    "BatchNormScale": ("batch_norm_param",),
-    "BatchNormTorch": ("batch_norm_param",),
-    "CuDNNBatchNorm": ("cudnn_batch_norm_param", "batch_norm_param"),
-}
 
 
 def blocks(kind: str) -> Tuple[str, ...]:
     """The blocks of the text that the fields of a type are in."""
-    return _BLOCKS.get(kind, ("bn_param",))
+    return CATALOGUE[kind].blocks if kind in TYPES else ("bn_param",)
 
 
 def block_fields(layer: Layer) -> BlockFields:
