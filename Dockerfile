@@ -21,15 +21,18 @@ RUN python -m venv --without-pip /opt/caffe_merge \
     && find /opt/caffe_merge -name tests -prune -exec rm -r {} + \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/caffe_merge/lib
 
-# kendryte-caffe has wheels for x86-64, up to Python 3.9, and wants numpy and protobuf of its time.
-FROM python:3.9.23-slim-bookworm AS caffe
+# A Caffe that has the layers of forks too: pycaffe from the wheel tpu-mlir, for x86-64 and Python
+# 3.10, in an environment of its own: it wants numpy and protobuf of its time.
+FROM python:3.10.18-slim-bookworm AS caffe
 COPY --from=build /wheel /wheel
-RUN pip install --no-cache-dir --no-compile /wheel/*.whl kendryte-caffe==1.0.0.20210829 \
-       numpy==1.23.5 protobuf==3.20.3 h5py==3.14.0 tqdm==4.67.1 scikit-image==0.24.0 scipy==1.13.1 \
-    && find /usr/local/lib/python3.9/site-packages -name tests -prune -exec rm -r {} + \
-    && python -m compileall -q --invalidation-mode unchecked-hash \
-       /usr/local/lib/python3.9/site-packages
-ENV CAFFE_MERGE_CAFFE_PYTHON=/usr/local/bin/python3
+COPY tools/caffe_env.py /tools/
+RUN pip install --no-cache-dir --no-compile /wheel/*.whl \
+       numpy==2.2.6 protobuf==6.32.1 h5py==3.14.0 tqdm==4.67.1 \
+    && printf '%s\n' numpy==1.24.4 protobuf==3.20.3 scikit-image==0.25.2 six==1.17.0 \
+       PyYAML==6.0.3 > /tools/pins \
+    && PIP_CONSTRAINT=/tools/pins PIP_NO_CACHE_DIR=1 CAFFE_MERGE_REQUIRE_CAFFE=1 \
+       python /tools/caffe_env.py --forks /opt/caffe
+ENV CAFFE_MERGE_CAFFE_PYTHON=/opt/caffe/bin/python
 LABEL org.opencontainers.image.title="caffe_merge" \
       org.opencontainers.image.description="Caffe pairs made faster, with real Caffe to validate" \
       org.opencontainers.image.version="0.1.0" \

@@ -99,10 +99,14 @@ def test_what_is_built_in_one_image_runs_on_the_same_python() -> None:
 
 
 def test_caffe_is_there_for_its_python() -> None:
-    versions = runpy.run_path(str(ROOT / "tools" / "caffe_env.py"))["VERSIONS"]
-    assert "{0[0]}.{0[1]}".format(base(CAFFE).split(":")[1].split(".")) in versions
-    assert "kendryte-caffe" in pins(CAFFE)
-    assert last(CAFFE, "ENV").words == ["CAFFE_MERGE_CAFFE_PYTHON=/usr/local/bin/python3"]
+    tool = runpy.run_path(str(ROOT / "tools" / "caffe_env.py"))
+    version = "{0[0]}.{0[1]}".format(base(CAFFE).split(":")[1].split("."))
+    assert version in tool["FORKS_VERSIONS"]
+    words = last(CAFFE, "RUN").words
+    folder = words[words.index("--forks") + 1]
+    assert last(CAFFE, "ENV").words == [f"CAFFE_MERGE_CAFFE_PYTHON={folder}/bin/python"]
+    needed = {re.split(r"[^\w-]", package)[0].lower() for package in tool["FORKS_PACKAGES"]}
+    assert needed <= {name.lower() for name in pins(CAFFE)}
 
 
 def test_all_that_is_installed_is_pinned() -> None:
