@@ -154,13 +154,14 @@ def _outcome(future: Any) -> Outcome:
 def with_absolute_paths(flags: Mapping[str, Any]) -> Dict[str, Any]:
     """``flags`` for a process in another folder."""
     out = dict(flags)
-    for name in ("model", "weights", "output_model", "output_weights", "proto"):
+    for name in ("model", "weights", "output_model", "output_weights", "proto", "labels"):
         if out[name] is not None:
             out[name] = os.path.abspath(out[name])
     mean = pixels.mean_file(out["mean"])
     if mean is not None:
         head = str(out["mean"])[: -len(mean)]
         out["mean"] = head + os.path.abspath(mean)
+    out["images"] = [os.path.abspath(path) for path in out["images"]]
     parts = [option.partition("=") for option in out["input"]]
     out["input"] = [f"{blob}={os.path.abspath(path)}" for blob, _, path in parts]
     return out

@@ -155,9 +155,10 @@ def test_paths_are_absolute_for_another_process(
         request("x", "--output-dir", "y", "--mean", "data=m.npy", "--input", "b=i.npy").flags
     )
     pair_ = dict.fromkeys(("model", "weights", "output_model", "output_weights"), "a/b")
-    made = with_absolute_paths({**given, **pair_, "proto": "p.proto"})
+    made = with_absolute_paths({**given, **pair_, "proto": "p.proto", "images": ["i"]})
     assert made["model"] == made["output_weights"] == str(tmp_path / "a" / "b")
     assert made["mean"] == f"data={tmp_path}/m.npy"
     assert made["input"] == [f"b={tmp_path}/i.npy"]
     assert made["proto"] == str(tmp_path / "p.proto")
+    assert made["images"] == [str(tmp_path / "i")]
     assert with_absolute_paths({**given, **pair_, "mean": "1,2,3"})["mean"] == "1,2,3"
