@@ -137,7 +137,7 @@ def test_deploy_gives_what_caffe_loads_or_says_what_to_add(
         missing = str(error)
     words = facts["flags"].split()
     blob = words[words.index("--input-shape") + 1].partition("=")[0]
-    assert not missing or f": give --input-shape {blob}=1," in missing
+    assert not missing or f": give input_shape {blob}=1," in missing
     net = load(path(name), facts["flags"])
     assert not data_layers([layer.param for layer in net.layers])
     assert not [layer for layer in net.layers if is_loss(layer.param)]
