@@ -7,8 +7,10 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 import caffe_merge
+from caffe_merge.arrays import count
 from caffe_merge.layers import shapes
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import choose_style
 from caffe_merge.layers.shapes.forks import RULES
 from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
@@ -108,6 +110,8 @@ class Merger:
         _check_interface(before, after)
         _check_report(before, after, new.report)
         _check_shared(after)
+        if not options.keys() & {"serial", "affine_as", "mean", "scale", "swap_rgb"}:
+            assert _kernels(after) <= _kernels(before) + _ones(after, new.report), "kernels grew"
         self._check_numbers(pair, new.pair, limit, options.get("bn_style"))
         return Merged(before, after, new.report, new.pair[0].read_text(encoding="utf-8"))
 
@@ -229,6 +233,18 @@ def _check_shared(after: Net) -> None:
                 held.setdefault(spec.name, []).append(blob.array().tobytes())
     for name, values in held.items():
         assert len(set(values)) == 1, f"the layers that share {name!r} have other values of it"
+
+
+def _kernels(net: Net) -> int:
+    """The values in the kernels of all linear layers, biases and what is per channel apart."""
+    linear = [layer for layer in net.layers if layer.type in LINEAR_TYPES and layer.blobs]
+    return sum(count(layer.blobs[0].shape) for layer in linear)
+
+
+def _ones(net: Net, report: Report) -> int:
+    """The values of the layers that raise-stride put in."""
+    added = {name for change in report.changes for name in change.added}
+    return sum(layer.parameters for layer in net.layers if layer.name in added)
 
 
 def _changes_order(report: Report) -> bool:
