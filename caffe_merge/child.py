@@ -5,8 +5,6 @@ import gc
 import os
 import signal
 import sys
-import threading
-import traceback
 from typing import IO, Callable, List, NoReturn, Optional, Tuple
 
 _may_copy = False
@@ -32,7 +30,8 @@ def allow_copies() -> None:
 
 def can_copy() -> bool:
     """Whether a child may be a copy now: no other thread may hold a lock meanwhile."""
-    return _may_copy and threading.active_count() == 1
+    threading = sys.modules.get("threading")  # where nobody imported it there are no threads
+    return _may_copy and (threading is None or threading.active_count() == 1)
 
 
 class Copy:
@@ -93,6 +92,8 @@ def _become(work: Callable[[], None], files: Tuple[int, int, int]) -> NoReturn:
         work()
         status = 0
     except BaseException:
+        import traceback  # it costs the start of a command more than all of this module
+
         os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
     finally:
         os._exit(status)

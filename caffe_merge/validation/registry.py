@@ -1,6 +1,5 @@
 """The engines that can judge a pair: one row for each. Flags, help and errors read this table."""
 
-from importlib.util import find_spec
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 from caffe_merge.errors import OptionName, UsageError
@@ -46,6 +45,8 @@ def _pycaffe(python: Optional[str]) -> List[str]:
 
 
 def _opencv(python: Optional[str]) -> List[str]:
+    from importlib.util import find_spec
+
     from caffe_merge.validation.workers import opencv_command
 
     if find_spec("cv2") is None:
