@@ -29,6 +29,12 @@ LONG = ("corpus", "fuzz", *(path.name for path in (ROOT / "tests").glob("test_ra
 INSTALLED = ("test_api.py", "test_real_models.py")
 
 
+TOOLS = (
+    "pytest", "pytest-xdist", "hypothesis", "grpcio-tools", "opencv-python-headless>=4.5,<5",
+    "Pillow>=9.1",
+)  # fmt: skip
+
+
 class Row(NamedTuple):
     """Python versions, the first that is found; what is installed beside the package; the tests."""
 
@@ -38,7 +44,7 @@ class Row(NamedTuple):
 
 
 ROWS: Dict[str, Row] = {
-    "oldest": Row(("3.8",), ("numpy==1.20.*", "protobuf==3.20.0")),
+    "oldest": Row(("3.8",), ("numpy==1.20.*", "protobuf==3.20.0", "Pillow==9.1.*")),
     # One process has caffe_merge and pycaffe: what runs Caffe or meets its protobuf.
     "beside-caffe": Row(
         ("3.9", "3.8"), PACKAGES, ("test_beside_pycaffe.py", "schema", "validation", "weights")
@@ -72,7 +78,7 @@ def run(folder: Path, base: str, wheel: Path, row: Row) -> bool:
     for command in (
         [base, "-m", "venv", str(folder)],
         [*install, "--upgrade", "pip"],
-        [*install, str(wheel), *row.pins, "pytest", "pytest-xdist", "hypothesis", "grpcio-tools"],
+        [*install, str(wheel), *row.pins, *TOOLS],
     ):
         if subprocess.run(command).returncode:
             return False

@@ -154,6 +154,9 @@ def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
     except ImportError:
         install = ": Pillow is not here: pip install caffe_merge[images]"
         raise UsageError(_IMAGES, install) from None
+    except AttributeError as error:  # Pillow 10.3 and later beside numpy 1.20
+        older = f": this Pillow needs a newer numpy ({error}), or: pip install 'Pillow<10.3'"
+        raise UsageError(_IMAGES, older) from None
     channels, height, width = shape
     try:
         check_file(path)

@@ -125,7 +125,7 @@ def test_an_input_that_the_net_does_not_have_is_a_usage_error() -> None:
 
 @pytest.mark.parametrize("shape", [(), (1, 0, 3), (-1, 3)])
 def test_an_input_without_a_usable_shape_asks_for_one(shape: Any) -> None:
-    with pytest.raises(UsageError, match="give a=1,3,224,224"):
+    with pytest.raises(UsageError, match="give input_shape a=1,3,224,224"):
         inputs.make({"a": shape})
 
 

@@ -48,7 +48,7 @@ def test_an_error_that_is_not_a_number_does_not_pass() -> None:
 def test_what_was_not_finite_before_is_no_fault_of_the_merge() -> None:
     broken = compare("a", np.array([1, np.nan]), np.array([1, np.nan]))
     status, reason = verdict(broken)
-    assert (status, "try --input-scale" in reason) == ("inconclusive", True)
+    assert (status, "try input_scale" in reason) == ("inconclusive", True)
     assert verdict(compare("a", np.ones(2), np.array([1, np.nan])))[0] == "failed"
 
 
@@ -81,7 +81,7 @@ def test_a_rewrite_that_nothing_saw_is_inconclusive_with_the_ways_out() -> None:
     assert reason.startswith(
         "1 of 2 rewrites not seen ('conv2'), behind layer 'x' (Foo): unknown; "
     )
-    for way in ("--validate", "pycaffe", "--input-scale", "--allow-unseen", "--validate none"):
+    for way in ("validate pycaffe", "input_scale", "allow_unseen", "validate none"):
         assert way in reason
     assert "reference" not in reason.split("ways out")[1]  # it was that engine that did not see it
     assert verdict(result(), seen=seen, allow=True) == ("passed", "")
