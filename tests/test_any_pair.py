@@ -24,6 +24,11 @@ from tests.nets import Weights, load_pair, prototxt, seeded, write_pair
 from tests.seeds import examples
 
 _CONV = "convolution_param { num_output: 4 kernel_size: 3 pad: 1 group: 2 bias_term: false }"
+_LEARNED = (
+    "a: Convolution data -> a { convolution_param { num_output: 3 kernel_size: 2 } }",
+    "n: BatchNorm a -> a",
+    "f: InnerProduct a -> f { inner_product_param { num_output: 2 } }",
+)
 NETS = (
     prototxt(
         "data 2 4 7 6",
@@ -60,7 +65,15 @@ NETS = (
         "v: Split z -> v vv",
         "j: Eltwise v vv -> j { eltwise_param { operation: PROD } }",
     ),
+    prototxt(
+        "data: Data  -> data label { transform_param { crop_size: 8 mean_value: 3 } "
+        "data_param { batch_size: 2 source: 'x' } }",
+        *_LEARNED,
+        "l: SoftmaxWithLoss f label -> l { loss_weight: 1 }",
+        "c: Accuracy f label -> c { accuracy_param { top_k: 1 } include { phase: TEST } }",
+    ),
 )
+DEPLOYED = {NETS[-1]: prototxt("data 2 3 8 8", *_LEARNED)}  # with a shape for the weights' sake
 NUMBERS = ("0", "-1", "1", "2", "3", "7", "2147483647", "-2147483648", "4294967295", "0.5", "1e39",
            "nan", "9" * 40, "true", "AVE", "'text'")  # fmt: skip
 UNKNOWN = ("odd: 3", "odd { inner: 'x' }", "pad_l: 1", "hole: 2", "ceil_mode: false",
@@ -155,7 +168,7 @@ def _any_pair(data: st.DataObject) -> None:
     text = base = _one(data, NETS)
     for _ in range(data.draw(st.integers(0, 4))):
         text = _mutated(data, text)
-    weights = _odd_weights(data, seeded(base))
+    weights = _odd_weights(data, seeded(DEPLOYED.get(base, base)))
     options = _options(data)
     deploy = data.draw(st.booleans())
     note(f"{options}, deploy={deploy}\n{text}")

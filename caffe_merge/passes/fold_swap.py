@@ -56,7 +56,8 @@ def _order(graph: Graph, layer: Layer) -> Optional[Indices]:
     """The input channel of each output channel of a permutation; None of any other layer."""
     if layer.type != "Convolution" or len(layer.blobs) != 1:
         return None
-    if count(layer.blobs[0].shape) != layer.blobs[0].shape[0] ** 2:
+    shape = layer.blobs[0].shape  # anything, where the shape of its bottom is not known
+    if len(shape) < 2 or count(shape) != shape[0] ** 2:
         return None
     kernel = kernel_of(graph, layer)
     if (
