@@ -42,7 +42,9 @@ def main(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> in
 
     A process that is ``ours`` is set up for the command, and ends with it (see process.py).
     """
-    return _run("caffe-merge", all_commands, arguments, ours)
+    words = sys.argv[1:] if arguments is None else arguments
+    build = functools.partial(all_commands, first=words[0] if words else None)
+    return _run("caffe-merge", build, arguments, ours)
 
 
 def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
@@ -50,15 +52,19 @@ def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -
     return _run("merge_bn.py", merge_alone, arguments, ours)
 
 
-def all_commands(program: str = "caffe-merge") -> "_Parser":
-    """The parser of ``caffe-merge``; the manual and the reference are made from it too."""
+def all_commands(program: str = "caffe-merge", first: Optional[str] = None) -> "_Parser":
+    """The parser of ``caffe-merge``; the manual and the reference are made from it too.
+
+    Where ``first``, the first word, is a command or asks for help, the others have no flags.
+    """
     parser = _Parser(prog=program, description=__doc_top__)
     _version_flag(parser)
     flags.completion(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (describe, options, action) in _COMMANDS.items():
         sub = commands.add_parser(name, help=describe, description=describe)
-        options(sub)
+        if first in (None, name) or first not in (*_COMMANDS, "-h", "--help"):
+            options(sub)
         sub.set_defaults(action=action)
     return parser
 
@@ -230,8 +236,7 @@ def _merge(options: argparse.Namespace) -> int:
         write_report(result.report, conversion.report, flag_of)
     from caffe_merge.command import console
 
-    text = functools.partial(console.merged, result, conversion, options.verbose)
-    _tell(options, text, result.to_json)
+    _tell(options, lambda: console.merged(result, conversion, options.verbose), result.to_json)
     if not result.ok:
         raise ValidationError("the merged pair was not put in place: ", _reason(result.comparison))
     return OK
@@ -251,8 +256,7 @@ def _plan(options: argparse.Namespace) -> int:
     _, report = plan(conversion)
     if conversion.report is not None:
         write_report(report, conversion.report, flag_of)
-    text = functools.partial(console.plan, report, options.verbose)
-    _tell(options, text, report.to_json)
+    _tell(options, lambda: console.plan(report, options.verbose), report.to_json)
     return OK
 
 
