@@ -4,7 +4,7 @@ Each type of tests.test_random_nets' recipe and of the tables here may stand beh
 drawn parameters. Where real Caffe is there it judges every net of which it has all types.
 """
 
-from typing import Callable, Dict, List, Optional, Sequence, Set
+from typing import Callable, Dict, List, Optional, Sequence
 
 import pytest
 from hypothesis import given, note
@@ -16,11 +16,10 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.reference import SUPPORTED
 from tests.merger import Merger
 from tests.nets import parse, prototxt
-from tests.seeds import SEED, examples
+from tests.seeds import examples
 from tests.test_random_nets import Recipe, Shape
 
 LARGEST = 4000  # values of a blob
-DRAWN: Set[str] = set()
 
 
 class Mix(Recipe):
@@ -62,7 +61,6 @@ class Mix(Recipe):
         if self._tops(line) is None:
             self.shapes, self.read = before
             return
-        DRAWN.add(kind)
         self.lines.append(line)
 
     def place(self, name: str, kind: str, bottoms: Sequence[str], body: str, tops: int = 1) -> bool:
@@ -72,7 +70,6 @@ class Mix(Recipe):
         sizes = self._tops(line)
         if sizes is None:
             return False
-        DRAWN.add(kind)
         self.read.update(bottoms)
         self.shapes.update(zip(names, sizes))
         self.lines.append(line)
@@ -117,7 +114,6 @@ class Mix(Recipe):
             self.read.add(silent)
             self.lines.append(f"{name}_s: Silence {silent} -> ")
             del self.shapes[silent]
-            DRAWN.add("Silence")
 
     def _exact(self, name: str, kind: str, bottom: str) -> None:
         """What jumps reads the input itself: a rounding before a jump is no fault of a merge."""
@@ -230,16 +226,71 @@ def _random_mix(merger: Merger, data: st.DataObject) -> None:
 def test_random_mix(merged: Merger) -> None:
     """All that tests.merger checks holds whatever stands between what is merged."""
     _random_mix(merged)
-    if SEED is not None:
-        return  # a round is too short for some of each kind
-    assert len(DRAWN) > 30, sorted(DRAWN)
+
+
+# The lines of every other type that the mix draws, behind the blobs of `BEFORE`.
+ALONE: Dict[str, List[str]] = {
+    "Slice": ["x: Slice n -> x y { slice_param { axis: 1 } }"],
+    "Split": ["x: Split n -> x y"],
+    "Silence": ["sp: Split n -> x z", "si: Silence z -> "],
+    "Threshold": ["x: Threshold data -> x { threshold_param { threshold: 0.1 } }"],
+    "ArgMax": ["x: ArgMax data -> x { argmax_param { axis: 1 } }"],
+    "Embed": ["h: Threshold data -> h",
+              "x: Embed h -> x { embed_param { num_output: 3 input_dim: 2 } }"],
+    "Parameter": ["x: Parameter  -> x { parameter_param { shape { dim: 2 dim: 6 } } }"],
+    "ContinuationIndicator": [
+        "m: ContinuationIndicator  -> m { continuation_indicator_param "
+        "{ time_step: 2 batch_size: 12 } }",
+        "x: LSTM n m -> x { recurrent_param { num_output: 3 } }"],
+    **{kind: ["m: Parameter  -> m { parameter_param { shape { dim: 2 dim: 12 } } }",
+              f"x: {kind} n m -> x {{ recurrent_param {{ num_output: 3 }} }}"]
+       for kind in RECURRENT},
+    **{kind: [f"x: {kind} n -> x"] for kind in ("Dropout", "ReLU", "PReLU")},
+}  # fmt: skip
+BEFORE = [
+    "data 2 12 4 4",
+    "c: Convolution data -> c { convolution_param { num_output: 12 kernel_size: 1 } }",
+    "n: BatchNorm c -> n",
+]
+BEHIND = ["s: Scale x -> s { scale_param { axis: 0 num_axes: 0 } }",
+          "p: Power s -> p { power_param { scale: 0.5 shift: 1.25 } }"]  # fmt: skip
+
+
+def _second(kind: str, body: str) -> str:
+    """The line of a net input "v" that fits as the other bottom of a joining layer."""
+    if kind in ("Bias", "Scale"):
+        return "v 2" if "axis: 0" in body else "v 12"
+    return {"Axpy": "v 2 12", "Crop": "v 2 12 3 3"}.get(kind, "v 2 12 4 4")
+
+
+def _nets() -> Dict[str, List[str]]:
+    """For each type and each of its parameters a net in which it is surrounded by merges."""
+    nets = {kind: [*BEFORE, *lines] for kind, lines in ALONE.items()}
+    for kind, bodies in CHOICES.items():
+        for body in bodies:
+            guard = GUARDS.get(kind, "TanH")
+            lines = [f"g: {guard} n -> g", f"x: {kind} g -> x {{ {body} }}"]
+            nets[f"{kind} {body}"] = [*BEFORE, *lines]
+    for kind, bodies in JOINING.items():
+        for body in bodies:
+            bottoms = "v n n" if kind == "Axpy" else "n v"
+            lines = [f"x: {kind} {bottoms} -> x {{ {body} }}"]
+            nets[f"{kind} {body}"] = [BEFORE[0], _second(kind, body), *BEFORE[1:], *lines]
+    return {title.strip(): [*lines, *BEHIND] for title, lines in nets.items()}
+
+
+NETS = _nets()
+
+
+@pytest.mark.parametrize("title", NETS)
+def test_each_type_between_what_merges(merged: Merger, title: str) -> None:
+    """Drawn or not, each type stands in a net that merges something, and is judged by Caffe."""
+    assert "n" not in merged(*NETS[title]).names
 
 
 def test_the_mix_has_every_type_of_the_engine() -> None:
     """A layer that the engine learns must be drawn too."""
-    drawn = {"Slice", "Split", "Silence", "Threshold", "ArgMax", "Embed", "Parameter"}
-    drawn |= {"Dropout", "ReLU", "PReLU", "ContinuationIndicator", *RECURRENT}
     other_recipe = {name.lower() for name in vars(Recipe)}
-    missing = SUPPORTED - drawn - {*CHOICES, *JOINING}
+    missing = SUPPORTED - {*ALONE, *CHOICES, *JOINING}
     missing = frozenset(kind for kind in missing if f"_{kind.lower()}" not in other_recipe)
     assert missing == {"caffe_merge.Normalised"}, "which no file has"

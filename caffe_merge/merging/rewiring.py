@@ -26,6 +26,7 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
     for insert in rewrite.inserts:
         graph.insert(*insert)
     inputs = graph.inputs_of(rewrite.layers)
+    spared = [version for version in inputs if not graph.later_writes(version)]
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)
     for layer in reversed(removed):
@@ -49,6 +50,10 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         graph.rename_all(
             version, graph.tops[reader][0].name if in_place else graph.unused_name(version)
         )
+    for version in spared:
+        # A removed layer kept its memory apart from that of a Flatten or the like further down.
+        if any(write.name != version.name for write in graph.later_writes(version)):
+            graph.rename_all(version, graph.unused_name(version))
 
 
 def _name(graph: Graph, rewrite: Rewrite, names: Dict[Version, str]) -> None:

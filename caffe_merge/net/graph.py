@@ -231,16 +231,19 @@ class Graph:
 
         It would not where a layer, other than those of ``but``, overwrites its memory later.
         """
-        place = {layer: number for number, layer in enumerate(self.layers)}
-        written = any(
-            self.overwritten_by(other) is not None
-            and other.producer not in but
-            and place[other.producer] > place[version.producer]
-            for other in self._aliases(version)
-        )
-        if not written:
+        if not any(write.producer not in but for write in self.later_writes(version)):
             return None
         return Reason(f"the memory of {version.name!r} is written in place by another")
+
+    def later_writes(self, version: Version) -> List[Version]:
+        """The writes in place, by layers further down, into the memory of ``version``."""
+        memory = self._aliases(version)
+        writes = [other for other in memory if self.overwritten_by(other) is not None]
+        if not writes:
+            return []
+        place = {layer: number for number, layer in enumerate(self.layers)}
+        start = place[version.producer]
+        return [write for write in writes if place[write.producer] > start]
 
     def _shares_with_siblings(self, version: Version) -> bool:
         """Whether the other tops of its producer lie in the same memory."""

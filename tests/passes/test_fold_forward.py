@@ -236,3 +236,11 @@ def test_several_runs_into_one_layer(merged: Merger) -> None:
         "j: Concat k l -> j", conv("c", bottom="j"),
     )  # fmt: skip
     assert result.names == ["a", "t", "j", "c"]
+
+
+def test_memory_that_the_layer_kept_apart(merged: Merger) -> None:
+    """Once it is gone the blob before it is written over by who writes a Flatten's top."""
+    lines = ["t: TanH data -> t", "n: BatchNorm t -> n", "f: Flatten n -> f", "l: Scale f -> f"]
+    result = merged("data 2 6 1 1", *lines)
+    assert result.names == ["t", "f", "l"]
+    assert result.layer("t").param.top == ["t_merged"], "its values are not those of 't' at the end"
