@@ -237,11 +237,13 @@ class _Driver:
             self.net.all_layers.remove(layer)
         for layer in rewrite.layers:
             layer.remembered.clear()  # it holds vectors that nobody asks for again
-        new = {insert.layer for insert in rewrite.inserts}.union(rewrite.changes)
-        self.graph.infer_shapes(self.graph.in_order(new))
+        self.graph.infer_shapes(insert.layer for insert in rewrite.inserts)
+        self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _admit(self, rewrite: Rewrite) -> None:
         """Give the new layers of ``rewrite`` names of their own and their places in the net."""
+        if not rewrite.inserts:
+            return
         taken = {layer.name for layer in self.net.all_layers}
         for layer, reader, number in rewrite.inserts:
             base = f"{self.graph.bottoms[reader][number].name}_{layer.param.name}"

@@ -66,6 +66,8 @@ class Graph:
         With ``input_shapes`` (blob name -> shape; may be empty) versions get their shapes.
         """
         self.layers: List[Layer] = list(layers)
+        # Where each layer stands among the others; a new one gets a place between two.
+        self._place: Dict[Layer, float] = {layer: at for at, layer in enumerate(self.layers)}
         self._resolve()
         self._taken = {top.name for tops in self.tops.values() for top in tops}
         if input_shapes is not None:
@@ -241,9 +243,8 @@ class Graph:
         writes = [other for other in memory if self.overwritten_by(other) is not None]
         if not writes:
             return []
-        place = {layer: number for number, layer in enumerate(self.layers)}
-        start = place[version.producer]
-        return [write for write in writes if place[write.producer] > start]
+        start = self._place[version.producer]
+        return [write for write in writes if self._place[write.producer] > start]
 
     def _shares_with_siblings(self, version: Version) -> bool:
         """Whether the other tops of its producer lie in the same memory."""
@@ -297,7 +298,9 @@ class Graph:
         top.name = self.unused_name(top, layer.name)
         bottom.readers[bottom.readers.index((reader, number))] = (layer, 0)
         top.readers.append((reader, number))
-        self.layers.insert(self.layers.index(reader), layer)
+        at = self.layers.index(reader)
+        self._place[layer] = (self._place[self.layers[at - 1]] + self._place[reader]) / 2
+        self.layers.insert(at, layer)
         self.bottoms[layer], self.tops[layer] = [bottom], [top]
         self.bottoms[reader][number] = top
         layer.param.bottom[:], layer.param.top[:] = [bottom.name], [top.name]
