@@ -6,6 +6,7 @@ from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.layers.catalogue import DEPTHWISE, of_family
 from caffe_merge.layers.shapes import forks, recurrent
 from caffe_merge.layers.shapes.geometry import (
+    MAX_AXES,
     Layer,
     canonical,
     checked,
@@ -133,6 +134,8 @@ def _bias(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
 def _covered(layer: Layer, axis: int, num_axes: int, bottom: Optional[Shape]) -> BlobShape:
     if bottom is not None:
         return covered(layer, axis, num_axes, bottom)
+    if num_axes > MAX_AXES:
+        raise error(layer, f"num_axes of at most {MAX_AXES}", num_axes)
     return None if num_axes < 0 else (None,) * num_axes
 
 

@@ -310,3 +310,9 @@ def test_one_window_over_blobs_of_several_ranks() -> None:
     for bottom in ((2, 6, 7), (2, 6, 7, 5), (2, 6, 7, 5, 3), (2, 6, 7)):
         case = conv(param, bottom)
         assert shapes.tops(case.layer(), case.bottoms) == [(2, 4, *bottom[2:])]
+
+
+def test_a_number_of_axes_that_no_blob_has_takes_no_memory() -> None:
+    body = 'type: "Scale" scale_param { num_axes: 2147483647 }'
+    with pytest.raises(NetError, match="num_axes of at most 32, found 2147483647"):
+        shapes.blobs(parse_layer(body), None)
