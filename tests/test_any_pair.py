@@ -192,3 +192,18 @@ def _any_pair(data: st.DataObject) -> None:
 def test_any_pair() -> None:
     """A pair that is read, or one line that says what is wrong; nothing else."""
     _any_pair()
+
+
+@pytest.mark.parametrize("deploy", [False, True])
+@pytest.mark.parametrize("field", ["top", "bottom"])
+def test_layers_that_read_or_write_nothing(field: str, deploy: bool, tmp_path: Path) -> None:
+    """Of a training file each layer in turn has none of these fields."""
+    text = NETS[-1]
+    for layer in LAYER.findall(text):
+        without = re.sub(rf"  {field}: .*\n", "", layer)
+        pair = write_pair(tmp_path, text.replace(layer, without), seeded(DEPLOYED[text]))
+        try:
+            caffe_merge.merge(load_pair(pair, deploy=deploy))
+        except CaffeMergeError as error:
+            wrong = str(error)
+            assert wrong.startswith(str(tmp_path)) or "layer" in wrong

@@ -137,7 +137,7 @@ class Shapes:
         self, param: Param, blob: str, size: Optional[Tuple[int, int]]
     ) -> Optional[int]:
         record = self._records.get(param.name)
-        if record is None or not record.blobs or param.bottom[0] != blob:
+        if record is None or not record.blobs or list(param.bottom[:1]) != [blob]:
             return None
         shape = record.blobs[0].shape
         if param.type == "Convolution" and len(shape) == 4:
@@ -174,7 +174,8 @@ class Shapes:
             if param.type == "InnerProduct":
                 return self._inner(param)
             if param.type == "Flatten" or param.type in _SAME_SHAPE:
-                values = self._values(param.top[0], at + 1) if param.top[0] != blob else None
+                onward = param.top and param.top[0] != blob
+                values = self._values(param.top[0], at + 1) if onward else None
                 if values is not None:
                     return values
         return None
@@ -247,7 +248,7 @@ def known_shapes(
     data = {id(param) for param in data_layers(params)}
     shape_of = {}
     for param, extra in zip(params, extras):
-        if id(param) in data:
+        if id(param) in data and param.top:
             shape = shapes.of(param, param.top[0], extra)
             if shape is not None and min(shape, default=0) > 0:
                 shape_of[param.top[0]] = shape

@@ -182,7 +182,7 @@ class _Deployment:
         gone = []
         for part in reversed(losses):  # the last is the net's main one
             kind = _HEADS.get(part.old.type)
-            if kind is None or self._has(kind, part.old.bottom[0]):
+            if kind is None or not part.old.bottom or self._has(kind, part.old.bottom[0]):
                 part.new = None
                 gone.append(part.old.name)
                 continue
