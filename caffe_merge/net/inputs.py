@@ -4,9 +4,9 @@ from typing import Optional
 
 from caffe_merge.errors import TextError, WeightsError
 from caffe_merge.files import opened
+from caffe_merge.text.syntax import MAX_BYTES
 from caffe_merge.weights import solverstate
 
-MAX_TEXT = 32 << 20
 _SNIFFED = solverstate.HEAD
 
 
@@ -15,9 +15,9 @@ def read_text(path: str) -> bytes:
     with opened(path) as handle:
         head = handle.read(_SNIFFED)
         _reject_text(path, head)
-        data = head + handle.read(MAX_TEXT)
-    if len(data) > MAX_TEXT:
-        raise TextError(path, 1, 1, f"expected a prototxt of at most {MAX_TEXT >> 20} MB")
+        data = head + handle.read(MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise TextError(path, 1, 1, f"expected a prototxt of at most {MAX_BYTES >> 20} MB")
     return data
 
 

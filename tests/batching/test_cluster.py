@@ -28,6 +28,9 @@ class Dask:
         self.file = folder / "scheduler.json"
         self._log = open(folder / "log", "wb")  # noqa: SIM115 - closed by close()
         self._scheduler = self._start("dask_scheduler", "--port", "0", "--host", "127.0.0.1")
+        while not self.file.exists():
+            assert self._scheduler.poll() is None, "the scheduler ended"
+            time.sleep(0.05)
         self.workers = [
             self._start("dask_worker", "--nthreads", "1", "--no-nanny") for _ in range(2)
         ]

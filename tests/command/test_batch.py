@@ -145,7 +145,12 @@ def test_ctrl_c_stops_the_workers_and_says_what_is_done(source: Path) -> None:
     out = source.parent / "OUT"
     command = [sys.executable, "-m", "caffe_merge", "batch", str(source), "--output-dir", str(out)]
     process = subprocess.Popen(
-        [*command, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores it, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr
     process.stderr.readline()

@@ -15,7 +15,7 @@ def test_what_is_not_here_is_told_with_how_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
-    monkeypatch.setattr("caffe_merge.validation.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["engines"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "reference here, " in printed

@@ -7,12 +7,14 @@ from typing import List, Tuple
 import pytest
 
 from caffe_merge import reference
+from caffe_merge.errors import spelled
 from caffe_merge.layers import shapes
 from caffe_merge.layers.fork_fields import HARMLESS, READ, WINDOW, unknown_fields
 from caffe_merge.layers.identity import identity
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import STYLES, TYPES
+from caffe_merge.options import flag_of
 from caffe_merge.schema.messages import LayerParameter
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "forks.md").read_text(encoding="utf-8")
@@ -31,7 +33,14 @@ def code(names: "Tuple[str, ...]") -> str:
 
 def test_styles() -> None:
     assert table("BatchNorm and its like") == [
-        (f"`{s.name}`", s.forks, code(s.types), ", ".join(s.order), s.formula, s.when)
+        (
+            f"`{s.name}`",
+            s.forks,
+            code(s.types),
+            ", ".join(s.order),
+            s.formula,
+            spelled(s.when, flag_of),
+        )
         for s in STYLES
     ]
 

@@ -206,6 +206,6 @@ def test_weights_that_it_cannot_read_are_given_to_it(tmp_path: Path) -> None:
 
 
 def test_without_opencv_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caffe_merge.validation.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"no OpenCV here: pip install caffe_merge\[opencv\]"):
         ENGINES["opencv"].command(None)

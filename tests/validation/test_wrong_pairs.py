@@ -87,7 +87,7 @@ def test_a_net_that_is_dead_is_inconclusive_right_or_wrong(
         )
         assert made.status == "inconclusive"
         assert "1 of 1 rewrite not seen ('c')" in made.reason
-        assert "--allow-unseen" in made.reason
+        assert "allow_unseen" in made.reason
     assert judged(tmp_path, *PLAIN, weights=weights, allow_unseen=True).ok
 
 
@@ -166,7 +166,7 @@ def test_a_black_box_whose_size_nothing_tells_is_inconclusive_until_it_is_given(
     )
     made = validate(before, after)
     assert made.status == "inconclusive"
-    assert "--input-shape u=..." in made.reason
+    assert "input_shape u=..." in made.reason
     made = validate(before, after, shapes={"u": (2, 5)})
     assert made.ok, made.summary()
     assert {blob.name: blob.shape for blob in made.blobs}["q"] == (2, 5)
