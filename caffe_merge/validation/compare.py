@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple, Type
 
 import numpy as np
 
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
 _PIECE = 1 << 15  # values that are compared at once: they stay in the processor's cache
-NOT_FINITE_BEFORE = "it was not finite before the merge"
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,10 @@ class BlobResult:
         return not self.problem and self.max_error <= self.limit
 
 
+class NotFiniteBefore(BlobResult):
+    """A blob that the old net itself makes not finite, which is no fault of the merge."""
+
+
 class _Sums(NamedTuple):
     """What one way through two arrays finds; ``low`` and ``high`` are those of the old one."""
 
@@ -60,8 +63,8 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
     """Compare one blob; neither array is changed. ``output`` adds what is told of outputs alone."""
     shape = tuple(before.shape)
 
-    def broken(problem: str) -> BlobResult:
-        return BlobResult(name, shape, math.inf, math.inf, problem=problem)
+    def broken(problem: str, result: Type[BlobResult] = BlobResult) -> BlobResult:
+        return result(name, shape, math.inf, math.inf, problem=problem)
 
     if before.shape != after.shape:
         return broken(f"its shape was {shape} and is {tuple(after.shape)}")
@@ -70,7 +73,7 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
     sums = _sums(before, after)
     if not all(map(math.isfinite, sums)):
         if not np.isfinite(before).all():
-            return broken(NOT_FINITE_BEFORE)
+            return broken("it was not finite before the merge", NotFiniteBefore)
         if not np.isfinite(after).all():
             return broken("it is not finite after the merge")
     largest = max(sums.high, -sums.low) + 0.0  # not -0.0

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from caffe_merge.errors import OptionName, Text, spelled
-from caffe_merge.validation.compare import NOT_FINITE_BEFORE, BlobResult
+from caffe_merge.validation.compare import BlobResult, NotFiniteBefore
 from caffe_merge.validation.registry import ENGINES, NONE
 from caffe_merge.validation.seen import Seen
 from caffe_merge.wording import counted
@@ -155,7 +155,7 @@ def _failure(evidence: Evidence) -> str:
         return f"the merged net has no output {evidence.missing[0]!r}"
     beyond = [blob for blob in evidence.blobs if not blob.agrees]
     for blob in beyond:
-        if blob.problem == NOT_FINITE_BEFORE:
+        if isinstance(blob, NotFiniteBefore):
             return ""
         if blob.problem:
             return f"blob {blob.label}: {blob.problem}"
