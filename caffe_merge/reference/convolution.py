@@ -33,7 +33,7 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
     """
     num, channels = x.shape[:2]
     outputs, depth = weights.shape[0], prod(weights.shape[1:])
-    group = channels // weights.shape[1]
+    group = channels // weights.shape[1] if channels else 1
     if _is_pointwise(window):
         x = x[_EVERY + tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(size, window.stride))]
         matrix = weights.reshape(group, outputs // group, depth)
