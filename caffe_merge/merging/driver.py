@@ -1,5 +1,6 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
+from operator import is_
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -101,7 +102,7 @@ class _Driver:
         self.shared = shared_blobs(self.graph.layers)
         self.raw = self._raw_input()
         self.refusals: Dict[Layer, List[Refusal]] = {}
-        self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Reason] = {}
+        self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Tuple[List[Any], Reason]] = {}
 
     def _resolved(self) -> Graph:
         return self.net.graph(self.options.input_shapes)
@@ -202,15 +203,16 @@ class _Driver:
         return None
 
     def _disproof(self, pass_: Pass, rewrite: Rewrite) -> Optional[Reason]:
-        """Why the proof of ``rewrite`` fails, if it does; a failure is remembered."""
-        earlier = self.disproved.get((pass_.name, rewrite.layers))
-        if earlier is not None:
+        """Why the proof of ``rewrite`` fails, if it does; remembered while its layers stay so."""
+        params = [layer.param for layer in rewrite.layers]
+        then, earlier = self.disproved.get((pass_.name, rewrite.layers), ([], None))
+        if earlier is not None and all(map(is_, then, params)):
             return earlier
         failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads, rewrite.inserts)
         if failure is None:
             return None
         reason = Reason(f"the proof failed: {failure}", PROOF)
-        self.disproved[pass_.name, rewrite.layers] = reason
+        self.disproved[pass_.name, rewrite.layers] = params, reason
         return reason
 
     def _apply(self, pass_: Pass, rewrite: Rewrite) -> None:

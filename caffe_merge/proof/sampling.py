@@ -10,6 +10,7 @@ from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import count
 from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import copied
@@ -22,6 +23,7 @@ SAMPLE = 8  # output channels that are run where there are more
 MOST_VALUES = 1 << 24  # of a blob that is run
 MAX_CACHED = 1 << 16  # the most values of noise that are kept for the next proof
 GROUPS = 4  # groups of a grouped layer that are run where there are more
+_SUBTRACTING = ("BatchNorm", NORMALISED)  # their first blob, the mean, is subtracted
 
 Reading = Callable[..., Values]  # of a blob, or of some of its rows
 
@@ -64,7 +66,8 @@ def difference(before: Values, after: Values, terms: Values) -> Optional[str]:
     largest = float(np.max(np.abs(before), initial=0.0))
     if worst > LIMIT * largest + TINY:
         return f"its output is off by {worst:.1e} where the largest value is {largest:.1e}"
-    if (error > ROUNDING * terms + TINY).any():
+    # Behind a Log, say, terms may be less than the value, or negative: then it is the value.
+    if (error > ROUNDING * np.maximum(np.abs(terms), np.abs(before)) + TINY).any():
         return "a channel's output is off by more than rounding can explain"
     return None
 
@@ -102,7 +105,10 @@ def absolute(step: Step) -> Step:
     if param.type == "Eltwise" and param.eltwise_param.coeff:
         param = copied(step.param)
         param.eltwise_param.coeff[:] = [abs(factor) for factor in step.param.eltwise_param.coeff]
-    return Step(param, [np.abs(blob) for blob in step.blobs])
+    blobs = [np.abs(blob) for blob in step.blobs]
+    if blobs and param.type in _SUBTRACTING:
+        blobs[0] = -blobs[0]
+    return Step(param, blobs)
 
 
 def spread(number: int, most: int) -> Index:

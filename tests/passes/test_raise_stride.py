@@ -2,6 +2,7 @@
 
 from typing import Dict, List
 
+import numpy as np
 import pytest
 
 from tests.merger import Merged, Merger
@@ -167,6 +168,24 @@ def test_what_picks_no_places(merged: Merger, kind: str) -> None:
 def test_where_nothing_is_saved(merged: Merger) -> None:
     layer = conv("a", "data", "num_output: 8 kernel_h: 11 kernel_w: 14")
     merged(IN, layer, picks("b", "a"), only=["raise-stride"]).refused("b", "save no multiply-adds")
+
+
+@pytest.mark.parametrize("operation", ["MAX", "PROD"])
+def test_through_a_norm_that_nothing_takes_in(merged: Merger, operation: str) -> None:
+    """A mean far from 0 is subtracted: what is added up is more than the values that are left."""
+    lines = [conv(name, "data", "num_output: 4 kernel_size: 3 pad: 1") for name in ("a", "b")]
+    lines.append(f"e: Eltwise a b -> e {{ eltwise_param {{ operation: {operation} }} }}")
+    lines += ["n: BatchNorm e -> n", "s: Sigmoid n -> s", picks("c", "s")]
+    far = {"n": [np.full(4, 2.0), np.full(4, 0.7), np.ones(1)]}
+    result = merged(IN, *lines, weights=far)
+    assert strides(result) == {"a": [2, 2], "b": [2, 2], "c": [1, 1]}
+    assert merged(IN, *lines, weights=far, only=["raise-stride"]).report.changes
+
+
+def test_through_a_log(merged: Merger) -> None:
+    lines = [FIRST, "s: Sigmoid a -> s", "l: Log s -> l { log_param { shift: 0.1 } }"]
+    result = merged(IN, *lines, picks("b", "l"), only=["raise-stride"])
+    assert strides(result) == {"a": [2, 2], "b": [1, 1]}
 
 
 @pytest.mark.parametrize("kept", ["a", "b"])
