@@ -99,6 +99,8 @@ class Options:
             if declared.choices and value not in (*declared.choices, declared.default):
                 choices = ", ".join(declared.choices)
                 raise UsageError(OptionName(name), f": expected one of {choices}, found {value!r}")
+            if declared.repeatable and isinstance(value, str):
+                value = (value,)  # one name, not its letters
             setattr(self, name, value)
         if given:
             raise UsageError(_unknown(min(given)))

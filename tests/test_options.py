@@ -127,3 +127,8 @@ def test_library_and_command_line(
     assert line == f"caffe-merge: error: {caught.value.text(flag_of)}\n"
     assert message.split("{}")[-1][:12] in line
     assert "--" in line
+
+
+def test_one_name_is_not_taken_letter_by_letter() -> None:
+    assert Options(skip="merge-serial", keep="conv1").skip == ("merge-serial",)
+    assert Options(keep=["a", "b"]).keep == ["a", "b"]

@@ -77,7 +77,8 @@ def unknown(argument: str, options: argparse.Namespace, program: str) -> str:
     from difflib import get_close_matches
 
     flags = ["--" + name.replace("_", "-") for name in vars(options) if name not in _NO_FLAGS]
-    close = get_close_matches(argument.partition("=")[0], flags, 1, cutoff=0.7)
+    word = argument.partition("=")[0]  # perhaps a flag of other commands: json is always set
+    close = [flag for flag in get_close_matches(word, flags, 2, cutoff=0.7) if flag != word]
     hint = f"; did you mean {close[0]}?" if close else ""
     return f"unknown argument {argument}{hint} (see {program} --help)"
 
@@ -332,4 +333,7 @@ def _complete_files(parser: argparse.ArgumentParser, with_files: Any) -> None:
             action.complete = with_files  # type: ignore[attr-defined]
 
 
-_FILES = ("pair", "model", "weights", "output_model", "output_weights", "proto", "report", "mean")
+_FILES = (
+    "pair", "model", "weights", "output_model", "output_weights", "proto", "report", "mean",
+    "sources", "output_dir", "images", "labels", "caffe_python",
+)  # fmt: skip

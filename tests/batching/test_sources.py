@@ -50,7 +50,7 @@ def test_a_folder_without_hidden_files_outputs_and_links(tmp_path: Path) -> None
     ],
 )  # fmt: skip
 def test_lists(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    (tmp_path / name).write_bytes(text.encode())
     (row,) = Sources([str(tmp_path / name)], "OUT").rows
     assert (row.model, row.weights) == (
         str(tmp_path / "a/x.prototxt"),
