@@ -42,9 +42,8 @@ def main(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> in
 
     A process that is ``ours`` is set up for the command, and ends with it (see process.py).
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    build = functools.partial(all_commands, first=words[0] if words else None)
-    return _run("caffe-merge", build, arguments, ours)
+    first = next(iter(sys.argv[1:] if arguments is None else arguments), None)
+    return _run("caffe-merge", functools.partial(all_commands, first=first), arguments, ours)
 
 
 def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -> int:
@@ -55,15 +54,16 @@ def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -
 def all_commands(program: str = "caffe-merge", first: Optional[str] = None) -> "_Parser":
     """The parser of ``caffe-merge``; the manual and the reference are made from it too.
 
-    Where ``first``, the first word, is a command or asks for help, the others have no flags.
+    If ``first``, the first word, is a command, it is all there is; if it is -h, none has flags.
     """
     parser = _Parser(prog=program, description=__doc_top__)
     _version_flag(parser)
     flags.completion(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (describe, options, action) in _COMMANDS.items():
-        sub = commands.add_parser(name, help=describe, description=describe)
-        if first in (None, name) or first not in (*_COMMANDS, "-h", "--help"):
+    for name in [name for name in _COMMANDS if name == first] or _COMMANDS:
+        about, options, action = _COMMANDS[name]
+        sub = commands.add_parser(name, help=about, description=about)
+        if first not in ("-h", "--help"):
             options(sub)
         sub.set_defaults(action=action)
     return parser

@@ -14,7 +14,6 @@ same order, so two runs on one output meet.
 import contextlib
 import errno
 import io
-import json
 import os
 import stat
 import zlib
@@ -60,7 +59,7 @@ class Workplace:
 
     def begin(self) -> None:
         """Make the folder one without anything to put right."""
-        name = json.dumps(os.path.basename(self.target)).encode()
+        name = _as_json(os.path.basename(self.target))
         self._record.seek(0)
         self._record.truncate(0)
         self._append(_MARK + name + b"\n")
@@ -68,7 +67,7 @@ class Workplace:
 
     def announce(self, renames: Renames) -> None:
         """Write down, for whoever comes after, what is about to be renamed, and store it."""
-        self._append(json.dumps(renames).encode() + b"\n")
+        self._append(_as_json(renames) + b"\n")
         os.fsync(self._record.fileno())
         self.renames = renames
 
@@ -215,7 +214,13 @@ def _is_for(target: str, contents: bytes) -> bool:
     if not contents.startswith(_MARK):
         return _MARK.startswith(contents)
     name, end, _ = contents[len(_MARK) :].partition(b"\n")
-    return not end or name == json.dumps(os.path.basename(target)).encode()
+    return not end or name == _as_json(os.path.basename(target))
+
+
+def _as_json(value: object) -> bytes:
+    import json  # here, not above: commands that write nothing start sooner without it
+
+    return json.dumps(value).encode()
 
 
 def _parse(contents: bytes) -> Tuple[Optional[Renames], bool]:
@@ -223,6 +228,8 @@ def _parse(contents: bytes) -> Tuple[Optional[Renames], bool]:
     lines: List[bytes] = contents.splitlines(keepends=True)
     if len(lines) < 3 or not lines[2].endswith(b"\n"):
         return None, False  # it is stored whole before the first rename
+    import json
+
     try:
         said: Any = json.loads(lines[2])
         renames = {

@@ -189,6 +189,8 @@ def misfit_notes(layers: Iterable[Layer]) -> List[Note]:
 
 
 def _unknown(layer: Layer) -> Iterator[str]:
+    if not layer.extra:
+        return
     read = READ.get(layer.type, ())
     doubtful = _doubtful(layer)
     for name in layer.extra:
@@ -228,6 +230,10 @@ class Values:
 
     def __contains__(self, name: str) -> bool:
         return name in self._extra
+
+    def __bool__(self) -> bool:
+        """Whether any value is given."""
+        return bool(self._extra)
 
     def word(self, name: str) -> str:
         """The text of an enum value; "" if it is not given."""

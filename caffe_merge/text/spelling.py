@@ -19,8 +19,9 @@ from caffe_merge.text.view import FieldInfo, field_infos
 from caffe_merge.wording import counted
 
 _SUSPECT = re.compile(r"[\ufeff\0\\\[]|[: \t\r\n-]0[0-9xX]|(?:inf(?:inity)?|nan)f", re.IGNORECASE)
-_ODD_NUMBER = re.compile(r"-?(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)", re.IGNORECASE)
-_ODD = re.compile(f"{ESCAPE.pattern}|\0", re.DOTALL)
+# Few texts have one of these, so they are compiled (and kept, by re) when one does.
+_ODD_NUMBER = r"(?i)-?(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)"
+_ODD = rf"(?s){ESCAPE.pattern}|\0"
 _REAL: Dict[int, Callable[[float], str]] = {
     FieldDescriptor.TYPE_FLOAT: format_float,
     FieldDescriptor.TYPE_DOUBLE: repr,
@@ -121,13 +122,13 @@ class _Speller:
             if "\\" in source or "\0" in source:
                 for literal in self._literals(value):
                     self._string(*literal.span())
-        elif kind is not None and kind.type in _REAL and _ODD_NUMBER.fullmatch(bare(source)):
+        elif kind is not None and kind.type in _REAL and re.fullmatch(_ODD_NUMBER, bare(source)):
             number = kind.convert(source)
             if number is not None:
                 self.replace(_NUMBERS, value.start, value.end, _REAL[kind.type](number))
 
     def _string(self, start: int, end: int) -> None:
-        for match in _ODD.finditer(self.document.text, start, end):
+        for match in re.compile(_ODD).finditer(self.document.text, start, end):
             odd = match.group("odd")
             if match.group() == "\0":
                 self.replace(_NUL, *match.span(), "\\000")

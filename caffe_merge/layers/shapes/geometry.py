@@ -154,6 +154,8 @@ def _fork_pads(layer: Layer, block: str, spatial: int) -> Optional[Tuple[Shape, 
     None where they are all 0: then BVLC's pad counts.
     """
     fields = fork_values(layer)
+    if not fields:
+        return None
     top, bottom, left, right = (fields.integer(f"{block}.{name}", 0) for name in SIDES)
     if not (top or bottom or left or right):
         return None
