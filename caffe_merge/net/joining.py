@@ -15,7 +15,7 @@ from caffe_merge.layers.fillers import Room, fill
 from caffe_merge.layers.fork_fields import described, fills, has_unknown, misfit_notes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import fitting, text_blobs, weight_notes
-from caffe_merge.notes import Kind, Note
+from caffe_merge.notes import Note
 from caffe_merge.weights.blobs import Blob, Filled, Stored, same_values
 from caffe_merge.weights.index import Index, LayerRecord
 
@@ -66,9 +66,9 @@ def weights(
     fitting.check(unfit, len(by_name), inputs)
     for layer in held:
         _check_specs(layer, len(held[layer]))
-    _assign_all(held, stated, notes, index is not None)
-    norms.neutralise_absorbed(layers, notes)
-    notes += misfit_notes(layers)
+    _assign_all(held, stated)
+    absorbed = norms.neutralise_absorbed(layers)
+    notes += _notes(held, stated, absorbed, index is not None) + misfit_notes(layers)
     if index is not None:
         weight_notes.check_pair(index, layers, all_layers)
         weight_notes.surplus(index, set(taken), all_layers, notes)
@@ -203,20 +203,27 @@ def _check_specs(layer: Layer, blobs: int) -> None:
         )
 
 
-def _assign_all(held: Held, stated: Collection[Layer], notes: List[Note], loud: bool) -> None:
+def _notes(
+    held: Held, stated: Collection[Layer], absorbed: List[Note], has_file: bool
+) -> List[Note]:
+    """What layers without weights in the file run on; ``absorbed`` are notes on some of them."""
+    explained = {note.layer for note in absorbed}
+    others = [layer for layer in held if layer.name not in explained or layer in stated]
+    return weight_notes.absent(others, stated, has_file) + absorbed
+
+
+def _assign_all(held: Held, stated: Collection[Layer]) -> None:
     """Set the blobs of all layers, those of the text (``stated``) and shared ones too."""
     given = _share(held, stated)
     for layer, pairs in held.items():
         values = [blob for blob, _ in pairs]
         if layer in stated and layer.record is None:
-            text_blobs.give(layer, values, notes)
+            text_blobs.give(layer, values)
         else:
-            _assign(layer, values, given.get(layer, 0), notes, loud)
+            _assign(layer, values, given.get(layer, 0))
 
 
-def _assign(
-    layer: Layer, blobs: Sequence[Optional[Blob]], from_others: int, notes: List[Note], loud: bool
-) -> None:
+def _assign(layer: Layer, blobs: Sequence[Optional[Blob]], from_others: int) -> None:
     """Set the blobs of ``layer``; without a record, ``from_others`` of them come from other layers.
 
     Shared blobs that its own record does not have are written with it, so that the file stays right
@@ -230,20 +237,13 @@ def _assign(
         return
     if not blobs:
         return
-    kind: Kind = "filler-weights"
-    how = "it runs on its fillers, as in Caffe"
     if len(values) < len(blobs):
         layer.missing = True
-        kind, how = "missing-weights", "Caffe would run it on random or unknown fillers"
     elif from_others:
         layer.blobs = values
     else:
         layer.load_blobs(values)
     layer.filled = from_others < len(blobs) == len(values)
-    if loud and (layer.filled or layer.missing):
-        notes.append(
-            Note(kind, layer.name, f"the file has no weights for this {layer.type}; {how}")
-        )
 
 
 def _filled(layer: Layer, expected: Sequence[BlobShape], room: Room) -> List[Optional[Blob]]:

@@ -59,11 +59,17 @@ class Net:
     ``document`` says something that the file, read by itself, does not.
     """
 
-    def __init__(self, document: Document, index: Optional[Index], state: State) -> None:
+    def __init__(
+        self,
+        document: Document,
+        index: Optional[Index],
+        state: State,
+        dialect: "Optional[Dialect]" = None,
+    ) -> None:
         self.document = document
         self.index = index
         self.state = state
-        self.dialect: Optional[Dialect] = None
+        self.dialect = dialect
         self.rewritten = False
         self.notes: List[Note] = []
         self._unknown: List[Tuple[Note, Layer, str]] = []  # a fork's field, as noted
@@ -128,7 +134,7 @@ class Net:
         self.state = State(self.state.phase, self.state.level, stages)
         layers: List[Layer] = []
         for unknown in view.unknown:
-            self.note_unknown("", unknown.name, unknown.at)
+            self._note_unknown("", unknown.name, unknown.at)
         for field in self.document.fields:
             if field.name != "layer":
                 continue
@@ -144,17 +150,23 @@ class Net:
                     layer.active = self.state.includes(param)
                 layer.extra = extra_fields(view.unknown)
                 for unknown in view.unknown:
-                    self.note_unknown(layer.name, unknown.name, unknown.at)
-                    self._unknown.append((self.notes[-1], layer, unknown.name))
+                    note = self._note_unknown(layer.name, unknown.name, unknown.at)
+                    self._unknown.append((note, layer, unknown.name))
                 layers.append(layer)
         return [*self._inputs([layer for layer in layers if layer.active]), *layers]
 
-    def note_unknown(self, layer: str, name: str, at: int) -> None:
-        """Report a field that the schema does not know."""
+    def _note_unknown(self, layer: str, name: str, at: int) -> Note:
+        """The note on a field that the schema does not know.
+
+        It is reported unless there is a dialect, which knows them all, or would have refused them.
+        """
         line, column = self.document.place(at)
         what = "one value, not several, in a layer" if name in SEVERAL else "not a field"
         text = f"{line}:{column}: {name} is {what} of BVLC Caffe; kept as it is"
-        self.notes.append(Note("unknown-field", layer, text))
+        note = Note("unknown-field", layer, text)
+        if self.dialect is None:
+            self.notes.append(note)
+        return note
 
     @property
     def changed(self) -> bool:
@@ -264,13 +276,10 @@ def load(
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     if use_stored_statistics:
         document = statistics.use_stored(document, notes)
-    net = Net(document, index, state)
-    net.dialect = dialect
+    net = Net(document, index, state, dialect)
     spelled = any(note.kind == "spelling" for note in notes)
     rewritten = deploy or use_stored_statistics or spelled
     net.rewritten = rewritten or (dialect is not None and dialect.changed)
-    if dialect is not None:  # which knows them all, or would have refused them
-        net.notes = [note for note in net.notes if note.kind != "unknown-field"]
     net.notes[:0] = notes
     if not net.layers:
         raise NetError(f"{prototxt}: no layers in it: {_without_layers(document)}")

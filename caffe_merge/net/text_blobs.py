@@ -4,11 +4,10 @@ Caffe starts a layer from them in place of its fillers, and the weights file goe
 move to the weights file: a merged layer may want other blobs than its text says.
 """
 
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 from caffe_merge.errors import Text, WeightsError
 from caffe_merge.layers.layer import Layer
-from caffe_merge.notes import Note
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.blobs import Blob
 from caffe_merge.weights.index import LayerRecord
@@ -34,8 +33,6 @@ def _taken(layer: Layer) -> LayerRecord:
     return LayerRecord(layer.name, 0, 0, 0, tuple(blobs))
 
 
-def give(layer: Layer, blobs: Sequence[Optional[Blob]], notes: List[Note]) -> None:
+def give(layer: Layer, blobs: Sequence[Optional[Blob]]) -> None:
     """Have ``layer`` run on the blobs of its text; they are written to the weights file."""
     layer.blobs = tuple(blob for blob in blobs if blob is not None)
-    text = "its weights are in the text; written into the weights file"
-    notes.append(Note("text-weights", layer.name, text))

@@ -1,6 +1,6 @@
-"""What is told of a weights file: records that no layer takes, and how its values are stored."""
+"""What is told of a weights file: what it lacks, what no layer takes, how its values are stored."""
 
-from typing import Dict, List, Sequence
+from typing import Collection, Dict, List, Sequence
 
 from caffe_merge.errors import OptionName, Text, WeightsError
 from caffe_merge.layers.layer import Layer
@@ -10,6 +10,26 @@ from caffe_merge.weights.index import Index, LayerRecord
 from caffe_merge.wording import counted, named
 
 _FEW = 0.1  # of layers: where no more of them have weights, file and text are no pair
+
+
+def absent(layers: Sequence[Layer], stated: Collection[Layer], has_file: bool) -> List[Note]:
+    """Which of ``layers`` have no weights in the file, and what they run on.
+
+    ``stated`` are those with weights in the text. Without a file nothing is told of the others.
+    """
+    notes: List[Note] = []
+    for layer in layers:
+        lacks = f"the file has no weights for this {layer.type}"
+        if layer in stated and layer.record is None:
+            text = "its weights are in the text; written into the weights file"
+            notes.append(Note("text-weights", layer.name, text))
+        elif has_file and layer.missing:
+            text = f"{lacks}; Caffe would run it on random or unknown fillers"
+            notes.append(Note("missing-weights", layer.name, text))
+        elif has_file and layer.filled:
+            text = f"{lacks}; it runs on its fillers, as in Caffe"
+            notes.append(Note("filler-weights", layer.name, text))
+    return notes
 
 
 def check_pair(index: Index, layers: Sequence[Layer], all_layers: Sequence[Layer]) -> None:

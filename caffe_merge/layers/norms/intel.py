@@ -13,11 +13,13 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
 from caffe_merge.weights.blobs import Blob, Dense
 
-_FILLED = ("filler-weights", "missing-weights")
 
+def neutralise_absorbed(layers: Sequence[Layer]) -> List[Note]:
+    """Make an identity of each Scale without a record whose weights its BatchNorm holds.
 
-def neutralise_absorbed(layers: Sequence[Layer], notes: List[Note]) -> None:
-    """Make an identity of each Scale without a record whose weights its BatchNorm holds."""
+    The notes tell where the weights of these Scales are.
+    """
+    notes: List[Note] = []
     producers: Dict[str, Layer] = {}
     for layer in layers:
         producer = producers.get(layer.param.bottom[0]) if layer.param.bottom else None
@@ -29,12 +31,12 @@ def neutralise_absorbed(layers: Sequence[Layer], notes: List[Note]) -> None:
                 blobs.append(Dense(np.zeros(size)))
             layer.load_blobs(blobs)
             layer.filled, layer.missing = True, False
-            notes[:] = [n for n in notes if n.layer != layer.name or n.kind not in _FILLED]
             text = (
                 f"the file has its weights in BatchNorm {producer.name!r}, as Intel Caffe saves it"
             )
             notes.append(Note("absorbed-weights", layer.name, text))
         producers.update((top, layer) for top in layer.param.top)
+    return notes
 
 
 def _is_full(layer: Layer) -> bool:
