@@ -47,9 +47,16 @@ ROWS: Dict[str, Row] = {
     "oldest": Row(("3.8",), ("numpy==1.20.*", "protobuf==3.20.0", "Pillow==9.1.*")),
     # One process has caffe_merge and pycaffe: what runs Caffe or meets its protobuf.
     "beside-caffe": Row(
-        ("3.9", "3.8"), PACKAGES, ("test_beside_pycaffe.py", "schema", "validation", "weights")
+        ("3.9", "3.8"),
+        PACKAGES,
+        ("test_beside_pycaffe.py", "schema", "validation/test_caffe_worker.py", "weights"),
     ),
-    "newest": Row(("3.13", "3.12", "3.11"), ("numpy", "protobuf")),
+    # All tests run with the newest numpy and protobuf, under another Python, by `make test`.
+    "newest": Row(
+        ("3.13", "3.12", "3.11"),
+        ("numpy", "protobuf"),
+        (*INSTALLED, "command", "schema", "weights"),
+    ),
     **{version: Row((version,), (), INSTALLED) for version in ("3.9", "3.10", "3.11", "3.12")},
 }
 
