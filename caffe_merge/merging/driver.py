@@ -17,7 +17,7 @@ from caffe_merge.merging.sharing import Batch, settle, unshared
 from caffe_merge.merging.undo import unchanged_on_error
 from caffe_merge.net import pixels
 from caffe_merge.net.graph import Graph
-from caffe_merge.net.joining import shared_blobs
+from caffe_merge.net.joining import shared_blobs, why_unfit
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import PROOF, SHARED, Note, Reason
 from caffe_merge.options import Options
@@ -105,7 +105,12 @@ class _Driver:
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Tuple[List[Any], Reason]] = {}
 
     def _resolved(self) -> Graph:
-        return self.net.graph(self.options.input_shapes)
+        graph = self.net.graph(self.options.input_shapes)
+        for layer in graph.layers if self.options.input_shapes else ():
+            unfit = why_unfit(layer, [version.shape for version in graph.bottoms[layer]])
+            if unfit:
+                raise UsageError(OptionName("input_shapes"), f": layer {layer.name!r}: {unfit}")
+        return graph
 
     def _raw_input(self) -> Optional[raw_input.RawInput]:
         """The layers that make raw pixels what the input was, if the user asks for them."""

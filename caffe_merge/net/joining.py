@@ -187,6 +187,19 @@ def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[Li
         return shapes.blobs(described(layer), known)
 
 
+def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> str:
+    """How the blobs of ``layer`` do not suit bottoms of these shapes; "" where they may."""
+    for blob, expected in zip(layer.blobs, expected_shapes(layer, bottoms) or ()):
+        if expected is None or norms.foreign_field(layer) or layer.type in norms.TYPES:
+            continue
+        pairs = zip(expected, blob.shape)
+        if len(expected) != len(blob.shape) or any(
+            want not in (None, have) for want, have in pairs
+        ):
+            return f"expected weights of shape {tuple(expected)}, found {blob.shape}"
+    return ""
+
+
 def _check_specs(layer: Layer, blobs: int) -> None:
     """Raise NetError where the text has more ``param`` than the layer has blobs (net.cpp)."""
     if layer.type not in CATALOGUE:

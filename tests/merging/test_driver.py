@@ -377,3 +377,9 @@ def test_the_reason_that_matters_is_told(merged: Merger) -> None:
     result = merged("data 1 3 4 5", *lines)
     detail = "it is fed by 'sum', an Eltwise; forwards: 's' is a net output"
     assert result.fate("s").detail == detail
+
+
+def test_shapes_that_the_weights_do_not_fit_are_refused(tmp_path: Path) -> None:
+    net = net_of(tmp_path, *LINES)
+    with pytest.raises(UsageError, match=r"input_shapes: layer 'conv': expected weights of shape"):
+        caffe_merge.merge(net, input_shapes={"data": (2, 7, 9, 9)})
