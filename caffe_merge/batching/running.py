@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from math import isfinite
 from typing import Any, Dict, Mapping
 
 from caffe_merge import files
@@ -92,6 +93,8 @@ def _validation(result: Result) -> Dict[str, Any]:
     if comparison is None:
         return {"engine": NONE, "status": "none", "worst": None}
     worst = comparison.worst[1] if comparison.worst else None
+    if worst is not None and not isfinite(worst):
+        worst = None  # JSON has no such number; the status tells
     return {"engine": comparison.engine, "status": comparison.status, "worst": worst}
 
 

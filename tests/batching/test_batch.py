@@ -16,7 +16,7 @@ import caffe_merge
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
 from tests.batching.trees import net, pair, weights
-from tests.nets import seeded, write_pair
+from tests.nets import prototxt, seeded, write_pair
 
 COMMAND = [sys.executable, "-m", "caffe_merge", "batch"]
 
@@ -81,6 +81,15 @@ def test_a_pair_that_fails_is_named_and_the_rest_goes_on(source: Path) -> None:
     assert results["c/z.caffemodel"].outcome.kind == "input"
     assert "layer 'fc'" in results["c/z.caffemodel"].outcome.reason
     assert not (source.parent / "OUT" / "c").exists()
+
+
+def test_a_net_that_is_not_finite_leaves_the_journal_json(source: Path) -> None:
+    zero = "power_param { scale: 0 }"
+    lines = prototxt(f"z: Power out -> z {{ {zero} }}", "l: Log z -> l")  # log(0) is -inf
+    pair(source / "c", "z", net(6) + lines)
+    assert not batch(source, validate="reference")["c/z.caffemodel"].ok
+    for line in (source.parent / "OUT" / JOURNAL).read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
 
 
 def test_outputs_that_exist_are_replaced_on_request_alone(source: Path) -> None:
