@@ -1,6 +1,7 @@
 """From pairs to jobs: where each pair's outputs go, and the flags that it is merged with."""
 
 import os
+from collections import Counter
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
 from caffe_merge.batching.pairing import Pair
@@ -38,19 +39,13 @@ def make(
 ) -> List[Job]:
     """The jobs of ``pairs``; ``output`` gets the tree that they have below ``root``.
 
-    ``parse_cells`` makes flags of a list's cells. Where one text has several weights, each pair has
-    a text of its own, named after its weights. Raises UsageError where two outputs are one file, or
-    one is an input.
+    ``parse_cells`` makes flags of a list's cells. Raises UsageError where two outputs are one file,
+    or one is an input.
     """
     _check({**flags, "model": "", "weights": ""})
-    times: Dict[str, int] = {}
-    for pair in pairs:
-        times[pair.model] = times.get(pair.model, 0) + 1
     jobs = []
-    for pair in pairs:
-        model, weights = (below(root, path) for path in (pair.model, pair.weights))
-        if times[pair.model] > 1:
-            model = _stem(weights) + os.path.splitext(model)[1]
+    for pair, model in zip(pairs, _texts(pairs, root)):
+        weights = below(root, pair.weights)
         jobs.append(
             Job(
                 name=weights,
@@ -73,6 +68,26 @@ def make(
 def below(root: str, path: str) -> str:
     """The path of ``path`` below ``root``."""
     return os.path.relpath(os.path.abspath(path), os.path.abspath(root))
+
+
+def _texts(pairs: Sequence[Pair], root: str) -> List[str]:
+    """The path in the output of each pair's text.
+
+    Where one text has several weights, each pair has a text of its own, with the stem of its
+    weights, or with their whole name where another pair's text has that stem (a snapshot that was
+    written as .caffemodel and as .caffemodel.h5).
+    """
+    uses = Counter(pair.model for pair in pairs)
+    texts = [below(root, pair.model) for pair in pairs]
+    shared = [at for at, pair in enumerate(pairs) if uses[pair.model] > 1]
+    extensions = {at: os.path.splitext(texts[at])[1] for at in shared}
+    for at in shared:
+        texts[at] = _stem(below(root, pairs[at].weights)) + extensions[at]
+    same = Counter(texts)
+    for at in shared:
+        if same[texts[at]] > 1:
+            texts[at] = below(root, pairs[at].weights) + extensions[at]
+    return texts
 
 
 def _stem(path: str) -> str:

@@ -45,6 +45,23 @@ def test_two_pairs_never_have_one_output(tmp_path: Path) -> None:
         planned(tmp_path / "l.csv")
 
 
+def test_snapshots_of_one_stem_have_texts_of_their_own(tmp_path: Path) -> None:
+    pair(tmp_path / "m", "net", net())
+    for name in ("y_iter_9.caffemodel", "x_iter_10.caffemodel", "x_iter_10.caffemodel.h5"):
+        (tmp_path / "m" / name).write_bytes((tmp_path / "m" / "net.caffemodel").read_bytes())
+    (tmp_path / "l.csv").write_text(
+        "m/net.prototxt,m/y_iter_9.caffemodel\n"
+        "m/net.prototxt,m/x_iter_10.caffemodel\n"
+        "m/net.prototxt,m/x_iter_10.caffemodel.h5\n"
+    )
+    made = planned(tmp_path / "l.csv")
+    assert [Path(job.outputs[0]).name for job in made.jobs] == [
+        "y_iter_9.prototxt",
+        "x_iter_10.caffemodel.prototxt",
+        "x_iter_10.caffemodel.h5.prototxt",
+    ]
+
+
 def test_no_output_is_an_input(tmp_path: Path) -> None:
     pair(tmp_path, "x", net())
     (tmp_path / "l.csv").write_text("x.prototxt,x.caffemodel\n")
