@@ -52,13 +52,14 @@ class Sources:
         self._output = os.path.realpath(output)
         roots: List[str] = []
         for source in given:
+            self._check_folder(source)
+        for source in _without_doubles(given):
             roots.append(self._add(source))
         self.root = _common(roots)
 
     def _add(self, source: str) -> str:
         """Take in ``source``; the folder that all of it lies in."""
         if os.path.isdir(source):
-            self._check_folder(source)
             self.tops.append(os.path.normpath(source))
             self._walk(self.tops[-1])
             return self.tops[-1]
@@ -75,7 +76,7 @@ class Sources:
         return folder
 
     def _check_folder(self, source: str) -> None:
-        if os.path.realpath(source) == self._output:
+        if os.path.isdir(source) and os.path.realpath(source) == self._output:
             raise UsageError(f"{source}: the outputs would be among the inputs")
 
     def _walk(self, folder: str) -> None:
@@ -111,6 +112,25 @@ class Sources:
             self.left_out.append(LeftOut(entry.path, "a link to a folder"))
         elif os.path.realpath(entry.path) != self._output:
             self._walk(entry.path)
+
+
+def _without_doubles(given: Sequence[str]) -> List[str]:
+    """``given`` without what is given twice, and folders that lie in another one of them."""
+    by_real_path: Dict[str, str] = {}
+    for source in given:
+        by_real_path.setdefault(os.path.realpath(source), source)
+    folders = [real for real in by_real_path if os.path.isdir(real)]
+    return [
+        source
+        for real, source in by_real_path.items()
+        if not (os.path.isdir(real) and any(_is_walked(real, top) for top in folders))
+    ]
+
+
+def _is_walked(folder: str, top: str) -> bool:
+    """Whether ``folder`` is among the folders below ``top``, none of them hidden."""
+    start = os.path.join(top, "")
+    return folder.startswith(start) and "/." not in folder[len(start) - 1 :].replace(os.sep, "/")
 
 
 def _weights_beside(text: str) -> Iterator[str]:

@@ -91,6 +91,22 @@ def test_several_sources_have_their_common_folder_as_root(tmp_path: Path) -> Non
     assert sources.named == {f"{tmp_path}/b/c/y.prototxt": [f"{tmp_path}/b/c/y.caffemodel"]}
 
 
+def test_what_is_given_twice_is_looked_at_once(tmp_path: Path) -> None:
+    touch(tmp_path, "m/x.prototxt", "m/sub/x.caffemodel", "m/.hidden/y.caffemodel", "mm/z.prototxt")
+    (tmp_path / "link").symlink_to(tmp_path / "m")
+    touched = f"{tmp_path}/m"
+    for given in (["m", "m"], ["m/sub", "m/", "m/sub"], ["m", "link"], ["m", "m/../link/sub"]):
+        sources = Sources([f"{tmp_path}/{source}" for source in given], "OUT")
+        assert sources.tops == [touched]
+        assert sources.root == touched
+        assert sources.texts == {touched: [f"{touched}/x.prototxt"]}
+        assert sources.weights == {f"{touched}/sub": [f"{touched}/sub/x.caffemodel"]}
+    apart = Sources([f"{tmp_path}/{source}" for source in ("m", "m/.hidden", "mm")], "OUT")
+    assert len(apart.tops) == 3
+    (tmp_path / "l.csv").write_text("m/x.prototxt,m/sub/x.caffemodel\n")
+    assert len(Sources([f"{tmp_path}/l.csv", f"{tmp_path}/m/../l.csv"], "OUT").rows) == 1
+
+
 def test_what_is_no_source(tmp_path: Path) -> None:
     touch(tmp_path, "x.caffemodel")
     with pytest.raises(UsageError, match="found weights"):
