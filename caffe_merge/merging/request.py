@@ -111,6 +111,6 @@ def input_files(flags: Flags) -> List[str]:
 
 
 def read_files(flags: Flags) -> List[str]:
-    """All that is read besides the pair: a schema, a mean, inputs of the user's own."""
-    named = (flags["proto"], pixels.mean_file(flags["mean"]))
+    """All that is read besides the pair: a schema, a mean, labels, inputs of the user's own."""
+    named = (flags["proto"], pixels.mean_file(flags["mean"]), flags["labels"])
     return [*(path for path in named if path is not None), *input_files(flags)]

@@ -105,12 +105,18 @@ def test_outputs_that_exist_are_replaced_on_request_alone(source: Path) -> None:
     assert {r.outcome.status for r in batch(source, force=True).values()} == {"merged"}
 
 
-@pytest.mark.parametrize("change", ["input", "option", "version", "torn"])
+@pytest.mark.parametrize("change", ["input", "labels", "option", "version", "torn"])
 def test_what_changed_is_done_anew(
     source: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch(source)
-    how = {"skip": ["merge-serial"]} if change == "option" else {}
+    labels = source.parent / "labels.txt"
+    labels.write_text("a.png 1\n")
+    how: Dict[str, Any] = {"labels": str(labels)} if change == "labels" else {}
+    batch(source, **how)
+    if change == "labels":
+        labels.write_text("a.png 2\n")
+    elif change == "option":
+        how = {"skip": ["merge-serial"]}
     path = source.parent / "OUT" / JOURNAL
     if change == "input":
         weights(source / "a", "x", net(4), seed=7)
