@@ -20,7 +20,7 @@ from caffe_merge import files
 from caffe_merge.batching import jobs, memory
 from caffe_merge.batching.content import Contents
 from caffe_merge.batching.jobs import Job, ParseCells
-from caffe_merge.batching.journal import Journal
+from caffe_merge.batching.journal import Journal, outputs_of_earlier_runs
 from caffe_merge.batching.outcome import FAILED, PAIRING, Outcome, Result
 from caffe_merge.batching.pairing import Pairer, Pairing, files_to_read
 from caffe_merge.batching.pool import DiedError, Pool, Setup
@@ -108,9 +108,10 @@ def results(request: Request, planned: Plan) -> Iterator[Result]:
 
     Raises UsageError, before anything is done, where an output exists and may not be replaced.
     """
-    if not (request.force or request.resume):
-        _check_outputs(planned.jobs)
+    if not request.force:
+        _check_outputs(request, planned.jobs)
     with Journal(request.output_dir) as journal:
+        journal.begin(planned.jobs)
         yield from planned.unpaired
         if planned.unpaired and request.fail_fast:
             return
@@ -136,12 +137,16 @@ def results(request: Request, planned: Plan) -> Iterator[Result]:
             _clean([*failed, *waiting.values()])
 
 
-def _check_outputs(made: Sequence[Job]) -> None:
+def _check_outputs(request: Request, made: Sequence[Job]) -> None:
     existing = [path for job in made for path in job.outputs if os.path.lexists(path)]
+    resume, force = OptionName("resume"), OptionName("force")
+    hint: Sequence[str] = (resume, " goes on where an earlier run ended, ", force, " replaces all")
+    if request.resume and existing:
+        earlier = outputs_of_earlier_runs(request.output_dir)
+        existing = [path for path in existing if path not in earlier]
+        hint = "no earlier batch made it, ", force, " replaces all"
     if existing:
         more = f" (and {counted(len(existing) - 1, 'other')})" if len(existing) > 1 else ""
-        resume, force = OptionName("resume"), OptionName("force")
-        hint = resume, " goes on where an earlier run ended, ", force, " replaces all"
         raise UsageError(f"{existing[0]}: exists already{more}; ", *hint)
 
 

@@ -1,5 +1,8 @@
 """The journal in OUT: a line of JSON for each pair that ended, by which a later run goes on.
 
+Before these a run writes a line of the outputs that it is going to make, so that what is in place
+when it is killed is known to be a batch's, and what is the user's own is not replaced.
+
 A line is appended in one write, so it is there whole or, where the machine stopped meanwhile, torn
 at the end of the file: such a rest is cut off by the next run. The journal is locked as long as its
 run lives.
@@ -9,7 +12,7 @@ import contextlib
 import errno
 import json
 import os
-from typing import Any, Dict, Iterator, Optional, Sequence
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Sequence, Set
 
 from caffe_merge import __version__
 from caffe_merge.batching.jobs import Job
@@ -17,6 +20,7 @@ from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, Outcome, Re
 from caffe_merge.batching.running import sha256
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import CaffeMergeError, FileError
+from caffe_merge.files import opened
 from caffe_merge.merging import request
 
 try:
@@ -44,7 +48,10 @@ class Journal:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._file = os.open(self.path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
             self._lock()
-        self._entries = self._read()
+            past = _read(self.path)
+            if past.whole < os.path.getsize(self.path):
+                os.ftruncate(self._file, past.whole)
+        self._entries, self._named = past.entries, past.outputs
 
     def __enter__(self) -> "Journal":
         return self
@@ -63,26 +70,21 @@ class Journal:
         except OSError:  # a file system without locks
             pass
 
-    def _read(self) -> Dict[str, Dict[str, Any]]:
-        """The last entry of each pair, by the path of its weights in OUT."""
-        with open(self.path, "rb") as handle:
-            data = handle.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.ftruncate(self._file, whole)
-        entries: Dict[str, Dict[str, Any]] = {}
-        for line in data[:whole].splitlines():
-            with contextlib.suppress(ValueError, RecursionError):
-                entry = json.loads(line)
-                if isinstance(entry, dict) and isinstance(entry.get("output_weights"), str):
-                    entries[entry["output_weights"]] = entry
-        return entries
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Append a line of the outputs of ``jobs``, of those that no earlier line names."""
+        outputs = [self._below(path) for job in jobs for path in job.outputs]
+        begun = [path for path in outputs if path not in self._named]
+        if begun:
+            self._append({"version": __version__, "begun": begun})
 
     def add(self, result: Result, job: Job) -> None:
         """Append the line of a pair that ended."""
         entry = {**result.to_json(), "options": _options(job)}
         for name in ("output_model", "output_weights"):
             entry[name] = self._below(entry[name])
+        self._append(entry)
+
+    def _append(self, entry: Dict[str, Any]) -> None:
         line = json.dumps(entry, ensure_ascii=True, default=_plain).encode() + b"\n"
         with _naming(self.path):
             if os.write(self._file, line) != len(line):
@@ -108,6 +110,44 @@ class Journal:
             inputs=dict(entry["inputs"]),
             outputs=dict(entry["outputs"]),
         )
+
+
+class _Past(NamedTuple):
+    """What earlier runs wrote.
+
+    ``entries`` has the last one of each pair, by the path of its weights in OUT, ``outputs`` the
+    paths of all that they made or were going to make, ``whole`` the bytes of the whole lines.
+    """
+
+    entries: Dict[str, Dict[str, Any]]
+    outputs: Set[str]
+    whole: int
+
+
+def _read(path: str) -> _Past:
+    with opened(path) as handle:
+        data = handle.read()
+    past = _Past({}, set(), data.rfind(b"\n") + 1)
+    for line in data[: past.whole].splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                continue
+            begun = entry.get("begun")
+            named = [entry.get("output_model"), entry.get("output_weights")]
+            named += begun if isinstance(begun, list) else []
+            past.outputs.update(path for path in named if isinstance(path, str))
+            if isinstance(entry.get("output_weights"), str):
+                past.entries[entry["output_weights"]] = entry
+    return past
+
+
+def outputs_of_earlier_runs(output: str) -> Set[str]:
+    """The paths of all that the journal of the folder ``output`` names; none without a journal."""
+    path = os.path.join(output, JOURNAL)
+    if not os.path.lexists(path):
+        return set()
+    return {os.path.join(output, name) for name in _read(path).outputs}
 
 
 def _same(hashes: Any, paths: Sequence[str]) -> bool:

@@ -44,7 +44,9 @@ def tree(out: Path) -> Dict[str, bytes]:
 
 
 def journal(out: Path) -> List[Dict[str, Any]]:
-    return [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+    """The lines of pairs that ended."""
+    entries = [json.loads(line) for line in (out / JOURNAL).read_text().splitlines()]
+    return [entry for entry in entries if "begun" not in entry]
 
 
 def test_every_pair_is_validated_and_in_place(source: Path) -> None:
@@ -103,6 +105,33 @@ def test_outputs_that_exist_are_replaced_on_request_alone(source: Path) -> None:
     assert statuses == {"a/x.caffemodel": "merged", "b/y.caffemodel": "unchanged"}
     assert tree(source.parent / "OUT") == first
     assert {r.outcome.status for r in batch(source, force=True).values()} == {"merged"}
+
+
+def test_what_no_batch_made_is_replaced_by_force_alone(source: Path) -> None:
+    mine = source.parent / "OUT" / "b" / "y.caffemodel"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    message = r"OUT/b/y.caffemodel: exists already; no earlier batch made it"
+    with pytest.raises(UsageError, match=message):
+        batch(source, resume=True)
+    assert list(tree(source.parent / "OUT")) == ["b", "b/y.caffemodel"]
+    assert mine.read_text() == "mine"
+    assert not (source.parent / "OUT" / JOURNAL).exists()
+    mine.unlink()
+    batch(source)
+    pair(source / "c", "z", net(6))
+    (source.parent / "OUT" / "c").mkdir()
+    (source.parent / "OUT" / "c" / "z.prototxt").write_text("mine")
+    with pytest.raises(UsageError, match=r"OUT/c/z.prototxt: exists already; no earlier batch"):
+        batch(source, resume=True)
+    assert all(result.ok for result in batch(source, resume=True, force=True).values())
+
+
+def test_what_a_batch_had_begun_when_it_was_killed_is_its_own(source: Path) -> None:
+    batch(source)
+    path = source.parent / "OUT" / JOURNAL
+    path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
+    assert {result.outcome.status for result in batch(source, resume=True).values()} == {"merged"}
 
 
 @pytest.mark.parametrize("change", ["input", "labels", "option", "version", "torn"])
@@ -168,4 +197,4 @@ def test_a_batch_that_is_killed_at_any_moment_and_resumed_ends_the_same(source: 
 
 def _reached(out: Path, lines: int) -> bool:
     path = out / JOURNAL
-    return path.exists() and path.read_bytes().count(b"\n") >= lines
+    return path.exists() and path.read_bytes().count(b'"options"') >= lines

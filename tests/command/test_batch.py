@@ -161,7 +161,7 @@ def test_ctrl_c_stops_the_workers_and_says_what_is_done(source: Path) -> None:
     assert last == "caffe-merge: error: interrupted"
     done = re.fullmatch(r"interrupted: (\d+) of 42 pairs in place; --resume goes on.*", said)
     assert done
-    lines = (out / "caffe-merge-batch.jsonl").read_text().splitlines()
+    _, *lines = (out / "caffe-merge-batch.jsonl").read_text().splitlines()
     assert 1 <= len(lines) == int(done.group(1)) < 42
     in_place = {p.name for p in out.rglob("*.caffemodel")}
     assert len(in_place) - len(lines) <= 2  # put in place, and not yet told
