@@ -216,6 +216,9 @@ def _ask(task: Task, setup: Setup) -> Outcome:
     thread = threading.get_ident()
     with _lock:
         child = _children.setdefault(task.run, {}).pop(thread, None)
+    if child is not None and not child.alive:  # it died after its last task
+        child.close()
+        child = None
     if child is None:
         child = Worker(setup)
     with _lock:

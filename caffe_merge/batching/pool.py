@@ -1,7 +1,7 @@
 """Worker processes: each does one task at a time, and what happens to it is that task's alone.
 
-A worker is warm: it does one task after the other. One that crashes, is killed or takes too long is
-replaced before the next task.
+A worker is warm: it does one task after the other. One that crashes, is killed (while it waits for
+a task, too) or takes too long is replaced before the next task.
 """
 
 import contextlib
@@ -68,11 +68,17 @@ class Worker:
         finally:
             if watchdog:
                 watchdog.cancel()
+                watchdog.join()  # it may have begun to kill: then ``alive`` is false from here on
         if answer is None:
             raise self._death(limit)
         self._stderr.seek(0)
         self._stderr.truncate()
         return pickle.loads(answer)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked: nobody has ended it, or is about to."""
+        return not (self._timed_out or self._stopped) and self._process.poll() is None
 
     def stop(self) -> None:
         """End it, whatever it is doing, and have it remove what it was writing."""
@@ -203,10 +209,7 @@ class Pool:
     @contextlib.contextmanager
     def _hired(self) -> Iterator[Worker]:
         """A worker for one task; it is kept for the next one unless it died."""
-        try:
-            hired = self._idle.get_nowait()
-        except queue.Empty:
-            hired = Worker(self._setup)
+        hired = self._idle_worker() or Worker(self._setup)
         with self._lock:
             self._busy.append(hired)
         try:
@@ -221,3 +224,14 @@ class Pool:
         finally:
             with self._lock:
                 self._busy.remove(hired)
+
+    def _idle_worker(self) -> Optional[Worker]:
+        """One that waits for a task; those that died meanwhile are gone then."""
+        while True:
+            try:
+                idle = self._idle.get_nowait()
+            except queue.Empty:
+                return None
+            if idle.alive:
+                return idle
+            idle.close()

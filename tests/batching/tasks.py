@@ -23,6 +23,11 @@ def seen(word: str) -> List[str]:
     return list(SEEN)
 
 
+def process(_: str) -> int:
+    """The process that this is done in."""
+    return os.getpid()
+
+
 def chatter() -> str:
     print("this is no message of the protocol" * 1000)
     os.write(1, b"nor this")

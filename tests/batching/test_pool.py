@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import IO, Any, Dict, Optional
 
 import pytest
 
 from caffe_merge import child
+from caffe_merge.batching import worker
 from caffe_merge.batching.pool import DiedError, Pool, Worker
 from tests.batching import tasks
 
@@ -37,10 +38,10 @@ def test_a_worker_is_warm() -> None:
 
 @pytest.mark.parametrize(("how", "kind", "reason"), CRASHES)
 def test_what_happens_to_a_worker_is_its_tasks_failure(how: str, kind: str, reason: str) -> None:
-    worker = Worker(tasks.nothing)
+    dying = Worker(tasks.nothing)
     with pytest.raises(DiedError) as caught:
-        worker.ask(tasks.die, (how,), 0.5 if how == "hang" else 30)
-    worker.close()
+        dying.ask(tasks.die, (how,), 0.5 if how == "hang" else 30)
+    dying.close()
     assert caught.value.kind == kind
     assert caught.value.reason.startswith(reason)
 
@@ -55,6 +56,35 @@ def test_a_dead_worker_is_replaced() -> None:
         }
         assert results(pool, tasks.seen, "b") == {"b": ["b"]}
     assert first == {"a": ["a"]}
+
+
+def test_a_worker_that_dies_between_two_tasks_is_nobodys_failure() -> None:
+    with Pool(1, tasks.nothing) as pool:
+        pid = results(pool, tasks.process, "x")["x"]
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
+        again = results(pool, tasks.process, "y")["y"]
+        assert isinstance(again, int)
+        assert again != pid
+
+
+def test_a_limit_that_is_reached_as_the_answer_comes_is_nobodys_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The watchdog fires once the answer is there, and before it is called off."""
+    receive = worker.receive
+
+    def late(stream: IO[bytes]) -> Optional[bytes]:
+        answer = receive(stream)
+        time.sleep(0.5)
+        return answer
+
+    with Pool(1, tasks.nothing) as pool:
+        pid = results(pool, tasks.process, "x")["x"]
+        monkeypatch.setattr(worker, "receive", late)
+        assert results(pool, tasks.process, "x", limit=0.3) == {"x": pid}
+        monkeypatch.undo()
+        assert isinstance(results(pool, tasks.process, "y", limit=30)["y"], int)
 
 
 def test_who_stops_asking_stops_the_workers(tmp_path: Path) -> None:
