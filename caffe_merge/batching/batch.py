@@ -3,6 +3,7 @@
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from operator import ne
 from typing import (
     Any,
     Callable,
@@ -103,7 +104,40 @@ def _read(request: Request, texts: Sequence[str], weights: Sequence[str]) -> Hol
         return read_by(pool, texts, weights, request.flags)
 
 
-def results(request: Request, planned: Plan) -> Iterator[Result]:
+class Placed:
+    """Which pairs of a plan are put in place from now on, told by the files themselves.
+
+    A batch that is stopped may have put a pair in place whose worker could not say so any more.
+    """
+
+    def __init__(self, planned: Plan) -> None:
+        self._jobs = planned.jobs
+        self._before = [_identities(job) for job in planned.jobs]
+
+    def names(self) -> List[str]:
+        """Their names: both outputs are there, and others than before."""
+        now = map(_identities, self._jobs)
+        return [
+            job.name
+            for job, before, after in zip(self._jobs, self._before, now)
+            if None not in after and all(map(ne, before, after))
+        ]
+
+
+def _identities(job: Job) -> List[Optional["tuple[int, ...]"]]:
+    """What tells each of the outputs from another file in its place; None where there is none."""
+    return [_identity(path) for path in job.outputs]
+
+
+def _identity(path: str) -> Optional["tuple[int, ...]"]:
+    try:
+        stat = os.lstat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def results(request: Request, planned: Plan) -> Generator[Result, None, None]:
     """Merge what is planned, and yield what became of each pair as it ends.
 
     Raises UsageError, before anything is done, where an output exists and may not be replaced.

@@ -1,10 +1,11 @@
 """The command batch: its plan, its progress, its table, its exit status."""
 
+import contextlib
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 from caffe_merge.batching import report
-from caffe_merge.batching.batch import Plan, plan, results
+from caffe_merge.batching.batch import Placed, Plan, plan, results
 from caffe_merge.batching.outcome import UNCHANGED, Result
 from caffe_merge.command.flags import STDOUT
 from caffe_merge.command.library import batch_request
@@ -30,14 +31,17 @@ def run(values: Mapping[str, Any], print_: Print, print_error: Print) -> bool:
         report.check(values["report"], planned)
     total = len(planned.jobs) + len(planned.unpaired)
     done: List[Result] = []
+    placed = Placed(planned)
     try:
-        with progress.over(total):
-            for result in results(asked, planned):
+        with progress.over(total), contextlib.closing(results(asked, planned)) as ended:
+            for result in ended:
                 done.append(result)
                 progress.ended(result)
-    except KeyboardInterrupt:
-        _finish(done, total, values, print_, print_error)
-        print_error([f"interrupted: {_in_place(done, total)}; --resume goes on from there"])
+    except KeyboardInterrupt:  # the workers are stopped by now
+        told = {result.name for result in done}
+        untold = sum(name not in told for name in placed.names())
+        _finish(done, total, values, print_, print_error, untold)
+        print_error([f"interrupted: {_in_place(done, total, untold)}; --resume goes on from there"])
         raise
     _finish(done, total, values, print_, print_error)
     return len(done) == total and all(result.ok for result in done)
@@ -49,6 +53,7 @@ def _finish(
     values: Mapping[str, Any],
     print_: Print,
     print_error: Print,
+    untold: int = 0,
 ) -> None:
     done = sorted(done, key=lambda result: result.name)
     if values["report"] not in (None, STDOUT):
@@ -58,7 +63,7 @@ def _finish(
     if values["quiet"] or values["report"] == STDOUT:
         print_error(failures(done))
     else:
-        print_([*table(done), *totals(done, total), *failures(done)])
+        print_([*table(done), *totals(done, total, untold), *failures(done)])
 
 
 class _Progress:
@@ -159,10 +164,10 @@ def _change(figure: Optional[Sequence[Optional[int]]]) -> str:
     return f"{before:,} -> {after:,}"
 
 
-def totals(done: Sequence[Result], total: int) -> Iterator[str]:
-    """What all pairs come to."""
+def totals(done: Sequence[Result], total: int, untold: int = 0) -> Iterator[str]:
+    """What all pairs come to; ``untold`` ones are in place, and have no result."""
     sums = report.totals(done)
-    parts = [_in_place(done, total)]
+    parts = [_in_place(done, total, untold)]
     parts += [f"{sums[UNCHANGED]} of them unchanged"] if sums[UNCHANGED] else []
     parts += [f"{sums['failed']} failed"] if sums["failed"] else []
     for name in ("layers", "multiply_adds", "bytes"):
@@ -172,8 +177,10 @@ def totals(done: Sequence[Result], total: int) -> Iterator[str]:
     yield "; ".join(parts)
 
 
-def _in_place(done: Sequence[Result], total: int) -> str:
-    return f"{sum(result.ok for result in done)} of {counted(total, 'pair')} in place"
+def _in_place(done: Sequence[Result], total: int, untold: int) -> str:
+    count = sum(result.ok for result in done) + untold
+    more = f" ({untold} of them put there as it was stopped, and not in the table)"
+    return f"{count} of {counted(total, 'pair')} in place{more if untold else ''}"
 
 
 def failures(done: Sequence[Result]) -> Iterator[str]:

@@ -159,11 +159,26 @@ def test_ctrl_c_stops_the_workers_and_says_what_is_done(source: Path) -> None:
     assert process.returncode == 130
     *_, said, last = stderr.splitlines()
     assert last == "caffe-merge: error: interrupted"
-    done = re.fullmatch(r"interrupted: (\d+) of 42 pairs in place; --resume goes on.*", said)
+    done = re.fullmatch(r"interrupted: ((\d+) of 42 pairs in place.*); --resume goes on.*", said)
     assert done
     _, *lines = (out / "caffe-merge-batch.jsonl").read_text().splitlines()
-    assert 1 <= len(lines) == int(done.group(1)) < 42
     in_place = {p.name for p in out.rglob("*.caffemodel")}
-    assert len(in_place) - len(lines) <= 2  # put in place, and not yet told
+    assert 1 <= len(lines) <= len(in_place) == int(done.group(2)) < 42
     assert not any(out.rglob(".*"))
-    assert stdout.splitlines()[-1].startswith(f"{len(lines)} of 42 pairs in place")
+    assert stdout.splitlines()[-1].startswith(done.group(1))
+
+
+def test_ctrl_c_counts_what_is_in_place_and_was_not_told(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("caffe_merge.batching.batch.Journal.add", interrupted)
+    assert run(source, "--jobs", "1") == 130
+    out, err = capsys.readouterr()
+    count = len([*(source.parent / "OUT").rglob("*.caffemodel")])
+    expected = f"{count} of 2 pairs in place ({count} of them put there as it was stopped, and not"
+    assert count >= 1
+    assert out.splitlines()[-1].startswith(expected)
+    assert err.splitlines()[0].startswith(f"interrupted: {expected}")
