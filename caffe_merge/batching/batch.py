@@ -22,12 +22,12 @@ from caffe_merge.batching import jobs, memory
 from caffe_merge.batching.content import Contents
 from caffe_merge.batching.jobs import Job, ParseCells
 from caffe_merge.batching.journal import Journal, outputs_of_earlier_runs
-from caffe_merge.batching.outcome import FAILED, PAIRING, Outcome, Result
+from caffe_merge.batching.outcome import FAILED, Outcome, Result
 from caffe_merge.batching.pairing import Pairer, Pairing, files_to_read
 from caffe_merge.batching.pool import DiedError, Pool, Setup
 from caffe_merge.batching.reading import MANY, Holdings, read, read_by
 from caffe_merge.batching.running import run
-from caffe_merge.batching.sources import Sources
+from caffe_merge.batching.sources import EARLIER_BATCH, Sources
 from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
 from caffe_merge.wording import counted
 
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
                 weights=entry.weights,
                 output_model="",
                 output_weights="",
-                outcome=Outcome(FAILED, entry.reason, PAIRING),
+                outcome=Outcome(FAILED, entry.reason, entry.kind),
             )
             for entry in self.pairing.unpaired
         ]
@@ -84,8 +84,7 @@ def plan(request: Request) -> Plan:
     held = _read(request, *files_to_read(sources))
     pairing = Pairer(sources, request.flags, *held).pairing()
     if not pairing.pairs and not pairing.unpaired:
-        looked_at = ", ".join(request.sources)
-        raise UsageError(f"{looked_at}: no weights in it (.caffemodel or HDF5): nothing to merge")
+        raise _nothing(request, sources)
     flags = {**request.flags, "force": request.force or request.resume, "report": None}
     made = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
     needs = []
@@ -95,6 +94,16 @@ def plan(request: Request) -> Plan:
         content = held.texts[text] if text in held.texts else contents.text(text)
         needs.append(memory.estimate(content, file, job.flags["validate"]))
     return Plan(made, pairing, sources.root, needs)
+
+
+def _nothing(request: Request, sources: Sources) -> UsageError:
+    """Why nothing is to be merged: there are no weights, or all are in what is left out."""
+    looked_at = ", ".join(request.sources)
+    earlier = [entry.path for entry in sources.left_out if entry.why == EARLIER_BATCH]
+    if earlier:
+        where = earlier[0] if len(earlier) == 1 else f"{earlier[0]} and others"
+        return UsageError(f"{looked_at}: nothing to merge: {where} is left out, {EARLIER_BATCH}")
+    return UsageError(f"{looked_at}: no weights in it (.caffemodel or HDF5): nothing to merge")
 
 
 def _read(request: Request, texts: Sequence[str], weights: Sequence[str]) -> Holdings:

@@ -10,6 +10,7 @@ import re
 from typing import Dict, FrozenSet, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.batching.content import NotANet
+from caffe_merge.batching.outcome import INPUT, PAIRING
 from caffe_merge.batching.sources import LeftOut, Sources
 from caffe_merge.errors import CaffeMergeError, OptionName, Text, UsageError
 from caffe_merge.merging import request
@@ -35,11 +36,15 @@ class Pair(NamedTuple):
 
 
 class Unpaired(NamedTuple):
-    """Weights that no text was chosen for, why, and the first texts that were equally good."""
+    """Weights that no text was chosen for, why, and the first texts that were equally good.
+
+    ``kind`` is that of the failure: PAIRING where a list can name the text, else INPUT.
+    """
 
     weights: str
     why: str
     candidates: Tuple[str, ...] = ()
+    kind: str = PAIRING
 
     @property
     def reason(self) -> str:
@@ -178,7 +183,7 @@ class Pairer:
             if ".caffemodel" not in os.path.basename(weights).lower():  # HDF5 may be anything
                 self._sources.left_out.append(LeftOut(weights, Text("not weights: ", key.why)))
                 return None
-            return Unpaired(weights, key.why)
+            return Unpaired(weights, key.why, kind=INPUT)
         for training in (False, True) if self._flags["deploy"] else (False,):
             for folder in self._above(weights):
                 candidates = self._candidates(self._nets(folder, training), weights, key)
@@ -190,7 +195,7 @@ class Pairer:
                 if candidates is not None:
                     text = candidates.paths[0]
                     why = Text(f"{text} fits, but is for training: ", *_DEPLOY_MAKES)
-                    return Unpaired(weights, why)
+                    return Unpaired(weights, why, kind=INPUT)
         return Unpaired(weights, self._why_none(weights, key))
 
     def _above(self, path: str) -> Iterator[str]:

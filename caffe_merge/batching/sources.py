@@ -11,6 +11,7 @@ from caffe_merge.errors import UsageError
 from caffe_merge.files import default_output, opened
 
 JOURNAL = "caffe-merge-batch.jsonl"  # in the folder of outputs
+EARLIER_BATCH = "the outputs of an earlier batch"  # why a folder is left out
 TEXTS = (".prototxt", ".pbtxt", ".pt")
 WEIGHTS = (".caffemodel", ".h5", ".hdf5")
 LISTS = (".csv", ".tsv", ".txt")
@@ -89,7 +90,7 @@ class Sources:
             return
         names = {entry.name for entry in found}
         if JOURNAL in names:
-            self.left_out.append(LeftOut(folder, "the outputs of an earlier batch"))
+            self.left_out.append(LeftOut(folder, EARLIER_BATCH))
             return
         earlier = {default_output(name) for name in names}
         for entry in found:

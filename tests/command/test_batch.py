@@ -13,7 +13,7 @@ from typing import Any, Dict, Tuple
 import pytest
 
 from caffe_merge.command.cli import main
-from tests.batching.trees import net, pair, weights
+from tests.batching.trees import net, pair, training, weights
 
 
 @pytest.fixture
@@ -74,6 +74,34 @@ def test_failures_are_named_with_what_to_do(
     assert capsys.readouterr().out.splitlines()[-1] == expected
     assert run(source, "--resume", "--quiet") == 1
     assert capsys.readouterr() == ("", expected + "\n")
+
+
+def test_a_list_is_advised_only_where_it_helps(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (source / "a" / "x.caffemodel").read_bytes()
+    (source / "a" / "x.caffemodel").write_bytes(whole[:-20])
+    (source / "b" / "y.prototxt").write_text(training(5))
+    weights(source / "c", "z", net(6))
+    assert run(source, "--report", "-") == 1
+    out, err = capsys.readouterr()
+    kinds = {entry["name"]: (entry["kind"], entry["advice"]) for entry in json.loads(out)["pairs"]}
+    assert kinds == {
+        "a/x.caffemodel": ("input", ""),
+        "b/y.caffemodel": ("input", ""),
+        "c/z.caffemodel": ("pairing", "name the pair in a list"),
+    }
+    assert "b/y.prototxt fits, but is for training: --deploy makes it one to deploy\n" in err
+
+
+def test_the_outputs_of_an_earlier_batch_are_no_source(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(source, "--quiet") == 0
+    out = source.parent / "OUT"
+    assert main(["batch", str(out), "--output-dir", str(source.parent / "other")]) == 2
+    expected = f"{out}: nothing to merge: {out} is left out, the outputs of an earlier batch\n"
+    assert capsys.readouterr().err.endswith(expected)
 
 
 def test_bad_usage(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
