@@ -80,6 +80,7 @@ class Plan(NamedTuple):
 
 def plan(request: Request) -> Plan:
     """Find the pairs of the sources. Raises UsageError where there is nothing to be found."""
+    _check_folder(request.output_dir)
     sources = Sources(request.sources, request.output_dir)
     held = _read(request, *files_to_read(sources))
     pairing = Pairer(sources, request.flags, *held).pairing()
@@ -94,6 +95,15 @@ def plan(request: Request) -> Plan:
         content = held.texts[text] if text in held.texts else contents.text(text)
         needs.append(memory.estimate(content, file, job.flags["validate"]))
     return Plan(made, pairing, sources.root, needs)
+
+
+def _check_folder(output_dir: str) -> None:
+    """Refuse an output folder that is a file, or would be below one."""
+    path = os.path.abspath(output_dir)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise UsageError(f"{output_dir}: no folder for the outputs: {path} is not a folder")
 
 
 def _nothing(request: Request, sources: Sources) -> UsageError:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Sequence
 from caffe_merge import __version__, files
 from caffe_merge.batching.batch import Plan
 from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, Result
+from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
 
 SCHEMA = "caffe_merge.batch/1"
@@ -21,14 +22,20 @@ COLUMNS = (
 _HEAD = 256  # bytes of a report, which begins with its schema or its columns
 
 
-def check(path: str, planned: Plan) -> None:
-    """Refuse, before anything is done, a report that could not be written or would harm a file."""
+def check(path: str, planned: Plan, output_dir: str) -> None:
+    """Refuse, before anything is done, a report that could not be written or would harm a file.
+
+    It may be in ``output_dir``, which need not be there yet.
+    """
     real = os.path.realpath(path)
+    if real == os.path.realpath(os.path.join(output_dir, JOURNAL)):
+        raise UsageError(f"{path}: the report would overwrite the journal of the batch")
     for job in planned.jobs:
         if real in map(os.path.realpath, (*job.inputs, *job.outputs)):
             raise UsageError(f"{path}: the report would overwrite a file of the pair {job.name}")
     files.check_report((), (), path, is_report)
-    if not os.path.isdir(os.path.dirname(path) or "."):
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder) and os.path.realpath(folder) != os.path.realpath(output_dir):
         raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
 
 

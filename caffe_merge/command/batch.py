@@ -28,7 +28,7 @@ def run(values: Mapping[str, Any], print_: Print, print_error: Print) -> bool:
         print_(plan_lines(planned, values["verbose"]))
         return True
     if values["report"] not in (None, STDOUT):
-        report.check(values["report"], planned)
+        report.check(values["report"], planned, asked.output_dir)
     total = len(planned.jobs) + len(planned.unpaired)
     done: List[Result] = []
     placed = Placed(planned)

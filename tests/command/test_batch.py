@@ -12,6 +12,7 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
+from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.command.cli import main
 from tests.batching.trees import net, pair, training, weights
 
@@ -111,6 +112,9 @@ def test_bad_usage(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--only", "fold-afine"), "fold-afine"),
         (("--report", str(source / "a" / "x.prototxt")), "the report would overwrite a file of"),
         (("--report", str(source / "b" / "no" / "r.json")), "No such file"),
+        (("--report", f"{source.parent}/OUT/{JOURNAL}"), "would overwrite the journal"),
+        (("--output-dir", __file__), f"{__file__} is not a folder"),
+        (("--output-dir", f"{__file__}/sub"), f"{__file__} is not a folder"),
     ):
         assert run(source, *given) == 2
         assert message in capsys.readouterr().err
@@ -160,6 +164,9 @@ def test_reports(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "batch.md").read_text()
     entries = {*made, *made["totals"], *made["pairs"][0], *rows[0]}
     assert sorted(entry for entry in entries if f"`{entry}`" not in page) == []
+    new = source.parent / "new"  # the batch makes it
+    assert run(source, "--output-dir", str(new), "--report", str(new / "r.csv")) == 1
+    assert (new / "r.csv").read_text().startswith("name,model,")
     reports(source)  # an earlier report is replaced
     capsys.readouterr()
     run(source, "--force", "--report", "-")
