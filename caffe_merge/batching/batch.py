@@ -165,9 +165,6 @@ def results(request: Request, planned: Plan) -> Generator[Result, None, None]:
         _check_outputs(request, planned.jobs)
     with Journal(request.output_dir) as journal:
         journal.begin(planned.jobs)
-        yield from planned.unpaired
-        if planned.unpaired and request.fail_fast:
-            return
         waiting: Dict[str, Job] = {job.name: job for job in planned.jobs}
         if request.resume:
             for name, outcome in _unchanged(planned.jobs, journal):
@@ -188,6 +185,7 @@ def results(request: Request, planned: Plan) -> Generator[Result, None, None]:
                         return
         finally:
             _clean([*failed, *waiting.values()])
+        yield from planned.unpaired  # at the end: --fail-fast is for what is found out by merging
 
 
 def _check_outputs(request: Request, made: Sequence[Job]) -> None:

@@ -168,6 +168,16 @@ def test_fail_fast_stops_at_the_first_failure(source: Path) -> None:
     assert [result.ok for result in results] == [False]
 
 
+def test_fail_fast_merges_the_pairs_beside_broken_weights(source: Path) -> None:
+    (source / "a" / "x.caffemodel").write_bytes(b"\xa2\x06\x00" * 2)
+    weights(source / "c", "alone", net(7))
+    assert {name: result.ok for name, result in batch(source, fail_fast=True).items()} == {
+        "a/x.caffemodel": False,
+        "b/y.caffemodel": True,
+        "c/alone.caffemodel": False,
+    }
+
+
 def test_two_batches_do_not_write_into_one_folder(source: Path) -> None:
     from caffe_merge.batching.journal import Journal
 
