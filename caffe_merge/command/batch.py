@@ -25,7 +25,8 @@ def run(values: Mapping[str, Any], print_: Print, print_error: Print) -> bool:
     asked = batch_request(values, progress.started)
     planned = plan(asked)
     if values["plan"]:
-        print_(plan_lines(planned, values["verbose"]))
+        if not values["quiet"]:
+            print_(plan_lines(planned, values["verbose"]))
         return True
     if values["report"] not in (None, STDOUT):
         report.check(values["report"], planned, asked.output_dir)

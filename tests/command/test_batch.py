@@ -140,6 +140,8 @@ def test_the_plan_is_printed_and_nothing_done(
         f"left out: {source}/solver.prototxt: a solver's settings",
         "2 pairs, 1 without a partner",
     ]
+    assert run(source, "--plan", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
     assert not out.exists()
 
 
