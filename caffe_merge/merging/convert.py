@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
-from caffe_merge.errors import FileError, TextError, spelled_in
+from caffe_merge.errors import FileError, OptionName, Text, TextError, spelled_in
 from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import check_names, merge
 from caffe_merge.merging.report import SCHEMA, Report
@@ -18,9 +18,10 @@ from caffe_merge.net.saving import Progress, text, write
 from caffe_merge.notes import Note
 from caffe_merge.options import Options
 from caffe_merge.text.syntax import Document, encode
-from caffe_merge.validation.registry import DEFAULT, NONE
+from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE
 from caffe_merge.weights.blobs import HALF
 
+_VALIDATE = OptionName(MAY_BE_NONE)
 _HEAD = 64  # bytes of a report, which begins with its schema
 HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to half precision
 
@@ -145,7 +146,7 @@ def _convert(
     comparison = None
     if engine != NONE and net.changed:
         given = [engine_options.get(name) or {} for name in ("shapes", "files")]
-        net.require_shapes({**given[0], **given[1]})
+        net.require_shapes({**given[0], **given[1]}, Text(", or use ", _VALIDATE, f" {NONE}"))
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
     with files.Replacement(conversion.output_weights, conversion.output_model) as pair:
@@ -237,10 +238,9 @@ def _validate(
     from caffe_merge import validation
 
     after = (parts[1], parts[0])
-    raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
-    return validation.validate(
-        before, after, engine, bn_style=options.bn_style, raw=raw, **engine_options
-    )
+    engine_options["raw"] = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
+    engine_options.update(bn_style=options.bn_style, chosen_by=MAY_BE_NONE)
+    return validation.validate(before, after, engine, **engine_options)
 
 
 def write_report(report: Report, path: str, name_of: Callable[[str], str] = str) -> None:

@@ -19,7 +19,7 @@ from typing import (
 )
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, OptionName, Text, UsageError, about
+from caffe_merge.errors import NetError, Text, UsageError, about
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, deployment, joining, statistics
@@ -185,8 +185,11 @@ class Net:
         extras = [layer.extra for layer in layers]
         return data_layers.missing_shapes(params, extras, self.index, known)
 
-    def require_shapes(self, given: Collection[str]) -> None:
-        """Raise UsageError for an Input whose shape nothing tells, unless its blob is ``given``."""
+    def require_shapes(self, given: Collection[str], otherwise: str = "") -> None:
+        """Raise UsageError for an Input whose shape nothing tells, unless its blob is ``given``.
+
+        ``otherwise`` ends the message: what else the caller may do.
+        """
         inputs = [layer for layer in self.layers if layer.type == "Input"]
         if all(layer.param.input_param.shape for layer in inputs):
             return  # as good as always
@@ -195,7 +198,7 @@ class Net:
             if name in tops and name not in given:
                 raise UsageError(
                     f"{self.document.path}: the shape of input {name!r} is not known, so the net ",
-                    *("cannot be run: give ", flag, ", or use ", OptionName("validate"), " none"),
+                    *("cannot be run: give ", flag, otherwise),
                 )
 
     def lost_fields(self) -> List[Note]:

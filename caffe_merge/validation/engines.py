@@ -48,7 +48,7 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     """Run both pairs, as they are on disk, on the same inputs and compare what they compute.
 
     ``how`` are the fields of judging.Judging: limit, seed, scale, shapes, files, bn_style,
-    caffe_python, time_limit, state, progress, raw, allow_unseen, images.
+    caffe_python, time_limit, state, progress, raw, allow_unseen, images, chosen_by.
 
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.

@@ -41,7 +41,8 @@ class Judging(NamedTuple):
     ``raw`` (of net.pixels) says what the new net does to an input itself: it is fed pixels, the old
     net what was made of them, and the input is not compared. ``allow_unseen`` passes where nothing
     differs, though not every rewrite was seen or not every output judged. On ``images`` both nets
-    run after that, and their outputs are compared.
+    run after that, and their outputs are compared. ``chosen_by`` is the option by which the caller
+    names the engine: reasons that advise another engine call it so.
     """
 
     limit: Optional[float] = None
@@ -57,6 +58,7 @@ class Judging(NamedTuple):
     raw: Optional[PixelOptions] = None
     allow_unseen: bool = False
     images: "Optional[ImageOptions]" = None
+    chosen_by: str = "engine"
 
     @classmethod
     def of(cls, how: Dict[str, Any]) -> "Judging":
@@ -134,7 +136,7 @@ def compared(
     names: Tuple[Sequence[str], Sequence[str]],
 ) -> Comparison:
     """The Comparison of what was found; ``names`` are the blobs of both nets."""
-    status, reason = verdict.judge(evidence, judging.allow_unseen, engine)
+    status, reason = verdict.judge(evidence, judging.allow_unseen, engine, judging.chosen_by)
     failed = next((blob for blob in evidence.blobs if not blob.agrees), None)
     worst = max(evidence.blobs, key=lambda blob: _rank(blob.max_error), default=None)
     old, new = (set(side) for side in names)

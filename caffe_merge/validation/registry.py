@@ -5,6 +5,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 from caffe_merge.errors import OptionName, UsageError
 
 NONE = "none"  # no engine: nothing is judged
+MAY_BE_NONE = "validate"  # the option of a merge, which names an engine or none
 
 
 class Engine(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional,
 
 from caffe_merge.errors import OptionName, Text, spelled
 from caffe_merge.validation.compare import BlobResult, NotFiniteBefore
-from caffe_merge.validation.registry import ENGINES, NONE
+from caffe_merge.validation.registry import ENGINES, MAY_BE_NONE, NONE
 from caffe_merge.validation.seen import Seen
 from caffe_merge.wording import counted
 
@@ -138,12 +138,14 @@ class Comparison:
         return "\n".join(lines)
 
 
-def judge(evidence: Evidence, allow_unseen: bool = False, engine: str = "") -> Tuple[str, str]:
-    """Status and reason, by what ``engine`` found."""
+def judge(
+    evidence: Evidence, allow_unseen: bool = False, engine: str = "", chosen_by: str = "engine"
+) -> Tuple[str, str]:
+    """Status and reason, by what ``engine`` found, which the option ``chosen_by`` has named."""
     failure = _failure(evidence)
     if failure:
         return FAILED, failure
-    doubts = list(_doubts(evidence, engine))
+    doubts = list(_doubts(evidence, engine, chosen_by))
     fatal = [text for text, allowed in doubts if not (allowed and allow_unseen)]
     if not fatal:
         return PASSED, ""
@@ -167,7 +169,7 @@ def _failure(evidence: Evidence) -> str:
     return ""
 
 
-def _doubts(evidence: Evidence, engine: str) -> Iterable[Tuple[str, bool]]:
+def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[str, bool]]:
     """Why nothing is shown, and whether the user may allow it."""
     not_finite = [blob for blob in evidence.blobs if blob.problem]
     if not_finite:
@@ -197,12 +199,16 @@ def _doubts(evidence: Evidence, engine: str) -> Iterable[Tuple[str, bool]]:
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
         return
     if unjudged or unseen:
-        others = " or ".join(name for name in ENGINES if name != engine)
-        validate, scale, allow, none = (
-            OptionName(name) for name in ("validate", "input_scale", "allow_unseen", "validate")
-        )
-        ways = validate, f" {others}, ", scale, ", ", allow, ", ", none, f" {NONE}"
-        yield Text("ways out: ", *ways), True
+        yield Text("ways out: ", Text.joined(", ", _ways_out(engine, chosen_by))), True
+
+
+def _ways_out(engine: str, chosen_by: str) -> Iterable[Text]:
+    others = " or ".join(name for name in ENGINES if name != engine)
+    yield Text(OptionName(chosen_by), f" {others}")
+    yield Text(OptionName("input_scale"))
+    yield Text(OptionName("allow_unseen"))
+    if chosen_by == MAY_BE_NONE:
+        yield Text(OptionName(chosen_by), f" {NONE}")
 
 
 def _in_the_way(evidence: Evidence) -> str:

@@ -94,7 +94,8 @@ def test_an_input_without_a_shape_is_asked_for_by_its_flag(
 ) -> None:
     pair[0].write_text(SHAPELESS)
     line = f"{pair[0]}: the shape of input 'data' is not known, so the net cannot be run: give "
-    line += "--input-shape data=1,3,HEIGHT,WIDTH, or use --validate none"
+    line += "--input-shape data=1,3,HEIGHT,WIDTH"
+    line += ", or use --validate none" if command == "merge" else ""
     out = ["--output-model", str(pair[0]), "--output-weights", str(pair[1])]
     more = out if command == "validate" else []
     assert main([command, *flags(pair, *more)]) == 2
