@@ -13,7 +13,7 @@ from caffe_merge.errors import UsageError
 from caffe_merge.validation import registry
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.sessions import Pair, Session, input_files, named
-from caffe_merge.validation.verdict import FAILED, Comparison
+from caffe_merge.validation.verdict import FAILED, INCONCLUSIVE, Comparison
 from caffe_merge.validation.workers import Worker
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     on_images = _on_images(command, pairs, judging, judging.images)
     if on_images.problem and comparison.status != FAILED:
         comparison = replace(comparison, status=FAILED, reason=on_images.problem)
+    if on_images.doubt and comparison.ok and not judging.allow_unseen:
+        comparison = replace(comparison, status=INCONCLUSIVE, reason=on_images.doubt)
     return replace(comparison, images=on_images)
 
 

@@ -5,6 +5,7 @@ An image is resized to the input, its channels come as BGR, as Caffe reads them,
 the same batches, in a worker each; the outputs alone are compared.
 """
 
+import math
 import os
 import warnings
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from typing import (
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import FileError, OptionName, UsageError, ValidationError
+from caffe_merge.errors import FileError, OptionName, Text, UsageError, ValidationError
 from caffe_merge.files import check_file
 from caffe_merge.net.pixels import Pixels
 from caffe_merge.validation.classes import Classes, classes
@@ -58,14 +59,18 @@ class OutputOnImages:
     """One output over all images. Errors are relative to the old output's largest value.
 
     ``max_error`` is the largest and ``image`` the one that has it; ``cosine`` is the smallest.
-    ``classes`` is None where the output does not look like one value for each class.
+    ``classes`` is None where the output does not look like one value for each class. ``not_finite``
+    are images for which the old net's output is not finite, which nothing can be compared with: if
+    all are, ``max_error`` is None. An output without an axis of the batch is of all images of a
+    batch, and they are named together.
     """
 
     name: str
-    max_error: float
+    max_error: Optional[float]
     image: str
     cosine: Optional[float]
     classes: Optional[Classes]
+    not_finite: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,23 @@ class OnImages:
     def problem(self) -> str:
         """How the pairs differ by more than rounding explains; "" if they do not."""
         for output in self.outputs:
-            if not output.max_error <= LIMIT:
+            if output.max_error == math.inf:
+                return f"image {output.image}: output {output.name!r} is not finite after the merge"
+            if output.max_error is not None and output.max_error > LIMIT:
                 return (
                     f"image {output.image}: output {output.name!r} differs by "
                     f"{output.max_error:.2g} of its largest value, limit {LIMIT:g}"
                 )
+        return ""
+
+    @property
+    def doubt(self) -> str:
+        """Why an output could not be compared; "" if all could."""
+        for output in self.outputs:
+            if output.not_finite:
+                before = f"output {output.name!r} was not finite before the merge; ways out: "
+                ways = OptionName("image_scale"), ", ", OptionName("allow_unseen")
+                return Text(f"image {output.not_finite[0]}: {before}", *ways)
         return ""
 
     def to_json(self) -> Dict[str, Any]:
@@ -101,7 +118,11 @@ class OnImages:
         yield f"{counted(self.count, 'image')}, {size}, {self.channels}, as input {self.input!r}"
         for output in self.outputs:
             cosine = "" if output.cosine is None else f", cosine at least {output.cosine:.6f}"
-            yield f"  {output.name!r}: largest error {output.max_error:.2g}{cosine}"
+            if output.max_error is not None:
+                yield f"  {output.name!r}: largest error {output.max_error:.2g}{cosine}"
+            if output.not_finite:
+                number = counted(len(output.not_finite), "image")
+                yield f"  {output.name!r}: not finite before the merge, {number}"
             if output.classes is not None:
                 yield from (f"    {line}" for line in output.classes.lines())
 
@@ -201,7 +222,7 @@ def compare(
     pixels itself; mean and scale are its own then.
     """
     name, (batch, *size) = shape
-    gathered: Dict[str, List[Tuple[np.ndarray, np.ndarray]]] = {}
+    gathered: Dict[str, List[_Piece]] = {}
     paths = list(options.paths)
     done = 0
     for start in range(0, len(paths), batch):
@@ -213,8 +234,7 @@ def compare(
         for output, array in before.items():
             other = after.get(output)
             if array is not None and other is not None and array.shape == other.shape:
-                pieces = gathered.setdefault(output, [])
-                pieces += zip(_rows(array, batch)[: len(chunk)], _rows(other, batch)[: len(chunk)])
+                gathered.setdefault(output, []).extend(_pieces((array, other), batch, chunk))
         for path in chunk:
             done += 1
             if options.progress:
@@ -244,34 +264,54 @@ def _fed(
     return values, values
 
 
-def _rows(array: np.ndarray, batch: int) -> np.ndarray:
-    """One row for each image, or all in one where the output has no axis of the batch."""
-    if array.ndim and array.shape[0] == batch:
-        return array.astype(np.float64)
-    return array.astype(np.float64)[None]
+class _Piece(NamedTuple):
+    """What both nets give out for one image, or for those of a batch: they are named together."""
+
+    image: str
+    before: np.ndarray
+    after: np.ndarray
+
+
+def _pieces(
+    sides: Tuple[np.ndarray, np.ndarray], batch: int, chunk: Sequence[str]
+) -> Iterator[_Piece]:
+    """One for each image, or one for all where the output has no axis of the batch."""
+    before, after = (side.astype(np.float64) for side in sides)
+    if before.ndim and before.shape[0] == batch:
+        yield from map(_Piece, chunk, before, after)
+        return
+    yield _Piece(chunk[0] if len(chunk) == 1 else f"{chunk[0]} to {chunk[-1]}", before, after)
 
 
 def _output(
     name: str,
-    pieces: Sequence[Tuple[np.ndarray, np.ndarray]],
+    pieces: Sequence[_Piece],
     paths: Sequence[str],
     labels: Optional[Sequence[int]],
 ) -> OutputOnImages:
-    errors, cosines = [], []
-    for before, after in pieces:
-        largest = float(np.abs(before).max()) or 1.0
-        errors.append(float(np.abs(after - before).max()) / largest)
+    errors: List[Tuple[float, str]] = []
+    cosines, not_finite = [], []
+    for image, before, after in pieces:
+        if not np.isfinite(before).all():
+            not_finite.append(image)
+            continue
+        if not np.isfinite(after).all():
+            errors.append((math.inf, image))
+            continue
+        largest = float(np.abs(before).max(initial=0)) or 1.0
+        errors.append((float(np.abs(after - before).max(initial=0)) / largest, image))
         squares = float(np.vdot(before, before)) * float(np.vdot(after, after))
         if squares > 0:
             cosines.append(float(np.vdot(before, after)) / squares**0.5)
-    worst = int(np.argmax(errors))  # which takes NaN for the largest
-    of_each = len(pieces) == len(paths)
+    error, worst = max(errors, key=lambda pair: pair[0], default=(None, ""))
+    sides = [(before, after) for _, before, after in pieces]
     return OutputOnImages(
         name,
-        errors[worst],
-        paths[worst] if of_each else paths[0],
+        error,
+        worst,
         min(cosines, default=None),
-        classes(pieces, paths, labels) if of_each else None,
+        classes(sides, paths, labels) if len(pieces) == len(paths) else None,
+        tuple(not_finite),
     )
 
 

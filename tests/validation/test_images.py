@@ -181,3 +181,51 @@ def test_labels(tmp_path: Path) -> None:
         images.read_labels(str(path))
     with pytest.raises(UsageError, match="labels: no class is given for other"):
         images._labelled(["other.png"], {"a.png": 3})
+
+
+def two_nets(tmp_path: Path, text: str, factors: Any = (1.0, 1.0)) -> List[Pair]:
+    """The net before and after: its Scale ``s`` multiplies by these."""
+    return [
+        write_pair(tmp_path, text, {"s": [np.full(3, factor)]}, name)
+        for name, factor in zip(("old", "new"), factors)
+    ]
+
+
+# Finite on noise, and -inf where a pixel is 0.
+LOG = prototxt(
+    "data 1 3 6 5",
+    "s: Scale data -> s",
+    "p: Power s -> p { power_param { power: 2 } }",
+    "log: Log p -> log",
+)
+
+
+@pytest.mark.parametrize(
+    ("allow", "after", "status"),
+    [(False, 1.0, "inconclusive"), (True, 1.0, "passed"), (True, 9.0, "failed")],
+)
+def test_what_was_not_finite_before_is_no_fault_of_the_merge(
+    tmp_path: Path, allow: bool, after: float, status: str
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (5, 6)).save(tmp_path / "black.png")
+    Image.new("RGB", (5, 6), (9, 20, 30)).save(tmp_path / "gray.png")
+    options = ImageOptions([str(tmp_path / "black.png"), str(tmp_path / "gray.png")])
+    before, new = two_nets(tmp_path, LOG, (1.0, after))
+    made = validate(before, new, images=options, allow_unseen=allow)
+    assert made.status == status
+    (output,) = made.images.outputs
+    assert [Path(path).name for path in output.not_finite] == ["black.png"]
+    assert Path(output.image).name == "gray.png"
+    if status == "inconclusive":
+        assert "black.png: output 'log' was not finite before the merge; " in made.reason
+    assert json.loads(json.dumps(made.to_json(), allow_nan=False))["images"]
+
+
+def test_an_output_of_a_whole_batch_names_the_images_of_that_batch(tmp_path: Path) -> None:
+    pieces = list(images._pieces((np.ones(3), np.ones(3)), 2, ["a", "b"]))
+    pieces += images._pieces((np.ones(3), np.full(3, 1.5)), 2, ["c", "d"])
+    pieces += images._pieces((np.ones(3), np.full(3, 1.25)), 2, ["e"])
+    output = images._output("sum", pieces, list("abcde"), None)
+    assert (output.image, output.max_error, output.classes) == ("c to d", 0.5, None)
