@@ -184,7 +184,7 @@ def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
-                pixels = image.convert("L" if channels == 1 else "RGB")
+                pixels = _of_8_bits(image).convert("L" if channels == 1 else "RGB")
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
     except FileError:
         raise
@@ -195,6 +195,15 @@ def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
     if channels == 1:
         return array[None]
     return np.ascontiguousarray((array if rgb else array[:, :, ::-1]).transpose(2, 0, 1))
+
+
+def _of_8_bits(image: Any) -> Any:
+    """A gray image of 16 bits (a PNG's) as one of 8, which Pillow's ``convert`` would clip."""
+    if not image.mode.startswith("I"):
+        return image
+    from PIL import Image
+
+    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
 
 
 def image_input(declared: Mapping[str, Shape]) -> str:

@@ -51,6 +51,17 @@ def test_pixels_are_bgr_unless_asked(tmp_path: Path) -> None:
     np.testing.assert_allclose(gray, np.tensordot([0.299, 0.587, 0.114], pixels, 1), atol=1)
 
 
+def test_gray_pixels_of_16_bits_are_scaled(tmp_path: Path) -> None:
+    from PIL import Image
+
+    values = np.array([[0, 257, 300 * 128], [65535, 32768, 200 * 257]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    expected = np.array([[0, 1, 149], [255, 128, 200]])
+    for channels in (1, 3):
+        pixels = images.load(str(tmp_path / "deep.png"), (channels, 2, 3))
+        np.testing.assert_array_equal(pixels, np.stack([expected] * channels))
+
+
 def test_folders_and_files(tmp_path: Path) -> None:
     folder(tmp_path)
     found = images.find([str(tmp_path / "photos"), "other.jpg"])
