@@ -60,15 +60,10 @@ def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
     from caffe_merge.validation import images as of_images
 
     mean, scale = _transformation(flags)
-    labels = flags["labels"]
-    return of_images.ImageOptions(
-        of_images.find(flags["images"]),
-        mean,
-        scale,
-        flags["image_rgb"],
-        None if labels is None else of_images.read_labels(labels),
-        progress,
-    )
+    paths = of_images.find(flags["images"])
+    labels = None if flags["labels"] is None else of_images.read_labels(flags["labels"])
+    of_images.labelled(paths, labels)  # before anything runs
+    return of_images.ImageOptions(paths, mean, scale, flags["image_rgb"], labels, progress)
 
 
 def _transformation(flags: Flags) -> Tuple[Tuple[float, ...], float]:

@@ -5,6 +5,7 @@ from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from caffe_merge.arrays import Shape
 from caffe_merge.errors import UsageError
 from caffe_merge.wording import counted
 
@@ -50,22 +51,34 @@ class Classes:
             yield f"accuracy {self.accuracy[0]:.2%} before, {self.accuracy[1]:.2%} after"
 
 
+def check_labels(
+    shape: Shape, images: Sequence[str], labels: Optional[Sequence[int]] = None
+) -> None:
+    """Raise UsageError for a label that an output of ``shape`` (of one image) has no class for."""
+    number = _number(shape)
+    for image, label in zip(images, labels or ()):
+        if number is not None and label >= number:
+            raise UsageError(f"{image}: class {label} of {number} classes, counted from 0")
+
+
+def _number(shape: Shape) -> Optional[int]:
+    """How many classes an output of ``shape`` (of one image) has, if it is one value for each."""
+    number = int(np.prod(shape))
+    return None if number < 2 or shape[0] != number else number
+
+
 def classes(
     pieces: Sequence[Tuple[np.ndarray, np.ndarray]],
     images: Sequence[str],
     labels: Optional[Sequence[int]] = None,
 ) -> Optional[Classes]:
     """Compare (before, after) of each image; None where they are not one value for each class."""
-    shape = pieces[0][0].shape
-    number = int(np.prod(shape))
-    if number < 2 or shape[0] != number:
+    number = _number(pieces[0][0].shape)
+    if number is None:
         return None
     rows = [_row(image, *map(np.ravel, piece)) for image, piece in zip(images, pieces)]
     accuracy = None
     if labels is not None:
-        for image, label in zip(images, labels):
-            if label >= number:
-                raise UsageError(f"{image}: class {label} of {number} classes, counted from 0")
         right = [(r.before == label, r.after == label) for r, label in zip(rows, labels)]
         before, after = np.mean(right, axis=0)
         accuracy = float(before), float(after)

@@ -28,7 +28,7 @@ from caffe_merge.arrays import Shape
 from caffe_merge.errors import FileError, OptionName, Text, UsageError, ValidationError
 from caffe_merge.files import check_file
 from caffe_merge.net.pixels import Pixels
-from caffe_merge.validation.classes import Classes, classes
+from caffe_merge.validation.classes import Classes, check_labels, classes
 from caffe_merge.validation.sessions import Session, input_files
 from caffe_merge.wording import counted
 
@@ -151,7 +151,7 @@ def read_labels(path: str) -> Dict[str, int]:
     labels: Dict[str, int] = {}
     try:
         check_file(path)
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = file.read().splitlines()
     except (OSError, ValueError) as error:
         raise UsageError(_LABELS, f": cannot read {path}: {error}") from error
@@ -233,6 +233,7 @@ def compare(
     name, (batch, *size) = shape
     gathered: Dict[str, List[_Piece]] = {}
     paths = list(options.paths)
+    wanted = labelled(paths, options.labels)
     done = 0
     for start in range(0, len(paths), batch):
         chunk = paths[start : start + batch]
@@ -244,13 +245,16 @@ def compare(
             other = after.get(output)
             if array is not None and other is not None and array.shape == other.shape:
                 gathered.setdefault(output, []).extend(_pieces((array, other), batch, chunk))
+        if not start:
+            for pieces in gathered.values():
+                if len(pieces) == len(chunk):
+                    check_labels(pieces[0].before.shape, paths, wanted)
         for path in chunk:
             done += 1
             if options.progress:
                 options.progress(done, len(paths), path)
     if not gathered:
         raise ValidationError("no output could be compared on the images")
-    wanted = _labelled(paths, options.labels)
     outputs = tuple(_output(n, pieces, paths, wanted) for n, pieces in gathered.items())
     channels = "gray" if size[0] == 1 else "RGB" if options.rgb else "BGR"
     mean, scale = ((), 1.0) if raw else (options.mean, options.scale)
@@ -324,8 +328,8 @@ def _output(
     )
 
 
-def _labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optional[Sequence[int]]:
-    """The class of each image: by its path, by the end of its path, or by its name."""
+def labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optional[Sequence[int]]:
+    """The class of each image: by its path, by the end of its path, or by its name; UsageError."""
     if labels is None:
         return None
     found = []

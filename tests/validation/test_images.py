@@ -9,6 +9,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
+import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.errors import UsageError
 from caffe_merge.validation import forward, images, validate
@@ -187,11 +188,13 @@ def test_labels(tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("a b.png 3\n\nc/d e.jpg\t4\n")
     assert images.read_labels(str(path)) == {"a b.png": 3, "c/d e.jpg": 4}
+    path.write_bytes(b"\xef\xbb\xbfa.png 3\r\n")  # as some editors save it
+    assert images.read_labels(str(path)) == {"a.png": 3}
     path.write_text("a.png 3\nb.png\n")
     with pytest.raises(UsageError, match=r"labels\.txt:2: expected an image and the index"):
         images.read_labels(str(path))
     with pytest.raises(UsageError, match="labels: no class is given for other"):
-        images._labelled(["other.png"], {"a.png": 3})
+        images.labelled(["other.png"], {"a.png": 3})
 
 
 def two_nets(tmp_path: Path, text: str, factors: Any = (1.0, 1.0)) -> List[Pair]:
@@ -240,3 +243,26 @@ def test_an_output_of_a_whole_batch_names_the_images_of_that_batch(tmp_path: Pat
     pieces += images._pieces((np.ones(3), np.full(3, 1.25)), 2, ["e"])
     output = images._output("sum", pieces, list("abcde"), None)
     assert (output.image, output.max_error, output.classes) == ("c to d", 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [("other.png 0", "no class is given for"), ("2.png 5", "class 5 of 5 classes, counted from 0")],
+)
+def test_labels_are_checked_before_all_images_have_run(
+    tmp_path: Path, last: str, message: str
+) -> None:
+    pair = pairs(tmp_path)[0]
+    folder(tmp_path)
+    labels = tmp_path / "labels.txt"
+    labels.write_text(f"0.png 0\n1.png 1\n{last}\n")
+    given = {"images": [str(tmp_path / "photos")], "labels": str(labels)}
+    with pytest.raises(UsageError, match=message):
+        caffe_merge.convert(*pair, **given)
+    options = ImageOptions(
+        images.find(given["images"]),  # type: ignore[arg-type]
+        labels=images.read_labels(str(labels)),
+        progress=lambda *_: pytest.fail("an image has run"),
+    )
+    with pytest.raises(UsageError, match=message):
+        validate(pair, pair, images=options)
