@@ -68,10 +68,9 @@ def _run(flags: Mapping[str, Any]) -> Outcome:
     for path in outputs.values():
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     engine = flags["validate"]
-    judging: Dict[str, Any] = {}
+    judging = request.judging(flags)
     if engine != NONE:
         warm.keep()
-        judging = request.judging(flags)
     result = convert(conversion, engine, engine_options=judging)
     comparison = result.comparison
     if comparison is not None and not result.ok:

@@ -225,10 +225,9 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
 def _merge(options: argparse.Namespace) -> int:
     from caffe_merge.merging import request
     from caffe_merge.merging.convert import convert, write_report
-    from caffe_merge.validation.registry import NONE
 
     conversion = request.conversion(vars(options))
-    judging = {} if options.validate == NONE else _judging(options)
+    judging = _judging(options)
     writing = _bar("writing", "layer", options.quiet)
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
     options.result = result  # held as long as they are: a process that ends need not free it

@@ -10,7 +10,6 @@ from caffe_merge.command import cells, flags, process
 from caffe_merge.errors import UsageError
 from caffe_merge.merging import convert as converting
 from caffe_merge.merging import request
-from caffe_merge.validation.registry import NONE
 
 Path = Union[str, "os.PathLike[str]"]
 _OF_THE_BATCH = ("sources", "output_dir", "jobs", "timeout", "scheduler", "resume", "force",
@@ -40,7 +39,7 @@ def convert(
     values.update((name, os.fspath(path)) for name, path in given.items())
     conversion = request.conversion(values)
     engine = values["validate"]
-    judging = {} if engine == NONE else request.judging(values)
+    judging = request.judging(values)
     result = converting.convert(conversion, engine, engine_options=judging)
     if conversion.report is not None:
         converting.write_report(result.report, conversion.report)

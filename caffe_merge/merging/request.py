@@ -13,8 +13,11 @@ from caffe_merge.merging.convert import Conversion
 from caffe_merge.net import pixels
 from caffe_merge.net.saving import Progress
 from caffe_merge.options import DECLARED, Options
+from caffe_merge.validation.registry import MAY_BE_NONE, NONE
 
 Flags = Mapping[str, Any]
+_IMAGES = OptionName("images")
+_OF_IMAGES = ("labels", "image_mean", "image_scale", "image_rgb")
 
 
 def conversion(flags: Flags) -> Conversion:
@@ -30,10 +33,14 @@ def conversion(flags: Flags) -> Conversion:
 def judging(
     flags: Flags, progress: Optional[Progress] = None, on_images: Optional[Progress] = None
 ) -> Dict[str, Any]:
-    """Keyword arguments of caffe_merge.validation.validate.
+    """Keyword arguments of caffe_merge.validation.validate; none where no engine is to judge.
 
     ``progress`` is called after each blob, ``on_images`` after each of the user's images.
     """
+    if flags.get(MAY_BE_NONE) == NONE:
+        if _needs_images(flags):
+            raise UsageError(_IMAGES, " needs an engine, not ", OptionName(MAY_BE_NONE), f" {NONE}")
+        return {}
     from caffe_merge.validation.inputs import load_files
 
     return {
@@ -53,9 +60,7 @@ def judging(
 
 def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
     """The ImageOptions of these flags: what they do not say of pixels, the text says."""
-    if not flags["images"]:
-        if flags["labels"] is not None:
-            raise UsageError(OptionName("labels"), " needs ", OptionName("images"))
+    if not _needs_images(flags):
         return None
     from caffe_merge.validation import images as of_images
 
@@ -64,6 +69,16 @@ def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
     labels = None if flags["labels"] is None else of_images.read_labels(flags["labels"])
     of_images.labelled(paths, labels)  # before anything runs
     return of_images.ImageOptions(paths, mean, scale, flags["image_rgb"], labels, progress)
+
+
+def _needs_images(flags: Flags) -> bool:
+    """Whether images are given; UsageError where they are not, and a flag is about them."""
+    if flags["images"]:
+        return True
+    for name in _OF_IMAGES:
+        if flags[name] not in (None, False):
+            raise UsageError(OptionName(name), " needs ", _IMAGES)
+    return False
 
 
 def _transformation(flags: Flags) -> Tuple[Tuple[float, ...], float]:

@@ -7,6 +7,8 @@ import pytest
 
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.net import loading
+from tests.command.test_cli import TEXT, flags
+from tests.nets import write_pair
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,24 @@ def test_an_error_has_its_traceback_with_v(
         err = capsys.readouterr().err
         assert err.splitlines()[-1] == f"caffe-merge: error: {path}: No such file or directory"
         assert err.startswith("Traceback") == traceback
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--labels", "x.txt"], "--labels needs --images"),
+        (["--image-scale", "3"], "--image-scale needs --images"),
+        (["--image-mean", "1,2,3"], "--image-mean needs --images"),
+        (["--image-rgb", "--validate", "none"], "--image-rgb needs --images"),
+        (
+            ["--images", "nope", "--validate", "none"],
+            "--images needs an engine, not --validate none",
+        ),
+    ],
+)
+def test_no_flag_of_images_is_ignored(
+    given: List[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = write_pair(tmp_path, TEXT)
+    assert merge_bn(flags(pair, *given)) == 2
+    assert capsys.readouterr().err == f"merge_bn.py: error: {message}\n"
