@@ -265,7 +265,7 @@ def _validate(options: argparse.Namespace) -> int:
     from caffe_merge.files import Unchanged, default_output
     from caffe_merge.merging import request
     from caffe_merge.merging.convert import original
-    from caffe_merge.net import pixels
+    from caffe_merge.net import deployment, pixels
     from caffe_merge.net.loading import load
 
     after = (
@@ -282,6 +282,7 @@ def _validate(options: argparse.Namespace) -> int:
         inputs.append(stack.enter_context(Unchanged(after)))
         new = load(*after, request.state(vars(options)))
         new.graph()
+        deployment.check_pairs(old, new)
         after = stack.enter_context(original(new))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         try:

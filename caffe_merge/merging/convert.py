@@ -7,7 +7,15 @@ import time
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge import files
-from caffe_merge.errors import FileError, OptionName, Text, TextError, spelled_in
+from caffe_merge.errors import (
+    FileError,
+    OptionName,
+    Text,
+    TextError,
+    UsageError,
+    ValidationError,
+    spelled_in,
+)
 from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import check_names, merge
 from caffe_merge.merging.report import SCHEMA, Report
@@ -209,7 +217,8 @@ def _is_report(path: str) -> bool:
 def original(net: Net) -> Iterator[Tuple[str, str]]:
     """The pair that ``net`` was loaded from, to compare with; if its text was rewritten, so.
 
-    That text is no file of the user's: it is there as long as the context is.
+    That text is no file of the user's: it is there as long as the context is, and errors name the
+    user's.
     """
     path = net.document.path
     weights = net.index.path if net.index else ""
@@ -220,7 +229,15 @@ def original(net: Net) -> Iterator[Tuple[str, str]]:
         made = os.path.join(folder, os.path.basename(path))
         with open(made, "wb") as handle:
             handle.write(encode(net.document.text))
-        yield made, weights
+        try:
+            yield made, weights
+        except (UsageError, ValidationError) as error:
+            parts = error.parts
+            raise type(error)(*(_renamed(part, made, path) for part in parts)) from error
+
+
+def _renamed(part: str, made: str, path: str) -> str:
+    return part if isinstance(part, OptionName) else part.replace(made, path)
 
 
 def _keeps_half(net: Net) -> bool:

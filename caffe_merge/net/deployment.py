@@ -64,6 +64,21 @@ def note_training(params: Sequence[Any], notes: List[Note]) -> None:
         notes.append(Note("training-net", "", text))
 
 
+def check_pairs(*nets: Any) -> None:
+    """Raise UsageError where of two Nets, the old and the new one, one alone is for training."""
+    params = [[layer.param for layer in net.layers] for net in nets]
+    paths = [net.document.path for net in nets]
+    before, after = ({top for p in net if p.type == "Input" for top in p.top} for net in params)
+    old, new = (bool(data_layers.data_layers(net)) for net in params)
+    if before == after or old == new:
+        return
+    if old:
+        where = f"{paths[0]}: a training file, and {paths[1]} is one to deploy: "
+        raise UsageError(where, _DEPLOY, " makes it such a one")
+    where = f"{paths[1]}: still a training file, compared with one to deploy: merge it with "
+    raise UsageError(where, _DEPLOY, ", or validate without")
+
+
 def check_data(active: Sequence[Layer], inactive: Sequence[Layer]) -> None:
     """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
     others = data_layers.data_layers([layer.param for layer in inactive])

@@ -114,3 +114,46 @@ def test_validate_says_what_is_wrong_with_a_net(
     out = ["--output-model", str(pair[0]), "--output-weights", str(pair[1])]
     assert main(["validate", *flags(pair, *out)]) == 2
     assert "--deploy makes it an Input" in capsys.readouterr().err
+
+
+TRAINING_DATA = """layer { name: "data" type: "Data" top: "data" top: "label"
+  data_param { batch_size: 2 } transform_param { crop_size: 6 } }
+"""
+HEAD = prototxt("fc: InnerProduct data -> fc { inner_product_param { num_output: 4 } }")
+LOSS = prototxt("loss: SoftmaxWithLoss fc label -> loss")
+
+
+@pytest.mark.parametrize("deploy", [True, False])
+def test_a_training_file_is_not_compared_with_one_to_deploy(
+    tmp_path: Path, deploy: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (tmp_path / "train.prototxt", tmp_path / "other.prototxt")
+    blobs = {"fc": [np.ones((4, 108)), np.ones(4)]}
+    old = write_pair(tmp_path, TRAINING_DATA + HEAD + LOSS, blobs, "train")
+    deployed = prototxt("data 1 3 6 6") + HEAD
+    new = write_pair(tmp_path, TRAINING_DATA + HEAD + LOSS if deploy else deployed, blobs, "other")
+    outputs = ["--output-model", str(new[0]), "--output-weights", str(new[1])]
+    more = ["--deploy"] if deploy else []
+    assert main(["validate", *map(str, old), *outputs, *more]) == 2
+    expected = (
+        f"{text[1]}: still a training file, compared with one to deploy: merge it with --deploy, "
+        "or validate without"
+        if deploy
+        else f"{text[0]}: a training file, and {text[1]} is one to deploy: "
+        "--deploy makes it such a one"
+    )
+    assert capsys.readouterr().err == f"caffe-merge: error: {expected}\n"
+
+
+def test_errors_name_the_text_of_the_user_not_the_one_made_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blobs = {"fc": [np.ones((4, 108)), np.ones(4)]}
+    old = write_pair(tmp_path, TRAINING_DATA + HEAD + LOSS, blobs, "train")
+    new = write_pair(
+        tmp_path, prototxt("image 1 3 6 6") + HEAD.replace('"data"', '"image"'), blobs, "other"
+    )
+    outputs = ["--output-model", str(new[0]), "--output-weights", str(new[1])]
+    assert main(["validate", *map(str, old), *outputs, "--deploy"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"caffe-merge: error: {old[0]}: the inputs differ: 'data' before, ")
