@@ -164,7 +164,11 @@ def _judging(add: Add) -> None:
     add("--image-mean", type=numbers, metavar="104,117,123", help="what is subtracted from them")
     add("--image-scale", type=positive, metavar="S", help="what they are multiplied with then")
     add("--image-rgb", action="store_true", help="their channels come as RGB; else as BGR")
-    add("--labels", metavar="FILE", help="lines of an image and its class: tells the accuracy")
+    add(
+        "--labels",
+        metavar="FILE",
+        help="tells the accuracy; in each line an image, a blank, its class",
+    )
     _caffe_python(add)
     add(
         "--time-limit",
