@@ -79,7 +79,7 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
     elif layer.type == "Deconvolution" and len(shape) >= 2 and shape[0] % max(param.group, 1) == 0:
         outputs = shape[1] * param.group
     if outputs != channels:
-        return Reason(f"its weights of shape {shape} do not make {channels} channels")
+        return Reason(f"its weights of shape {shape} do not make {counted(channels, 'channel')}")
     biases = [blob.shape for blob in layer.blobs[1:]]
     if biases != [(channels,)] * param.bias_term:
         return Reason(f"it has other blobs than its bias_term says, of shapes {biases}")

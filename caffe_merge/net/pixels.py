@@ -18,6 +18,7 @@ from caffe_merge.files import check_file
 from caffe_merge.net import npy
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.wire import BYTES, Record
+from caffe_merge.wording import counted
 
 Value = Union[None, str, ArrayLike]  # numbers, or what the command line has for them
 _MEAN, _SCALE, _SWAP = OptionName("mean"), OptionName("scale"), OptionName("swap_rgb")
@@ -80,11 +81,11 @@ class PixelOptions(NamedTuple):
             raise UsageError(f"input {name!r} has no shape of 4 axes: ", _SHAPE, " gives it one")
         channels = shape[1]
         if self.swap and channels != 3:
-            raise UsageError(_SWAP, f": input {name!r} has {channels} channels, not 3")
+            raise UsageError(_SWAP, f": input {name!r} has {counted(channels, 'channel')}, not 3")
         mean = _fitted_mean(self.mean, name, shape)
         scale = self.scale.reshape(-1)
         if scale.size not in (1, channels):
-            raise UsageError(_SCALE, f": expected 1 or {channels} values, found {scale.size}")
+            raise UsageError(_SCALE, f": expected {values_for(channels)}, found {scale.size}")
         return Pixels(name, mean, np.broadcast_to(scale, (channels,)), self.swap)
 
 
@@ -169,6 +170,11 @@ def _file(path: str) -> Float64:
         raise UsageError(_MEAN, f": {path} is no .npy and no mean.binaryproto: {error}") from None
 
 
+def values_for(channels: int) -> str:
+    """How many values may be given for so many channels: one for all, or one for each."""
+    return "1 value" if channels == 1 else f"1 or {channels} values"
+
+
 def _fitted_mean(mean: Float64, name: str, shape: Shape) -> Float64:
     """``mean`` as (C) or (C, H, W) for the input ``name`` of ``shape``."""
     channels = shape[1]
@@ -179,7 +185,7 @@ def _fitted_mean(mean: Float64, name: str, shape: Shape) -> Float64:
     if mean.ndim not in (1, 3) or mean.shape[0] != channels:
         raise UsageError(
             _MEAN,
-            f": expected one value, {channels}, or an image of {shape[1:]} "
+            f": expected {values_for(channels)}, or an image of {shape[1:]} "
             f"for the input {name!r}, found the shape {mean.shape}",
         )
     flat = mean.reshape(channels, -1)

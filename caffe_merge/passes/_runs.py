@@ -9,7 +9,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._pass import Changes, Rewrite, kept
-from caffe_merge.wording import listed, with_article
+from caffe_merge.wording import counted, listed, with_article
 
 KEPT = kept()
 
@@ -97,10 +97,10 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
             f"it acts along axis {run.affine.axis}, the channels of layer {producer.name!r} "
             f"lie on axis {output.axis}"
         )
-    if run.affine.channels not in (None, output.channels):
-        return Reason(
-            f"it has {run.affine.channels} channels, layer {producer.name!r} has {output.channels}"
-        )
+    channels = run.affine.channels
+    if channels is not None and channels != output.channels:
+        size = counted(channels, "channel")
+        return Reason(f"it has {size}, layer {producer.name!r} has {output.channels}")
     return None
 
 

@@ -46,6 +46,7 @@ from caffe_merge.proof.sampling import (
 )
 from caffe_merge.proof.wiring import Node, Wiring
 from caffe_merge.schema.messages import copied
+from caffe_merge.wording import counted
 
 SAMPLE_CHANNELS = 32  # output channels that are run where there are more
 IMAGES = 4  # so that no output channel is all near 0 by chance
@@ -238,7 +239,8 @@ def _selected(array: Values, channels: Index) -> Values:
     """Some channels of a patch; NetError where layers want other ones than their blob has."""
     last = max(channels, default=-1)
     if last >= array.shape[1]:
-        raise NetError(f"channel {last} of a blob of {array.shape[1]} channels is read")
+        size = counted(array.shape[1], "channel")
+        raise NetError(f"channel {last} of a blob of {size} is read")
     return array[:, channels]
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import FileError, OptionName, Text, UsageError, ValidationError
 from caffe_merge.files import check_file
-from caffe_merge.net.pixels import Pixels
+from caffe_merge.net.pixels import Pixels, values_for
 from caffe_merge.validation.classes import Classes, check_labels, classes
 from caffe_merge.validation.sessions import Session, input_files
 from caffe_merge.wording import counted
@@ -153,8 +153,11 @@ def read_labels(path: str) -> Dict[str, int]:
         check_file(path)
         with open(path, encoding="utf-8-sig") as file:
             lines = file.read().splitlines()
+    except FileError as error:  # which names the file
+        raise UsageError(_LABELS, f": {error}") from error
     except (OSError, ValueError) as error:
-        raise UsageError(_LABELS, f": cannot read {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(_LABELS, f": cannot read {path}: {reason}") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -272,7 +275,7 @@ def _fed(
         return raw.of(ordered), ordered
     mean = np.asarray(options.mean, np.float32)
     if mean.size not in (1, shape[1]):
-        raise UsageError(_MEAN, f": expected 1 or {shape[1]} values, found {mean.size}")
+        raise UsageError(_MEAN, f": expected {values_for(shape[1])}, found {mean.size}")
     values = (pixels - mean.reshape(-1, 1, 1)) * np.float32(options.scale)
     return values, values
 

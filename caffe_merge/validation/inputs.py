@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.errors import FileError, OptionName, UsageError
 from caffe_merge.files import check_file
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
@@ -56,8 +56,11 @@ def load_files(options: Iterable[str]) -> Dict[str, np.ndarray]:
             check_file(path)
             with np.errstate(over="ignore"):  # what overflows is not finite
                 arrays[name] = np.array(npy.read(path), np.float32)
+        except FileError as error:  # which names the file
+            raise UsageError(f"input {name!r}: {error}") from error
         except (OSError, ValueError, MemoryError) as error:
-            raise UsageError(f"input {name!r}: cannot read {path} as .npy: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"input {name!r}: cannot read {path} as .npy: {reason}") from error
         if not arrays[name].size:
             raise UsageError(f"input {name!r}: {path} holds no values")
         if not np.isfinite(arrays[name]).all():

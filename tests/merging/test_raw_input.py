@@ -273,6 +273,8 @@ def test_one_image_among_other_inputs_is_meant(made: Maker) -> None:
         (["data 2 3", fc("c")], {"mean": 1}, "which input takes pixels is not clear"),
         (["data 2 3", fc("c")], {"mean": "data=1"}, "'data' has no shape of 4 axes"),
         (["data 2 4 9 11", conv("c")], {"swap_rgb": True}, "has 4 channels, not 3"),
+        (["data 2 1 9 11", conv("c")], {"swap_rgb": True}, "has 1 channel, not 3"),
+        (["data 2 1 9 11", conv("c")], {"scale": [1, 2]}, "scale: expected 1 value, found 2"),
         (
             [
                 "d: DummyData -> d { dummy_data_param { shape { dim: 1 dim: 3 } } }",
@@ -281,7 +283,7 @@ def test_one_image_among_other_inputs_is_meant(made: Maker) -> None:
             {"mean": 1},
             "no input takes pixels: data layers make their own, deploy has Input",
         ),
-        ([IN, conv("c")], {"mean": [1, 2]}, r"expected one value, 3, or an image of \(3, 9, 11\)"),
+        ([IN, conv("c")], {"mean": [1, 2]}, r"expected 1 or 3 values, or an image of \(3, 9, 11\)"),
         ([IN, conv("c")], {"scale": [1, 2]}, "scale: expected 1 or 3 values, found 2"),
         ([IN, conv("c")], {"scale": 0}, "expected values other than 0"),
         ([IN, "u: TanH data -> data"], {"mean": 1}, "'data' is a net output too"),

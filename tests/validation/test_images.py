@@ -193,6 +193,8 @@ def test_labels(tmp_path: Path) -> None:
     path.write_text("a.png 3\nb.png\n")
     with pytest.raises(UsageError, match=r"labels\.txt:2: expected an image and the index"):
         images.read_labels(str(path))
+    with pytest.raises(UsageError, match=r"^labels: nope\.txt: No such file or directory$"):
+        images.read_labels("nope.txt")
     with pytest.raises(UsageError, match="labels: no class is given for other"):
         images.labelled(["other.png"], {"a.png": 3})
 

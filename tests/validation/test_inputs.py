@@ -97,8 +97,9 @@ def test_a_bad_file_is_a_usage_error(tmp_path: Path) -> None:
     np.save(tmp_path / "nan.npy", [np.nan])
     np.save(tmp_path / "words.npy", np.array(["a"]))
     for name in ("missing.npy", "text.npy", "nan.npy", "words.npy"):
-        with pytest.raises(UsageError, match=name):
+        with pytest.raises(UsageError, match=name) as caught:
             inputs.load_files([f"data={tmp_path / name}"])
+        assert str(caught.value).count(name) == 1
 
 
 def test_made_inputs_follow_the_declared_shapes_or_the_users() -> None:
