@@ -103,7 +103,11 @@ def test_no_module_below_the_command_line_knows_flags() -> None:
 @pytest.mark.parametrize(
     ("options", "flags", "message"),
     [
-        ({"swap_rgb": True, "mean": [1, 2]}, ["--swap-rgb", "--mean", "1,2"], "{}: expected one"),
+        (
+            {"swap_rgb": True, "mean": [1, 2]},
+            ["--swap-rgb", "--mean", "1,2"],
+            "{}: expected 1 or 3",
+        ),
         ({"input_layer": True}, ["--input-layer"], "{}: there is no {} or {} to be a layer of"),
         ({"scale": 0}, ["--scale", "0"], "{}: expected values other than 0"),
         ({"keep": ["x"]}, ["--keep", "x"], "{} x: the net has no layer of this name"),

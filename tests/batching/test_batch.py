@@ -17,6 +17,7 @@ from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
 from tests.batching.trees import net, pair, weights
 from tests.nets import prototxt, seeded, write_pair
+from tests.required import required
 
 COMMAND = [sys.executable, "-m", "caffe_merge", "batch"]
 
@@ -139,11 +140,18 @@ def test_what_changed_is_done_anew(
     source: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = source.parent / "labels.txt"
-    labels.write_text("a.png 1\n")
-    how: Dict[str, Any] = {"labels": str(labels)} if change == "labels" else {}
+    how: Dict[str, Any] = {}
+    if change == "labels":
+        required("PIL", "images")
+        from PIL import Image
+
+        image = source.parent / "a.bmp"
+        Image.new("RGB", (7, 5), (50, 100, 150)).save(image)
+        labels.write_text("a.bmp 1\n")
+        how = {"images": [str(image)], "labels": str(labels), "validate": "reference"}
     batch(source, **how)
     if change == "labels":
-        labels.write_text("a.png 2\n")
+        labels.write_text("a.bmp 0\n")
     elif change == "option":
         how = {"skip": ["merge-serial"]}
     path = source.parent / "OUT" / JOURNAL
