@@ -8,6 +8,8 @@ from caffe_merge.batching.pairing import Pair
 from caffe_merge.errors import UsageError
 from caffe_merge.merging import request
 from caffe_merge.merging.driver import check_names
+from caffe_merge.net.pixels import pixel_options
+from caffe_merge.validation.registry import MAY_BE_NONE, NONE, engine
 
 ParseCells = Callable[[Mapping[str, str]], Dict[str, Any]]
 
@@ -108,7 +110,11 @@ def _cells(pair: Pair, flags: Mapping[str, Any], parse_cells: ParseCells) -> Dic
 
 def _check(flags: Mapping[str, Any]) -> None:
     """Raise UsageError for flags that no pair could be merged with."""
-    check_names(request.conversion(flags).options)
+    options = request.conversion(flags).options
+    check_names(options)
+    pixel_options(options.mean, options.scale, options.swap_rgb)
+    if flags[MAY_BE_NONE] != NONE:
+        engine(flags[MAY_BE_NONE])
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

@@ -167,6 +167,23 @@ def test_what_changed_is_done_anew(
     assert len(journal(source.parent / "OUT")) == (2 if change == "torn" else 2 + anew)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("skip", ["nonsense"], "no pass is called 'nonsense'"),
+        ("scale", "1,x", "scale: expected numbers"),
+        ("mean", "missing.npy", "mean: expected numbers or a file"),
+        ("validate", "nonsense", "no engine is called 'nonsense'"),
+    ],
+)
+def test_what_fits_no_pair_is_said_before_any(
+    source: Path, option: str, value: object, message: str
+) -> None:
+    with pytest.raises((UsageError, FileError), match=message):
+        batch(source, **{option: value})
+    assert not (source.parent / "OUT").exists()
+
+
 def test_fail_fast_stops_at_the_first_failure(source: Path) -> None:
     (source / "a" / "x.caffemodel").write_bytes(b"\xa2\x06\x00" * 2)
     (source / "l.csv").write_text("a/x.prototxt,a/x.caffemodel\nb/y.prototxt,b/y.caffemodel\n")
