@@ -14,7 +14,6 @@ from typing import (
     Dict,
     Iterable,
     Iterator,
-    List,
     NoReturn,
     Optional,
     Sequence,
@@ -22,7 +21,7 @@ from typing import (
 )
 
 from caffe_merge import __version__
-from caffe_merge.command import flags, process
+from caffe_merge.command import flags, process, progress
 from caffe_merge.errors import (
     CaffeMergeError,
     FileError,
@@ -218,7 +217,7 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
     from caffe_merge.merging import request
 
     quiet = getattr(options, "quiet", False)
-    bars = _bar("validating", "blob", quiet), _bar("images", "image", quiet)
+    bars = progress.bar("validating", "blob", quiet), progress.bar("images", "image", quiet)
     return request.judging(vars(options), *bars)
 
 
@@ -228,7 +227,7 @@ def _merge(options: argparse.Namespace) -> int:
 
     conversion = request.conversion(vars(options))
     judging = _judging(options)
-    writing = _bar("writing", "layer", options.quiet)
+    writing = progress.bar("writing", "layer", options.quiet)
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
     options.result = result  # held as long as they are: a process that ends need not free it
     if conversion.report is not None:
@@ -317,6 +316,14 @@ def _inspect(options: argparse.Namespace) -> int:
     return OK
 
 
+def _ranges(options: argparse.Namespace) -> int:
+    from caffe_merge.command.ranges import Ranges
+
+    found = Ranges.of(_load(options))
+    _tell(options, lambda: found.lines(options.verbose), found.to_json)
+    return OK
+
+
 def _passes(options: argparse.Namespace) -> int:
     from caffe_merge.command import lists
 
@@ -349,25 +356,6 @@ def _batch(options: argparse.Namespace) -> int:
     return OK if batch.run(vars(options), _print, print_error) else FAILED
 
 
-def _bar(title: str, unit: str, quiet: bool) -> Optional[Callable[[int, int, str], None]]:
-    """A progress bar on stderr; None where that is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        return None
-    from tqdm import tqdm
-
-    tqdm.monitor_interval = 0  # a thread, beside which no worker can be a copy of this process
-    bar: List[Any] = []
-
-    def progress(done: int, total: int, name: str) -> None:
-        if not bar:
-            bar.append(tqdm(total=total, desc=title, unit=unit, leave=False, delay=1.0))
-        bar[0].update(done - bar[0].n)
-        if done >= total:
-            bar[0].close()
-
-    return progress
-
-
 _COMMANDS: Dict[str, Any] = {
     "merge": (
         "Merge BatchNorm, Scale and what else is linear at inference into the layers before.",
@@ -389,6 +377,11 @@ _COMMANDS: Dict[str, Any] = {
         "Print the net as a table: layer, type, output shape, parameters, multiply-adds.",
         flags.inspect,
         _inspect,
+    ),
+    "ranges": (
+        "Print how ready the weights are for 8 bits: the range of each channel, worst layer first.",
+        flags.ranges,
+        _ranges,
     ),
     "engines": (
         "List the engines that judge a pair: which are here, what each lacks, how to get it.",

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import spelled
+from caffe_merge.layers import ranges
 from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.fitting import channels_last
 from caffe_merge.net.loading import Net
@@ -23,6 +24,7 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
         yield from _refusals(report)
     yield from _unshared(report, verbose)
     yield from _notes(report.notes, verbose)
+    yield from _wide(report)
     if comparison is not None:
         yield from comparison.summary(flag_of).splitlines()
     elif report.unchanged:
@@ -152,6 +154,16 @@ def _notes(all_notes: Sequence[Note], verbose: bool) -> Iterator[str]:
     yield from _limited([_notes_line(notes) for notes in groups.values()], verbose)
 
 
+def _wide(report: Report) -> Iterator[str]:
+    """Where 8 bits with one scale per tensor would lose most: one line, if that is much."""
+    worst = ranges.worst(report.weighted)
+    if worst is not None and worst.to_median > ranges.TOO_WIDE:
+        yield (
+            f"8 bits: the largest channel of layer {quoted(worst.layer)} is {worst.to_median:.0f} "
+            "times its median one: quantise per channel (caffe-merge ranges shows all layers)"
+        )
+
+
 # Kinds of notes that come one a layer: what is said of so many of them, of layers so named.
 _SUMS = {
     "filler-weights": "the file has no weights for {} layers ({}); they run on their fillers, "
@@ -196,6 +208,7 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
         yield from _refusals(report)
     yield from _unshared(report, verbose)
     yield from _notes(report.notes, verbose)
+    yield from _wide(report)
 
 
 def advice(net: Net, inputs: Mapping[str, Optional[Shape]], verbose: bool) -> Iterator[str]:

@@ -289,6 +289,13 @@ def inspect(parser: argparse.ArgumentParser) -> None:
     _examples(parser, "deploy.prototxt", "deploy.prototxt x.caffemodel --json")
 
 
+def ranges(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command ranges."""
+    _net(parser)
+    _printing(parser)
+    _examples(parser, "deploy.prototxt x.caffemodel", "deploy.prototxt x.caffemodel --json")
+
+
 def engines(parser: argparse.ArgumentParser) -> None:
     """The flags of the command engines."""
     _caffe_python(parser.add_argument)

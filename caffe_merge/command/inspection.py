@@ -83,10 +83,10 @@ class Inspection(NamedTuple):
     def lines(self) -> Iterator[str]:
         """The layers as a table, the sums by type as another, and what they count for."""
         total = self.total
-        yield from _table(_LAYER_HEADS, [_cells(row, total) for row in self.rows], left=7)
+        yield from table(_LAYER_HEADS, [_cells(row, total) for row in self.rows], left=7)
         yield ""
         types = [(kind, *_sums(of_type, total)) for kind, of_type in self.types.items()]
-        yield from _table(_TYPE_HEADS, [*types, ("all", *_sums(total, total))], left=1)
+        yield from table(_TYPE_HEADS, [*types, ("all", *_sums(total, total))], left=1)
         yield ""
         shapes = ", ".join(f"{visible(name)} {_size(size)}" for name, size in self.inputs.items())
         yield f"counted for {shapes}" if shapes else "no input"
@@ -190,7 +190,7 @@ def _size(shape: Optional[Tuple[int, ...]]) -> str:
     return "?" if shape is None else "x".join(map(str, shape)) or "scalar"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
     """``rows`` below ``heads``; the first ``left`` columns to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(heads, *rows)]
     for number, row in enumerate([heads, *rows]):

@@ -9,6 +9,7 @@ from caffe_merge.algebra.affine import (
     folded_bias,
     inner_product_multiplier,
 )
+from caffe_merge.arrays import Float64
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.catalogue import of_family
 from caffe_merge.layers.fork_fields import WINDOW, unknown_fields
@@ -99,17 +100,21 @@ def _odd_depthwise(layer: Layer) -> Optional[Reason]:
     return None
 
 
+def output_multiplier(layer: Layer, vector: Float64) -> Float64:
+    """``vector`` (C), a value for each output channel, shaped to multiply the layer's weights."""
+    shape = layer.blobs[0].shape
+    if layer.type in CONVOLUTIONS:
+        return convolution_multiplier(vector, len(shape))
+    if layer.type == "Deconvolution":
+        return deconvolution_multiplier(vector, shape, layer.param.convolution_param.group)
+    return inner_product_multiplier(vector, layer.param.inner_product_param.transpose)
+
+
 def folded(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
     """New parameters and blobs of a linear ``layer`` that does ``affine`` (a vector) as well."""
     weights = layer.blobs[0]
     param = copied(layer.param)
-    if layer.type in CONVOLUTIONS:
-        multiplier = convolution_multiplier(affine.scale, len(weights.shape))
-    elif layer.type == "Deconvolution":
-        group = param.convolution_param.group
-        multiplier = deconvolution_multiplier(affine.scale, weights.shape, group)
-    else:
-        multiplier = inner_product_multiplier(affine.scale, param.inner_product_param.transpose)
+    multiplier = output_multiplier(layer, affine.scale)
     old = layer.blobs[1].float64() if len(layer.blobs) > 1 else None
     if old is None and not affine.shift.any():
         return param, (Scaled(weights, multiplier),)

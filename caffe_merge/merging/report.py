@@ -1,5 +1,6 @@
 """What a merge did and did not do: changes, refusals, sizes; as data, as JSON, as text."""
 
+from copy import copy
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -17,6 +18,8 @@ from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
 from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES
+from caffe_merge.layers.ranges import table
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Note, Reason
 
@@ -125,6 +128,7 @@ class Report:
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
         self._made: Dict[Layer, Tuple[str, str]] = {}
+        self._weighted = self.weighted = _weighted(graph)  # before, and now
 
     def add(self, name: str, rewrite: "Rewrite") -> None:
         """Write down a rewrite that the pass ``name`` made."""
@@ -137,6 +141,7 @@ class Report:
     def finish(self, graph: Graph, refusals: Mapping[Layer, List[Refusal]]) -> None:
         """Take in the final graph, and the refusals for layers that are still there."""
         self.after = Size.of(graph)
+        self.weighted = _weighted(graph)
         self.refusals = [refusal for layer in graph.layers for refusal in refusals.get(layer, ())]
         for layer, kind in zip(self._followed, self._types):
             fate, detail = self._made.get(layer, ("kept", ""))
@@ -160,8 +165,17 @@ class Report:
             "notes": [note._asdict() for note in self.notes],
             "unshared": [shared._asdict() for shared in self.unshared],
             "input": self.input,
+            "ranges": {
+                "before": table(self._weighted).to_json(),
+                "after": table(self.weighted).to_json(),
+            },
             **self.extra,
         }
+
+
+def _weighted(graph: Graph) -> List[Layer]:
+    """The linear layers of ``graph`` as they are now."""
+    return [copy(layer) for layer in graph.layers if layer.type in LINEAR_TYPES]
 
 
 def _why(reasons: Sequence[Reason]) -> Text:

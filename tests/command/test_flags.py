@@ -18,6 +18,7 @@ COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": flags.plan,
     "validate": flags.validate,
     "inspect": flags.inspect,
+    "ranges": flags.ranges,
     "engines": flags.engines,
 }
 OF_NETS = [name for name in COMMANDS if name != "engines"]  # "all" of the table

@@ -1,0 +1,64 @@
+"""Ranges of weights, and what rounding to 8 bits does to them: float64 arrays; no layers, no files.
+
+A symmetric quantiser of 8 bits with the step d holds w as d * q, q a whole number from -127 to 127,
+and the step is the largest magnitude divided by 127: of all weights (one scale per tensor) or of
+those that make one output channel (one scale per channel). Krishnamoorthi 2018, "Quantizing deep
+convolutional networks for efficient inference", compares both.
+"""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from caffe_merge.arrays import Array, Float64
+
+LEVELS = 127  # steps on each side of 0, of a symmetric number of 8 bits
+SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # many chips take what is below for 0
+
+
+class Spread(NamedTuple):
+    """How far the ranges of channels are apart; None where no channel is alive.
+
+    ``to_median`` and ``to_smallest`` are the largest range divided by the median and by the
+    smallest of the channels that are alive. ``bits_lost`` is the mean, over the same channels, of
+    log2(largest / range), the bits that one scale for all leaves unused; ``most_bits_lost`` is that
+    of the worst.
+    """
+
+    to_median: Optional[float]
+    to_smallest: Optional[float]
+    bits_lost: Optional[float]
+    most_bits_lost: Optional[float]
+
+
+def spread(ranges: Float64) -> Spread:
+    """The Spread of ``ranges``, the largest magnitudes (C) of a layer's channels."""
+    ranges = ranges[ranges > 0]
+    if not len(ranges):
+        return Spread(None, None, None, None)
+    lost = np.log2(ranges.max()) - np.log2(ranges)
+    with np.errstate(over="ignore"):  # of double precision
+        ratios = ranges.max() / np.array([np.median(ranges), ranges.min()])
+    median, smallest = np.minimum(ratios, np.finfo(np.float64).max).tolist()
+    return Spread(median, smallest, float(lost.mean()), float(lost.max()))
+
+
+def squared_errors(values: Array, step: Float64) -> Float64:
+    """The squared error of each of ``values`` when rounded to whole numbers of ``step``s.
+
+    ``step`` is broadcast over the values; where it is 0 nothing is rounded.
+    """
+    exact = np.asarray(values, np.float64)
+    whole = np.divide(exact, step, out=np.zeros(exact.shape), where=step > 0)
+    np.rint(whole, out=whole)
+    whole *= step
+    whole -= exact
+    errors: Float64 = np.square(whole, out=whole)
+    return errors
+
+
+def decibels(signal: float, noise: float) -> Optional[float]:
+    """10 log10(signal / noise); None where there is no signal, or no noise."""
+    if not signal > 0 or not noise > 0:
+        return None
+    return float(10 * (np.log10(signal) - np.log10(noise)))
