@@ -248,15 +248,17 @@ class _Driver:
         self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 
     def _admit(self, rewrite: Rewrite) -> None:
-        """Give the new layers of ``rewrite`` names of their own and their places in the net."""
-        if not rewrite.inserts:
-            return
-        taken = {layer.name for layer in self.net.all_layers}
+        """Give new and moved layers their places in the net, and the new ones their names."""
+        layers, new = self.net.all_layers, rewrite.new
+        taken = {layer.name for layer in layers} if new else set()
         for layer, reader, number in rewrite.inserts:
-            base = f"{self.graph.bottoms[reader][number].name}_{layer.param.name}"
-            layer.param.name = free_name(base, taken)
-            layer.phase = self.net.state.phase
-            self.net.all_layers.insert(self.net.all_layers.index(reader), layer)
+            if layer in new:
+                base = f"{self.graph.bottoms[reader][number].name}_{layer.param.name}"
+                layer.param.name = free_name(base, taken)
+                layer.phase = self.net.state.phase
+            else:
+                layers.remove(layer)
+            layers.insert(layers.index(reader), layer)
 
     def _refuse(self, pass_: Pass, layer: Layer, reason: Reason) -> None:
         refusal = Refusal(pass_.name, layer.name, layer.type, reason.kind, reason)

@@ -34,7 +34,7 @@ FOLLOWED = frozenset(of_family(NORM, AFFINE, DROPOUT))
 
 
 class Change(NamedTuple):
-    """One rewrite that was made: the pass, the layers it removed and changed, and in words.
+    """One rewrite that was made: the pass, the layers it removed and changed or moved, in words.
 
     The types are those that the layers had before.
     """
@@ -58,7 +58,7 @@ class Change(NamedTuple):
             rewrite.note,
             tuple(layer.type for layer in removed),
             tuple(layer.type for layer in changed),
-            tuple(insert.layer.name for insert in rewrite.inserts),
+            tuple(layer.name for layer in rewrite.new),
         )
 
 

@@ -1,4 +1,4 @@
-"""Applies a rewrite to the graph: layers go, bottoms are rewired, blobs keep honest names.
+"""Applies a rewrite to the graph: layers go or move, bottoms are rewired, blobs keep honest names.
 
 Validation compares blobs by name, and so do users: a blob that keeps its name keeps its values. A
 blob inside the rewrite whose values change gets a name that no blob of the net had before.
@@ -14,22 +14,23 @@ IN_PLACE = that("in_place")  # types that rewrites keep and that may write in pl
 
 
 def rewire(graph: Graph, rewrite: Rewrite) -> None:
-    """Give the layers that ``rewrite`` keeps their new bottoms, and remove the others."""
-    removed = rewrite.removed
+    """Give the layers that ``rewrite`` keeps their new bottoms, and remove or move the others."""
+    taken_out = rewrite.taken_out
     outputs = graph.outputs_of(rewrite.layers)
     outside = {end.name for end in outputs}
     inside = {top.name for layer in rewrite.layers for top in graph.tops[layer]} - outside
-    names = {graph.replacement_of(end, removed, rewrite.reads): end.name for end in outputs}
+    names = {graph.replacement_of(end, taken_out, rewrite.reads): end.name for end in outputs}
     assert len(names) == len(outputs), "two ends of a rewrite would be one blob"
     for version, end in zip(names, outputs):
         version.shape = end.shape
     for insert in rewrite.inserts:
-        graph.insert(*insert)
+        if insert.layer not in taken_out:
+            graph.insert(*insert)
     inputs = graph.inputs_of(rewrite.layers)
     spared = [version for version in inputs if not graph.later_writes(version)]
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)
-    for layer in reversed(removed):
+    for layer in reversed(taken_out):
         if any(top in outputs or top.readers for top in graph.tops[layer]):
             graph.bypass(layer, rename=False)
         else:
@@ -54,6 +55,9 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         # A removed layer kept its memory apart from that of a Flatten or the like further down.
         if any(write.name != version.name for write in graph.later_writes(version)):
             graph.rename_all(version, graph.unused_name(version))
+    for insert in rewrite.inserts:
+        if insert.layer in taken_out:
+            graph.insert(*insert)
 
 
 def _name(graph: Graph, rewrite: Rewrite, names: Dict[Version, str]) -> None:

@@ -293,9 +293,9 @@ class Graph:
         del self.bottoms[layer], self.tops[layer]
 
     def insert(self, layer: Layer, reader: Layer, number: int) -> None:
-        """Put ``layer``, which is new and has a name, in front of a bottom of ``reader``."""
+        """Put ``layer``, which has a name and is not in the graph, in front of a bottom."""
         bottom, top = self.bottoms[reader][number], Version(layer.name, layer, 0)
-        top.name = self.unused_name(top, layer.name)
+        top.name = self.unused_name(top, "" if layer.name in self._taken else layer.name)
         bottom.readers[bottom.readers.index((reader, number))] = (layer, 0)
         top.readers.append((reader, number))
         at = self.layers.index(reader)

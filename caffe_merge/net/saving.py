@@ -6,10 +6,11 @@ from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional
 from caffe_merge.files import Replacement, check_outputs
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import joining
-from caffe_merge.net.loading import Net
+from caffe_merge.net.loading import Net, Place
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, Message, NetParameter
 from caffe_merge.text.edits import Edits
+from caffe_merge.text.moves import moved
 from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
 from caffe_merge.weights import writer
@@ -24,10 +25,11 @@ _KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 def text(net: Net) -> bytes:
     """The prototxt of ``net``: its own text, with only what changed changed."""
-    edits = Edits(net.document)
+    document, places = _in_order(net)
+    edits = Edits(document)
     kept = set(net.all_layers)
     for layer in net.loaded:
-        place = net.places.get(layer)
+        place = places.get(layer)
         if place is None:
             continue
         if layer not in kept:
@@ -40,16 +42,40 @@ def text(net: Net) -> bytes:
     anchor: Optional[Field] = None
     element = -1
     for layer in net.all_layers:
-        place = net.places.get(layer)
+        place = places.get(layer)
         if place is not None:
             anchor, element = place
         elif layer.implicit:
-            anchor, element = _last_input(net.document), -1
+            anchor, element = _last_input(document), -1
         elif layer.original is None:
             edits.insert_after(anchor, "layer", layer.param, element)
     written = edits.text()
     _check(net, written)
     return encode(written)
+
+
+def _in_order(net: Net) -> Tuple[Document, Dict[Layer, Place]]:
+    """The text of ``net`` with its layers in the net's order, and where they stand in it."""
+    kept = set(net.all_layers)
+    order = [layer for layer in net.loaded if layer in net.places]
+    numbers = {layer: number for number, layer in enumerate(order)}
+    moves: List[Tuple[int, int]] = []
+    at = 0
+    for layer in net.all_layers:
+        if layer not in numbers:
+            continue
+        while order[at] not in kept:
+            at += 1
+        if order[at] is not layer:
+            moves.append((numbers[layer], numbers[order[at]]))
+            order.remove(layer)
+            order.insert(at, layer)
+        at += 1
+    if not moves:
+        return net.document, net.places
+    document = moved(net.document, moves)
+    fields = [field for field in document.fields if field.name == "layer"]
+    return document, {layer: Place(field, 0) for layer, field in zip(order, fields)}
 
 
 def _last_input(document: Document) -> Optional[Field]:

@@ -14,6 +14,7 @@ from caffe_merge.passes.merge_branches import MergeBranches
 from caffe_merge.passes.merge_concat import MergeConcat
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.passes.one_scale import OneScale
+from caffe_merge.passes.pool_first import PoolFirst
 from caffe_merge.passes.raise_stride import RaiseStride
 
 # Tried in this order, again and again until none finds anything.
@@ -24,6 +25,7 @@ PASSES: Tuple[Type[Pass], ...] = (
     MergeBranches,  # behind the folds, which leave bare convolutions
     MergeConcat,  # before the chains: a layer behind the Concat may merge with one convolution
     MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
+    PoolFirst,  # behind the folds and the Concats: of several layers before it one is left
     RaiseStride,  # behind what makes fewer layers of the way up, and kernels of other sizes
     FoldThrough,  # before forwards: one layer changes, however many readers there are
     FoldForward,  # what none of those folded

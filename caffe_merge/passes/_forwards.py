@@ -16,7 +16,12 @@ from caffe_merge.layers.fork_fields import Values, described, unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, linear_param, output_channels
 from caffe_merge.layers.shapes.forks import DEPTHWISE
-from caffe_merge.layers.shapes.geometry import convolution_window, pooling_pads, sticks_out
+from caffe_merge.layers.shapes.geometry import (
+    convolution_window,
+    pooling_overruns,
+    pooling_pads,
+    sticks_out,
+)
 from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
@@ -157,6 +162,8 @@ def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[M
     param = layer.param.pooling_param
     if len(tops) > 1 or param.pool not in (param.AVE, param.MAX):
         return Reason("only one mean or maximum hands it on")
+    if pooling_overruns(described(layer), _spatial_axes(bottoms[0])):
+        return Reason("its last window may hold nothing, and Caffe's value there takes no part")
     if param.pool == param.MAX and (affine.scale < 0).any():
         return Reason("a negative multiplier does not go through a maximum")
     if param.pool == param.AVE and affine.shift.any() and pooling_pads(described(layer)):
@@ -165,6 +172,10 @@ def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[M
     if param.pool == param.AVE and affine.shift.any() and ceil:
         return Reason("forks with ceil_mode differ in the mean of a window that sticks out")
     return [affine]
+
+
+def _spatial_axes(bottom: Optional[Shape]) -> int:
+    return 2 if bottom is None else len(bottom) - 2
 
 
 def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:

@@ -18,9 +18,10 @@ Reads = Mapping[Layer, Tuple[int, ...]]
 
 
 class Insert(NamedTuple):
-    """A new layer of one bottom and one top, put in front of bottom ``number`` of ``reader``.
+    """A layer of one bottom and one top, put in front of bottom ``number`` of ``reader``.
 
-    Its name, and those of its blobs, are given when it is put there.
+    A new layer and its top get their names when it is put there. A layer of the rewrite itself is
+    moved: it leaves its place, and its top gets a new name.
     """
 
     layer: Layer
@@ -29,14 +30,14 @@ class Insert(NamedTuple):
 
 
 class Rewrite(NamedTuple):
-    """The layers of a match: some change, the others are removed; their outputs stay the same.
+    """The layers of a match: some change, others are removed or moved; the outputs stay the same.
 
     ``changes`` has the new parameters and blobs of the layers that stay. ``reads`` is for layers of
     several bottoms: the numbers of those that a layer still reads (all without an entry) or, for a
     removed layer, of the one that replaces its top (the first without an entry). Layers of the
     match whose tops then have no reader are removed as well. The report shows ``note`` for the
-    removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new,
-    each in front of one of ``layers``.
+    removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
+    moved, each in front of one of ``changes``.
     """
 
     layers: Tuple[Layer, ...]
@@ -47,18 +48,38 @@ class Rewrite(NamedTuple):
     inserts: Tuple[Insert, ...] = ()
 
     @property
-    def removed(self) -> List[Layer]:
-        """The layers that are removed."""
+    def taken_out(self) -> List[Layer]:
+        """The layers that leave their places: removed or moved."""
         return [layer for layer in self.layers if layer not in self.changes]
 
     @property
+    def moved(self) -> List[Layer]:
+        """The layers that are put in another place."""
+        return [insert.layer for insert in self.inserts if insert.layer in self.layers]
+
+    @property
+    def new(self) -> List[Layer]:
+        """The layers that the net did not have."""
+        return [insert.layer for insert in self.inserts if insert.layer not in self.layers]
+
+    @property
+    def removed(self) -> List[Layer]:
+        """The layers that are removed."""
+        moved = self.moved
+        return [layer for layer in self.taken_out if layer not in moved]
+
+    @property
     def changed(self) -> List[Layer]:
-        """The layers that stay with other parameters or blobs; the rest only read another blob."""
-        return [
+        """The layers that are moved, or stay with other parameters or blobs.
+
+        The rest only read another blob.
+        """
+        changed = [
             layer
             for layer, (param, blobs) in self.changes.items()
             if blobs is not layer.blobs or param != layer.param
         ]
+        return [*self.moved, *changed]
 
 
 class Refused(NamedTuple):

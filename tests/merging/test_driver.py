@@ -317,6 +317,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "merge-branches",
         "merge-concat",
         "merge-serial",
+        "pool-first",
         "raise-stride",
         "fold-through",
         "fold-forward",

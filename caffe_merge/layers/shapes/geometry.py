@@ -248,6 +248,20 @@ def pooling_pads(layer: Layer) -> bool:
     return any((*given, *sides))
 
 
+def pooling_overruns(layer: Layer, rank: int = 2) -> bool:
+    """Whether a Pooling over ``rank`` axes may have a last window that holds no place of its input.
+
+    So it is where the stride is larger than the kernel and sizes are rounded up: a mean there is
+    0 / 0, a maximum what Caffe starts from (pooling_layer.cpp).
+    """
+    param = layer.pooling_param
+    if param.global_pooling or param.round_mode != param.CEIL:
+        return False
+    kernel = _pooling_sizes(layer, "kernel_size", rank) or (1,) * rank
+    stride = _pooling_sizes(layer, "stride", rank) or (1,) * rank
+    return any(step > size for step, size in zip(stride, kernel))
+
+
 def _pooling_sizes(layer: Layer, name: str, rank: int) -> Optional[Shape]:
     """Kernel, pad or stride: one value for all axes, both _h and _w, or a fork's one for each.
 
