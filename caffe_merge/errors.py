@@ -137,7 +137,11 @@ def about(layer: object) -> Iterator[None]:
         raise
 
 
-class ShapeError(NetError):
+class SizeError(NetError):
+    """Sizes, as they follow from those of the inputs, with which a layer cannot be."""
+
+
+class ShapeError(SizeError):
     """A bottom whose shape does not fit its layer by BVLC's rules; ``detail`` says how."""
 
     def __init__(self, layer: str, detail: str) -> None:
@@ -159,3 +163,7 @@ class ValidationError(CaffeMergeError):
 
 class UsageError(CaffeMergeError, ValueError):
     """Flags or arguments that do not make sense."""
+
+
+class InputShapeError(UsageError):
+    """A net that no engine can run at the shapes of its inputs: other shapes, or no validation."""

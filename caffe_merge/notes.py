@@ -8,6 +8,7 @@ Kind = Literal[  # docs/report.md says what each of them means
     "absorbed-weights",
     "batch-statistics",
     "bn-style",
+    "channels-last",
     "deploy",
     "diff-dropped",
     "duplicate-weights",

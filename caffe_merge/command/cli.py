@@ -310,7 +310,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     def lines() -> Iterator[str]:
         yield from inspection.lines()
-        yield from console.advice(net, inspection.inputs, options.verbose)
+        yield from console.advice(net, options.verbose)
 
     _tell(options, lines, inspection.to_json)
     return OK

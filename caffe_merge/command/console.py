@@ -1,12 +1,10 @@
 """What the commands print: summaries, tables and sentences. Data in, lines of text out."""
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from caffe_merge.arrays import Shape
 from caffe_merge.errors import spelled
 from caffe_merge.layers import ranges
 from caffe_merge.merging.report import Change, Fate, Report
-from caffe_merge.net.fitting import channels_last
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
 from caffe_merge.options import flag_of
@@ -211,12 +209,8 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
     yield from _wide(report)
 
 
-def advice(net: Net, inputs: Mapping[str, Optional[Shape]], verbose: bool) -> Iterator[str]:
-    """What ``inspect`` says below its tables: shapes that are missing or odd, notes on the net.
-
-    ``inputs`` are the shapes of the net's inputs.
-    """
-    yield from filter(None, [channels_last(inputs)])
+def advice(net: Net, verbose: bool) -> Iterator[str]:
+    """What ``inspect`` says below its tables: shapes that are missing, notes on the net."""
     for name, option in net.missing_shapes().items():
         yield f"the shape of {quoted(name)} is not known: add {spelled(option, flag_of)}"
     yield from _notes(net.notes, verbose)

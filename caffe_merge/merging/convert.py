@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence
 from caffe_merge import files
 from caffe_merge.errors import (
     FileError,
+    InputShapeError,
     OptionName,
     Text,
     TextError,
@@ -30,6 +31,7 @@ from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE
 from caffe_merge.weights.blobs import HALF
 
 _VALIDATE = OptionName(MAY_BE_NONE)
+_OR_NONE = (", or use ", _VALIDATE, f" {NONE}")
 _HEAD = 64  # bytes of a report, which begins with its schema
 HALF_LIMIT = 1e-2  # of a blob's largest value, where weights are rounded to half precision
 
@@ -154,7 +156,7 @@ def _convert(
     comparison = None
     if engine != NONE and net.changed:
         given = [engine_options.get(name) or {} for name in ("shapes", "files")]
-        net.require_shapes({**given[0], **given[1]}, Text(", or use ", _VALIDATE, f" {NONE}"))
+        net.require_shapes({**given[0], **given[1]}, Text(*_OR_NONE))
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
     with files.Replacement(conversion.output_weights, conversion.output_model) as pair:
@@ -257,7 +259,10 @@ def _validate(
     after = (parts[1], parts[0])
     engine_options["raw"] = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
     engine_options.update(bn_style=options.bn_style, chosen_by=MAY_BE_NONE)
-    return validation.validate(before, after, engine, **engine_options)
+    try:
+        return validation.validate(before, after, engine, **engine_options)
+    except InputShapeError as error:
+        raise InputShapeError(*error.parts, *_OR_NONE) from error
 
 
 def write_report(report: Report, path: str, name_of: Callable[[str], str] = str) -> None:

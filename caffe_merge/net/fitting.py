@@ -1,12 +1,14 @@
 """Whether stored blobs fit a layer, and what to do where they do not."""
 
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Union
+import contextlib
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from caffe_merge.arrays import BlobShape, Shape
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import NetError, SizeError, Text, WeightsError
 from caffe_merge.layers import norms
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.layer import Layer
+from caffe_merge.notes import Note
 from caffe_merge.weights.blobs import Blob, Stored
 from caffe_merge.weights.index import LayerRecord
 from caffe_merge.wording import counted, with_article
@@ -45,24 +47,38 @@ def fit(
     return blobs
 
 
-def check(unfit: Sequence[Unfit], records: int, inputs: Mapping[str, Optional[Shape]]) -> None:
+def check(
+    unfit: Sequence[Unfit], records: int, inputs: Mapping[str, Optional[Shape]]
+) -> List[Note]:
     """Raise WeightsError for the first of ``unfit``, with how many there are.
 
     ``records`` is the number of layers in the weights file. An input of ``inputs`` (blob name ->
-    shape) that has its channels last is the likely cause.
+    shape) that has its channels last is the likely cause; where all fits there is a note on it.
     """
+    swapped = channels_last(inputs)
     if not unfit:
-        return
+        return [Note("channels-last", "", swapped)] if swapped else []
     layer, message, hint, blob, path = unfit[0]
     if len(unfit) > 1:
         message += f" ({len(unfit)} of the {records} layers in the file do not fit)"
     message += hint
-    swapped = channels_last(inputs)
     if swapped:
         message += f"; {swapped}"
     elif not hint and len(unfit) > 1:
         message += ": is this the right pair?"
     raise WeightsError(message, path=path, layer=layer, blob=blob)
+
+
+@contextlib.contextmanager
+def explained(inputs: Mapping[str, Optional[Shape]]) -> Iterator[None]:
+    """Have a SizeError of this block say what is odd about the ``inputs``, as they are then."""
+    try:
+        yield
+    except SizeError as error:
+        swapped = channels_last(inputs)
+        if not swapped:
+            raise
+        raise NetError(Text(error.message, f"; {swapped}"), layer=error.layer) from error
 
 
 def channels_last(inputs: Mapping[str, Optional[Shape]]) -> str:

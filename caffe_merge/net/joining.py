@@ -63,7 +63,7 @@ def weights(
         if not from_text:
             layer.record = record
             layer.load_blobs(blobs)
-    fitting.check(unfit, len(by_name), inputs)
+    notes += fitting.check(unfit, len(by_name), inputs)
     for layer in held:
         _check_specs(layer, len(held[layer]))
     _assign_all(held, stated)
@@ -132,12 +132,15 @@ def propagate(
     ``input_shapes`` gives those of blobs that the text does not, by blob name.
     """
     shape_of: Dict[str, Optional[Shape]] = {}
+    inputs: Dict[str, Optional[Shape]] = {}
     for layer in layers:
         bottoms = [shape_of.get(name) for name in layer.param.bottom]
-        with about(layer):
+        with about(layer), fitting.explained(inputs):
             tops = shapes_behind(layer, bottoms)
         if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
             tops = [input_shapes.get(name) for name in layer.param.top]
+        if not layer.param.bottom:
+            inputs.update(zip(layer.param.top, tops))
         yield layer, bottoms, tops
         for number, name in enumerate(layer.param.top):
             shape_of[name] = tops[number] if number < len(tops) else None

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import FileError, OptionName, UsageError
+from caffe_merge.errors import FileError, InputShapeError, OptionName, UsageError
 from caffe_merge.files import check_file
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
@@ -105,7 +105,7 @@ def make(
             inputs.append(NetInput(name, _fitted(name, files[name], shape), None, description))
             continue
         if not shape or min(shape) < 1:
-            raise UsageError(
+            raise InputShapeError(
                 f"input {name!r} has no usable shape {shape}: give ",
                 *(OptionName("input_shape"), f" {name}=1,3,224,224"),
             )
@@ -139,11 +139,11 @@ def _fitted(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def check_size(largest: int) -> None:
-    """Raise UsageError where a net's largest blob, of ``largest`` values, is too large to run."""
+    """Raise InputShapeError where a net's largest blob has too many values to run it."""
     if largest > LARGEST:
-        raise UsageError(
+        raise InputShapeError(
             f"a blob of {largest} values is too large to run here; give a smaller ",
-            *(OptionName("input_shape"), ", or use ", OptionName("validate"), " none"),
+            OptionName("input_shape"),
         )
 
 

@@ -167,8 +167,7 @@ class Run:
         except reference.Unsupported as error:
             hint = Text()
             if not layer.param.bottom:
-                none = ", or use ", OptionName("validate"), " none"
-                hint = Text("; its data are not here: give ", _shapes_of(layer.param), *none)
+                hint = Text("; its data are not here: give ", _shapes_of(layer.param))
             return [], Text(error.message, hint)
         except WeightsError as error:
             if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse

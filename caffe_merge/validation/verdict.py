@@ -181,6 +181,8 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
     if not evidence.blobs:
         why = next((text for _, text in evidence.unjudged), "the two nets share no blob name")
         yield Text("no blob could be compared: ", why), False
+        if evidence.unjudged:
+            yield _ways_out(engine, chosen_by), False
         return
     unjudged = [
         name for name in evidence.outputs if name not in judged and name not in evidence.held
@@ -199,16 +201,15 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
         return
     if unjudged or unseen:
-        yield Text("ways out: ", Text.joined(", ", _ways_out(engine, chosen_by))), True
+        yield _ways_out(engine, chosen_by, "input_scale", "allow_unseen"), True
 
 
-def _ways_out(engine: str, chosen_by: str) -> Iterable[Text]:
+def _ways_out(engine: str, chosen_by: str, *options: str) -> Text:
     others = " or ".join(name for name in ENGINES if name != engine)
-    yield Text(OptionName(chosen_by), f" {others}")
-    yield Text(OptionName("input_scale"))
-    yield Text(OptionName("allow_unseen"))
+    ways: List[str] = [Text(OptionName(chosen_by), f" {others}"), *map(OptionName, options)]
     if chosen_by == MAY_BE_NONE:
-        yield Text(OptionName(chosen_by), f" {NONE}")
+        ways.append(Text(OptionName(chosen_by), f" {NONE}"))
+    return Text("ways out: ", Text.joined(", ", ways))
 
 
 def _in_the_way(evidence: Evidence) -> str:

@@ -20,11 +20,18 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Ty
 import numpy as np
 
 from caffe_merge import child
-from caffe_merge.errors import CaffeMergeError, OptionName, UsageError, ValidationError
+from caffe_merge.errors import (
+    CaffeMergeError,
+    InputShapeError,
+    OptionName,
+    UsageError,
+    ValidationError,
+)
 from caffe_merge.validation import warm
 
 _LONGEST_MESSAGE = 400
 _STDERR_READ = 1 << 16
+_OF_THE_USER = {kind.__name__: kind for kind in (UsageError, InputShapeError)}
 _REFERENCE = "from caffe_merge.validation.reference_worker import main; main()"
 
 
@@ -226,9 +233,10 @@ class Worker:
 
 def _error(header: Dict[str, Any]) -> CaffeMergeError:
     """What a worker reports: the user's mistake as such, else that nothing could be judged."""
-    if header.get("kind") != "UsageError":
+    kind = _OF_THE_USER.get(header.get("kind", ""))
+    if kind is None:
         return ValidationError(_clip(header["error"]))
-    return UsageError(*(OptionName(part) if option else part for part, option in header["parts"]))
+    return kind(*(OptionName(part) if option else part for part, option in header["parts"]))
 
 
 def _reason(stderr: str) -> str:

@@ -60,8 +60,8 @@ def test_nothing_to_do_costs_no_forward_pass(
         (
             prototxt("data 1 8 9 3", "t: TanH data -> t"),
             [
-                "input 'data' has shape (1, 8, 9, 3), as if channels were last: Caffe has batch, "
-                "channels, height, width: 1,3,8,9"
+                "note: input 'data' has shape (1, 8, 9, 3), as if channels were last: Caffe has "
+                "batch, channels, height, width: 1,3,8,9"
             ],
         ),
     ],
@@ -72,7 +72,7 @@ def test_inspect_says_what_is_missing(
     (tmp_path / "p").write_text(text)
     assert main(["inspect", "--model", str(tmp_path / "p")]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line for line in out if line.startswith(("note", "the shape", "input 'data'"))] == lines
+    assert [line for line in out if line.startswith(("note", "the shape"))] == lines
 
 
 def test_validate_runs_what_caffe_reads(
@@ -157,3 +157,28 @@ def test_errors_name_the_text_of_the_user_not_the_one_made_of_it(
     assert main(["validate", *map(str, old), *outputs, "--deploy"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"caffe-merge: error: {old[0]}: the inputs differ: 'data' before, ")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("data 1 2 20000 20000", "a blob of 800000000 values is too large to run here; give a "
+                                 "smaller --input-shape"),
+        ("data: Data  -> data", "its data are not here: give --input-shape data=..."),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["merge", "validate"])
+def test_only_a_merge_may_do_without_validation(
+    command: str, line: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conv = "c: Convolution data -> c { convolution_param { num_output: 2 kernel_size: 1 } }"
+    text = prototxt(line, conv, "n: BatchNorm c -> n", "t: TanH n -> t")
+    weights = {"c": [np.ones((2, 2, 1, 1)), np.ones(2)], "n": [np.ones(2), np.ones(2), np.ones(1)]}
+    pair = write_pair(tmp_path, text, weights)
+    arguments = [command, *map(str, pair), "-q"]
+    if command == "validate":
+        arguments += ["--output-model", str(pair[0]), "--output-weights", str(pair[1])]
+    assert main(arguments) in (1, 2)
+    error = capsys.readouterr().err
+    assert reason in error
+    assert ("--validate none" in error) == (command == "merge")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from caffe_merge.command.cli import main
-from caffe_merge.errors import WeightsError
+from caffe_merge.errors import NetError, WeightsError
+from caffe_merge.net.loading import Net
 from caffe_merge.wording import with_article
 from tests.nets import load, load_pair, prototxt, seeded, write_pair
 
@@ -25,6 +26,12 @@ def message(folder: Path, text: str, weights: Dict[str, List[np.ndarray]]) -> st
     with pytest.raises(WeightsError) as caught:
         load(folder, text, weights)
     return str(caught.value).replace(f"{folder / 'net.caffemodel'}: ", "")
+
+
+def load_text(folder: Path, text: str) -> Net:
+    """The net of a text without weights."""
+    (folder / "net.prototxt").write_text(text)
+    return load_pair((folder / "net.prototxt", None))
 
 
 @pytest.mark.parametrize("kind", BIAS)
@@ -54,6 +61,36 @@ def test_channels_that_are_last(tmp_path: Path) -> None:
         "shape (1, 22, 24, 3), as if channels were last: Caffe has batch, channels, height, "
         "width: 1,3,22,24"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("p: Pooling data -> p { pooling_param { kernel_size: 9 } }", "no negative dimension"),
+        (CONV.replace("kernel_size: 3", "kernel_size: 9") % "", "no negative dimension"),
+        (CONV.replace("kernel_size: 3", "kernel_size: 4") % "", "no empty top"),
+        ("r: Reorg data -> r { reorg_param { stride: 2 } }", "a height and width that stride 2"),
+    ],
+)
+def test_sizes_that_come_of_channels_that_are_last(line: str, fault: str, tmp_path: Path) -> None:
+    with pytest.raises(NetError, match=f"expected {fault}.*as if channels were last: .* 1,3,22,24"):
+        load_text(tmp_path, prototxt("data 1 22 24 3", line))
+    net = load_text(tmp_path, prototxt("data 1 22 24 3", "t: TanH data -> t"))
+    assert [note.kind for note in net.notes] == ["channels-last"]
+
+
+@pytest.mark.parametrize(
+    ("dims", "line"),
+    [
+        ("1 3 4 4", "p: Pooling data -> p { pooling_param { kernel_size: 9 } }"),
+        ("1 22 24 3", "p: Pooling data -> p { pooling_param { kernel_size: 0 } }"),
+        ("1 22 24 3", CONV % "group: 3"),
+    ],
+)
+def test_what_does_not_come_of_channels_that_are_last(dims: str, line: str, tmp_path: Path) -> None:
+    with pytest.raises(NetError) as caught:
+        load_text(tmp_path, prototxt(f"data {dims}", line))
+    assert "channels were last" not in str(caught.value)
 
 
 @pytest.mark.parametrize("dims", ["1 5 3 3", "2 3 4 5", "1 60", "1 9 5 9"])

@@ -116,7 +116,7 @@ def test_a_data_layer_takes_what_is_given_for_its_tops() -> None:
     assert values(text, given) == {"a": 1, "image": 5, "y": 10}
     reason = executed(text, given)[2]
     assert reason == ("label", None, "layer 'l' (Data): no input is given for it")
-    told = "give input_shape image=... input_shape label=..., or use validate none"
+    told = "give input_shape image=... input_shape label=..."
     assert told in executed(text)[1][2]
 
 

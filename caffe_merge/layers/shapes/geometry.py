@@ -4,7 +4,7 @@ from math import prod
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, ShapeError
+from caffe_merge.errors import NetError, ShapeError, SizeError
 from caffe_merge.layers.fork_fields import SIDES, fork_values
 from caffe_merge.wording import counted
 
@@ -30,6 +30,11 @@ def error(layer: Layer, expected: str, found: object) -> NetError:
     return NetError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
 
 
+def size_error(layer: Layer, expected: str, found: object) -> SizeError:
+    """The same where it is the sizes of the bottoms that no Caffe could make sense of."""
+    return SizeError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
+
+
 def misfit(layer: Layer, expected: str, found: object) -> ShapeError:
     """The same where the shape of a bottom does not fit: a fork's rule may be another."""
     return ShapeError(f"layer {layer.name!r} ({layer.type})", f"expected {expected}, found {found}")
@@ -47,10 +52,10 @@ def checked(layer: Layer, shape: Shape) -> Shape:
     total = 1
     for size in shape:
         if size < 0:
-            raise error(layer, "no negative dimension", f"shape {shape}")
+            raise size_error(layer, "no negative dimension", f"shape {shape}")
         total *= size
         if total > MAX_COUNT:
-            raise error(layer, f"at most {MAX_COUNT} values in a blob", f"shape {shape}")
+            raise size_error(layer, f"at most {MAX_COUNT} values in a blob", f"shape {shape}")
     return shape
 
 
@@ -312,7 +317,7 @@ def spp_windows(layer: Layer, spatial: Shape) -> List[Window]:
     """
     levels = layer.spp_param.pyramid_height
     if not levels or 0 in spatial:
-        raise error(layer, "pyramid_height, H and W larger than 0", (levels, *spatial))
+        raise size_error(layer, "pyramid_height, H and W larger than 0", (levels, *spatial))
     windows = []
     for level in range(levels):
         bins = 2**level

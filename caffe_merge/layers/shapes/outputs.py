@@ -22,6 +22,7 @@ from caffe_merge.layers.shapes.geometry import (
     pooled,
     pooling_window,
     pools_volumes,
+    size_error,
     spp_windows,
 )
 from caffe_merge.wording import counted
@@ -49,7 +50,8 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
             and known_bottoms
             and not any(0 in bottom for bottom in known_bottoms)
         ):
-            raise error(layer, "no empty top, which no Caffe layer can fill", f"shape {shape}")
+            expected = "no empty top, which no Caffe layer can fill"
+            raise size_error(layer, expected, f"shape {shape}")
     return shapes
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers.fork_fields import fork_values
-from caffe_merge.layers.shapes.geometry import Layer, Rule, canonical, error, four_axes
+from caffe_merge.layers.shapes.geometry import Layer, Rule, canonical, error, four_axes, size_error
 
 RESIZES = {
     "ResizeBilinear": "resize_bilinear_param.",
@@ -32,7 +32,7 @@ def _resize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
         scaled = float(np.floor(np.float32(top[axis]) * np.float32(scale)))
         top[axis] = fields.integer(f"{block}output_{side}", int(min(max(scaled, 0), 2**31)))
         if top[axis] < 1:
-            raise error(layer, f"a {side} larger than 0", top[axis])
+            raise size_error(layer, f"a {side} larger than 0", top[axis])
     return [tuple(top)]
 
 
@@ -44,10 +44,10 @@ def _reorg(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
         raise error(layer, "a stride larger than 0", stride)
     if fork_values(layer).flag("reorg_param.reverse", False):
         if channels % stride**2:
-            raise error(layer, f"channels to be a multiple of {stride**2}", channels)
+            raise size_error(layer, f"channels to be a multiple of {stride**2}", channels)
         return [(num, channels // stride**2, height * stride, width * stride)]
     if height % stride or width % stride:
-        raise error(layer, f"a height and width that stride {stride} divides", (height, width))
+        raise size_error(layer, f"a height and width that stride {stride} divides", (height, width))
     return [(num, channels * stride**2, height // stride, width // stride)]
 
 
@@ -79,7 +79,7 @@ def _unpooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     if min(height, width) < 1 or fields.integer("unpooling_param.pad", 0):
         return None
     if len(bottoms) > 1 and prod(bottoms[1]) != num * channels * prod(pooled):
-        raise error(layer, f"a mask of shape {bottoms[0]}", bottoms[1])
+        raise size_error(layer, f"a mask of shape {bottoms[0]}", bottoms[1])
     return [(num, channels, height, width)]
 
 
