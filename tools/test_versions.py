@@ -31,7 +31,7 @@ INSTALLED = ("test_api.py", "test_real_models.py")
 
 TOOLS = (
     "pytest", "pytest-xdist", "hypothesis", "grpcio-tools", "opencv-python-headless>=4.5,<5",
-    "Pillow>=9.1",
+    "Pillow>=9.1", "Jinja2>=3.0",
 )  # fmt: skip
 
 

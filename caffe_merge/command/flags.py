@@ -187,8 +187,9 @@ def _printing(parser: argparse.ArgumentParser, report: bool = False, json: bool 
     if report:
         add(
             "--report",
-            metavar="R.json",
-            help="write all that was done, and was not, as JSON; - is stdout, alone",
+            metavar="R.html|R.json",
+            help="write all that was done, and was not: a page to look at, or JSON; - is stdout, "
+            "alone",
         )
     if json:
         add("--json", action="store_true", help="print the result as JSON")

@@ -7,8 +7,8 @@ from caffe_merge.layers.catalogue import POOLING, WINDOWED, of_family
 from caffe_merge.layers.fork_fields import described
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
-from caffe_merge.merging.report import multiply_adds
 from caffe_merge.net.graph import Graph
+from caffe_merge.net.measures import multiply_adds
 from caffe_merge.wording import counted, visible
 
 SCHEMA = "caffe_merge.inspect/1"

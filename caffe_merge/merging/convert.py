@@ -26,6 +26,7 @@ from caffe_merge.net.loading import Net, load
 from caffe_merge.net.saving import Progress, text, write
 from caffe_merge.notes import Note
 from caffe_merge.options import Options
+from caffe_merge.pages import rendering
 from caffe_merge.text.syntax import Document, encode
 from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE
 from caffe_merge.weights.blobs import HALF
@@ -99,7 +100,7 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
     net = loaded(conversion)
     if ahead and net.index is not None:
         net.index.read_ahead()
-    report = merge(net, conversion.options)
+    report = _merge(net, conversion)
     report.extra["files"] = {
         "model": conversion.model,
         "weights": conversion.weights,
@@ -111,6 +112,19 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
         _note_unreadable(net, conversion.output_model, report)
     report.extra["seconds"] = {"merge": time.perf_counter() - start}
     return net, report
+
+
+def _merge(net: Net, conversion: Conversion) -> Report:
+    """Merge ``net``; where its report is to be a page, the report has both nets."""
+    if conversion.report is None or not rendering.is_page_name(conversion.report):
+        return merge(net, conversion.options)
+    from caffe_merge.pages.snapshot import Snapshots
+
+    snapshots = Snapshots()
+    before = snapshots.take(net.graph(conversion.options.input_shapes))
+    report = merge(net, conversion.options)
+    report.nets = before, snapshots.take(net.graph(conversion.options.input_shapes))
+    return report
 
 
 def _note_unreadable(net: Net, path: str, report: Report) -> None:
@@ -193,6 +207,8 @@ def check_report(conversion: Conversion, outputs: Tuple[str, ...] = ()) -> None:
     path = conversion.report
     if path is None:
         return
+    if rendering.is_page_name(path):
+        rendering.require()
     files.check_report(conversion.inputs, outputs, path, _is_report)
     if not os.path.isdir(os.path.dirname(path) or "."):
         # It is written last: that must not fail when the pair is in place.
@@ -201,6 +217,8 @@ def check_report(conversion: Conversion, outputs: Tuple[str, ...] = ()) -> None:
 
 def _is_report(path: str) -> bool:
     """Whether the file at ``path`` is a report of ours, of any version: it is no work of a user."""
+    if rendering.is_page_name(path):
+        return rendering.is_page(path)
     import json
 
     kind = SCHEMA.split("/")[0] + "/"
@@ -266,9 +284,17 @@ def _validate(
 
 
 def write_report(report: Report, path: str, name_of: Callable[[str], str] = str) -> None:
-    """Write the report as JSON, options in it called by ``name_of``; whole or not at all."""
+    """Write the report as JSON or, if its name says so, as a page; whole or not at all.
+
+    Options in it are called by ``name_of``.
+    """
     import json
 
+    if report.nets is not None:
+        from caffe_merge.pages import merge_page
+
+        merge_page.write(path, report.to_json(), report.nets, name_of)
+        return
     entries = spelled_in(report.to_json(), name_of)
     data = json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False)
     with files.Replacement(path) as place:

@@ -14,18 +14,18 @@ from typing import (
 )
 
 from caffe_merge.errors import Text
-from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
-from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.ranges import table
 from caffe_merge.net.graph import Graph
+from caffe_merge.net.measures import activation_bytes, multiply_adds
 from caffe_merge.notes import Note, Reason
 
 if TYPE_CHECKING:
     from caffe_merge.merging.sharing import Unshared
     from caffe_merge.net.loading import Net
+    from caffe_merge.pages.snapshot import Nets
     from caffe_merge.passes._pass import Rewrite
 
 SCHEMA = "caffe_merge.report/1"
@@ -82,12 +82,17 @@ class Fate(NamedTuple):
 
 
 class Size(NamedTuple):
-    """How large a net is. ``multiply_adds`` of one forward pass, None if no shape is known."""
+    """How large a net is. ``multiply_adds`` of one forward pass, None if no shape is known.
+
+    ``activation_bytes`` is what Caffe holds for the values of all blobs, None if a shape is not
+    known.
+    """
 
     layers: int
     parameters: int
     multiply_adds: Optional[int]
     uncounted: int  # layers whose multiply-adds are not known
+    activation_bytes: Optional[int]
 
     @classmethod
     def of(cls, graph: Graph) -> "Size":
@@ -99,16 +104,8 @@ class Size(NamedTuple):
             uncounted += cost is None
         parameters = sum(layer.parameters for layer in graph.layers)
         any_counted = uncounted < len(graph.layers)
-        return cls(len(graph.layers), parameters, total if any_counted else None, uncounted)
-
-
-def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
-    """Multiply-adds of one forward pass of ``layer``; None if they are not known."""
-    bottoms = [version.shape for version in graph.bottoms[layer]]
-    tops = [version.shape for version in graph.tops[layer]]
-    if has_unknown(layer) or None in bottoms or None in tops:
-        return None
-    return shapes.multiply_adds(described(layer), bottoms, tops)  # type: ignore[arg-type]
+        products = total if any_counted else None
+        return cls(len(graph.layers), parameters, products, uncounted, activation_bytes(graph))
 
 
 class Report:
@@ -125,6 +122,7 @@ class Report:
         self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
         self.extra: Dict[str, Any] = {}
         self.unchanged = False  # what was written is the net as it was loaded
+        self.nets: Optional[Nets] = None  # before and after, where a page of it is to be made
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
         self._made: Dict[Layer, Tuple[str, str]] = {}

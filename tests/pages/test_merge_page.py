@@ -1,0 +1,209 @@
+"""The page of one merge, by the command and read as HTML."""
+
+import builtins
+import json
+import re
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+import pytest
+
+import caffe_merge
+from caffe_merge.command.cli import main
+from caffe_merge.pages.drawing import sized
+from tests.nets import Pair, prototxt, seeded, write_pair
+from tests.pages.parsing import Page
+from tests.required import required
+
+CONV = "{ convolution_param { num_output: 5 kernel_size: 3 } }"
+NET = (
+    "data 2 3 8 7",
+    f"conv: Convolution data -> conv {CONV}",
+    "bn: BatchNorm conv -> bn",
+    "relu: ReLU bn -> bn",
+    "late: BatchNorm bn -> late",
+    "p: Pooling late -> p { pooling_param { kernel_size: 2 } }",
+)
+
+
+@pytest.fixture(autouse=True)
+def _jinja() -> None:
+    required("jinja2", "html")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Pair:
+    return write_pair(tmp_path, prototxt(*NET))
+
+
+def page(pair: Pair, *flags: str, command: str = "merge", status: int = 0) -> Page:
+    path = pair[0].parent / "report.html"
+    assert main([command, *map(str, pair), "--report", str(path), "-q", *flags]) == status
+    return Page(path)
+
+
+def test_a_merge_that_passed(pair: Pair) -> None:
+    read = page(pair)
+    verdict = read.id("verdict")
+    assert "passed" in verdict.classes
+    assert "Passed" in verdict.text
+    assert "net_merged.caffemodel" in verdict.text
+    titles = [title.text for title in read.all("b")][:6]
+    assert titles == [
+        "layers",
+        "multiply-adds",
+        "parameters",
+        "activations",
+        "files",
+        "worst error",
+    ]
+    assert "6" in read.all("div", "bar")[0].text
+    assert "5" in read.all("div", "bar")[0].text
+    before, after = read.boxes(0), read.boxes(1)
+    assert list(before) == ["data", "conv", "bn", "relu", "late", "p"]
+    assert list(after) == ["data", "conv", "relu", "late", "p"]
+    assert before["bn"]["data-fate"] == "gone"
+    assert after["conv"]["data-fate"] == "changed"
+    points = read.all("path", "point")
+    assert len(points) == 4
+    assert all("limit 1" in point["data-text"] for point in points)
+
+
+def test_the_table_has_all_layers_and_why(pair: Pair) -> None:
+    read = page(pair, "--keep", "late")
+    rows = [e for e in read.all("tr") if "data-fate" in e.attributes]
+    assert [row["data-fate"] for row in rows] == ["kept", "changed", "gone", "kept", "kept", "kept"]
+    assert "folded into Convolution 'conv'" in rows[2].text
+    assert "still there" in rows[4].text
+    numbers = [row["data-n"] for row in rows]
+    assert sorted(read.data["layers"]) == sorted(numbers)
+    rows_of_conv = dict(read.data["layers"][numbers[1]]["rows"])
+    assert rows_of_conv["output"] == sized((2, 5, 6, 5))
+
+
+def test_rewrites_and_refusals_in_groups(pair: Pair) -> None:
+    read = page(pair, "--keep", "late")
+    assert "fold-affine" in read.id("rewrites").text
+    refusals = read.id("refusals").text
+    assert "kept as asked with --keep" in refusals, "options are called as flags"
+    assert "Leave out the flag" in refusals
+    unknown = prototxt(NET[0], "u: Unheard data -> u", "bn: BatchNorm u -> bn")
+    read = page(
+        write_pair(pair[0].parent, unknown, seeded(prototxt(*NET))),
+        "--affine-as",
+        "conv",
+        command="plan",
+    )
+    assert "--input-shape BLOB" in read.id("refusals").text
+
+
+def test_a_merge_that_failed(pair: Pair) -> None:
+    read = page(pair, "--limit", "1e-30", status=1)
+    verdict = read.id("verdict")
+    assert "failed" in verdict.classes
+    assert "was not put in place" in verdict.text
+    assert read.all("path", "beyond")
+    assert any("beyond" in box.classes for box in read.boxes(1).values())
+    assert not (pair[0].parent / "net_merged.prototxt").exists()
+
+
+def test_a_merge_that_was_not_validated_and_one_that_does_nothing(pair: Pair) -> None:
+    read = page(pair, "--validate", "none")
+    assert "Not validated" in read.id("verdict").text
+    assert read.all("path", "point") == []
+    again = page((pair[0].parent / "net_merged.prototxt", pair[0].parent / "net_merged.caffemodel"))
+    assert "Nothing to do" in again.id("verdict").text
+
+
+def test_a_plan(pair: Pair) -> None:
+    read = page(pair, command="plan")
+    assert "nothing was written" in read.id("verdict").text
+    assert list(read.boxes(1)) == ["data", "conv", "relu", "late", "p"]
+
+
+def test_a_net_whose_shapes_are_not_known(tmp_path: Path) -> None:
+    lines = (NET[0], "u: Unheard data -> u", *(line.replace("data ->", "u ->") for line in NET[1:]))
+    blobs = {**seeded(prototxt(*NET)), "u": []}
+    read = page(write_pair(tmp_path, prototxt(*lines), blobs), "--validate", "none")
+    assert read.boxes(0)["u"]
+    assert "?" in read.id("layers").text
+
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '\\" onclick=alert(1) x=\\"',
+    "\\033[31mred\\007",
+    "\u202etxt",
+    "{{ 7*7 }}",
+    "\\351t\\351",
+]  # as they stand in the text of a net
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    pages: List[Page] = []
+    for names in ([f"name{n}" for n in range(len(HOSTILE))], HOSTILE):
+        text = prototxt("data 2 3 8 7")
+        for at, name in enumerate(names):
+            bottom = names[at - 1] if at else "data"
+            text += f'layer {{ name: "{name}" type: "AbsVal" bottom: "{bottom}" top: "{name}" }}\n'
+        text += f'layer {{ name: "d" type: "Dropout" bottom: "{names[-1]}" top: "d" }}\n'
+        folder = tmp_path / str(len(pages))
+        folder.mkdir()
+        pages.append(page(write_pair(folder, text, seeded(prototxt("data 2 3 8 7")))))
+    plain, hostile = ([element.tag for element in read.elements] for read in pages)
+    assert hostile == plain
+    attributes = [{*element.attributes} for element in pages[1].elements]
+    assert attributes == [{*element.attributes} for element in pages[0].elements]
+    assert not re.search(r"[^\n -\U0010ffff]|\u202e|\x7f", pages[1].source)
+    names = [layer["name"] for layer in pages[1].data["layers"].values()]
+    assert HOSTILE[0] in names
+    assert "\\x1b[31mred\\x07" in names
+    assert "\\u202etxt" in names
+    assert "\\xe9t\\xe9" in names
+
+
+def test_a_page_replaces_a_page_and_nothing_else(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page(pair)
+    page(pair, "--force")
+    path = pair[0].parent / "report.html"
+    path.write_text("<p>my own</p>")
+    assert main(["merge", *map(str, pair), "--report", str(path), "--force"]) == 2
+    assert "is no report of an earlier run" in capsys.readouterr().err
+    assert path.read_text() == "<p>my own</p>"
+
+
+def test_without_jinja_nothing_is_begun(
+    pair: Pair, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "jinja2":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    path = pair[0].parent / "report.html"
+    assert main(["merge", *map(str, pair), "--report", str(path)]) == 2
+    assert "pip install caffe_merge[html]" in capsys.readouterr().err
+    assert sorted(p.name for p in path.parent.iterdir()) == ["net.caffemodel", "net.prototxt"]
+
+
+def test_the_library_writes_pages_too(pair: Pair) -> None:
+    path = pair[0].parent / "report.html"
+    assert caffe_merge.convert(*pair, report=str(path)).ok
+    assert "Passed" in Page(path).id("verdict").text
+
+
+def test_the_json_report_has_the_memory_of_all_blobs(pair: Pair) -> None:
+    path = pair[0].parent / "report.json"
+    assert main(["merge", *map(str, pair), "--report", str(path), "-q"]) == 0
+    report = json.loads(path.read_text())
+    conv, data, pool = 2 * 5 * 6 * 5, 2 * 3 * 8 * 7, 2 * 5 * 5 * 4
+    assert report["before"]["activation_bytes"] == 4 * (data + 3 * conv + pool)
+    assert report["after"]["activation_bytes"] == 4 * (data + 2 * conv + pool)
+    assert np.isfinite(report["validation"]["worst"][1])
