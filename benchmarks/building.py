@@ -30,6 +30,7 @@ class Building:
     """
 
     def __init__(self, name: str, weights: BinaryIO) -> None:
+        self.spread = 0.0  # of the logarithms of what Scales multiply channels with, beyond 0.5-1.5
         self.text = f'name: "{name}"\n'
         self._weights = weights
         self._random = np.random.Generator(np.random.PCG64(152))
@@ -54,6 +55,15 @@ class Building:
         self._blobs(name, deviation * self._random.standard_normal(shape, np.float32))
         return Blob(name, outputs, 2 * x.power)
 
+    def depthwise(self, x: Blob, name: str, stride: int = 1) -> Blob:
+        """A Convolution of 3x3 on each channel by itself, BatchNorm and Scale in place."""
+        own = f"    num_output: {x.channels}\n    bias_term: false\n    group: {x.channels}\n"
+        own += f"    kernel_size: 3\n    pad: 1\n    stride: {stride}\n"
+        self._layer(name, "Convolution", (x,), name, f"  convolution_param {{\n{own}  }}\n")
+        weights = (2 / 9) ** 0.5 * self._random.standard_normal((x.channels, 1, 3, 3), np.float32)
+        self._blobs(name, weights)
+        return self.normalise(Blob(name, x.channels, 2 * x.power), name)
+
     def normalise(self, x: Blob, name: str, top: str = "") -> Blob:
         """A BatchNorm and a Scale: in place, or the BatchNorm writes ``top``."""
         top = top or x.name
@@ -62,6 +72,8 @@ class Building:
         variance = x.power * (0.5 + 0.5 * self._random.random(x.channels))
         self._blobs(f"bn_{name}", FACTOR * mean, FACTOR * variance, np.array([FACTOR]))
         scale = 0.5 + self._random.random(x.channels)
+        if self.spread:
+            scale *= np.exp(self.spread * self._random.standard_normal(x.channels))
         shift = 0.3 * self._random.standard_normal(x.channels)
         out = Blob(top, x.channels, self._power(x, mean, variance, scale, shift))
         self._layer(f"scale_{name}", "Scale", (out,), top, "  scale_param { bias_term: true }\n")

@@ -11,6 +11,19 @@ REPVGG_A0 = ((1, 48), (2, 48), (4, 96), (14, 192), (1, 1280))
 RESNET_18 = ((2, 64), (2, 128), (2, 256), (2, 512))
 DENSENET_121 = (6, 12, 24, 16)
 GROWTH = 32
+# Stage: channels and stride of each pair of a depthwise and a 1x1 convolution.
+MOBILENET_V1 = (
+    (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2),
+    *[(512, 1)] * 5, (1024, 2), (1024, 1),
+)  # fmt: skip
+# Expansion, channels, blocks, stride of the first.
+MOBILENET_V2 = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)  # fmt: skip
+APART = (
+    1.0  # the spread of a trained MobileNet's channels: the largest is 10 to 20 times the median
+)
 
 
 def resnet152(net: Building, repeat: int = 1) -> None:
@@ -98,6 +111,41 @@ def _stem(net: Building) -> Blob:
     x = net.relu(net.conv_norm(net.input(), "conv1", 64, 7, 2))
     return net.pool(x, "pool1", "kernel_size: 3 stride: 2")
 
+
+def mobilenet_v1(net: Building) -> None:
+    """Howard et al. 2017."""
+    net.spread = APART
+    x = net.relu(net.conv_norm(net.input(), "conv1", 32, 3, 2))
+    for number, (channels, stride) in enumerate(MOBILENET_V1):
+        x = net.relu(net.depthwise(x, f"dw{number}", stride))
+        x = net.relu(net.conv_norm(x, f"pw{number}", channels, 1))
+    net.classify(x)
+
+
+def mobilenet_v2(net: Building) -> None:
+    """Sandler et al. 2018, with ReLU in the place of ReLU6, which equalisation does not go through.
+
+    Nagel et al. 2019 exchange it too.
+    """
+    net.spread = APART
+    x = net.relu(net.conv_norm(net.input(), "conv1", 32, 3, 2))
+    for stage, (factor, channels, blocks, first) in enumerate(MOBILENET_V2):
+        for block in range(blocks):
+            name, stride = f"s{stage}b{block}", 1 if block else first
+            y = x
+            if factor > 1:
+                y = net.relu(net.conv_norm(x, f"{name}_up", factor * x.channels, 1))
+            y = net.relu(net.depthwise(y, f"{name}_dw", stride))
+            y = net.conv_norm(y, f"{name}_down", channels, 1)
+            x = net.add(f"{name}_sum", y, x) if block else y
+    net.classify(net.relu(net.conv_norm(x, "last", 1280, 1)))
+
+
+# Nets whose weights are rounded to 8 bits.
+MOBILE: Dict[str, Callable[[Building], None]] = {
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
+}
 
 # Nets whose forward pass is measured, by the name of their files.
 FORWARD: Dict[str, Callable[[Building], None]] = {

@@ -60,6 +60,11 @@ class Options:
         "convolutions become Scales; without it both stay as they are",
         choices=("conv", "scale"),
     )
+    equalize: bool = _option(
+        False,
+        "bring the ranges of channels together across layers, for 8 bits with one scale per tensor",
+        switch=True,
+    )
     mean: Any = _option(
         None,
         "take raw pixels as input: what is subtracted from them, one value, one a channel (in "

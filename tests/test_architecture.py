@@ -226,6 +226,7 @@ TESTED_IN: Dict[str, str] = {
     "net.saving": "net/test_deployment_files.py",
     "net.text_blobs": "net/test_same_as_caffe.py",
     "net.weight_notes": "net/test_joining.py",
+    "passes._channels": "passes/test_equalize.py",
     "passes._branches": "passes/test_merge_branches.py",
     "passes._forwards": "passes/test_fold_forward.py",
     "passes._kernels": "passes/test_merge_branches.py",

@@ -180,7 +180,8 @@ def _random_net(merger: Merger, data: st.DataObject) -> None:
     lines = [*recipe.build(data.draw(st.integers(2, 14))), *ENDING]
     form = data.draw(st.sampled_from([None, None, None, "conv", "scale"]))
     note("\n".join(lines))
-    result = merger(*lines, seed=data.draw(st.integers(0, 3)), affine_as=form)
+    seed, equalize = data.draw(st.integers(0, 3)), data.draw(st.booleans())
+    result = merger(*lines, seed=seed, affine_as=form, equalize=equalize)
     assert {change.rewrite for change in result.report.changes} >= MERGED
     assert not {"end_n", "end_d"} & set(result.names)
     assert len({"end_b", "end_s"} & set(result.names)) == 1

@@ -8,8 +8,10 @@ from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
 from caffe_merge.options import flag_of
+from caffe_merge.passes.equalize import Equalize
 from caffe_merge.wording import counted, named, quoted
 
+EQUALIZE = Equalize.name
 SHOWN = 12  # lines of one kind that are printed without -v
 
 
@@ -154,11 +156,21 @@ def _notes(all_notes: Sequence[Note], verbose: bool) -> Iterator[str]:
 
 def _wide(report: Report) -> Iterator[str]:
     """Where 8 bits with one scale per tensor would lose most: one line, if that is much."""
+    rescaled = {
+        name for change in report.changes if change.rewrite == EQUALIZE for name in change.changed
+    }
     worst = ranges.worst(report.weighted)
+    if rescaled and worst is not None:
+        before = ranges.worst(report.weighted_before)
+        ratios = f"{before.to_median if before else 1:.1f} -> {worst.to_median:.1f}"
+        layers = counted(len(rescaled), "layer")
+        yield f"{EQUALIZE}: {layers} rescaled; largest / median channel of the worst: {ratios}"
     if worst is not None and worst.to_median > ranges.TOO_WIDE:
+        or_equalize = "" if rescaled else ", or merge with --equalize"
         yield (
             f"8 bits: the largest channel of layer {quoted(worst.layer)} is {worst.to_median:.0f} "
-            "times its median one: quantise per channel (caffe-merge ranges shows all layers)"
+            f"times its median one: quantise per channel{or_equalize} (caffe-merge ranges shows "
+            "all layers)"
         )
 
 

@@ -29,6 +29,7 @@ from caffe_merge.algebra.ranges import (
 from caffe_merge.arrays import Array, Float64, Indices, count
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.layers.linear import LINEAR_TYPES, odd_blobs, output_multiplier
+from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.weights.blobs import BLOCK
 
@@ -131,6 +132,34 @@ def channel_ranges(layer: Layer) -> Union[Float64, Reason]:
     return ranges
 
 
+def ranges_between(layer: Layer, inputs: Optional[int]) -> Float64:
+    """The largest magnitudes of the weights between channels: (groups, outputs, inputs) of a group.
+
+    The linear ``layer`` reads ``inputs`` channels; None takes all inputs of a group as one. Its
+    blobs are as odd_blobs wants them.
+    """
+    weights = layer.blobs[0]
+    rows, columns = weights.shape[:2]
+    product = layer.type == "InnerProduct"
+    transposed = product and layer.param.inner_product_param.transpose
+    if product and not transposed:
+        columns = inputs or 1  # a channel is several columns
+    cells = np.zeros((rows, columns))
+    for block in _blocks(weights.shape):
+        magnitudes = np.abs(weights.rounded(block))
+        cells[block] = magnitudes.reshape(len(magnitudes), columns, -1).max(axis=2)
+    if product and not transposed:
+        return cells[np.newaxis]
+    if transposed:
+        by_channel: Float64 = cells.reshape(inputs or 1, -1, columns).max(axis=1)
+        return by_channel.T[np.newaxis]
+    group = rows if layer.type == DEPTHWISE else int(layer.param.convolution_param.group)
+    grouped: Float64 = cells.reshape(group, -1, columns)
+    if layer.type == "Deconvolution":
+        grouped = grouped.swapaxes(1, 2)
+    return grouped if inputs is not None else grouped.max(axis=2, keepdims=True)
+
+
 @remembered
 def row(layer: Layer) -> Union[Row, Reason]:
     """The Row of a linear ``layer``; or why it has none."""
@@ -185,9 +214,9 @@ def _per_channel(
     for rows in _blocks(weights.shape):
         values = function(rows, weights.rounded(rows))
         cells = reduction.reduce(values.reshape(len(values), columns, -1), axis=2)
-        groups, starts = np.unique(group_of[rows], return_index=True)
-        reduced = reduction.reduceat(cells, starts, axis=0)
-        out[groups] = reduction(out[groups], reduced)
+        starts = np.flatnonzero(np.diff(group_of[rows], prepend=-1))
+        groups = group_of[rows][starts]
+        out[groups] = reduction(out[groups], reduction.reduceat(cells, starts, axis=0))
     return out.reshape(-1)
 
 

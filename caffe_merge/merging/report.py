@@ -126,7 +126,7 @@ class Report:
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
         self._made: Dict[Layer, Tuple[str, str]] = {}
-        self._weighted = self.weighted = _weighted(graph)  # before, and now
+        self.weighted_before = self.weighted = _weighted(graph)
 
     def add(self, name: str, rewrite: "Rewrite") -> None:
         """Write down a rewrite that the pass ``name`` made."""
@@ -164,7 +164,7 @@ class Report:
             "unshared": [shared._asdict() for shared in self.unshared],
             "input": self.input,
             "ranges": {
-                "before": table(self._weighted).to_json(),
+                "before": table(self.weighted_before).to_json(),
                 "after": table(self.weighted).to_json(),
             },
             **self.extra,

@@ -5,6 +5,7 @@ from typing import Tuple, Type
 from caffe_merge.passes._pass import Pass
 from caffe_merge.passes.affine_as import AffineAs
 from caffe_merge.passes.drop_identity import DropIdentity
+from caffe_merge.passes.equalize import Equalize
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.passes.fold_forward import FoldForward
 from caffe_merge.passes.fold_image import FoldImage
@@ -31,5 +32,6 @@ PASSES: Tuple[Type[Pass], ...] = (
     FoldForward,  # what none of those folded
     FoldImage,  # likewise
     OneScale,  # what is left over
-    AffineAs,  # last: the form of what is left, where the user asks for one
+    AffineAs,  # behind all that fold: the form of what is left, where the user asks for one
+    Equalize,  # last: no layer goes, and the ranges are those of the merged layers
 )

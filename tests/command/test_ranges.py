@@ -98,3 +98,12 @@ def test_a_plan_warns_too(pair: Pair, capsys: pytest.CaptureFixture[str]) -> Non
     assert "8 bits: the largest channel of layer 'wide'" in capsys.readouterr().out
     assert main(["plan", *map(str, pair), "--skip", "fold-affine"]) == 0
     assert "8 bits" not in capsys.readouterr().out
+
+
+def test_a_merge_says_what_equalize_did(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", *map(str, pair)]) == 0
+    assert "quantise per channel, or merge with --equalize (caffe-merge" in capsys.readouterr().out
+    assert main(["merge", *map(str, pair), "--equalize", "--force"]) == 0
+    out = capsys.readouterr().out
+    assert "equalize: 2 layers rescaled; largest / median channel of the worst: " in out
+    assert "or merge with" not in out

@@ -1,0 +1,252 @@
+"""Which channels of a net can be multiplied alike without a change of what comes out.
+
+A linear layer makes channels that may have any positive multiplier, and another takes it out again.
+Between them the multiplier goes through ReLU, PReLU, Pooling, what moves channels, and layers that
+are affine per channel; an Eltwise ties the channels that it adds up or compares. Channels that are
+tied are of one class.
+"""
+
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.arrays import Indices
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
+from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import SHARED, Reason
+from caffe_merge.passes._forwards import propagated, why_not_folded
+from caffe_merge.passes._pass import kept
+from caffe_merge.passes._runs import quoted
+
+HANDED_ON = ("Concat", "Flatten", "PReLU", "Pooling", "ReLU", "Slice")
+PER_CHANNEL = ("Bias", "Dropout", "Power", "Scale")
+_STOPPED = Reason("a multiplier does not go through it")
+
+
+class Classes(NamedTuple):
+    """The classes of channels, numbered from 1; class 0 is that of channels that stay.
+
+    ``of`` has the class of each channel (axis 1) of a blob; blobs without an entry stay whole.
+    ``component_of`` has for each class the number of its component: classes that meet in a blob,
+    and so change in one rewrite. ``refused`` are linear layers of which all channels stay, and why.
+    """
+
+    of: Dict[Version, Indices]
+    component_of: Indices
+    refused: List[Tuple[Layer, Reason]]
+
+    def touches(self, versions: Sequence[Version], component: int) -> bool:
+        """Whether one of ``versions`` has channels of the component."""
+        found = (self.of[version] for version in versions if version in self.of)
+        return any(bool((self.component_of[classes] == component).any()) for classes in found)
+
+
+def classes_of(graph: Graph, fixed: Set[Layer]) -> Classes:
+    """The classes of ``graph``; the layers of ``fixed`` stay as they are."""
+    search = _Search(graph, fixed)
+    for layer in graph.layers:
+        search.visit(layer)
+    for version in graph.outputs:
+        search.stop([version], Reason(f"{version.name!r} is a net output", minor=True))
+    return search.classes()
+
+
+class _Search:
+    """Goes through the layers in net order, and gives each channel a label that it may share."""
+
+    def __init__(self, graph: Graph, fixed: Set[Layer]) -> None:
+        self.graph = graph
+        self.fixed = fixed
+        self.sharers = graph.sharers()
+        self.labels: Dict[Version, Indices] = {}
+        self.ties = _Ties()
+        self.stops: List[Tuple[Indices, Reason]] = []
+        self.refused: List[Tuple[Layer, Reason]] = []
+
+    def stop(self, versions: Sequence[Version], why: Reason) -> None:
+        """Have all channels of ``versions`` stay."""
+        for version in versions:
+            if version in self.labels:
+                self.stops.append((self.labels[version], why))
+
+    def visit(self, layer: Layer) -> None:
+        """Label the tops of ``layer``, or stop what it reads."""
+        bottoms = self.graph.bottoms[layer]
+        reason = self._why_not(layer)
+        if reason is None and layer.type in LINEAR_TYPES and len(bottoms) == 1:
+            self._linear(layer)
+            return
+        if not any(bottom in self.labels for bottom in bottoms):
+            return
+        if reason is None:
+            reason = self._between(layer)
+        if reason is not None:
+            self.stop(bottoms, Reason.about(f"{layer.type} {layer.name!r} reads it", reason))
+
+    def _why_not(self, layer: Layer) -> Optional[Reason]:
+        """Why ``layer`` may not change, or stand between layers that do."""
+        reason: Optional[Reason] = None
+        if layer in self.fixed:
+            reason = kept("it is")
+        elif layer in self.sharers and layer.type in (*LINEAR_TYPES, *PER_CHANNEL):
+            names = quoted([other.name for other in self.sharers[layer]])
+            reason = Reason(f"it shares its weights with {names}", SHARED)
+        if reason is not None and layer.type in LINEAR_TYPES:
+            self.refused.append((layer, reason))
+        return reason
+
+    def _linear(self, layer: Layer) -> None:
+        """A layer that takes the multipliers of its bottom in, and whose top may have others."""
+        (bottom,), tops = self.graph.bottoms[layer], self.graph.tops[layer]
+        labels = self.labels.get(bottom)
+        if labels is not None:
+            ones = Affine(np.ones(len(labels)), np.zeros(len(labels)), 1)
+            reason = why_not_folded(layer, ones, bottom.shape)
+            if reason is not None:
+                self.stop([bottom], Reason.about(f"{layer.type} {layer.name!r} reads it", reason))
+        output = output_channels(layer, tops[0].rank)
+        if isinstance(output, Reason):
+            self.refused.append((layer, output))
+        elif output.axis != 1:
+            self.refused.append((layer, Reason(f"its channels lie on axis {output.axis}, not 1")))
+        else:
+            self.labels[tops[0]] = self.ties.fresh(output.channels)
+
+    def _between(self, layer: Layer) -> Optional[Reason]:
+        """Label the tops of a layer that hands multipliers on; or why it does not."""
+        bottoms, tops = self.graph.bottoms[layer], self.graph.tops[layer]
+        labels = [self._labels_of(bottom) for bottom in bottoms]
+        known = [label for label in labels if label is not None]
+        if len(known) < len(labels):
+            return Reason("its shapes are not known")
+        if layer.type == "Eltwise":
+            return self._eltwise(layer, known)
+        if layer.type in HANDED_ON:
+            # Labels go where multipliers go.
+            maps: List[Optional[Affine]] = [
+                Affine(label.astype(np.float64), np.zeros(len(label)), 1) for label in known
+            ]
+            shapes = [bottom.shape for bottom in bottoms], [top.shape for top in tops]
+            handed_on = propagated(layer, maps, *shapes)
+            if isinstance(handed_on, Reason):
+                return handed_on
+            for top, affine in zip(tops, handed_on):
+                assert affine is not None
+                self.labels[top] = affine.scale.astype(np.intp)
+            return None
+        if layer.type not in PER_CHANNEL:
+            return _STOPPED
+        own = affine_of(layer, bottoms[0].rank)
+        if not isinstance(own, Affine):
+            return own or _STOPPED
+        if own.axis not in (None, 1) or own.channels not in (None, len(known[0])):
+            return Reason(f"it acts along axis {own.axis}")
+        self.labels[tops[0]] = known[0]
+        return None
+
+    def _labels_of(self, version: Version) -> Optional[Indices]:
+        """Its labels, 0 for channels that stay; None if their number is not known."""
+        if version in self.labels:
+            return self.labels[version]
+        if version.shape is None or len(version.shape) < 2:
+            return None
+        return np.zeros(version.shape[1], np.intp)
+
+    def _eltwise(self, layer: Layer, labels: Sequence[Indices]) -> Optional[Reason]:
+        """A sum or maximum of blobs of one shape: their channels have one multiplier."""
+        (top,), param = self.graph.tops[layer], layer.param.eltwise_param
+        odd = unknown_fields(layer)
+        if odd is not None:
+            return odd
+        if param.operation not in (param.SUM, param.MAX):
+            return _STOPPED
+        if any(bottom.shape != top.shape for bottom in self.graph.bottoms[layer]):
+            return Reason("its bottoms have different shapes")
+        for other in labels[1:]:
+            both = (labels[0] > 0) & (other > 0)
+            self.ties.tie(labels[0][both], other[both])
+            why = Reason(f"{layer.type} {layer.name!r} joins it with what stays")
+            self.stops += [(side[~both], why) for side in (labels[0], other)]
+        self.labels[top] = labels[0]
+        return None
+
+    def classes(self) -> Classes:
+        """The classes, once all layers are visited."""
+        root_of = self.ties.roots()
+        why: Dict[int, Reason] = {}
+        for labels, reason in self.stops:
+            for root in _distinct(root_of[labels], len(root_of)).tolist():
+                why.setdefault(root, reason)
+        stays = np.zeros(len(root_of), bool)
+        stays[[0, *why]] = True
+        live = _distinct(root_of[~stays[root_of]], len(root_of))
+        number = np.zeros(len(root_of), np.intp)
+        number[live] = np.arange(1, len(live) + 1)
+        of = {version: number[root_of[labels]] for version, labels in self.labels.items()}
+        refused = list(self.refused)
+        for layer in self.graph.layers:
+            top = self.graph.tops[layer][0] if self.graph.tops[layer] else None
+            if layer.type in LINEAR_TYPES and top in of and not of[top].any():
+                first = int(root_of[self.labels[top]][0])
+                refused.append((layer, why[first]))
+        return Classes(of, _components(of.values(), len(live) + 1), refused)
+
+
+class _Ties:
+    """Labels that are tied, as a forest: each has a smaller one above it, or is a root."""
+
+    def __init__(self) -> None:
+        self._above: Indices = np.zeros(1, np.intp)
+
+    def fresh(self, number: int) -> Indices:
+        """So many new labels."""
+        start = len(self._above)
+        labels = np.arange(start, start + number)
+        self._above = np.concatenate([self._above, labels])
+        return labels
+
+    def tie(self, first: Indices, second: Indices) -> None:
+        """Tie ``first`` to ``second``, one by one."""
+        while True:
+            roots = self.roots()
+            one, other = roots[first], roots[second]
+            if (one == other).all():
+                return
+            # A label that stands several times is tied to the least first, to others then.
+            np.minimum.at(self._above, np.maximum(one, other), np.minimum(one, other))
+
+    def roots(self) -> Indices:
+        """The root of each label."""
+        above = self._above
+        while True:
+            higher = above[above]
+            if (higher == above).all():
+                self._above = above
+                return above
+            above = higher
+
+
+def _components(classes: Iterable[Indices], number: int) -> Indices:
+    """For each class the number of its component, from 1 in order; 0 for class 0."""
+    ties = _Ties()
+    ties.fresh(number - 1)
+    for blob in classes:
+        live = _distinct(blob[blob > 0], number)
+        ties.tie(live[:1].repeat(len(live)), live)
+    roots = ties.roots()
+    component_of = np.zeros(number, np.intp)
+    firsts = _distinct(roots, number)
+    component_of[firsts] = np.arange(len(firsts))
+    found: Indices = component_of[roots]
+    return found
+
+
+def _distinct(labels: Indices, number: int) -> Indices:
+    """The distinct ones of ``labels``, which are below ``number``, in order."""
+    present = np.zeros(number, bool)
+    present[labels] = True
+    return np.flatnonzero(present)

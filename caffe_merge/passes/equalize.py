@@ -1,0 +1,163 @@
+"""equalize: channels of consecutive layers change their ranges against each other, for 8 bits.
+
+    x -> Convolution W1, b1 -> ReLU -> Convolution W2, b2 -> y
+
+    W1'[i] = W1[i] / s[i]      b1'[i] = b1[i] / s[i]      W2'[o, i] = W2[o, i] s[i]
+
+As ReLU(z / s) = ReLU(z) / s for s > 0, y stays what it is; so it does through PReLU, Pooling,
+Concat, Slice, Flatten and layers that are affine per channel, whose shifts are divided by s. What
+an Eltwise adds up or compares has one s. Only where ``--equalize`` asks for it: nothing is saved,
+but the weights round better with one scale per tensor. algebra/equalize.py has the formula of s.
+"""
+
+from copy import copy
+from typing import Dict, List, Optional, Set, Tuple
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.algebra.equalize import Tensor, equalized
+from caffe_merge.arrays import Float64, Indices
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import LINEAR_TYPES, folded, odd_blobs
+from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.ranges import channel_ranges, ranges_between
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.options import Options
+from caffe_merge.passes._channels import Classes, classes_of
+from caffe_merge.passes._forwards import folded_forward
+from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import quoted
+from caffe_merge.passes.one_scale import as_scale
+
+WORTH = 0.25  # bits that some channel must move, for a rewrite of its component
+CONSTANT = 64  # bias / range of a channel that is nearly its bias: it would outgrow the others
+
+
+class Equalize(Pass):
+    """Moves scales between layers, so that the ranges of channels come together (--equalize)."""
+
+    name = "equalize"
+
+    def __init__(self, options: Optional[Options] = None) -> None:
+        super().__init__(options)
+        # Components that share a layer change in different rounds, by the scales of one solution.
+        self._structure: Tuple[object, ...] = ()
+        self._scales: Float64 = np.ones(1)
+        self._done: Set[int] = set()
+        self._made: Dict[int, Changes] = {}
+
+    def find(self, graph: Graph) -> List[Finding]:
+        if not self.options.equalize and self.name not in self.options.only:
+            return []
+        classes = classes_of(graph, self.fixed(graph))
+        self._solve(graph, classes)
+        findings: List[Finding] = [Refused(layer, reason) for layer, reason in classes.refused]
+        used: Set[Layer] = set()
+        for component in range(1, int(classes.component_of.max()) + 1):
+            factors = np.where(classes.component_of == component, self._scales, 1.0)
+            if component in self._done or np.abs(np.log2(factors)).max() < WORTH:
+                continue
+            changes = _rescaled(graph, classes, component, factors)
+            if used.isdisjoint(changes):
+                used.update(changes)
+                self._made[component] = changes
+                findings.append(_rewrite(graph, changes))
+        return findings
+
+    def _solve(self, graph: Graph, classes: Classes) -> None:
+        """Find the scales, if the graph is another one than that of the last round."""
+        for component, changes in self._made.items():
+            if all(layer.blobs is blobs for layer, (_, blobs) in changes.items()):
+                self._done.add(component)
+        self._made.clear()
+        structure = tuple(graph.layers), *(of.tobytes() for of in classes.of.values())
+        if structure == self._structure:
+            return
+        self._structure = structure
+        self._done.clear()
+        tensors = [tensor for layer in graph.layers for tensor in _tensors(graph, classes, layer)]
+        component_of = classes.component_of.copy()
+        component_of[_constant(graph, classes)] = 0
+        self._scales = equalized(tensors, component_of)
+
+
+def _rewrite(graph: Graph, changes: Changes) -> Rewrite:
+    names = [
+        layer.name for layer in graph.layers if layer in changes and layer.type in LINEAR_TYPES
+    ]
+    return Rewrite(
+        layers=graph.in_order(changes),
+        changes=changes,
+        note="",
+        kept_note=f"its channels were equalised: {quoted(names)}",
+    )
+
+
+def _rescaled(graph: Graph, classes: Classes, component: int, factors: Float64) -> Changes:
+    """The layers that make, read or hand on channels of the component; ``factors`` are by class."""
+    changes: Changes = {}
+    for layer in graph.layers:
+        bottoms, tops = graph.bottoms[layer], graph.tops[layer]
+        reads, makes = (classes.touches(versions, component) for versions in (bottoms, tops))
+        if not reads and not makes:
+            continue
+        new: New = layer.param, layer.blobs
+        if layer.type not in LINEAR_TYPES:
+            changes[layer] = _between(layer, bottoms[0], factors[classes.of[tops[0]]])
+            continue
+        if makes:
+            scale = 1 / factors[classes.of[tops[0]]]
+            new = folded(layer, Affine(scale, np.zeros_like(scale), 1))
+        if reads:
+            scale = factors[classes.of[bottoms[0]]]
+            new = folded_forward(_with(layer, new), Affine(scale, np.zeros_like(scale), 1))
+        changes[layer] = new
+    return changes
+
+
+def _with(layer: Layer, new: New) -> Layer:
+    """``layer`` with other parameters and blobs."""
+    other = copy(layer)
+    other.param, other.blobs = new
+    return other
+
+
+def _between(layer: Layer, bottom: Version, scale: Float64) -> New:
+    """A layer that hands ``scale`` on: as it is, but for a shift."""
+    affine = affine_of(layer, bottom.rank)
+    if not isinstance(affine, Affine) or not affine.shift.any():
+        return layer.param, layer.blobs
+    affine = affine.over(len(scale), 1)
+    return as_scale(layer, affine._replace(shift=affine.shift / scale))
+
+
+def _tensors(graph: Graph, classes: Classes, layer: Layer) -> List[Tensor]:
+    """The weights of a linear ``layer`` that has channels to move; none of another."""
+    if layer.type not in LINEAR_TYPES:
+        return []
+    bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
+    outputs, inputs = classes.of.get(top), classes.of.get(bottom)
+    if not any(of is not None and of.any() for of in (outputs, inputs)) or odd_blobs(layer):
+        return []
+    ranges = ranges_between(layer, None if inputs is None else len(inputs))
+    if not np.isfinite(ranges).all():
+        return []
+    group, makes, reads = ranges.shape
+    outputs = np.zeros(group * makes, np.intp) if outputs is None else outputs
+    inputs = np.zeros(group * reads, np.intp) if inputs is None else inputs
+    return [Tensor(ranges, outputs.reshape(group, makes), inputs.reshape(group, reads))]
+
+
+def _constant(graph: Graph, classes: Classes) -> Indices:
+    """The classes of channels that are nearly the bias of their layer."""
+    found: List[Indices] = []
+    for layer in graph.layers:
+        outputs = classes.of.get(graph.tops[layer][0]) if graph.tops[layer] else None
+        if layer.type not in LINEAR_TYPES or outputs is None or len(layer.blobs) < 2:
+            continue
+        ranges = channel_ranges(layer)
+        if not isinstance(ranges, Reason):
+            found.append(outputs[np.abs(layer.blobs[1].float64()) > CONSTANT * ranges])
+    return np.concatenate([np.zeros(0, np.intp), *found])
