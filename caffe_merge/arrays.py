@@ -21,3 +21,9 @@ else:  # numpy.typing.NDArray is newer than the oldest numpy we run on
 def count(shape: Sequence[int]) -> int:
     """How many values a blob of ``shape`` has; 1 for a scalar."""
     return prod(shape)
+
+
+def fully_known(shape: BlobShape) -> Optional[Shape]:
+    """``shape`` if all of it is known."""
+    dims = tuple(dim for dim in shape or () if dim is not None)
+    return None if shape is None or len(dims) < len(shape) else dims

@@ -4,8 +4,7 @@ What is said of an option, here and in notes and reasons, calls it as the librar
 the text may call it otherwise (``Text``).
 """
 
-import contextlib
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 
 class OptionName(str):
@@ -127,14 +126,18 @@ class NetError(CaffeMergeError, ValueError):
         self.number = number
 
 
-@contextlib.contextmanager
-def about(layer: object) -> Iterator[None]:
-    """Have a NetError of this block be about ``layer``, unless it says that it is of another."""
-    try:
-        yield
-    except NetError as error:
-        error.layer = error.layer or layer
-        raise
+class About:
+    """Has a NetError of this block be about ``layer``, unless it says that it is of another."""
+
+    def __init__(self, layer: object) -> None:
+        self.layer = layer
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+        if isinstance(error, NetError):
+            error.layer = error.layer or self.layer
 
 
 class SizeError(NetError):

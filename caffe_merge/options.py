@@ -4,9 +4,9 @@ The library calls an option by its name here, ``swap_rgb``; on the command line 
 ``--swap-rgb``. A text that speaks of one names it by ``OptionName``, for each to write its way.
 """
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from caffe_merge.errors import OptionName, Text, UsageError, spelled
+from caffe_merge.errors import OptionName, Text, UsageError
 
 
 class Declared(NamedTuple):
@@ -115,6 +115,12 @@ class Options:
         changed = [f"{n}={v!r}" for n, v in values.items() if v != DECLARED[n].default]
         return f"Options({', '.join(changed)})"
 
+    @property
+    def of_pixels(self) -> bool:
+        """Whether anything is said of raw pixels."""
+        numbers = self.mean is not None or self.scale is not None
+        return numbers or self.swap_rgb is not False
+
     def with_(self, **changes: Any) -> "Options":
         """The same options but for ``changes``."""
         return Options(**{**{name: getattr(self, name) for name in DECLARED}, **changes})
@@ -134,23 +140,14 @@ DECLARED: Dict[str, Declared] = {
 }
 
 
-def flag_of(name: str) -> str:
-    """The option ``name`` as the command line has it."""
-    return "--" + name.replace("_", "-")
-
-
-def add_flag(add: Callable[..., Any], name: str) -> None:
-    """Declare the flag of the option ``name`` with an argparse parser's ``add_argument``."""
-    declared = DECLARED[name]
-    how: Dict[str, Any] = {"help": spelled(declared.help, flag_of), "default": declared.default}
-    if declared.switch:
-        how["action"] = "store_true"
-    elif declared.repeatable:
-        how.update(action="append", default=[], metavar=declared.metavar)
-    elif declared.optional:
-        how.update(nargs="?", const=True, metavar=declared.metavar)
-    elif declared.choices:
-        how["choices"] = declared.choices
-    else:
-        how["metavar"] = declared.metavar
-    add(flag_of(name), **how)
+def mean_file(value: Any) -> Optional[str]:
+    """The path in the value of ``mean``, if it names a file and no numbers."""
+    if not isinstance(value, str):
+        return None
+    path = value.partition("=")[2] if "=" in value else value
+    try:
+        for part in path.split(","):
+            float(part)
+    except ValueError:
+        return path if path and "," not in path else None
+    return None

@@ -5,7 +5,7 @@ from typing import Sequence
 
 from caffe_merge.schema import strings
 
-_BYTES = re.compile(r"(?<!\\)\\U0010ff([89a-f][0-9a-f])")  # of strings.py, as repr shows them
+_BYTES = r"(?<!\\)\\U0010ff([89a-f][0-9a-f])"  # of strings.py, as repr shows them
 _PLURALS = {"axis": "axes"}
 SHOWN = 120  # characters of a value that a message quotes
 
@@ -18,7 +18,7 @@ def visible(text: str) -> str:
     """
     if not text.isprintable():
         text = "".join(map(_shown, text))
-    return _BYTES.sub(r"\\x\1", text) if "\\U" in text else text
+    return re.sub(_BYTES, r"\\x\1", text) if "\\U" in text else text
 
 
 def _shown(char: str) -> str:

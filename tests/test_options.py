@@ -11,9 +11,10 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import main
+from caffe_merge.command.flags import add_flag, flag_of
 from caffe_merge.errors import CaffeMergeError, OptionName, Text, UsageError, spelled
 from caffe_merge.notes import SHARED, Reason
-from caffe_merge.options import DECLARED, Options, add_flag, flag_of
+from caffe_merge.options import DECLARED, Options
 from tests.nets import load, prototxt, write_pair
 
 LINES = ("data 2 3 6 5", "conv: Convolution data -> conv { convolution_param { num_output: 4 "

@@ -17,7 +17,6 @@ from typing import (
     Sequence,
 )
 
-from caffe_merge import files
 from caffe_merge.batching import jobs, memory
 from caffe_merge.batching.content import Contents
 from caffe_merge.batching.jobs import Job, ParseCells
@@ -29,6 +28,7 @@ from caffe_merge.batching.reading import MANY, Holdings, read, read_by
 from caffe_merge.batching.running import run
 from caffe_merge.batching.sources import EARLIER_BATCH, Sources
 from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
+from caffe_merge.files.recovery import put_right
 from caffe_merge.wording import counted
 
 _HASHED_AT_ONCE = 4  # pairs
@@ -241,6 +241,6 @@ def _clean(left: Sequence[Job]) -> None:
     """Remove what jobs left half-written, and folders that were made for nothing."""
     for path in [path for job in left for path in job.outputs]:
         with contextlib.suppress(CaffeMergeError):
-            files.put_right(path)
+            put_right(path)
         with contextlib.suppress(OSError):
             os.removedirs(os.path.dirname(path))

@@ -30,9 +30,9 @@ from caffe_merge.batching.outcome import FAILED, STOPPED, WORKER, Outcome
 from caffe_merge.batching.pool import DiedError, Setup, Worker
 from caffe_merge.batching.running import run
 from caffe_merge.errors import CaffeMergeError, FileError, UsageError
-from caffe_merge.files import opened
+from caffe_merge.files.inputs import opened
 from caffe_merge.merging import request
-from caffe_merge.net import pixels
+from caffe_merge.options import mean_file
 
 LOCAL = "local"
 TRIES = 3
@@ -157,7 +157,7 @@ def with_absolute_paths(flags: Mapping[str, Any]) -> Dict[str, Any]:
     for name in ("model", "weights", "output_model", "output_weights", "proto", "labels"):
         if out[name] is not None:
             out[name] = os.path.abspath(out[name])
-    mean = pixels.mean_file(out["mean"])
+    mean = mean_file(out["mean"])
     if mean is not None:
         head = str(out["mean"])[: -len(mean)]
         out["mean"] = head + os.path.abspath(mean)

@@ -20,7 +20,7 @@ from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, Outcome, Re
 from caffe_merge.batching.running import sha256
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import CaffeMergeError, FileError
-from caffe_merge.files import opened
+from caffe_merge.files.inputs import opened
 from caffe_merge.merging import request
 
 try:

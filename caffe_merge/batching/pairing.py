@@ -14,7 +14,7 @@ from caffe_merge.batching.outcome import INPUT, PAIRING
 from caffe_merge.batching.sources import LeftOut, Sources
 from caffe_merge.errors import CaffeMergeError, OptionName, Text, UsageError
 from caffe_merge.merging import request
-from caffe_merge.merging.convert import loaded
+from caffe_merge.merging.planning import loaded
 from caffe_merge.merging.request import Flags
 from caffe_merge.net.outline import Key, Outline
 from caffe_merge.wording import counted, quoted

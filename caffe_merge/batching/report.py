@@ -7,11 +7,13 @@ import json
 import os
 from typing import Any, Callable, Dict, Iterator, List, Sequence
 
-from caffe_merge import __version__, files
+from caffe_merge import __version__
 from caffe_merge.batching.batch import Plan
 from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, Result
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
+from caffe_merge.files.outputs import check_report
+from caffe_merge.files.replacement import Replacement
 
 SCHEMA = "caffe_merge.batch/1"
 COLUMNS = (
@@ -33,7 +35,7 @@ def check(path: str, planned: Plan, output_dir: str) -> None:
     for job in planned.jobs:
         if real in map(os.path.realpath, (*job.inputs, *job.outputs)):
             raise UsageError(f"{path}: the report would overwrite a file of the pair {job.name}")
-    files.check_report((), (), path, is_report)
+    check_report((), (), path, is_report)
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder) and os.path.realpath(folder) != os.path.realpath(output_dir):
         raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
@@ -76,7 +78,7 @@ def write(path: str, results: Sequence[Result], name_of: Callable[[str], str] = 
     """
     as_text = _csv if path.lower().endswith(".csv") else to_json
     text = as_text(results, name_of)
-    with files.Replacement(path) as place:
+    with Replacement(path) as place:
         place.handles[0].write(text.encode("utf-8", "backslashreplace"))
         place.commit()
 

@@ -6,7 +6,6 @@ import time
 from math import isfinite
 from typing import Any, Dict, Mapping
 
-from caffe_merge import files
 from caffe_merge.batching.outcome import (
     CRASH,
     FAILED,
@@ -17,6 +16,8 @@ from caffe_merge.batching.outcome import (
     Outcome,
 )
 from caffe_merge.errors import BusyError, CaffeMergeError, Text, ValidationError
+from caffe_merge.files.identity import Unchanged
+from caffe_merge.files.inputs import opened
 from caffe_merge.merging import request
 from caffe_merge.merging.convert import Result, convert
 from caffe_merge.validation import warm
@@ -61,7 +62,7 @@ def _patiently(flags: Mapping[str, Any]) -> Outcome:
 def _run(flags: Mapping[str, Any]) -> Outcome:
     conversion = request.conversion(flags)
     read = [conversion.model, conversion.weights, *request.read_files(flags)]
-    with files.Unchanged(read) as unchanged:
+    with Unchanged(read) as unchanged:
         inputs = {path: sha256(path) for path in read}
         unchanged.check()
     outputs = {name: getattr(conversion, name) for name in ("output_model", "output_weights")}
@@ -113,7 +114,7 @@ def _figures(result: Result) -> Dict[str, Any]:
 def sha256(path: str) -> str:
     """The SHA-256 of the file at ``path``, in hexadecimal. Raises FileError as opening it does."""
     digest = hashlib.sha256()
-    with files.opened(path) as handle:
+    with opened(path) as handle:
         while True:
             piece = handle.read(_PIECE)
             if not piece:

@@ -8,7 +8,8 @@ import shlex
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.errors import UsageError
-from caffe_merge.files import default_output, opened
+from caffe_merge.files.inputs import opened
+from caffe_merge.files.outputs import default_output
 
 JOURNAL = "caffe-merge-batch.jsonl"  # in the folder of outputs
 EARLIER_BATCH = "the outputs of an earlier batch"  # why a folder is left out

@@ -7,10 +7,9 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from caffe_merge.batching import report
 from caffe_merge.batching.batch import Placed, Plan, plan, results
 from caffe_merge.batching.outcome import UNCHANGED, Result
-from caffe_merge.command.flags import STDOUT
+from caffe_merge.command.flags import STDOUT, flag_of
 from caffe_merge.command.library import batch_request
 from caffe_merge.errors import spelled
-from caffe_merge.options import flag_of
 from caffe_merge.wording import counted, visible
 
 SHOWN = 12  # lines of files that are in no pair, without -v

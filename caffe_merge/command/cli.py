@@ -21,7 +21,8 @@ from typing import (
 )
 
 from caffe_merge import __version__
-from caffe_merge.command import flags, process, progress
+from caffe_merge.command import flags, process
+from caffe_merge.command.flags import flag_of
 from caffe_merge.errors import (
     CaffeMergeError,
     FileError,
@@ -30,8 +31,6 @@ from caffe_merge.errors import (
     ValidationError,
     spelled_in,
 )
-from caffe_merge.options import flag_of
-from caffe_merge.wording import visible
 
 OK, FAILED, BAD = 0, 1, 2
 
@@ -189,6 +188,8 @@ def _tell(
 
 def _write(stream: TextIO, line: str) -> None:
     """All that a command prints goes through here: names of a file may be anything."""
+    from caffe_merge.wording import visible
+
     text = visible(line) + "\n"
     try:
         stream.write(text)
@@ -214,6 +215,7 @@ def _load(options: argparse.Namespace) -> Any:
 
 
 def _judging(options: argparse.Namespace) -> Dict[str, Any]:
+    from caffe_merge.command import progress
     from caffe_merge.merging import request
 
     quiet = getattr(options, "quiet", False)
@@ -222,8 +224,9 @@ def _judging(options: argparse.Namespace) -> Dict[str, Any]:
 
 
 def _merge(options: argparse.Namespace) -> int:
+    from caffe_merge.command import progress
     from caffe_merge.merging import request
-    from caffe_merge.merging.convert import convert, write_report
+    from caffe_merge.merging.convert import convert
 
     conversion = request.conversion(vars(options))
     judging = _judging(options)
@@ -231,7 +234,9 @@ def _merge(options: argparse.Namespace) -> int:
     result = convert(conversion, options.validate, engine_options=judging, progress=writing)
     options.result = result  # held as long as they are: a process that ends need not free it
     if conversion.report is not None:
-        write_report(result.report, conversion.report, flag_of)
+        from caffe_merge.merging import report_file
+
+        report_file.write(result.report, conversion.report, flag_of)
     from caffe_merge.command import console
 
     _tell(options, lambda: console.merged(result, conversion, options.verbose), result.to_json)
@@ -247,13 +252,17 @@ def _reason(comparison: Any) -> Text:
 def _plan(options: argparse.Namespace) -> int:
     from caffe_merge.command import console
     from caffe_merge.merging import request
-    from caffe_merge.merging.convert import check_report, plan, write_report
+    from caffe_merge.merging.planning import plan
 
     conversion = request.conversion(vars(options))
-    check_report(conversion)
-    _, report = plan(conversion)
-    if conversion.report is not None:
-        write_report(report, conversion.report, flag_of)
+    if conversion.report is None:
+        _, report = plan(conversion)
+    else:
+        from caffe_merge.merging import report_file
+
+        report_file.check(conversion.report, conversion.inputs)
+        _, report = plan(conversion)
+        report_file.write(report, conversion.report, flag_of)
     _tell(options, lambda: console.plan(report, options.verbose), report.to_json)
     return OK
 
@@ -261,10 +270,11 @@ def _plan(options: argparse.Namespace) -> int:
 def _validate(options: argparse.Namespace) -> int:
     from caffe_merge import validation
     from caffe_merge.command import console
-    from caffe_merge.files import Unchanged, default_output
+    from caffe_merge.files.identity import Unchanged
+    from caffe_merge.files.outputs import default_output
     from caffe_merge.merging import request
     from caffe_merge.merging.convert import original
-    from caffe_merge.net import deployment, pixels
+    from caffe_merge.net import pixels, training
     from caffe_merge.net.loading import load
 
     after = (
@@ -281,7 +291,7 @@ def _validate(options: argparse.Namespace) -> int:
         inputs.append(stack.enter_context(Unchanged(after)))
         new = load(*after, request.state(vars(options)))
         new.graph()
-        deployment.check_pairs(old, new)
+        training.check_pairs(old, new)
         after = stack.enter_context(original(new))
         raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
         try:
@@ -301,11 +311,11 @@ def _validate(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from caffe_merge.command import console
     from caffe_merge.command.inspection import Inspection
-    from caffe_merge.net import joining
+    from caffe_merge.net.propagation import parameter_counts
 
     net = _load(options)
     graph = net.graph()
-    counts = joining.parameter_counts(net.layers, net.input_shapes)
+    counts = parameter_counts(net.layers, net.input_shapes)
     inspection = Inspection.of(graph, counts)
 
     def lines() -> Iterator[str]:

@@ -2,12 +2,12 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from caffe_merge.command.flags import flag_of
 from caffe_merge.errors import spelled
 from caffe_merge.layers import ranges
 from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
-from caffe_merge.options import flag_of
 from caffe_merge.passes.equalize import Equalize
 from caffe_merge.wording import counted, named, quoted
 

@@ -4,9 +4,9 @@ import shutil
 import textwrap
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
+from caffe_merge.command.flags import flag_of
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.catalogue import CATALOGUE, DATA, LOSS
-from caffe_merge.options import flag_of
 from caffe_merge.validation.registry import DEFAULT, ENGINES
 from caffe_merge.validation.workers import Worker
 

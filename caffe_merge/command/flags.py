@@ -1,11 +1,9 @@
 """The flags of the commands, in groups, with examples."""
 
 import argparse
-from typing import Any, Callable, Tuple
+from typing import Any, Callable, Dict, Tuple
 
-from caffe_merge.errors import UsageError
-from caffe_merge.options import DECLARED, add_flag
-from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE
+from caffe_merge.errors import UsageError, spelled
 
 # What a merge was asked for, and whoever compares the two pairs must know.
 JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style")
@@ -13,6 +11,30 @@ STDOUT = "-"  # as the name of a report
 _NO_FLAGS = ("action", "command", "needed", "pair")
 
 Add = Callable[..., Any]
+
+
+def flag_of(name: str) -> str:
+    """The option ``name`` as the command line has it."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flag(add: Callable[..., Any], name: str) -> None:
+    """Declare the flag of the option ``name`` with an argparse parser's ``add_argument``."""
+    from caffe_merge.options import DECLARED
+
+    declared = DECLARED[name]
+    how: Dict[str, Any] = {"help": spelled(declared.help, flag_of), "default": declared.default}
+    if declared.switch:
+        how["action"] = "store_true"
+    elif declared.repeatable:
+        how.update(action="append", default=[], metavar=declared.metavar)
+    elif declared.optional:
+        how.update(nargs="?", const=True, metavar=declared.metavar)
+    elif declared.choices:
+        how["choices"] = declared.choices
+    else:
+        how["metavar"] = declared.metavar
+    add(flag_of(name), **how)
 
 
 def positive(text: str) -> float:
@@ -131,6 +153,8 @@ def _outputs(parser: argparse.ArgumentParser, force: bool = False) -> None:
 
 
 def _rewriting(parser: argparse.ArgumentParser) -> None:
+    from caffe_merge.options import DECLARED
+
     add = parser.add_argument_group("what is merged").add_argument
     for name, declared in DECLARED.items():
         if declared.help:
@@ -220,6 +244,8 @@ def merge(parser: argparse.ArgumentParser) -> None:
 
 def _merging(parser: argparse.ArgumentParser) -> None:
     """How a pair is merged, and who judges it."""
+    from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE
+
     _rewriting(parser)
     judging = parser.add_argument_group("validation")
     judging.add_argument(
@@ -267,6 +293,8 @@ def plan(parser: argparse.ArgumentParser) -> None:
 
 def validate(parser: argparse.ArgumentParser) -> None:
     """The flags of the command validate."""
+    from caffe_merge.validation.registry import DEFAULT, ENGINES
+
     _net(parser)
     _outputs(parser)
     judging = parser.add_argument_group("validation")

@@ -9,7 +9,7 @@ from caffe_merge.batching.outcome import Result as PairResult
 from caffe_merge.command import cells, flags, process
 from caffe_merge.errors import UsageError
 from caffe_merge.merging import convert as converting
-from caffe_merge.merging import request
+from caffe_merge.merging import report_file, request
 
 Path = Union[str, "os.PathLike[str]"]
 _OF_THE_BATCH = ("sources", "output_dir", "jobs", "timeout", "scheduler", "resume", "force",
@@ -42,7 +42,7 @@ def convert(
     judging = request.judging(values)
     result = converting.convert(conversion, engine, engine_options=judging)
     if conversion.report is not None:
-        converting.write_report(result.report, conversion.report)
+        report_file.write(result.report, conversion.report)
     return result
 
 

@@ -12,9 +12,9 @@ def passes() -> Iterator[str]:
 
 def styles() -> Iterator[str]:
     """The styles of BatchNorm-like layers: the types that each is for, whose it is, the formula."""
+    from caffe_merge.command.flags import flag_of
     from caffe_merge.errors import spelled
     from caffe_merge.layers.norms.styles import STYLES
-    from caffe_merge.options import flag_of
 
     for style in STYLES:
         yield f"{style.name}: {', '.join(style.types)}, of {style.forks}"

@@ -4,10 +4,8 @@ import os
 from typing import Callable, Iterator, Sequence
 
 from caffe_merge.errors import OptionName, UsageError
-from caffe_merge.files import workplace
 from caffe_merge.files.identity import same_file
 from caffe_merge.files.places import is_of_the_system
-from caffe_merge.files.recovery import put_right
 
 
 def default_output(path: str) -> str:
@@ -40,6 +38,8 @@ def check_report(
 
 def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
     """The outputs, after those that can be no target were refused and left-overs put right."""
+    from caffe_merge.files import recovery, workplace  # for those who write
+
     for path in inputs:
         if workplace.is_inside(path):
             raise UsageError(f"{path}: a run that was killed left this; move it elsewhere first")
@@ -52,7 +52,7 @@ def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
                 raise UsageError(f"{output}: both outputs have this name (the other is {other})")
         _check_kind(output)
     for output in outputs:
-        put_right(output)
+        recovery.put_right(output)
     yield from outputs
 
 

@@ -5,6 +5,8 @@ that map a type to a function (its shape, its forward, the map that it is) stand
 functions; a test holds that their types are here. The name of a row is the type in the text.
 """
 
+from itertools import compress
+from operator import attrgetter
 from typing import Any, Dict, FrozenSet, NamedTuple, Tuple
 
 # Families.
@@ -24,21 +26,39 @@ LOSS = "loss"  # compares with labels
 OTHER = "other"
 
 
+class Filler(NamedTuple):
+    """What fills a blob: a ``field`` of its layer's block, where that is not given a constant.
+
+    ``one_bottom``: the blob is there if the layer has one bottom; a second one stands in its place.
+    """
+
+    field: str = ""
+    default: float = 0.0
+    one_bottom: bool = False
+
+
+_LINEAR = (Filler("weight_filler"), Filler("bias_filler"))
+_STATISTICS = (Filler(), Filler(), Filler())
+
+
 class LayerType(NamedTuple):
     """A row. What is not said of a type is not true of it.
 
-    ``block`` is the block of the text with its parameters. ``same_shape``: its tops have its
+    ``block`` is the block of the text with its parameters, ``forward`` the module of reference/
+    with its forward pass. ``same_shape``: its tops have its
     bottom's shape. ``channelwise``: channel c of each top depends on channel c of the bottoms
     alone. ``in_place``: rewrites may have it write over its bottom. ``shares``: in Caffe its top is
     its bottom's memory, "always" or where it has one bottom and one top ("alone"). ``back``: a
     positive multiplier goes back through it. ``on``: a map per channel goes on through it.
     ``one_size``: it ties what it reads to one size. ``labels``: on its way to a loss, labels may be
     prepared by it. ``images``: it brings images. ``fork``: of no BVLC Caffe. ``also`` is another
-    block that a fork's code reads.
+    block that a fork's code reads. ``fillers`` has one for each blob that it learns, where they are
+    known.
     """
 
     family: str
     block: str = ""
+    forward: str = ""
     same_shape: bool = False
     channelwise: bool = False
     in_place: bool = False
@@ -50,6 +70,7 @@ class LayerType(NamedTuple):
     images: bool = False
     fork: bool = False
     also: str = ""
+    fillers: Tuple[Filler, ...] = ()
 
     @property
     def blocks(self) -> Tuple[str, ...]:
@@ -57,36 +78,55 @@ class LayerType(NamedTuple):
         return tuple(filter(None, (self.block, self.also)))
 
 
-def _pointwise(block: str = "", **more: Any) -> LayerType:
-    return LayerType(POINTWISE, block, same_shape=True, channelwise=True, **more)
+def _pointwise(block: str = "", forward: str = "activation", **more: Any) -> LayerType:
+    return LayerType(POINTWISE, block, forward, same_shape=True, channelwise=True, **more)
 
 
-def _norm(block: str, fork: bool = True, also: str = "") -> LayerType:
-    return LayerType(NORM, block, same_shape=True, channelwise=True, fork=fork, also=also)
+def _norm(block: str, forward: str = "", fork: bool = True, **more: Any) -> LayerType:
+    return LayerType(NORM, block, forward, True, True, fork=fork, **more)
 
 
 CATALOGUE: Dict[str, LayerType] = {
     # linear layers
-    "Convolution": LayerType(CONVOLUTION, "convolution_param"),
+    "Convolution": LayerType(CONVOLUTION, "convolution_param", "convolution", fillers=_LINEAR),
     "ConvolutionDepthwise": LayerType(DEPTHWISE, "convolution_param", fork=True),
     "DepthwiseConv": LayerType(DEPTHWISE, "convolution_param", fork=True),
     "DepthwiseConvolution": LayerType(DEPTHWISE, "convolution_param", fork=True),
-    "Deconvolution": LayerType(DECONVOLUTION, "convolution_param"),
-    "InnerProduct": LayerType(PRODUCT, "inner_product_param", one_size=True),
-    "Embed": LayerType(OTHER, "embed_param"),
+    "Deconvolution": LayerType(DECONVOLUTION, "convolution_param", "convolution", fillers=_LINEAR),
+    "InnerProduct": LayerType(
+        PRODUCT, "inner_product_param", "convolution", one_size=True, fillers=_LINEAR
+    ),
+    "Embed": LayerType(OTHER, "embed_param", "arrange"),
     # maps per channel
     "BN": _norm("bn_param"),
     "BNData": _norm("bn_param"),
     "BNHK": _norm("bnhk_param"),
-    "BatchNorm": _norm("batch_norm_param", fork=False),
+    "BatchNorm": _norm("batch_norm_param", "normalise", fork=False, fillers=_STATISTICS),
     "BatchNormScale": _norm("batch_norm_param"),
     "BatchNormTorch": _norm("batch_norm_param"),
     "CuDNNBatchNorm": _norm("cudnn_batch_norm_param", also="batch_norm_param"),
     "SyncBN": _norm("bn_param"),
-    "Scale": LayerType(AFFINE, "scale_param", same_shape=True, channelwise=True, in_place=True),
-    "Bias": LayerType(AFFINE, "bias_param", same_shape=True, channelwise=True),
-    "Power": LayerType(AFFINE, "power_param", same_shape=True, channelwise=True, labels=True),
-    "Dropout": LayerType(DROPOUT, "dropout_param", same_shape=True, channelwise=True),
+    "Scale": LayerType(
+        AFFINE,
+        "scale_param",
+        "combine",
+        same_shape=True,
+        channelwise=True,
+        in_place=True,
+        fillers=(Filler("filler", 1.0, one_bottom=True), Filler("bias_filler")),
+    ),
+    "Bias": LayerType(
+        AFFINE,
+        "bias_param",
+        "combine",
+        same_shape=True,
+        channelwise=True,
+        fillers=(Filler("filler", one_bottom=True),),
+    ),
+    "Power": LayerType(
+        AFFINE, "power_param", "activation", same_shape=True, channelwise=True, labels=True
+    ),
+    "Dropout": LayerType(DROPOUT, "dropout_param", "activation", same_shape=True, channelwise=True),
     "SpatialDropout": LayerType(
         DROPOUT, "spatial_dropout_param", same_shape=True, channelwise=True, fork=True
     ),
@@ -102,9 +142,11 @@ CATALOGUE: Dict[str, LayerType] = {
     "HardSwish": _pointwise("hard_swish_param", fork=True),
     "Log": _pointwise("log_param"),
     "Mish": _pointwise("mish_param", fork=True),
-    "PReLU": _pointwise("prelu_param", in_place=True, back=True, on=True),
+    "PReLU": _pointwise(
+        "prelu_param", in_place=True, back=True, on=True, fillers=(Filler("filler", 0.25),)
+    ),
     "ReLU": _pointwise("relu_param", in_place=True, back=True, on=True),
-    "ReLU6": _pointwise("relu6_param", fork=True),
+    "ReLU6": _pointwise("relu6_param", forward="", fork=True),
     "SeLU": _pointwise(fork=True),
     "Sigmoid": _pointwise("sigmoid_param"),
     "Softplus": _pointwise(fork=True),
@@ -113,49 +155,59 @@ CATALOGUE: Dict[str, LayerType] = {
     "Threshold": _pointwise("threshold_param", labels=True),
     # windows
     "Pooling": LayerType(
-        POOLING, "pooling_param", channelwise=True, back=True, on=True, labels=True
+        POOLING, "pooling_param", "pooling", channelwise=True, back=True, on=True, labels=True
     ),
-    "SPP": LayerType(OTHER, "spp_param"),
+    "SPP": LayerType(OTHER, "spp_param", "pooling"),
     "ROIPooling": LayerType(OTHER, "roi_pooling_param", fork=True),
-    "LRN": LayerType(OTHER, "lrn_param", same_shape=True),
+    "LRN": LayerType(OTHER, "lrn_param", "normalise", same_shape=True),
     "Im2col": LayerType(OTHER),
     # several values of a blob together
-    "ArgMax": LayerType(OTHER, "argmax_param", labels=True),
-    "MVN": LayerType(OTHER, "mvn_param", same_shape=True),
-    "Normalize": LayerType(OTHER, "norm_param", same_shape=True, fork=True),
-    "Reduction": LayerType(OTHER, "reduction_param"),
-    "Softmax": LayerType(OTHER, "softmax_param", same_shape=True),
+    "ArgMax": LayerType(OTHER, "argmax_param", "combine", labels=True),
+    "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True),
+    "Normalize": LayerType(OTHER, "norm_param", "forks", same_shape=True, fork=True),
+    "Reduction": LayerType(OTHER, "reduction_param", "combine"),
+    "Softmax": LayerType(OTHER, "softmax_param", "normalise", same_shape=True),
     # what moves values
-    "Crop": LayerType(MOVING, "crop_param", labels=True),
+    "Crop": LayerType(MOVING, "crop_param", "arrange", labels=True),
     "Flatten": LayerType(
-        MOVING, "flatten_param", shares="always", on=True, labels=True, one_size=True
+        MOVING, "flatten_param", "arrange", shares="always", on=True, labels=True, one_size=True
     ),
-    "Interp": LayerType(OTHER, "interp_param", fork=True, labels=True),
-    "Padding": LayerType(OTHER, "padding_param", fork=True),
-    "Permute": LayerType(MOVING, "permute_param", fork=True, labels=True),
-    "Reorg": LayerType(MOVING, "reorg_param", fork=True),
-    "Reshape": LayerType(MOVING, "reshape_param", shares="always", labels=True, one_size=True),
-    "ResizeBilinear": LayerType(OTHER, "resize_bilinear_param", fork=True),
-    "ResizeNearestNeighbor": LayerType(OTHER, "resize_nearest_neighbor_param", fork=True),
-    "Reverse": LayerType(MOVING, "reverse_param", same_shape=True, fork=True),
-    "ShuffleChannel": LayerType(MOVING, "shuffle_channel_param", same_shape=True, fork=True),
-    "Slice": LayerType(MOVING, "slice_param", shares="alone", on=True, labels=True),
-    "Split": LayerType(MOVING, same_shape=True, channelwise=True, shares="always", labels=True),
-    "Tile": LayerType(MOVING, "tile_param"),
-    "Unpooling": LayerType(OTHER, "unpooling_param", fork=True),
-    "Upsample": LayerType(OTHER, "upsample_param", fork=True),
+    "Interp": LayerType(OTHER, "interp_param", "resampling", fork=True, labels=True),
+    "Padding": LayerType(OTHER, "padding_param", "resampling", fork=True),
+    "Permute": LayerType(MOVING, "permute_param", "forks", fork=True, labels=True),
+    "Reorg": LayerType(MOVING, "reorg_param", "resampling", fork=True),
+    "Reshape": LayerType(
+        MOVING, "reshape_param", "arrange", shares="always", labels=True, one_size=True
+    ),
+    "ResizeBilinear": LayerType(OTHER, "resize_bilinear_param", "resampling", fork=True),
+    "ResizeNearestNeighbor": LayerType(
+        OTHER, "resize_nearest_neighbor_param", "resampling", fork=True
+    ),
+    "Reverse": LayerType(MOVING, "reverse_param", "resampling", same_shape=True, fork=True),
+    "ShuffleChannel": LayerType(
+        MOVING, "shuffle_channel_param", "forks", same_shape=True, fork=True
+    ),
+    "Slice": LayerType(MOVING, "slice_param", "arrange", shares="alone", on=True, labels=True),
+    "Split": LayerType(
+        MOVING, same_shape=True, channelwise=True, shares="always", labels=True, forward="arrange"
+    ),
+    "Tile": LayerType(MOVING, "tile_param", "arrange"),
+    "Unpooling": LayerType(OTHER, "unpooling_param", "resampling", fork=True),
+    "Upsample": LayerType(OTHER, "upsample_param", "resampling", fork=True),
     # steps of a sequence
-    "ContinuationIndicator": LayerType(OTHER, "continuation_indicator_param", fork=True),
-    "LSTM": LayerType(OTHER, "recurrent_param"),
-    "RNN": LayerType(OTHER, "recurrent_param"),
+    "ContinuationIndicator": LayerType(
+        OTHER, "continuation_indicator_param", "recurrent", fork=True
+    ),
+    "LSTM": LayerType(OTHER, "recurrent_param", "recurrent"),
+    "RNN": LayerType(OTHER, "recurrent_param", "recurrent"),
     # boxes
-    "PriorBox": LayerType(OTHER, "prior_box_param", fork=True),
-    "PriorBoxClustered": LayerType(OTHER, "prior_box_param", fork=True),
+    "PriorBox": LayerType(OTHER, "prior_box_param", "detection", fork=True),
+    "PriorBoxClustered": LayerType(OTHER, "prior_box_param", "detection", fork=True),
     # joins
-    "Axpy": LayerType(JOIN, fork=True),
-    "Concat": LayerType(JOIN, "concat_param", shares="alone", on=True, labels=True),
-    "Eltwise": LayerType(JOIN, "eltwise_param", channelwise=True, labels=True),
-    "Silence": LayerType(OTHER),
+    "Axpy": LayerType(JOIN, fork=True, forward="forks"),
+    "Concat": LayerType(JOIN, "concat_param", "arrange", shares="alone", on=True, labels=True),
+    "Eltwise": LayerType(JOIN, "eltwise_param", "combine", channelwise=True, labels=True),
+    "Silence": LayerType(OTHER, forward="arrange"),
     "HDF5Output": LayerType(OTHER),
     "Python": LayerType(OTHER, "python_param", labels=True),
     # what comes from outside
@@ -168,7 +220,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "ImageSegData": LayerType(DATA, images=True, fork=True),
     "Input": LayerType(DATA, "input_param"),
     "MemoryData": LayerType(DATA, "memory_data_param"),
-    "Parameter": LayerType(DATA, "parameter_param"),
+    "Parameter": LayerType(DATA, "parameter_param", "arrange"),
     "WindowData": LayerType(DATA, "window_data_param", images=True),
     # what compares with labels
     "Accuracy": LayerType(LOSS, "accuracy_param"),
@@ -185,7 +237,8 @@ CATALOGUE: Dict[str, LayerType] = {
 
 def of_family(*families: str) -> Tuple[str, ...]:
     """The types of these families, in the catalogue's order."""
-    return tuple(name for name, row in CATALOGUE.items() if row.family in families)
+    there = map(families.__contains__, map(attrgetter("family"), CATALOGUE.values()))
+    return tuple(compress(CATALOGUE, there))
 
 
 # What slides a window of weights over its bottom.
@@ -194,4 +247,4 @@ WINDOWED = of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION)
 
 def that(fact: str) -> FrozenSet[str]:
     """The types of which ``fact``, a field of LayerType, is true."""
-    return frozenset(name for name, row in CATALOGUE.items() if getattr(row, fact))
+    return frozenset(compress(CATALOGUE, map(attrgetter(fact), CATALOGUE.values())))

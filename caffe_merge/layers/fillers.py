@@ -5,13 +5,36 @@ may use it when the filler is deterministic, and must refuse when it is random.
 """
 
 from math import ceil, prod
-from typing import Any, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from caffe_merge.errors import NetError
+from caffe_merge.layers.catalogue import CATALOGUE
 
 MAX_FILLED = 1 << 27  # values of a whole net; VGG-16 without its InnerProducts wants 124 million
+
+
+class Constant(NamedTuple):
+    """A filler that no text has: as much of a FillerParameter as a constant needs."""
+
+    value: float
+    type: str = "constant"
+
+
+def fillers(param: Any) -> List[Any]:
+    """The fillers of the blobs of ``param`` (a LayerParameter), in blob order; [] if not known."""
+    row = CATALOGUE.get(param.type)
+    if row is None or not row.fillers:
+        return []
+    block = getattr(param, row.block)
+    return [
+        getattr(block, filler.field)
+        if filler.field and block.HasField(filler.field)
+        else Constant(filler.default)
+        for filler in row.fillers
+        if not filler.one_bottom or len(param.bottom) == 1
+    ]
 
 
 class Room:
@@ -46,8 +69,6 @@ def fill(
     None too where ``room`` has no more for a blob of ``layer``; NetError if that is strict.
 
     It is read-only and takes next to no memory: what is the same is there once.
-    An absent FillerParameter is a constant 0; Scale's factor (1) and PReLU's slope (0.25) have
-    defaults of their own, which their layers know and this does not.
     """
     if filler.type not in ("constant", "bilinear") or (room and not room.take(shape, layer)):
         return None

@@ -1,7 +1,7 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
 from operator import is_
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -9,21 +9,22 @@ from caffe_merge.errors import OptionName, Text, UsageError
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
-from caffe_merge.merging import raw_input
-from caffe_merge.merging.raw_input import free_name
 from caffe_merge.merging.report import Refusal, Report
-from caffe_merge.merging.rewiring import rewire
+from caffe_merge.merging.rewiring import free_name, rewire
 from caffe_merge.merging.sharing import Batch, settle, unshared
 from caffe_merge.merging.undo import unchanged_on_error
-from caffe_merge.net import pixels
 from caffe_merge.net.graph import Graph
-from caffe_merge.net.joining import shared_blobs, why_unfit
 from caffe_merge.net.loading import Net
+from caffe_merge.net.propagation import why_unfit
+from caffe_merge.net.shared import shared_blobs
 from caffe_merge.notes import PROOF, SHARED, Note, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes import PASSES
 from caffe_merge.passes._pass import Pass, Refused, Rewrite
 from caffe_merge.proof import prove
+
+if TYPE_CHECKING:
+    from caffe_merge.merging.raw_input import RawInput
 
 
 def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report:
@@ -112,16 +113,20 @@ class _Driver:
                 raise UsageError(OptionName("input_shapes"), f": layer {layer.name!r}: {unfit}")
         return graph
 
-    def _raw_input(self) -> Optional[raw_input.RawInput]:
+    def _raw_input(self) -> "Optional[RawInput]":
         """The layers that make raw pixels what the input was, if the user asks for them."""
         options = self.options
-        requested = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
-        if requested is None:
+        if not options.of_pixels:
             if options.input_layer:
                 mean, scale, swap = map(OptionName, ("mean", "scale", "swap_rgb"))
                 there_is = ": there is no ", mean, ", ", scale, " or ", swap
                 raise UsageError(OptionName("input_layer"), *there_is, " to be a layer of")
             return None
+        from caffe_merge.merging import raw_input
+        from caffe_merge.net.pixels import pixel_options
+
+        requested = pixel_options(options.mean, options.scale, options.swap_rgb)
+        assert requested is not None
         raw = raw_input.insert_layers(self.net, self.graph, requested)
         self.graph = self._resolved()
         return raw

@@ -6,13 +6,14 @@ The net then computes on raw pixels what it computed on preprocessed ones. The l
 others: those that no pass folds are left, which is an error unless the user allows it.
 """
 
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging.report import Refusal, Report
+from caffe_merge.merging.rewiring import free_name
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.net.pixels import PixelOptions, Pixels, per_channel
@@ -125,16 +126,6 @@ def _steps(pixels: Pixels) -> List[Tuple[Any, Any]]:
         conv_param.kernel_size.append(1)
         steps.append((param, np.eye(len(scale))[::-1].reshape(len(scale), -1, 1, 1)))
     return steps
-
-
-def free_name(name: str, taken: Set[str]) -> str:
-    """``name``, with a number behind it if it is ``taken``; it is taken then."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}{number}"
-    taken.add(candidate)
-    return candidate
 
 
 def _rename(layers: Sequence[Layer], old: str, new: str) -> None:

@@ -4,16 +4,16 @@ The command line, the rows of a list and the library's callers all say it so: pl
 another process can be sent.
 """
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from caffe_merge.errors import OptionName, UsageError
-from caffe_merge.files import default_output
+from caffe_merge.files.outputs import default_output
 from caffe_merge.layers.state import TEST, TRAIN, State
-from caffe_merge.merging.convert import Conversion
-from caffe_merge.net import pixels
-from caffe_merge.net.saving import Progress
-from caffe_merge.options import DECLARED, Options
-from caffe_merge.validation.registry import MAY_BE_NONE, NONE
+from caffe_merge.merging.planning import Conversion
+from caffe_merge.options import DECLARED, Options, mean_file
+
+if TYPE_CHECKING:
+    from caffe_merge.net.saving import Progress
 
 Flags = Mapping[str, Any]
 _IMAGES = OptionName("images")
@@ -31,12 +31,14 @@ def conversion(flags: Flags) -> Conversion:
 
 
 def judging(
-    flags: Flags, progress: Optional[Progress] = None, on_images: Optional[Progress] = None
+    flags: Flags, progress: "Optional[Progress]" = None, on_images: "Optional[Progress]" = None
 ) -> Dict[str, Any]:
     """Keyword arguments of caffe_merge.validation.validate; none where no engine is to judge.
 
     ``progress`` is called after each blob, ``on_images`` after each of the user's images.
     """
+    from caffe_merge.validation.registry import MAY_BE_NONE, NONE
+
     if flags.get(MAY_BE_NONE) == NONE:
         if _needs_images(flags):
             raise UsageError(_IMAGES, " needs an engine, not ", OptionName(MAY_BE_NONE), f" {NONE}")
@@ -58,7 +60,7 @@ def judging(
     }
 
 
-def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
+def images(flags: Flags, progress: "Optional[Progress]" = None) -> Any:
     """The ImageOptions of these flags: what they do not say of pixels, the text says."""
     if not _needs_images(flags):
         return None
@@ -122,5 +124,5 @@ def input_files(flags: Flags) -> List[str]:
 
 def read_files(flags: Flags) -> List[str]:
     """All that is read besides the pair: a schema, a mean, labels, inputs of the user's own."""
-    named = (flags["proto"], pixels.mean_file(flags["mean"]), flags["labels"])
+    named = (flags["proto"], mean_file(flags["mean"]), flags["labels"])
     return [*(path for path in named if path is not None), *input_files(flags)]

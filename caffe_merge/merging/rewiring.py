@@ -13,6 +13,16 @@ from caffe_merge.passes._pass import Rewrite
 IN_PLACE = that("in_place")  # types that rewrites keep and that may write in place
 
 
+def free_name(name: str, taken: Set[str]) -> str:
+    """``name``, with a number behind it if it is ``taken``; it is taken then."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}{number}"
+    taken.add(candidate)
+    return candidate
+
+
 def rewire(graph: Graph, rewrite: Rewrite) -> None:
     """Give the layers that ``rewrite`` keeps their new bottoms, and remove or move the others."""
     taken_out = rewrite.taken_out

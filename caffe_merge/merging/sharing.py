@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
-from caffe_merge.net.joining import shared_blobs
+from caffe_merge.net.shared import shared_blobs
 from caffe_merge.passes._pass import Changes, Rewrite
 from caffe_merge.passes._runs import quoted
 from caffe_merge.schema.messages import copied

@@ -4,7 +4,6 @@ The text says how large an image is cropped, the weights of its first reader how
 has; where one of the two is missing the shape is the user's to give.
 """
 
-import re
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
@@ -21,7 +20,7 @@ _SAME_CHANNELS = _SAME_SHAPE | {*of_family(catalogue.POOLING)}
 _IMAGES = that("images")
 _ONE_PER_ROW = of_family(catalogue.DECONVOLUTION, catalogue.DEPTHWISE)  # weights: (C, ...)
 _PREPARING = that("labels")
-_LOSS = re.compile(r"Loss|Accuracy|Evaluat")
+_LOSS = ("Loss", "Accuracy", "Evaluat")  # in the name of a type, or of a Python layer's class
 
 
 def is_loss(param: Param) -> bool:
@@ -32,8 +31,12 @@ def is_loss(param: Param) -> bool:
     if not param.bottom:
         return False
     if param.type == "Python":
-        return any(param.loss_weight) or _LOSS.search(param.python_param.layer) is not None
-    return _LOSS.search(param.type) is not None
+        return any(param.loss_weight) or _is_named_as_loss(param.python_param.layer)
+    return _is_named_as_loss(param.type)
+
+
+def _is_named_as_loss(name: str) -> bool:
+    return any(word in name for word in _LOSS)
 
 
 def data_layers(params: Sequence[Param]) -> List[Param]:

@@ -8,10 +8,10 @@ or Sigmoid that is in them; rules are dropped. What stays keeps its text and its
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, OptionName, Text, UsageError
-from caffe_merge.layers.layer import Layer
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.layers.state import TRAIN, State
 from caffe_merge.net import data_layers
+from caffe_merge.net.training import in_short
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
@@ -22,7 +22,7 @@ from caffe_merge.weights.index import Index
 STAGE = "deploy"  # what DIGITS calls the net that it makes of a file for all three
 _HEADS = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}
 _OUTPUT = "prob"
-_DEPLOY, _STAGE = OptionName("deploy"), OptionName("stage")
+_DEPLOY = OptionName("deploy")
 
 
 class _Part:
@@ -46,65 +46,6 @@ class _Part:
         self.new.CopyFrom(self.old)
         self.new.ClearField("include")
         self.new.ClearField("exclude")
-
-
-def note_training(params: Sequence[Any], notes: List[Note]) -> None:
-    """Say it where a net is one for training."""
-    data = [param.name for param in data_layers.data_layers(params)]
-    losses = [param.name for param in params if data_layers.is_loss(param)]
-    if data or losses:
-        kinds = (("data", data), ("losses", losses))
-        parts = [f"{what} {_list(names)}" for what, names in kinds if names]
-        text = Text(
-            f"a training file ({'; '.join(parts)}), merged as it is; ",
-            _DEPLOY,
-            " makes Input of data layers and Softmax of SoftmaxWithLoss, and takes out labels, "
-            "losses and Accuracy",
-        )
-        notes.append(Note("training-net", "", text))
-
-
-def check_pairs(*nets: Any) -> None:
-    """Raise UsageError where of two Nets, the old and the new one, one alone is for training."""
-    params = [[layer.param for layer in net.layers] for net in nets]
-    paths = [net.document.path for net in nets]
-    before, after = ({top for p in net if p.type == "Input" for top in p.top} for net in params)
-    old, new = (bool(data_layers.data_layers(net)) for net in params)
-    if before == after or old == new:
-        return
-    if old:
-        where = f"{paths[0]}: a training file, and {paths[1]} is one to deploy: "
-        raise UsageError(where, _DEPLOY, " makes it such a one")
-    where = f"{paths[1]}: still a training file, compared with one to deploy: merge it with "
-    raise UsageError(where, _DEPLOY, ", or validate without")
-
-
-def check_data(active: Sequence[Layer], inactive: Sequence[Layer]) -> None:
-    """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
-    others = data_layers.data_layers([layer.param for layer in inactive])
-    elsewhere = {top for param in others for top in param.top}
-    made: Set[str] = set()
-    for layer in active:
-        for number, name in enumerate(layer.param.bottom):
-            if name in elsewhere - made:
-                rules = [rule for param in others if name in param.top for rule in param.include]
-                names = sorted({stage for rule in rules for stage in rule.stage})
-                where = f"layer {layer.name!r}: bottom {name!r}"
-                message = Text(f"{where} is the top of data layers of other ", _elsewhere(names))
-                raise NetError(message, layer=layer, field="bottom", number=number)
-        made.update(layer.param.top)
-
-
-def _elsewhere(stages: Sequence[str]) -> Text:
-    advice = Text("phases or stages: ", _DEPLOY, " makes it an Input")
-    if not stages:
-        return advice
-    return Text(advice, ", or choose one with ", _STAGE, f" (there are {_list(stages)})")
-
-
-def _list(names: Sequence[str], most: int = 4) -> str:
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*map(repr, names[:most]), *more])
 
 
 def rewrite(
@@ -187,7 +128,7 @@ class _Deployment:
             made.update(part.new.top)
         gone = [part.old.name for part in self.parts if part.new is None]
         if gone:
-            self._note("", f"not in the net to deploy, removed: {_list(gone)}")
+            self._note("", f"not in the net to deploy, removed: {in_short(gone)}")
         params = data_layers.data_layers([part.old for part in self.live])
         self.data = [part for part in self.live if any(part.old is param for param in params)]
 
@@ -203,7 +144,7 @@ class _Deployment:
                 continue
             self._make_head(part, kind)
         if gone:
-            self._note("", f"losses and their like, removed: {_list(gone[::-1])}")
+            self._note("", f"losses and their like, removed: {in_short(gone[::-1])}")
 
     def _has(self, kind: str, logits: str) -> bool:
         return any(p.new.type == kind and list(p.new.bottom) == [logits] for p in self.live)
@@ -247,7 +188,7 @@ class _Deployment:
                 part.new.top.extend(kept)
         self.data = [part for part in self.data if part.new is not None]
         if removed:
-            self._note("", f"of use to labels and losses only, removed: {_list(list(removed))}")
+            self._note("", f"of use to labels and losses only, removed: {in_short(list(removed))}")
 
     def _spread(self, gone: Set[str], removed: Dict[str, None]) -> None:
         """Remove the readers of ``gone`` blobs; their tops are gone as well.

@@ -1,7 +1,6 @@
 """Whether stored blobs fit a layer, and what to do where they do not."""
 
-import contextlib
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError, SizeError, Text, WeightsError
@@ -69,16 +68,20 @@ def check(
     raise WeightsError(message, path=path, layer=layer, blob=blob)
 
 
-@contextlib.contextmanager
-def explained(inputs: Mapping[str, Optional[Shape]]) -> Iterator[None]:
-    """Have a SizeError of this block say what is odd about the ``inputs``, as they are then."""
-    try:
-        yield
-    except SizeError as error:
-        swapped = channels_last(inputs)
-        if not swapped:
-            raise
-        raise NetError(Text(error.message, f"; {swapped}"), layer=error.layer) from error
+class Explained:
+    """Has a SizeError of this block say what is odd about the ``inputs``, as they are then."""
+
+    def __init__(self, inputs: Mapping[str, Optional[Shape]]) -> None:
+        self._inputs = inputs
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
+        if isinstance(error, SizeError):
+            swapped = channels_last(self._inputs)
+            if swapped:
+                raise NetError(Text(error.message, f"; {swapped}"), layer=error.layer) from error
 
 
 def channels_last(inputs: Mapping[str, Optional[Shape]]) -> str:

@@ -11,7 +11,8 @@ from typing import Collection, Dict, Iterable, List, Mapping, Optional, Sequence
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer, shares_memory
-from caffe_merge.net.joining import shapes_behind, shared_blobs, top_shapes
+from caffe_merge.net.propagation import shapes_behind, top_shapes
+from caffe_merge.net.shared import shared_blobs
 from caffe_merge.notes import Reason
 from caffe_merge.wording import counted
 

@@ -3,11 +3,12 @@
 from typing import Optional
 
 from caffe_merge.errors import TextError, WeightsError
-from caffe_merge.files import opened
+from caffe_merge.files.inputs import opened
 from caffe_merge.text.syntax import MAX_BYTES
 from caffe_merge.weights import solverstate
 
 _SNIFFED = solverstate.HEAD
+_CONTROL = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r")
 
 
 def read_text(path: str) -> bytes:
@@ -63,5 +64,5 @@ def _foreign(head: bytes) -> Optional[str]:
 
 
 def _control_share(head: bytes) -> float:
-    control = sum(1 for byte in head if byte < 32 and byte not in b"\t\n\v\f\r")
+    control = len(head) - len(head.translate(None, _CONTROL))
     return control / max(len(head), 1)

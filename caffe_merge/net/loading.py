@@ -19,10 +19,10 @@ from typing import (
 )
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import NetError, Text, UsageError, about
+from caffe_merge.errors import About, NetError, Text, UsageError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
-from caffe_merge.net import data_layers, deployment, joining, statistics
+from caffe_merge.net import data_layers, joining, training
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.inputs import read_text, reject_weights
 from caffe_merge.notes import Note
@@ -102,7 +102,7 @@ class Net:
         """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
         inactive = [layer for layer in self.all_layers if not layer.active]
         with self.located():
-            deployment.check_data(self.layers, inactive)
+            training.check_data(self.layers, inactive)
 
     @contextlib.contextmanager
     def located(self) -> Iterator[None]:
@@ -146,7 +146,7 @@ class Net:
                 view.read(value.fields, param)
                 layer = Layer(param, phase=self.state.phase)
                 self.places[layer] = Place(field, element)
-                with self.located(), about(layer):
+                with self.located(), About(layer):
                     layer.active = self.state.includes(param)
                 layer.extra = extra_fields(view.unknown)
                 for unknown in view.unknown:
@@ -276,8 +276,12 @@ def load(
         index = open_index(caffemodel, keep_half=keep_dtype)
     state = state or State()
     if deploy:
+        from caffe_merge.net import deployment
+
         document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
     if use_stored_statistics:
+        from caffe_merge.net import statistics
+
         document = statistics.use_stored(document, notes)
     net = Net(document, index, state, dialect)
     spelled = any(note.kind == "spelling" for note in notes)
@@ -294,7 +298,7 @@ def _join_weights(net: Net, input_shapes: Mapping[str, Shape]) -> None:
     """Give the layers their weights, and the net the shapes of its inputs as far as known."""
     _check_inputs(net, input_shapes)
     params = [layer.param for layer in net.layers]
-    deployment.note_training(params, net.notes)
+    training.note_training(params, net.notes)
     extras = [layer.extra for layer in net.layers]
     net.input_shapes = {**data_layers.known_shapes(params, extras, net.index), **input_shapes}
     with net.located():

@@ -9,8 +9,9 @@ from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
-from caffe_merge.net import data_layers, joining
+from caffe_merge.net import data_layers
 from caffe_merge.net.loading import Net
+from caffe_merge.net.propagation import expected_shapes, propagate
 from caffe_merge.text.syntax import Document
 from caffe_merge.weights.index import Index
 
@@ -58,11 +59,11 @@ def of_net(net: Net, input_shapes: Mapping[str, Shape]) -> Outline:
     owned: Set[str] = set()  # the names of shared blobs that an earlier layer has
     is_sure = True
     largest_layer = largest_top = all_tops = 0
-    for layer, bottoms, tops in joining.propagate(net.layers, input_shapes):
+    for layer, bottoms, tops in propagate(net.layers, input_shapes):
         values = [count(top) for top in tops if top is not None]
         largest_top = max([largest_top, *values])
         all_tops += sum(values)
-        expected = joining.expected_shapes(layer, bottoms)
+        expected = expected_shapes(layer, bottoms)
         is_sure = is_sure and expected is not None
         if not expected or _is_stated(layer):
             continue

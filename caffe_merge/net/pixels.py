@@ -14,7 +14,7 @@ import numpy as np
 
 from caffe_merge.arrays import Array, ArrayLike, Float64, Shape
 from caffe_merge.errors import FileError, OptionName, UsageError, WeightsError
-from caffe_merge.files import check_file
+from caffe_merge.files.places import check_file
 from caffe_merge.net import npy
 from caffe_merge.weights.blobproto import read_blob
 from caffe_merge.weights.wire import BYTES, Record
@@ -131,19 +131,6 @@ def _values(option: OptionName, value: Value, default: float) -> Tuple[str, Floa
     if not array.size or not np.isfinite(array).all():
         raise UsageError(option, ": expected finite values")
     return name, array
-
-
-def mean_file(value: Value) -> Optional[str]:
-    """The path in the value of ``--mean``, if it names a file and no numbers."""
-    if not isinstance(value, str):
-        return None
-    path = value.partition("=")[2] if "=" in value else value
-    try:
-        for part in path.split(","):
-            float(part)
-    except ValueError:
-        return path if path and "," not in path else None
-    return None
 
 
 def _file(path: str) -> Float64:

@@ -3,7 +3,8 @@
 from itertools import count
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from caffe_merge.files import Replacement, check_outputs
+from caffe_merge.files.outputs import check_outputs
+from caffe_merge.files.replacement import Replacement
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import joining
 from caffe_merge.net.loading import Net, Place
@@ -13,9 +14,8 @@ from caffe_merge.text.edits import Edits
 from caffe_merge.text.moves import moved
 from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
-from caffe_merge.weights import writer
 from caffe_merge.weights.formats import format_for
-from caffe_merge.weights.index import LayerRecord
+from caffe_merge.weights.index import Entry, LayerRecord
 
 Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
 
@@ -113,7 +113,7 @@ def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] 
         net.index.check_unchanged()
 
 
-def _counted(layers: List[writer.Entry], progress: Progress) -> Iterator[writer.Entry]:
+def _counted(layers: List[Entry], progress: Progress) -> Iterator[Entry]:
     for number, entry in enumerate(layers):
         yield entry
         progress(number + 1, len(layers), entry.name)
@@ -143,7 +143,7 @@ def name_apart(net: Net, path: str) -> None:
         net.notes.append(Note("renamed", old, text))
 
 
-def entries(net: Net) -> List[writer.Entry]:
+def entries(net: Net) -> List[Entry]:
     """What the caffemodel holds: a record for each layer that has one or has got blobs."""
     has_bytes = net.index is None or net.index.has_bytes
     owners: Dict[str, Layer] = {}  # of blobs under each param { name }
@@ -164,15 +164,15 @@ def entries(net: Net) -> List[writer.Entry]:
         shared = _shared(layer, owners)
         if not has_bytes or (record is not None and record.old):  # no bytes of it can be copied
             blobs = layer.blobs or (record.blobs if record is not None and not changed else ())
-            entry = writer.Entry(layer.name, record, blobs, None, layer.param, shared)
+            entry = Entry(layer.name, record, blobs, None, layer.param, shared)
         elif changed or (layer.original is not None and layer.param != layer.original):
             old, new = layer.original, layer.param
-            entry = writer.Entry(layer.name, record, layer.blobs, old, new, shared)
+            entry = Entry(layer.name, record, layer.blobs, old, new, shared)
         else:
-            entry = writer.Entry(layer.name, record, layer.loaded, shared=shared)
+            entry = Entry(layer.name, record, layer.loaded, shared=shared)
         out.append(entry)
     # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
-    return out or [writer.Entry(layer.name, None, (), None, layer.param) for layer in net.layers]
+    return out or [Entry(layer.name, None, (), None, layer.param) for layer in net.layers]
 
 
 def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:

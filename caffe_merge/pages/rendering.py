@@ -10,8 +10,9 @@ import hashlib
 import os
 from typing import Any, Callable, Dict
 
-from caffe_merge import __version__, files
+from caffe_merge import __version__
 from caffe_merge.errors import UsageError, spelled
+from caffe_merge.files.replacement import Replacement
 from caffe_merge.wording import visible
 
 GENERATOR = "caffe_merge.page/1"
@@ -70,7 +71,7 @@ def write(
             **{**content, "data": shown(content.get("data", {}), name_of)},
         )
     )
-    with files.Replacement(path) as place:
+    with Replacement(path) as place:
         place.handles[0].write(page.encode("utf-8", "backslashreplace"))
         place.commit()
 

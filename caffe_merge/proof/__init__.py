@@ -9,7 +9,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._pass import Insert
-from caffe_merge.proof import paths, regions, whole
+from caffe_merge.proof import paths
 from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes
 from caffe_merge.proof.wiring import wiring
@@ -36,8 +36,12 @@ def prove(
             if not inserts and _is_path(graph, part) and _stays_linear(part, changes):
                 failure = paths.prove(part, changes, graph.bottoms[part[0]][0].rank)
             else:
+                from caffe_merge.proof import regions
+
                 failure = regions.prove(wired)
         except CaffeMergeError:
+            from caffe_merge.proof import whole
+
             failure = whole.prove(wired)
         if failure is not None:
             return failure

@@ -1,43 +1,33 @@
 """The forward pass of Caffe's layers in the TEST phase, in numpy and float64."""
 
-from typing import Any, Dict, List, Sequence, cast
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, List, Optional, Sequence, cast
 
 import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import WeightsError
 from caffe_merge.layers import shapes
-from caffe_merge.reference import (
-    activation,
-    arrange,
-    combine,
-    convolution,
-    detection,
-    forks,
-    normalise,
-    pooling,
-    recurrent,
-    resampling,
-)
+from caffe_merge.layers.catalogue import CATALOGUE, that
+from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
 from caffe_merge.wording import counted
 
 __all__ = ["SUPPORTED", "Unsupported", "forward"]
 
-_FUNCTIONS: Dict[str, Function] = {
-    **activation.FUNCTIONS,
-    **arrange.FUNCTIONS,
-    **combine.FUNCTIONS,
-    **convolution.FUNCTIONS,
-    **detection.FUNCTIONS,
-    **forks.FUNCTIONS,
-    **normalise.FUNCTIONS,
-    **pooling.FUNCTIONS,
-    **recurrent.FUNCTIONS,
-    **resampling.FUNCTIONS,
-}
+_OF_NORMALISED = "forks"  # the module with what is no layer of a text
+SUPPORTED = that("forward") | {NORMALISED}
 
-SUPPORTED = frozenset(_FUNCTIONS)
+
+@lru_cache(maxsize=None)
+def _function(kind: str) -> Optional[Function]:
+    """The forward pass of the type ``kind``, None if there is none; its module is imported now."""
+    if kind not in SUPPORTED:
+        return None
+    module = _OF_NORMALISED if kind == NORMALISED else CATALOGUE[kind].forward
+    functions = import_module(f"{__name__}.{module}").FUNCTIONS
+    return cast(Function, functions[kind])
 
 
 def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
@@ -47,7 +37,7 @@ def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
     layer that cannot be computed here, NetError where the bottoms do not fit it and WeightsError
     where the blobs do not.
     """
-    function = _FUNCTIONS.get(layer.type)
+    function = _function(layer.type)
     if function is None:
         raise Unsupported(layer, "no such layer here")
     bottom_shapes = [bottom.shape for bottom in bottoms]

@@ -16,7 +16,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 
 from caffe_merge.errors import FileError, OptionName, TextError, UsageError
-from caffe_merge.files import opened, temporary_folder
+from caffe_merge.files.inputs import opened
+from caffe_merge.files.temporary import temporary_folder
 
 TIME_LIMIT = 60.0  # seconds; the largest caffe.proto known takes less than one
 _MESSAGES_READ = 1 << 16

@@ -8,8 +8,10 @@ really such a character counts as four such bytes, so every string comes back as
 import re
 
 _PLANE = 0x10FF00
-_BYTES = re.compile("[\\U0010ff80-\\U0010ffff]")
-_ESCAPED = re.compile("[\\udc80-\\udcff]")
+_FIRST, _LAST = "\U0010ff80", "\U0010ffff"
+# Few texts have one of these, so they are compiled (and kept, by re) when one does.
+_BYTES = f"[{_FIRST}-{_LAST}]"
+_ESCAPED = "[\udc80-\udcff]"
 MARKS = (b"\xf4\x8f\xbe", b"\xf4\x8f\xbf")  # how such a character begins in UTF-8
 
 
@@ -20,22 +22,22 @@ def decode(data: bytes) -> str:
         return text
     for mark in MARKS:
         if mark in data:
-            text = _BYTES.sub(_apart, text)
+            text = re.sub(_BYTES, _apart, text)
             break
-    return _ESCAPED.sub(lambda match: chr(ord(match.group()) - 0xDC00 + _PLANE), text)
+    return re.sub(_ESCAPED, lambda match: chr(ord(match.group()) - 0xDC00 + _PLANE), text)
 
 
 def encode(text: str) -> bytes:
     """The bytes that ``text`` was decoded from."""
     if text.isascii():
         return text.encode()
-    held = _BYTES.sub(lambda match: chr(ord(match.group()) - _PLANE + 0xDC00), text)
+    held = re.sub(_BYTES, lambda match: chr(ord(match.group()) - _PLANE + 0xDC00), text)
     return held.encode("utf-8", "surrogateescape")
 
 
 def byte(char: str) -> int:
     """The byte that ``char`` stands for; 0 if it stands for itself."""
-    return ord(char) - _PLANE if _BYTES.match(char) else 0
+    return ord(char) - _PLANE if _FIRST <= char <= _LAST else 0
 
 
 def _apart(match: "re.Match[str]") -> str:

@@ -12,16 +12,15 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from google.protobuf.descriptor import FieldDescriptor
 
 from caffe_merge.schema.messages import NetParameter
-from caffe_merge.text.splices import Splices
 from caffe_merge.text.syntax import BOM, SKIP, Document, Field, Value
 from caffe_merge.text.values import ESCAPE, STRING, bare, format_float
 from caffe_merge.text.view import FieldInfo, field_infos
 from caffe_merge.wording import counted
 
-_SUSPECT = re.compile(r"[\ufeff\0\\\[]|[: \t\r\n-]0[0-9xX]|(?:inf(?:inity)?|nan)f", re.IGNORECASE)
+_ODD_START = re.compile(r"[: \t\r\n-]0[0-9xX]")
 # Few texts have one of these, so they are compiled (and kept, by re) when one does.
 _ODD_NUMBER = r"(?i)-?(?:0[0-9xX].*|(?:inf(?:inity)?|nan)f)"
-_ODD = rf"(?s){ESCAPE.pattern}|\0"
+_ODD = rf"(?s){ESCAPE}|\0"
 _REAL: Dict[int, Callable[[float], str]] = {
     FieldDescriptor.TYPE_FLOAT: format_float,
     FieldDescriptor.TYPE_DOUBLE: repr,
@@ -35,7 +34,7 @@ def for_caffe(document: Document) -> Tuple[Document, Optional[str]]:
 
     Places in the result are places in the user's file.
     """
-    if _SUSPECT.search(document.text) is None:
+    if not _is_suspect(document.text):
         return document, None
     speller = _Speller(document)
     speller.text()
@@ -48,10 +47,20 @@ def for_caffe(document: Document) -> Tuple[Document, Optional[str]]:
     return speller.splices.rewritten(), f"{told}; written so that it can"
 
 
+def _is_suspect(text: str) -> bool:
+    """Whether anything in ``text`` may be an odd spelling; most texts are done with here."""
+    if any(char in text for char in (BOM, "\0", "\\", "[")) or _ODD_START.search(text):
+        return True
+    lowered = text.lower()
+    return any(word in lowered for word in ("inff", "infinityf", "nanf"))
+
+
 class _Speller:
     """Gathers the replacements; ``counts`` has how many of each kind, ``first`` where one is."""
 
     def __init__(self, document: Document) -> None:
+        from caffe_merge.text.splices import Splices  # for few files
+
         self.document = document
         self.splices = Splices(document)
         self.counts: Dict[str, int] = {}
@@ -86,7 +95,7 @@ class _Speller:
         return sorted(spans)
 
     def _literals(self, value: Value) -> "List[re.Match[str]]":
-        matches = STRING.finditer(self.document.text, value.start, value.end)
+        matches = re.compile(STRING, re.DOTALL).finditer(self.document.text, value.start, value.end)
         return [match for match in matches if match.group()[0] in "\"'"]
 
     def fields(self, fields: List[Field], descriptor: Any) -> None:

@@ -8,24 +8,18 @@ from typing import Optional
 from caffe_merge.schema import strings
 from caffe_merge.text.syntax import SKIP
 
-ESCAPE = re.compile(  # one backslash and what it takes in; "odd" is none that Caffe's reader takes
+ESCAPE = (  # one backslash and what it takes in; "odd" is none that Caffe's reader takes
     r"\\(?:(?P<octal>[0-7]{1,3})|x(?P<hex>[0-9a-fA-F]{1,2})"
     r"|u(?P<high>[dD][89abAB][0-9a-fA-F]{2})\\u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>00[01][0-9a-fA-F]{5})"
-    r"""|(?P<simple>[abfnrtv\\'"?])|(?P<odd>X[0-9a-fA-F]{1,2}|.))""",
-    re.DOTALL,
+    r"""|(?P<simple>[abfnrtv\\'"?])|(?P<odd>X[0-9a-fA-F]{1,2}|.))"""
 )
 _SIMPLE = dict(zip("abfnrtv", b"\a\b\f\n\r\t\v"))
-STRING = re.compile(
-    r'"([^"\\]*(?:\\.[^"\\]*)*)"' + r"|'([^'\\]*(?:\\.[^'\\]*)*)'|#[^\n]*|[ \t\r\n\f\v]+",
-    re.DOTALL,
-)
+STRING = r'"([^"\\]*(?:\\.[^"\\]*)*)"' + r"|'([^'\\]*(?:\\.[^'\\]*)*)'|#[^\n]*|[ \t\r\n\f\v]+"
 _INTEGER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 # No two parts of a number may take the same digits: the time would be quadratic.
 _FLOAT = re.compile(
-    r"(-?)(?:((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)[fF]?"
-    r"|(inf(?:inity)?|nan)f?)",
-    re.IGNORECASE,
+    r"(-?)(?:((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)f?|(inf(?:inity)?|nan)f?)"
 )
 _TRUE = frozenset(("true", "True", "t"))
 _FALSE = frozenset(("false", "False", "f"))
@@ -39,7 +33,7 @@ def parse_string(source: str) -> str:
     if "\\" not in source and source.index(source[0], 1) == len(source) - 1:
         text = source[1:-1]
         return text if text.isascii() else strings.decode(_encoded(text))
-    matches = STRING.finditer(source)
+    matches = re.finditer(STRING, source, re.DOTALL)
     parts = (match.group(1) or match.group(2) or "" for match in matches)
     return strings.decode(b"".join(map(_unescaped, parts)))
 
@@ -52,7 +46,7 @@ def _unescaped(text: str) -> bytes:
     """The bytes of one string: an escape by number is a byte, or a character's in UTF-8."""
     out = []
     at = 0
-    for match in ESCAPE.finditer(text):
+    for match in re.finditer(ESCAPE, text, re.DOTALL):
         out += [_encoded(text[at : match.start()]), _escaped(match)]
         at = match.end()
     return b"".join([*out, _encoded(text[at:])])
@@ -102,7 +96,7 @@ def parse_integer(source: str) -> Optional[int]:
 
 def parse_float(source: str) -> Optional[float]:
     """A float in any notation the format knows, ``1.f``, ``-inf`` and integers included."""
-    match = _FLOAT.fullmatch(bare(source))
+    match = _FLOAT.fullmatch(bare(source).lower())
     if match is None:
         integer = parse_integer(source)
         return None if integer is None else float(integer)

@@ -26,7 +26,7 @@ import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import FileError, OptionName, Text, UsageError, ValidationError
-from caffe_merge.files import check_file
+from caffe_merge.files.places import check_file
 from caffe_merge.net.pixels import Pixels, values_for
 from caffe_merge.validation.classes import Classes, check_labels, classes
 from caffe_merge.validation.sessions import Session, input_files

@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import FileError, InputShapeError, OptionName, UsageError
-from caffe_merge.files import check_file
+from caffe_merge.files.places import check_file
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
 from caffe_merge.weights.blobproto import MAX_AXES

@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Uni
 import numpy as np
 
 from caffe_merge.errors import ValidationError
-from caffe_merge.files import temporary_folder
+from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.layers.state import State
 from caffe_merge.validation.workers import Frame, Worker
 

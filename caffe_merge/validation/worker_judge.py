@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set, 
 import numpy as np
 
 from caffe_merge.errors import ValidationError
-from caffe_merge.files import temporary_folder
+from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.validation import registry
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, compared, least_limit, samples

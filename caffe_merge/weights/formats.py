@@ -4,10 +4,9 @@ import os
 from typing import BinaryIO, Callable, Iterable, NamedTuple, Optional, Tuple
 
 from caffe_merge.errors import FileError, WeightsError
-from caffe_merge.files import Behind, check_file, room
-from caffe_merge.weights.index import Index
+from caffe_merge.files.places import check_file
+from caffe_merge.weights.index import Entry, Index
 from caffe_merge.weights.source import Buffer, Source
-from caffe_merge.weights.writer import Entry
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _LARGE = 4 << 20  # bytes: a smaller file is read whole, at once
@@ -60,6 +59,7 @@ def _open_caffemodel(buffer: Buffer, path: str, keep_half: bool) -> Index:
 def _write_caffemodel(
     handle: BinaryIO, path: str, index: Optional[Index], entries: Iterable[Entry], name: str
 ) -> None:
+    from caffe_merge.files.writing import Behind, room
     from caffe_merge.weights import writer
 
     size = index.size if index is not None else 0  # it grows where weights are unshared

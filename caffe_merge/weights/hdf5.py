@@ -17,9 +17,9 @@ from caffe_merge.arrays import count
 from caffe_merge.errors import FileError, UsageError, WeightsError
 from caffe_merge.schema import strings
 from caffe_merge.weights.blobs import BLOCK, DOUBLE, FLOAT, HALF, Blob, Stored
-from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.weights.index import Entry, Index, LayerRecord
 from caffe_merge.weights.source import Buffer, values
-from caffe_merge.weights.writer import Entry, check_finite
+from caffe_merge.weights.writer import check_finite
 
 _DATA = "data"
 _DTYPES: Dict[str, np.dtype] = {"<f2": HALF, "<f4": FLOAT, "<f8": DOUBLE}

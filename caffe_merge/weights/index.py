@@ -2,10 +2,12 @@
 
 import contextlib
 from threading import Thread
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+
+from google.protobuf.message import Message
 
 from caffe_merge.errors import WeightsError
-from caffe_merge.weights.blobs import Stored
+from caffe_merge.weights.blobs import Blob, Stored
 from caffe_merge.weights.source import Buffer, Source
 
 
@@ -28,6 +30,21 @@ class LayerRecord(NamedTuple):
     def as_is(self) -> bool:
         """Whether its bytes can be copied as they are."""
         return all(blob.as_is for blob in self.blobs)
+
+
+class Entry(NamedTuple):
+    """One layer to write. Without ``new`` nothing of it changed: its record is copied.
+
+    What BVLC's writer would not write (gradients, a fork's encoding) is not copied: such a record
+    is encoded anew. ``shared`` are the blobs of another layer, which HDF5 leaves out.
+    """
+
+    name: str
+    record: Optional[LayerRecord]
+    blobs: Sequence[Blob]
+    old: Optional[Message] = None
+    new: Optional[Message] = None
+    shared: FrozenSet[int] = frozenset()
 
 
 class Index:

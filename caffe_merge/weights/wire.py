@@ -29,8 +29,10 @@ class Record(NamedTuple):
 def read_varint(buffer: Buffer, at: int, end: int) -> Tuple[int, int]:
     """The unsigned varint at ``at`` and the offset behind it."""
     page, low = buffer.page(at) if isinstance(buffer, Source) else (buffer, 0)
-    if at < end and page[at - low] < 0x80:  # most of them
-        return page[at - low], at + 1
+    if at < end:
+        byte = page[at - low]
+        if byte < 0x80:  # most of them
+            return byte, at + 1
     value = shift = 0
     for position in range(at, min(at + 10, end)):
         byte = page[position - low]

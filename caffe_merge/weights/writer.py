@@ -7,14 +7,11 @@ numbers of its own is carried through unread.
 
 from typing import (
     Any,
-    FrozenSet,
     Iterable,
     Iterator,
     List,
-    NamedTuple,
     Optional,
     Protocol,
-    Sequence,
 )
 
 import numpy as np
@@ -28,26 +25,11 @@ from caffe_merge.schema.messages import LayerParameter, changed_fields, is_repea
 from caffe_merge.weights.blobproto import ENCODINGS, Encoding
 from caffe_merge.weights.blobs import DOUBLE, HALF, Blob, Stored
 from caffe_merge.weights.caffemodel import LAYER_BLOBS, NET_LAYER, Caffemodel
-from caffe_merge.weights.index import Index, LayerRecord
+from caffe_merge.weights.index import Entry, Index
 from caffe_merge.weights.source import Buffer, Bytes
 from caffe_merge.weights.wire import BYTES, field, header, records, varint
 
 _COPIED_AT_ONCE = 2 << 20  # bytes
-
-
-class Entry(NamedTuple):
-    """One layer to write. Without ``new`` nothing of it changed: its record is copied.
-
-    What BVLC's writer would not write (gradients, a fork's encoding) is not copied: such a record
-    is encoded anew. ``shared`` are the blobs of another layer, which HDF5 leaves out.
-    """
-
-    name: str
-    record: Optional[LayerRecord]
-    blobs: Sequence[Blob]
-    old: Optional[Message] = None
-    new: Optional[Message] = None
-    shared: FrozenSet[int] = frozenset()
 
 
 class Sink(Protocol):

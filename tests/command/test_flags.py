@@ -8,7 +8,7 @@ from typing import Callable, Dict, Set
 import pytest
 
 from caffe_merge.command import flags
-from caffe_merge.merging.convert import Conversion
+from caffe_merge.merging.planning import Conversion
 from caffe_merge.options import DECLARED
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

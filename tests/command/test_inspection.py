@@ -6,8 +6,8 @@ from typing import List
 
 import caffe_merge
 from caffe_merge.command.inspection import Inspection
-from caffe_merge.net import joining
 from caffe_merge.net.graph import Graph
+from caffe_merge.net.propagation import parameter_counts
 from tests.nets import prototxt
 
 WINDOW = "num_output: 4 kernel_h: 3 kernel_w: 1 stride: 2 pad_h: 1 pad_w: 0 group: 2 dilation: 2"
@@ -25,7 +25,7 @@ def inspection(text: str) -> Inspection:
         path.write_text(text)
         net = caffe_merge.load(str(path), None)
     graph = Graph(net.layers, net.input_shapes)
-    return Inspection.of(graph, joining.parameter_counts(net.layers, net.input_shapes))
+    return Inspection.of(graph, parameter_counts(net.layers, net.input_shapes))
 
 
 def cells(text: str) -> List[List[str]]:

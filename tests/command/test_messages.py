@@ -8,7 +8,8 @@ import pytest
 
 from caffe_merge import validation
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.merging.convert import Conversion, convert
+from caffe_merge.merging.convert import convert
+from caffe_merge.merging.planning import Conversion
 from tests.command.test_cli import TEXT, flags
 from tests.nets import Pair, prototxt, write_pair
 from tests.real_caffe import RealCaffe

@@ -36,7 +36,7 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
-from caffe_merge.merging.convert import Conversion, plan
+from caffe_merge.merging.planning import Conversion, plan
 from caffe_merge.net import saving
 from caffe_merge.net.data_layers import data_layers, is_loss
 from caffe_merge.net.loading import Net

@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional
 
-from caffe_merge.files import Replacement, workplace
+from caffe_merge.files import workplace
+from caffe_merge.files.replacement import Replacement
 from caffe_merge.files.workplace import Workplace
 
 CALLS = ("open", "mkdir", "rmdir", "fsync", "replace", "unlink", "fchmod", "fchown", "lstat")

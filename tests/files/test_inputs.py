@@ -12,8 +12,8 @@ import pytest
 from caffe_merge import load, save
 from caffe_merge.command import cli
 from caffe_merge.errors import FileError
-from caffe_merge.files import Unchanged
-from caffe_merge.merging import convert
+from caffe_merge.files.identity import Unchanged
+from caffe_merge.merging import convert, planning
 from caffe_merge.weights import formats
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
@@ -120,14 +120,15 @@ def test_a_file_that_changes_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before and after any step: one line, and nothing is left."""
-    real = getattr(convert, moment)
+    module = planning if moment in ("load", "merge") else convert
+    real = getattr(module, moment)
 
     def step(*args: Any, **flags: Any) -> Any:
         made = real(*args, **flags) if moment == "load" else None
         change(pair[which])
         return made if moment == "load" else real(*args, **flags)
 
-    monkeypatch.setattr(convert, moment, step)
+    monkeypatch.setattr(module, moment, step)
     assert cli.main(["merge", *_flags(pair)]) == 2
     out, err = capsys.readouterr()
     line = f"{pair[which]}: the file changed while it was read; run the command anew"
@@ -153,12 +154,12 @@ def test_large_weights_cut_off_are_an_error_and_no_bus_error(tmp_path: Path) -> 
     script = """
 import os, sys
 from caffe_merge.command import cli
-from caffe_merge.merging import convert
-real, path = convert.merge, sys.argv[-1]
+from caffe_merge.merging import planning
+real, path = planning.merge, sys.argv[-1]
 def merge(*args, **flags):
     os.truncate(path, 5000)
     return real(*args, **flags)
-convert.merge = merge
+planning.merge = merge
 sys.exit(cli.main(ours=True))
 """
     blobs = dict(BLOBS, fc=[np.ones((4000, 256)), np.ones(4000)])

@@ -10,8 +10,10 @@ import pytest
 
 from caffe_merge.command import cli
 from caffe_merge.errors import UsageError
-from caffe_merge.files import Replacement, check_outputs, workplace
+from caffe_merge.files import workplace
+from caffe_merge.files.outputs import check_outputs
 from caffe_merge.files.places import is_of_the_system
+from caffe_merge.files.replacement import Replacement
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 

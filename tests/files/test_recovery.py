@@ -9,7 +9,9 @@ from typing import Any, List, Tuple
 import pytest
 
 from caffe_merge.errors import FileError
-from caffe_merge.files import Replacement, check_outputs, recovery
+from caffe_merge.files import recovery
+from caffe_merge.files.outputs import check_outputs
+from caffe_merge.files.replacement import Replacement
 from tests.files.support import (
     NEW,
     OLD,

@@ -9,7 +9,8 @@ from typing import Any, List, Tuple
 import pytest
 
 from caffe_merge.errors import FileError
-from caffe_merge.files import Replacement, workplace, writing
+from caffe_merge.files import workplace, writing
+from caffe_merge.files.replacement import Replacement
 from tests.files.support import NEW, OLD, contents, fill, stopped_at, visible, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

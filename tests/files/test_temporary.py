@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from caffe_merge.files import temporary, temporary_folder
+from caffe_merge.files import temporary
+from caffe_merge.files.temporary import temporary_folder
 
 pytestmark = pytest.mark.skipif(temporary.fcntl is None, reason="not on this system")  # type: ignore[attr-defined]
 

@@ -10,7 +10,8 @@ from typing import Any, List
 import numpy as np
 import pytest
 
-from caffe_merge.files import Behind, room, writing
+from caffe_merge.files import writing
+from caffe_merge.files.writing import Behind, room
 
 
 class Sink(io.BytesIO):

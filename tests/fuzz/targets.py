@@ -17,7 +17,7 @@ from caffe_merge.text.view import View, extra_fields
 from caffe_merge.weights import writer
 from caffe_merge.weights.caffemodel import Caffemodel
 from caffe_merge.weights.formats import open_index
-from caffe_merge.weights.index import Index
+from caffe_merge.weights.index import Entry, Index
 
 SECONDS = 20  # that one input may take
 MOST_VALUES = 1 << 20  # of a blob: reading more of them tells nothing new
@@ -82,7 +82,7 @@ def wire(data: bytes) -> None:
     try:
         index = Caffemodel(data)
         _values(index)
-        entries = [writer.Entry(one.name, one, one.blobs) for one in index.layers if not one.old]
+        entries = [Entry(one.name, one, one.blobs) for one in index.layers if not one.old]
         writer.write(_Nothing(), index, entries)
     except CaffeMergeError as error:
         _check_line(error)

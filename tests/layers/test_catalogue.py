@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Dict, Iterator, List, Set
 
@@ -111,6 +112,16 @@ def test_the_engine_and_the_shapes_know_the_same() -> None:
     assert sorted({*reference.SUPPORTED} - {*RULES}) == []
 
 
+def test_forwards_are_in_the_modules_that_the_rows_name() -> None:
+    folder = PACKAGE / "reference"
+    names = [path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "layer")]
+    tables = {name: import_module(f"caffe_merge.reference.{name}").FUNCTIONS for name in names}
+    there = {(kind, name) for name, table in tables.items() for kind in table}
+    rows = {(kind, row.forward) for kind, row in CATALOGUE.items() if row.forward}
+    assert there - rows == {(NORMALISED, "forks")}
+    assert rows - there == set()
+
+
 def test_norms_are_the_types_of_the_styles() -> None:
     assert {*of_family(NORM)} == norms.TYPES
 
@@ -158,12 +169,13 @@ NEW_LAYER = """
 import numpy as np
 from caffe_merge.layers import catalogue
 catalogue.CATALOGUE["Cube"] = catalogue.LayerType(
-    catalogue.POINTWISE, same_shape=True, channelwise=True
+    catalogue.POINTWISE, forward="activation", same_shape=True, channelwise=True
 )
 from caffe_merge.layers.shapes.outputs import RULES
 RULES["Cube"] = RULES["AbsVal"]
 from caffe_merge import reference
-reference._FUNCTIONS["Cube"] = lambda layer, blobs, bottoms, tops: [bottoms[0] ** 3]
+from caffe_merge.reference import activation
+activation.FUNCTIONS["Cube"] = lambda layer, blobs, bottoms, tops: [bottoms[0] ** 3]
 
 from caffe_merge.net import data_layers
 from caffe_merge.proof import regions

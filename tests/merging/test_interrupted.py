@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.command import cli
-from caffe_merge.files import Replacement
+from caffe_merge.files.replacement import Replacement
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 

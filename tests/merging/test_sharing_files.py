@@ -8,8 +8,8 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.merging.convert import Conversion, plan
 from caffe_merge.merging.driver import merge
+from caffe_merge.merging.planning import Conversion, plan
 from caffe_merge.options import Options
 from tests.merger import Merger, assert_equal, random_inputs
 from tests.merging.test_sharing import BOTH, head, norm, normed, specs, tower

@@ -9,7 +9,7 @@ import pytest
 from caffe_merge import load
 from caffe_merge.errors import CaffeMergeError, NetError, TextError
 from caffe_merge.net import saving
-from caffe_merge.net.joining import top_shapes
+from caffe_merge.net.propagation import top_shapes
 from tests.nets import parse, write_pair
 from tests.real_caffe import RealCaffe
 

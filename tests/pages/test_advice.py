@@ -2,9 +2,9 @@
 
 import pytest
 
+from caffe_merge.command.flags import flag_of
 from caffe_merge.errors import spelled
 from caffe_merge.notes import ASKED, NET, PROOF, SHARED, UNKNOWN
-from caffe_merge.options import flag_of
 from caffe_merge.pages.advice import grouped
 
 

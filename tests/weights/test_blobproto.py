@@ -15,8 +15,8 @@ from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.weights import writer
 from caffe_merge.weights.blobs import Dense, Scaled
 from caffe_merge.weights.caffemodel import Caffemodel
+from caffe_merge.weights.index import Entry
 from caffe_merge.weights.wire import field, varint
-from caffe_merge.weights.writer import Entry
 from tests.nets import write_pair
 from tests.real_caffe import RealCaffe
 from tests.weights.test_caffemodel import data, layer, shape

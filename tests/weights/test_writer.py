@@ -16,8 +16,8 @@ from caffe_merge.weights import writer
 from caffe_merge.weights.blobs import Blob, Dense, Scaled, Stored
 from caffe_merge.weights.caffemodel import Caffemodel
 from caffe_merge.weights.formats import open_index
+from caffe_merge.weights.index import Entry
 from caffe_merge.weights.wire import field, header
-from caffe_merge.weights.writer import Entry
 from tests.seeds import examples
 from tests.text.strategies import messages
 from tests.weights.test_caffemodel import F64, RAW, VALUES, data, layer, legacy, shape

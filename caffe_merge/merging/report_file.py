@@ -1,0 +1,57 @@
+"""The report of a merge as a file, JSON or a page: where one may be written, and how."""
+
+import errno
+import json
+import os
+from typing import Callable, Sequence
+
+from caffe_merge.errors import FileError, spelled_in
+from caffe_merge.files.outputs import check_report
+from caffe_merge.files.replacement import Replacement
+from caffe_merge.merging.report import SCHEMA, Report
+from caffe_merge.pages import rendering
+
+_HEAD = 64  # bytes of a report, which begins with its schema
+
+
+def check(path: str, inputs: Sequence[str], outputs: Sequence[str] = ()) -> None:
+    """Refuse, before anything is done, a report that could not be written or would harm a file."""
+    if rendering.is_page_name(path):
+        rendering.require()
+    check_report(inputs, outputs, path, _is_report)
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        # It is written last: that must not fail when the pair is in place.
+        raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
+
+
+def _is_report(path: str) -> bool:
+    """Whether the file at ``path`` is a report of ours, of any version: it is no work of a user."""
+    if rendering.is_page_name(path):
+        return rendering.is_page(path)
+    kind = SCHEMA.split("/")[0] + "/"
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(_HEAD)
+            if kind.encode() not in head:
+                return False
+            report = json.loads(head + handle.read())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(report, dict) and str(report.get("schema", "")).startswith(kind)
+
+
+def write(report: Report, path: str, name_of: Callable[[str], str] = str) -> None:
+    """Write the report as JSON or, if its name says so, as a page; whole or not at all.
+
+    Options in it are called by ``name_of``.
+    """
+    if report.nets is not None:
+        from caffe_merge.pages import merge_page
+
+        merge_page.write(path, report.to_json(), report.nets, name_of)
+        return
+    entries = spelled_in(report.to_json(), name_of)
+    data = json.dumps(entries, indent=1, ensure_ascii=False, allow_nan=False)
+    with Replacement(path) as place:
+        place.handles[0].write(data.encode("utf-8", "backslashreplace") + b"\n")
+        place.commit()

@@ -1,0 +1,98 @@
+"""Shapes on their way through the layers: of bottoms and tops, and of the blobs that fit them."""
+
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from caffe_merge.arrays import BlobShape, Shape, count, fully_known
+from caffe_merge.errors import About, ShapeError
+from caffe_merge.layers import norms, shapes
+from caffe_merge.layers.fork_fields import described, has_unknown
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net import fitting
+
+
+def propagate(
+    layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
+) -> Iterator[Tuple[Layer, List[Optional[Shape]], Sequence[Optional[Shape]]]]:
+    """Each layer with the shapes of its bottoms and tops.
+
+    ``input_shapes`` gives those of blobs that the text does not, by blob name.
+    """
+    shape_of: Dict[str, Optional[Shape]] = {}
+    inputs: Dict[str, Optional[Shape]] = {}
+    for layer in layers:
+        bottoms = [shape_of.get(name) for name in layer.param.bottom]
+        with About(layer), fitting.Explained(inputs):
+            tops = shapes_behind(layer, bottoms)
+        if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
+            tops = [input_shapes.get(name) for name in layer.param.top]
+        if not layer.param.bottom:
+            inputs.update(zip(layer.param.top, tops))
+        yield layer, bottoms, tops
+        for number, name in enumerate(layer.param.top):
+            shape_of[name] = tops[number] if number < len(tops) else None
+
+
+def top_shapes(
+    layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
+) -> Iterator[List[Optional[Shape]]]:
+    """The shapes of each layer's tops in turn, None where they cannot be told."""
+    for layer, _, tops in propagate(layers, input_shapes):
+        yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
+
+
+def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
+    """The shapes of the tops of ``layer``, as many as can be told.
+
+    A layer with fields of a fork, or with bottoms that BVLC's does not take, may compute its shape
+    in the fork's way: what it produces is not known. The latter is written down in ``misfit``.
+    """
+    layer.misfit = ""
+    if has_unknown(layer):
+        shapes.check_counts(layer.param)
+        return ()
+    try:
+        return shapes.tops(described(layer), bottoms) or ()
+    except ShapeError as error:
+        if not layer.param.bottom:
+            raise  # an input is as it is in every Caffe
+        layer.misfit = error.detail
+        return ()
+
+
+def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[List[BlobShape]]:
+    """The shapes that the blobs must have; None if that depends on a fork."""
+    if has_unknown(layer) or norms.foreign_field(layer):
+        return None
+    known = [None] * len(bottoms) if layer.misfit else bottoms
+    with About(layer):
+        return shapes.blobs(described(layer), known)
+
+
+def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> str:
+    """How the blobs of ``layer`` do not suit bottoms of these shapes; "" where they may."""
+    for blob, expected in zip(layer.blobs, expected_shapes(layer, bottoms) or ()):
+        if expected is None or norms.foreign_field(layer) or layer.type in norms.TYPES:
+            continue
+        pairs = zip(expected, blob.shape)
+        if len(expected) != len(blob.shape) or any(
+            want not in (None, have) for want, have in pairs
+        ):
+            return f"expected weights of shape {tuple(expected)}, found {blob.shape}"
+    return ""
+
+
+def parameter_counts(
+    layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
+) -> List[Optional[int]]:
+    """The number of values in each layer's blobs, loaded or not; None where it cannot be told."""
+    counts: List[Optional[int]] = []
+    for layer, bottoms, _ in propagate(layers, input_shapes):
+        expected = expected_shapes(layer, bottoms)
+        dims = [fully_known(shape) for shape in expected or ()]
+        if layer.blobs or not layer.missing:
+            counts.append(layer.parameters)
+        elif expected is None or None in dims:
+            counts.append(None)
+        else:
+            counts.append(sum(count(shape) for shape in dims if shape is not None))
+    return counts
