@@ -62,12 +62,22 @@ def spelled_in(data: Any, name_of: Callable[[str], str]) -> Any:
 class CaffeMergeError(Exception):
     """Base of every error a caller of caffe_merge should expect; its message is one line.
 
-    The message may be given in parts, as a Text is.
+    The message may be given in parts, as a Text is. ``path`` is the file that it is about, with
+    which the line begins; None if it names none.
     """
 
-    def __init__(self, *parts: str) -> None:
-        self.message = Text(*parts)
+    def __init__(self, *parts: str, path: Optional[str] = None) -> None:
+        self.path = path
+        self.message = Text(*parts) if path is None else Text(f"{path}: ", *parts)
         super().__init__(self.message)
+
+    def of(self, path: str) -> "CaffeMergeError":
+        """The error as a ValidationError that names a file: ``path`` if it names none itself."""
+        if self.path is None:
+            return ValidationError(*self.parts, path=path)
+        error = ValidationError(*self.parts)
+        error.path = self.path
+        return error
 
     @property
     def parts(self) -> Tuple[str, ...]:
@@ -100,11 +110,10 @@ class WeightsError(CaffeMergeError, ValueError):
         layer: Optional[str] = None,
         blob: Optional[int] = None,
     ) -> None:
-        where = [path] if path else []
+        where = []
         if layer is not None:
             where.append(f"layer {layer!r}" + ("" if blob is None else f", blob {blob}"))
-        super().__init__(Text.joined(": ", [*where, message]))
-        self.path = path
+        super().__init__(Text.joined(": ", [*where, message]), path=path or None)
         self.layer = layer
         self.blob = blob
 
@@ -118,9 +127,15 @@ class NetError(CaffeMergeError, ValueError):
     """
 
     def __init__(
-        self, message: str, *, layer: Any = None, field: str = "", number: int = 0
+        self,
+        message: str,
+        *,
+        layer: Any = None,
+        field: str = "",
+        number: int = 0,
+        path: Optional[str] = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, path=path)
         self.layer = layer
         self.field = field
         self.number = number

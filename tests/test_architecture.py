@@ -256,7 +256,6 @@ TESTED_IN: Dict[str, str] = {
     "validation.loaded": "validation/test_validate.py",
     "validation.reference_judge": "validation/test_wrong_pairs.py",
     "validation.reference_worker": "validation/test_validate.py",
-    "validation.sessions": "validation/test_validate.py",
     "validation.side_by_side": "validation/test_wrong_pairs.py",
     "validation.worker_judge": "validation/test_wrong_pairs.py",
     "weights.formats": "weights/test_hdf5.py",

@@ -47,7 +47,7 @@ class Contents:
             return NotANet(Text("cannot be read: ", error.message))
 
     def _outline(self, path: str) -> Union[Outline, NotANet]:
-        document, _, _ = read_document(path, self._flags["proto"])
+        document = read_document(path, self._flags["proto"]).document
         fields = {field.name for field in document.fields}
         if "layer" not in fields:
             if fields & SOLVER_FIELDS:

@@ -64,7 +64,7 @@ class Unchanged:
             try:
                 self._seen[path] = Identity.of(os.stat(path))
             except OSError as error:
-                raise FileError(f"{path}: {error.strerror or error}") from None
+                raise FileError(str(error.strerror or error), path=path) from None
 
     def check(self) -> None:
         """Raise FileError where a file is not the same any more."""
@@ -74,7 +74,7 @@ class Unchanged:
             except OSError:
                 same = False
             if not same:
-                raise FileError(f"{path}: {CHANGED}")
+                raise FileError(CHANGED, path=path)
 
     def __enter__(self) -> "Unchanged":
         return self

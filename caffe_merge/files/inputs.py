@@ -17,4 +17,4 @@ def opened(path: str) -> Iterator[BinaryIO]:
     except OSError as error:
         if isinstance(error, FileError):
             raise
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise FileError(str(error.strerror or error), path=path) from None

@@ -24,7 +24,7 @@ def check_outputs(inputs: Sequence[str], outputs: Sequence[str], force: bool) ->
     """
     for output in _checked(inputs, outputs):
         if os.path.lexists(output) and not force:
-            raise UsageError(f"{output}: exists already; ", OptionName("force"), " replaces it")
+            raise UsageError("exists already; ", OptionName("force"), " replaces it", path=output)
 
 
 def check_report(
@@ -33,7 +33,7 @@ def check_report(
     """Refuse a report in the place of an input, another output, or what is no earlier report."""
     for report in list(_checked(inputs, (*outputs, path)))[len(outputs) :]:
         if os.path.lexists(report) and not is_report(report):
-            raise UsageError(f"{report}: exists already, and is no report of an earlier run")
+            raise UsageError("exists already, and is no report of an earlier run", path=report)
 
 
 def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
@@ -42,14 +42,14 @@ def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
 
     for path in inputs:
         if workplace.is_inside(path):
-            raise UsageError(f"{path}: a run that was killed left this; move it elsewhere first")
+            raise UsageError("a run that was killed left this; move it elsewhere first", path=path)
     for number, output in enumerate(outputs):
         for other in inputs:
             if same_file(output, other):
-                raise UsageError(f"{output}: the output would overwrite the input {other}")
+                raise UsageError(f"the output would overwrite the input {other}", path=output)
         for other in outputs[:number]:
             if same_file(output, other):
-                raise UsageError(f"{output}: both outputs have this name (the other is {other})")
+                raise UsageError(f"both outputs have this name (the other is {other})", path=output)
         _check_kind(output)
     for output in outputs:
         recovery.put_right(output)
@@ -59,6 +59,6 @@ def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
 def _check_kind(output: str) -> None:
     """Refuse what is no file. Root could replace it, and so is who runs in a container."""
     if os.path.isdir(output):
-        raise UsageError(f"{output}: the output is a folder")
+        raise UsageError("the output is a folder", path=output)
     if is_of_the_system(output) or (os.path.exists(output) and not os.path.isfile(output)):
-        raise UsageError(f"{output}: the output is a device or the like, not a file")
+        raise UsageError("the output is a device or the like, not a file", path=output)

@@ -19,15 +19,15 @@ def check_file(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        raise FileError(str(getattr(error, "strerror", None) or error), path=path) from None
     if stat.S_ISDIR(mode):
-        raise FileError(f"{path}: Is a directory")
+        raise FileError("Is a directory", path=path)
     if stat.S_ISREG(mode) and not is_of_the_system(path):
         return
     kind = "a pipe" if stat.S_ISFIFO(mode) else "a device or the like"
     if stat.S_ISREG(mode):
         kind = "an open file of this process"
-    raise FileError(f"{path}: expected a file, found {kind}; save it as a file first")
+    raise FileError(f"expected a file, found {kind}; save it as a file first", path=path)
 
 
 def is_of_the_system(path: str) -> bool:

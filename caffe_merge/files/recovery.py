@@ -93,8 +93,8 @@ def undo(renames: Renames, places: Dict[str, Workplace]) -> None:
 
 def _refuse(place: Workplace) -> NoReturn:
     raise FileError(
-        f"{place.target}: a run that was killed kept what this file was as {place.old}; "
-        "move one of the two away"
+        f"a run that was killed kept what this file was as {place.old}; move one of the two away",
+        path=place.target,
     )
 
 
@@ -118,6 +118,6 @@ def naming(target: str) -> Iterator[None]:
     except FileError:
         raise
     except BlockingIOError:
-        raise BusyError(f"{target}: another run is writing this output") from None
+        raise BusyError("another run is writing this output", path=target) from None
     except OSError as error:
-        raise FileError(f"{target}: {error.strerror or error}") from None
+        raise FileError(str(error.strerror or error), path=target) from None

@@ -68,7 +68,7 @@ class Replacement:
             self._leave()
         if isinstance(error, OSError) and not isinstance(error, FileError):
             where = parts.get(str(error.filename), error.filename or self.targets[0])
-            raise FileError(f"{where}: {error.strerror or error}") from None
+            raise FileError(str(error.strerror or error), path=where) from None
 
     def flush(self) -> None:
         """Make what was written visible to other processes."""
@@ -88,7 +88,7 @@ class Replacement:
     def _put_in_place(self) -> None:
         for target, place, before in zip(self.targets, self._places, self._before):
             if at(place.target) != before:
-                raise FileError(f"{target}: another program changed this file meanwhile")
+                raise FileError("another program changed this file meanwhile", path=target)
         renames: Renames = {}
         for place, handle in zip(self._places, self.handles):
             renames[place.target] = place.path, Identity.of(os.fstat(handle.fileno()))

@@ -63,7 +63,7 @@ def _chosen(net: Net, options: Options) -> List[Pass]:
     """The passes that the user asks for, in order."""
     check_names(options)
     if net.index is None:
-        raise UsageError(f"{net.document.path}: loaded without weights, so nothing can be merged")
+        raise UsageError("loaded without weights, so nothing can be merged", path=net.document.path)
     names = {layer.name for layer in net.layers}
     for name in sorted(set(options.keep) - names):
         raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")

@@ -21,7 +21,7 @@ def check(path: str, inputs: Sequence[str], outputs: Sequence[str] = ()) -> None
     check_report(inputs, outputs, path, _is_report)
     if not os.path.isdir(os.path.dirname(path) or "."):
         # It is written last: that must not fail when the pair is in place.
-        raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
+        raise FileError(os.strerror(errno.ENOENT), path=path)
 
 
 def _is_report(path: str) -> bool:

@@ -230,10 +230,10 @@ class _Deployment:
                 shape = given.get(top) or shapes.of(part.old, top, part.extra, batch=1)
                 if shape is None:
                     raise UsageError(
-                        f"{path}: ",
                         _DEPLOY,
                         f" cannot tell the shape of input {top!r} ({part.old.type}): give ",
                         shapes.request(part.old, top, part.extra),
+                        path=path,
                     )
                 new.input_param.shape.add(dim=shape)
                 shown = "x".join(map(str, shape))

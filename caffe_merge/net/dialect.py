@@ -45,8 +45,9 @@ class Dialect:
         layers = [lists[name].message for name in ("layer", "layers") if name in lists]
         if not layers or layers[0] is None:
             raise FileError(
-                f"{path}: expected the schema of a Caffe, with a message NetParameter that has "
-                "`layer` or `layers`; found none"
+                "expected the schema of a Caffe, with a message NetParameter that has `layer` or "
+                "`layers`; found none",
+                path=path,
             )
         self._net = nets[0]
         self._defaults = _differing(layers[0])

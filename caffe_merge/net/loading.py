@@ -112,7 +112,7 @@ class Net:
         except NetError as error:
             place = self.places.get(error.layer)
             if place is None:
-                raise NetError(Text(f"{self.document.path}: ", error.message)) from error
+                raise NetError(error.message, path=self.document.path) from error
             at = place.block.start
             same = [field for field in place.block.fields or () if field.name == error.field]
             values = [value for field in same for value in field.values]
@@ -123,7 +123,9 @@ class Net:
     def _fail(self, at: int, message: str, cause: Optional[Exception] = None) -> NoReturn:
         """Raise a NetError that points at the offset ``at`` of the text."""
         line, column = self.document.place(at)
-        raise NetError(Text(f"{self.document.path}:{line}:{column}: ", message)) from cause
+        error = NetError(Text(f"{self.document.path}:{line}:{column}: ", message))
+        error.path = self.document.path
+        raise error from cause
 
     def _read(self) -> List[Layer]:
         view = View(self.document)
@@ -197,8 +199,9 @@ class Net:
         for name, flag in self.missing_shapes().items():
             if name in tops and name not in given:
                 raise UsageError(
-                    f"{self.document.path}: the shape of input {name!r} is not known, so the net ",
-                    *("cannot be run: give ", flag, otherwise),
+                    f"the shape of input {name!r} is not known, so the net cannot be run: give ",
+                    *(flag, otherwise),
+                    path=self.document.path,
                 )
 
     def lost_fields(self) -> List[Note]:
@@ -269,7 +272,7 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document, notes, dialect = read_document(prototxt, proto)
+    document, notes, dialect, respelled = read_document(prototxt, proto)
     index = None
     if caffemodel is not None:
         reject_weights(caffemodel)
@@ -284,12 +287,11 @@ def load(
 
         document = statistics.use_stored(document, notes)
     net = Net(document, index, state, dialect)
-    spelled = any(note.kind == "spelling" for note in notes)
-    rewritten = deploy or use_stored_statistics or spelled
+    rewritten = deploy or use_stored_statistics or respelled
     net.rewritten = rewritten or (dialect is not None and dialect.changed)
     net.notes[:0] = notes
     if not net.layers:
-        raise NetError(f"{prototxt}: no layers in it: {_without_layers(document)}")
+        raise NetError(f"no layers in it: {_without_layers(document)}", path=prototxt)
     _join_weights(net, input_shapes or {})
     return net
 
@@ -305,11 +307,22 @@ def _join_weights(net: Net, input_shapes: Mapping[str, Shape]) -> None:
         joining.weights(net.layers, net.all_layers, net.index, net.notes, net.input_shapes)
 
 
-def read_document(
-    prototxt: str, proto: Optional[str]
-) -> Tuple[Document, List[Note], "Optional[Dialect]"]:
-    """The text as Caffe reads it, in the current format; what was done to it; the user's schema."""
-    document, spelled = for_caffe(Document(read_text(prototxt), prototxt))
+class ReadText(NamedTuple):
+    """A text as Caffe reads it, in the current format, and what was done to it.
+
+    ``dialect`` is the user's own schema, if one was given; ``respelled`` tells that Caffe's reader
+    would have refused the file as it is.
+    """
+
+    document: Document
+    notes: List[Note]
+    dialect: "Optional[Dialect]"
+    respelled: bool
+
+
+def read_document(prototxt: str, proto: Optional[str]) -> ReadText:
+    """The text of the file ``prototxt``, by the schema at ``proto`` if it is not BVLC's."""
+    document, spelling = for_caffe(Document(read_text(prototxt), prototxt))
     dialect = None
     if proto is not None:
         from caffe_merge.net.dialect import Dialect  # which compiles it: for those who have one
@@ -317,11 +330,11 @@ def read_document(
         dialect = Dialect(proto)
         document = dialect.named(document)
     document, notes = upgrade(document)
-    if spelled:
-        notes.insert(0, Note("spelling", "", spelled))
+    if spelling is not None:
+        notes.insert(0, Note("spelling", "", spelling))
     if dialect is not None:
         document = dialect.explicit(document, notes)
-    return document, notes, dialect
+    return ReadText(document, notes, dialect, spelling is not None)
 
 
 def _without_layers(document: Document) -> str:

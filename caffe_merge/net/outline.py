@@ -47,7 +47,7 @@ def of_document(
     """
     net = Net(document, None, state)
     if not net.layers:
-        raise NetError(f"{document.path}: no layers in it")
+        raise NetError("no layers in it", path=document.path)
     return of_net(net, input_shapes or {})
 
 

@@ -101,7 +101,7 @@ def _refuse(path: str, said: str, status: int) -> NoReturn:
 
 
 def _fail(path: str, message: str) -> NoReturn:
-    raise FileError(f"{path}: protoc cannot compile it: {_clean(message)}")
+    raise FileError(f"protoc cannot compile it: {_clean(message)}", path=path)
 
 
 def _clean(message: str) -> str:

@@ -55,10 +55,11 @@ def serve(handle):
                 _send(frames, header, array)
         except Exception as error:
             text = " ".join(str(error).split()) or type(error).__name__
-            told = {"error": text, "kind": type(error).__name__}  # type: Dict[str, Any]
+            failed = {"error": text, "kind": type(error).__name__}  # type: Dict[str, Any]
             parts = getattr(error, "parts", ())  # of an error of caffe_merge's own: see errors.py
-            told["parts"] = [[str(part), type(part).__name__ == "OptionName"] for part in parts]
-            _send(frames, told, None)
+            failed["parts"] = [[str(part), type(part).__name__ == "OptionName"] for part in parts]
+            failed["path"] = getattr(error, "path", None) if parts else None
+            _send(frames, failed, None)
         frames.flush()
 
 

@@ -58,7 +58,7 @@ def check_labels(
     number = _number(shape)
     for image, label in zip(images, labels or ()):
         if number is not None and label >= number:
-            raise UsageError(f"{image}: class {label} of {number} classes, counted from 0")
+            raise UsageError(f"class {label} of {number} classes, counted from 0", path=image)
 
 
 def _number(shape: Shape) -> Optional[int]:

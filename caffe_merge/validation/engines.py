@@ -12,7 +12,7 @@ import numpy as np
 from caffe_merge.errors import UsageError
 from caffe_merge.validation import registry
 from caffe_merge.validation.judging import Judging
-from caffe_merge.validation.sessions import Pair, Session, input_files, named
+from caffe_merge.validation.sessions import Pair, Session, input_files, naming
 from caffe_merge.validation.verdict import FAILED, INCONCLUSIVE, Comparison
 from caffe_merge.validation.workers import Worker
 
@@ -121,7 +121,7 @@ def _together(
     call = pickle.dumps((*pairs, asked, row.limit, row.most))
     job = {"do": "judge", "call": base64.b64encode(call).decode("ascii")}
     last: Dict[str, Any] = {}
-    with Worker(command, judging.time_limit) as worker, named(pairs[0][0], *pairs[0], *pairs[1]):
+    with Worker(command, judging.time_limit) as worker, naming(pairs[0][0]):
         for frame in worker.ask(job):
             last = frame.header
             if judging.progress and "progress" in last:

@@ -193,7 +193,7 @@ def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
         raise
     except Exception as error:  # Pillow's readers raise what they come across
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"{path}: cannot be read as an image: {reason}") from error
+        raise UsageError(f"cannot be read as an image: {reason}", path=path) from error
     array = np.asarray(pixels, np.float32)
     if channels == 1:
         return array[None]

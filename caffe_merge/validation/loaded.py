@@ -25,8 +25,7 @@ class Net:
         try:
             net = loading.load(paths[0], paths[1], judging.state)
         except CaffeMergeError as error:
-            named = str(error).startswith(tuple(paths))
-            raise ValidationError(str(error) if named else f"{self.path}: {error}") from error
+            raise error.of(self.path) from error
         self.layers: Sequence[Any] = net.layers
         norms.choose_style(self.layers, judging.bn_style)
         params = [layer.param for layer in self.layers]

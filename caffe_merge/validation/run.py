@@ -101,7 +101,7 @@ class Run:
         except CaffeMergeError as error:
             if not self.path:
                 raise
-            raise ValidationError(f"{self.path}: {error}") from error
+            raise error.of(self.path) from error
 
     def _step(self, index: int) -> Optional[Step]:
         layer = self.layers[index]

@@ -63,7 +63,7 @@ class Session:
         ``feedable`` are blobs of data layers: they take an input where the user gives one or its
         shape, or where text and weights tell the shape (``known_shapes``).
         """
-        with self._named():
+        with self._naming():
             (header, _), *_ = self._opening
         self.inputs = {name: tuple(shape) for name, shape in header["inputs"]}
         self.feedable = header.get("feedable", [])
@@ -84,32 +84,32 @@ class Session:
         ``only`` names the blobs that are wanted; ``weights`` are .npy files of all blobs of some
         layers, which this one pass is to run with in place of the net's own.
         """
-        with self._named():
+        with self._naming():
             job = {"do": "forward", "inputs": dict(files), "outputs_only": outputs_only}
             job.update(only=only, weights={n: list(paths) for n, paths in (weights or {}).items()})
             return self._frames(self._worker.ask(job))
 
     def _frames(self, answer: Iterator[Frame]) -> Iterator[Frame]:
-        with self._named():
+        with self._naming():
             for frame in answer:
                 if "done" in frame.header:
                     self.seconds = frame.header["seconds"]
                 else:
                     yield frame
 
-    def _named(self) -> "contextlib.AbstractContextManager[None]":
-        return named(self._paths[0], *self._paths)
+    def _naming(self) -> "contextlib.AbstractContextManager[None]":
+        return naming(self.path)
 
 
 @contextlib.contextmanager
-def named(path: str, *paths: str) -> Iterator[None]:
-    """Have an error that begins with none of ``paths`` begin with ``path``."""
+def naming(path: str) -> Iterator[None]:
+    """Have an error that names no file name ``path``."""
     try:
         yield
     except ValidationError as error:
-        if str(error).startswith((path, *paths)):
+        if error.path is not None:
             raise
-        raise ValidationError(f"{path}: {error}") from error
+        raise error.of(path) from error
 
 
 @contextlib.contextmanager

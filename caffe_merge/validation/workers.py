@@ -235,7 +235,9 @@ def _error(header: Dict[str, Any]) -> CaffeMergeError:
     """What a worker reports: the user's mistake as such, else that nothing could be judged."""
     kind = _OF_THE_USER.get(header.get("kind", ""))
     if kind is None:
-        return ValidationError(_clip(header["error"]))
+        error = ValidationError(_clip(header["error"]))
+        error.path = header.get("path")
+        return error
     return kind(*(OptionName(part) if option else part for part, option in header["parts"]))
 
 

@@ -85,7 +85,7 @@ def open_index(path: str, *, keep_half: bool = False) -> Index:
     try:
         source = Source(path)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from None
+        raise FileError(str(error.strerror or error), path=path) from None
     if not len(source):
         raise WeightsError("the file is empty", path=path)
     buffer: Buffer = source

@@ -31,7 +31,7 @@ _RUN = "from caffe_merge.weights.hdf5_reader import main; main()"
 
 
 def _missing(path: str) -> UsageError:
-    return UsageError(f"{path}: weights in HDF5 need h5py: pip install caffe_merge[hdf5]")
+    return UsageError("weights in HDF5 need h5py: pip install caffe_merge[hdf5]", path=path)
 
 
 def _library(path: str) -> Any:
@@ -110,7 +110,7 @@ def _run(path: str, size: int) -> "tuple[Buffer, Dict[str, Any]]":
     except OSError as error:
         if isinstance(error, WeightsError):
             raise
-        raise FileError(f"{path}: cannot read it: {error.strerror or error}") from None
+        raise FileError(f"cannot read it: {error.strerror or error}", path=path) from None
     end = len(made) - _TRAILER
     text = made[end - int.from_bytes(made[end:], "little") : end]
     return made, json.loads(bytes(text))

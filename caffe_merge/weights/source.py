@@ -71,7 +71,7 @@ class Source:
             part = self._read(min(end - start, _AT_ONCE), start)
             if not part:
                 self.check()
-                raise FileError(f"{self.path}: {CHANGED}")
+                raise FileError(CHANGED, path=self.path)
             parts.append(part)
             start += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -84,7 +84,7 @@ class Source:
                 os.lseek(self._descriptor, at, os.SEEK_SET)
                 return os.read(self._descriptor, size)
         except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror or error}") from None
+            raise FileError(str(error.strerror or error), path=self.path) from None
 
     def read_ahead(self) -> None:
         """Have the system bring in the whole file."""
@@ -94,7 +94,7 @@ class Source:
     def check(self) -> None:
         """Raise FileError where the file was changed since it was opened."""
         if Identity.of(os.fstat(self._descriptor)) != self._opened:
-            raise FileError(f"{self.path}: {CHANGED}")
+            raise FileError(CHANGED, path=self.path)
 
 
 Bytes = Union[bytes, memoryview]
