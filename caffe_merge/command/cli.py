@@ -8,17 +8,7 @@ import contextlib
 import functools
 import os
 import sys
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    NoReturn,
-    Optional,
-    Sequence,
-    TextIO,
-)
+from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Optional, Sequence, TextIO
 
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
