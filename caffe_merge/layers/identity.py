@@ -10,10 +10,10 @@ import numpy as np
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import NetError
-from caffe_merge.layers.fork_fields import described, unknown_fields
+from caffe_merge.layers import windows
+from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of, random_dropout
-from caffe_merge.layers.shapes.geometry import pooling_window
 from caffe_merge.notes import Reason
 
 Answer = Union[bool, Reason]
@@ -64,7 +64,7 @@ def _pooling(layer: Layer, rank: Optional[int]) -> Answer:
     if layer.param.pooling_param.global_pooling or (rank or 4) < 4:
         return False
     try:
-        window = pooling_window(described(layer), (1,) * ((rank or 4) - 2))
+        window = windows.pooling(layer, (1,) * ((rank or 4) - 2))
     except NetError:
         return False
     return {*window.kernel, *window.stride} == {1} and not any(window.pads)

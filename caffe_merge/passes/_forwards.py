@@ -12,16 +12,12 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.exact import product, row_products
 from caffe_merge.arrays import Float64, Shape, count
-from caffe_merge.layers.fork_fields import Values, described, unknown_fields
+from caffe_merge.layers import windows
+from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, linear_param, output_channels
 from caffe_merge.layers.shapes.forks import DEPTHWISE
-from caffe_merge.layers.shapes.geometry import (
-    convolution_window,
-    pooling_overruns,
-    pooling_pads,
-    sticks_out,
-)
+from caffe_merge.layers.shapes.geometry import sticks_out
 from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
@@ -47,7 +43,7 @@ def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Opt
     odd = unknown_fields(layer)  # for a shift the window matters
     if odd is not None:
         return odd
-    window = convolution_window(described(layer), len(layer.blobs[0].shape) - 2)
+    window = windows.convolution(layer, len(layer.blobs[0].shape) - 2)
     if bottom is not None and sticks_out(window, bottom[2:]):
         return Reason("its kernel is larger than its input, and the shift does not reach beyond")
     if layer.type == DEPTHWISE or any(window.pads):
@@ -162,20 +158,16 @@ def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[M
     param = layer.param.pooling_param
     if len(tops) > 1 or param.pool not in (param.AVE, param.MAX):
         return Reason("only one mean or maximum hands it on")
-    if pooling_overruns(described(layer), _spatial_axes(bottoms[0])):
+    (bottom,) = bottoms
+    if windows.overruns(layer, None if bottom is None else len(bottom) - 2):
         return Reason("its last window may hold nothing, and Caffe's value there takes no part")
     if param.pool == param.MAX and (affine.scale < 0).any():
         return Reason("a negative multiplier does not go through a maximum")
-    if param.pool == param.AVE and affine.shift.any() and pooling_pads(described(layer)):
+    if param.pool == param.AVE and affine.shift.any() and windows.pads(layer):
         return Reason("it counts the zeros of its padding, which the shift does not reach")
-    ceil = Values(layer.extra).flag("pooling_param.ceil_mode", False)
-    if param.pool == param.AVE and affine.shift.any() and ceil:
+    if param.pool == param.AVE and affine.shift.any() and windows.has_ceil_mode(layer):
         return Reason("forks with ceil_mode differ in the mean of a window that sticks out")
     return [affine]
-
-
-def _spatial_axes(bottom: Optional[Shape]) -> int:
-    return 2 if bottom is None else len(bottom) - 2
 
 
 def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:

@@ -1,20 +1,15 @@
 """Layers as kernels, and a kernel as a layer."""
 
 from math import prod
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Sequence, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
-from caffe_merge.layers.fork_fields import Described, described
+from caffe_merge.layers import windows
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
-from caffe_merge.layers.shapes.geometry import (
-    Window,
-    convolution_window,
-    pooling_window,
-    sticks_out,
-)
+from caffe_merge.layers.shapes.geometry import Window, sticks_out
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
@@ -55,9 +50,8 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
     if output.axis != 1:
         return Reason(f"its channels lie on axis {output.axis}")
     group = param.convolution_param.group
-    window = convolution_window(param, len(weights.shape) - 2)
-    bvlc = convolution_window(layer.param, len(weights.shape) - 2)
-    if window != bvlc or isinstance(described(layer), Described):
+    window = windows.convolution(layer, len(weights.shape) - 2)
+    if not windows.is_in_bvlc_fields(layer, len(weights.shape) - 2):
         return Reason("its window is given in a fork's fields, and stays as it is written")
     if 0 in window.dilation:
         return Reason("its dilation is 0")
@@ -70,7 +64,7 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
         outputs=weights.shape[0],
         inputs=weights.shape[1] * group,
         group=group,
-        axes=_axes(window),
+        axes=axes_of(window),
         weights=_reader(weights),
         depth=weights.depth,
     )
@@ -84,10 +78,23 @@ def _reader(blob: Blob) -> Any:
     return rows
 
 
-def _axes(window: Window, ceil: bool = False) -> Tuple[Axis, ...]:
+def axes_of(window: Window, ceil: bool = False) -> Tuple[Axis, ...]:
+    """The axes of a kernel with this window; ``ceil`` as for a Pooling that rounds up."""
     return tuple(
         Axis(-pad, size, step, stride, ceil)
         for size, stride, pad, _, step in zip(*window)  # pads that differ are refused before
+    )
+
+
+def window_of(axes: Sequence[Axis]) -> Window:
+    """The window of a convolution along ``axes``."""
+    pad = tuple(-axis.start for axis in axes)
+    return Window(
+        kernel=tuple(axis.size for axis in axes),
+        stride=tuple(axis.stride for axis in axes),
+        pad=pad,
+        pad_end=pad,
+        dilation=tuple(axis.step for axis in axes),
     )
 
 
@@ -104,11 +111,10 @@ def _mean(graph: Graph, layer: Layer) -> Answer:
         return Reason("the shape of its bottom is not known")
     if param.global_pooling:
         return Reason("it is global")
-    param = standard_form[0].pooling_param
-    window = pooling_window(standard_form[0], shape[2:])
+    window = windows.pooling(layer, shape[2:])
     if window.pad != window.pad_end:
         return Reason("it pads otherwise at the end than at the beginning")
-    return mean(shape[1], _axes(window, param.round_mode == param.CEIL))
+    return mean(shape[1], axes_of(window, windows.rounds_up(layer)))
 
 
 def inner_product_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
@@ -185,47 +191,10 @@ def as_convolution(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]
     if conv_param.group != kernel.group:
         conv_param.group = kernel.group
     dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
-    set_window(param, kernel.axes)
+    windows.set_convolution(param, window_of(kernel.axes))
     blobs = [_blob(kernel, kernel.shape, dtype)]
     if kernel.bias is None:
         return param, tuple(blobs)
     if not conv_param.bias_term:
         add_bias(param)
     return param, (*blobs, Dense(kernel.bias(), dtype))
-
-
-def set_window(param: Any, axes: Sequence[Axis]) -> None:
-    """Give a Convolution the window ``axes``; fields that agree already are not touched."""
-    conv_param, current = param.convolution_param, convolution_window(param, len(axes))
-    _set(conv_param, "kernel_size", "kernel", current.kernel, [axis.size for axis in axes], None)
-    _set(conv_param, "stride", "stride", current.stride, [axis.stride for axis in axes], 1)
-    _set(conv_param, "pad", "pad", current.pad, [-axis.start for axis in axes], 0)
-    _set(conv_param, "dilation", None, current.dilation, [axis.step for axis in axes], 1)
-    if conv_param.engine == conv_param.CUDNN and any(axis.step > 1 for axis in axes):
-        # layer_factory.cpp: cuDNN's layer takes no dilation, and aborts.
-        conv_param.ClearField("engine")
-
-
-def _set(
-    conv_param: Any,
-    name: str,
-    pair: Optional[str],
-    current: Tuple[int, ...],
-    values: Any,
-    default: Any,
-) -> None:
-    if list(current) == values:
-        return
-    conv_param.ClearField(name)
-    if pair is not None:
-        conv_param.ClearField(pair + "_h")
-        conv_param.ClearField(pair + "_w")
-    if set(values) == {default}:
-        return
-    if len(set(values)) == 1:
-        getattr(conv_param, name).append(values[0])
-    elif pair is not None and len(values) == 2:
-        setattr(conv_param, pair + "_h", values[0])
-        setattr(conv_param, pair + "_w", values[1])
-    else:
-        getattr(conv_param, name).extend(values)

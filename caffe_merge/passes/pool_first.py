@@ -16,10 +16,10 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Shape, count
-from caffe_merge.layers.fork_fields import described, unknown_fields
+from caffe_merge.layers import windows
+from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
-from caffe_merge.layers.shapes.geometry import pooling_window
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.passes._forwards import propagated
@@ -102,7 +102,7 @@ def _saves(kernel: Kernel, pooling: Layer, between: Shape, end: Shape) -> bool:
     ``between`` and ``end`` are the shapes of what is pooled now, and of what comes of it.
     """
     products = (count(between) - count(end)) * kernel.inputs // kernel.group
-    window = pooling_window(described(pooling), between[2:])
+    window = windows.pooling(pooling, between[2:])
     sums_per_channel = count(window.kernel) * count(end[2:]) * end[0]
     more_sums = sums_per_channel * (kernel.inputs - kernel.outputs)
     return products > max(PRODUCTS_PER_SUM * more_sums, 0)

@@ -20,15 +20,15 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import MAX_STRIDE, Axis, Kernel
 from caffe_merge.arrays import Shape, count
+from caffe_merge.layers import windows
 from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
-from caffe_merge.layers.shapes.geometry import pooling_window
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import kernel_of, set_window
+from caffe_merge.passes._kernels import axes_of, kernel_of, window_of
 from caffe_merge.passes._pass import Changes, Finding, Insert, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 from caffe_merge.schema.messages import LayerParameter, copied
@@ -85,11 +85,11 @@ def _axes(graph: Graph, layer: Layer) -> Optional[Sequence[Axis]]:
     bottom = graph.bottoms[layer][0].shape if graph.bottoms[layer] else None
     if layer.type != "Pooling" or bottom is None or unknown_fields(layer) is not None:
         return None
-    param = layer.param.pooling_param
-    if param.global_pooling or param.round_mode != param.FLOOR or len(graph.tops[layer]) > 1:
+    if layer.param.pooling_param.global_pooling or len(graph.tops[layer]) > 1:
         return None
-    window = pooling_window(layer.param, bottom[2:])
-    return [Axis(-pad, size, 1, step) for size, step, pad in zip(*window[:3])]
+    if windows.rounds_up(layer) or not windows.is_in_bvlc_fields(layer, len(bottom) - 2):
+        return None
+    return axes_of(windows.pooling(layer, bottom[2:]))
 
 
 class _Raise(NamedTuple):
@@ -125,12 +125,12 @@ def _without(graph: Graph, reader: Layer) -> New:
     """A reader that takes every place."""
     param = copied(reader.param)
     if reader.type == "Pooling":
-        for field in ("stride", "stride_h", "stride_w"):
-            param.pooling_param.ClearField(field)
+        windows.clear_pooling_stride(param)
     else:
         axes = _axes(graph, reader)
         assert axes is not None
-        set_window(param, [axis._replace(stride=1) for axis in axes])
+        point = window_of([axis._replace(stride=1) for axis in axes])
+        windows.set_convolution(param, point)
     return param, reader.blobs
 
 
@@ -194,7 +194,7 @@ def _convolution(graph: Graph, layer: Layer, stride: Stride) -> Union[_Raise, Re
     if max(axis.stride for axis in axes) > MAX_STRIDE:
         return Reason(f"{layer.type} {layer.name!r} would have a stride of more than {MAX_STRIDE}")
     param = copied(layer.param)
-    set_window(param, axes)
+    windows.set_convolution(param, window_of(axes))
     assert top.shape is not None
     taps = count(tuple(axis.size for axis in axes)) * kernel.inputs // kernel.group
     saved = (count(top.shape) - count(_picked_shape(top.shape, stride))) * taps
@@ -228,12 +228,7 @@ def _picking(channels: int, stride: Stride) -> Layer:
     conv_param.num_output = conv_param.group = channels
     conv_param.bias_term = False
     conv_param.kernel_size.append(1)
-    if len(set(stride)) == 1:
-        conv_param.stride.append(stride[0])
-    elif len(stride) == 2:
-        conv_param.stride_h, conv_param.stride_w = stride
-    else:
-        conv_param.stride.extend(stride)
+    windows.set_convolution(param, window_of([Axis(0, 1, 1, step) for step in stride]))
     layer = Layer(param)
     layer.original = None
     layer.blobs = (Dense(np.ones((channels, 1, *[1] * len(stride))), FLOAT),)

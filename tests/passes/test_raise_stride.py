@@ -123,11 +123,16 @@ def test_names_that_are_taken(merged: Merger) -> None:
     assert result.report.changes[0].added == ("hr_stride2",)
 
 
-def test_a_pooling_that_rounds_down(merged: Merger) -> None:
-    """In BVLC's last version a Pooling may round down; then it picks what a convolution does."""
-    reader = "b: Pooling r -> b { pooling_param { kernel_size: 1 stride: 2 round_mode: FLOOR } }"
+@pytest.mark.parametrize("rounding", ["round_mode: FLOOR", "ceil_mode: false"])
+def test_a_pooling_that_rounds_down(merged: Merger, rounding: str) -> None:
+    """In BVLC's last version a Pooling may round down; then it picks what a convolution does.
+
+    Forks say it as ceil_mode: false.
+    """
+    reader = f"b: Pooling r -> b {{ pooling_param {{ kernel_size: 1 stride: 2 {rounding} }} }}"
     result = merged(IN, FIRST, "r: ReLU a -> r", reader, only=["raise-stride"])
     assert strides(result) == {"a": [2, 2]}
+    assert rounding in result.text
 
 
 REFUSED: Dict[str, List[str]] = {

@@ -253,17 +253,19 @@ def pooling_pads(layer: Layer) -> bool:
     return any((*given, *sides))
 
 
-def pooling_overruns(layer: Layer, rank: int = 2) -> bool:
+def pooling_overruns(layer: Layer, rank: Optional[int] = None) -> bool:
     """Whether a Pooling over ``rank`` axes may have a last window that holds no place of its input.
 
+    Where the rank is not known it is that of the kernel in the text, two axes if that has one size.
     So it is where the stride is larger than the kernel and sizes are rounded up: a mean there is
     0 / 0, a maximum what Caffe starts from (pooling_layer.cpp).
     """
     param = layer.pooling_param
     if param.global_pooling or param.round_mode != param.CEIL:
         return False
-    kernel = _pooling_sizes(layer, "kernel_size", rank) or (1,) * rank
-    stride = _pooling_sizes(layer, "stride", rank) or (1,) * rank
+    axes = rank or len(fork_values(layer).integers("pooling_param.kernel_size")) or 2
+    kernel = _pooling_sizes(layer, "kernel_size", axes) or (1,) * axes
+    stride = _pooling_sizes(layer, "stride", axes) or (1,) * axes
     return any(step > size for step, size in zip(stride, kernel))
 
 
