@@ -12,6 +12,7 @@ import numpy as np
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Indices
+from caffe_merge.layers.catalogue import AFFINE, DROPOUT, of_family, that
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
@@ -22,8 +23,8 @@ from caffe_merge.passes._forwards import propagated, why_not_folded
 from caffe_merge.passes._pass import kept
 from caffe_merge.passes._runs import quoted
 
-HANDED_ON = ("Concat", "Flatten", "PReLU", "Pooling", "ReLU", "Slice")
-PER_CHANNEL = ("Bias", "Dropout", "Power", "Scale")
+HANDED_ON = that("on")
+PER_CHANNEL = of_family(AFFINE, DROPOUT)
 _STOPPED = Reason("a multiplier does not go through it")
 
 
@@ -126,7 +127,7 @@ class _Search:
         if layer.type == "Eltwise":
             return self._eltwise(layer, known)
         if layer.type in HANDED_ON:
-            # Labels go where multipliers go.
+            # Labels go where multipliers go, as long as none is computed from several.
             maps: List[Optional[Affine]] = [
                 Affine(label.astype(np.float64), np.zeros(len(label)), 1) for label in known
             ]
@@ -137,6 +138,7 @@ class _Search:
             for top, affine in zip(tops, handed_on):
                 assert affine is not None
                 self.labels[top] = affine.scale.astype(np.intp)
+                assert np.isin(self.labels[top], np.concatenate(known)).all()
             return None
         if layer.type not in PER_CHANNEL:
             return _STOPPED

@@ -324,6 +324,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "fold-image",
         "one-scale",
         "affine-as",
+        "equalize",
     ]
 
 
