@@ -8,18 +8,17 @@ import contextlib
 import functools
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Optional, Sequence, TextIO
+from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Optional, Sequence
 
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.command.flags import flag_of
+from caffe_merge.command.printing import print_lines, printing, tell, write
 from caffe_merge.errors import (
     CaffeMergeError,
-    FileError,
     Text,
     UsageError,
     ValidationError,
-    spelled_in,
 )
 
 OK, FAILED, BAD = 0, 1, 2
@@ -98,7 +97,7 @@ def _run(
             process.settle()
         action: Callable[[argparse.Namespace], int] = options.action
         status = action(options)
-        with _printing():
+        with printing():
             sys.stdout.flush()
         if ours:
             process.leave(status)
@@ -132,7 +131,7 @@ def _parse(parser: _Parser, arguments: Optional[Sequence[str]]) -> argparse.Name
 
 def _fail(program: str, message: str, status: int) -> int:
     with contextlib.suppress(OSError):  # the status tells as well
-        _write(sys.stderr, f"{program}: error: {message}")
+        write(sys.stderr, f"{program}: error: {message}")
         sys.stderr.flush()
     return status
 
@@ -141,51 +140,7 @@ def _traceback() -> None:
     import traceback
 
     for line in traceback.format_exc().splitlines():
-        _write(sys.stderr, line)
-
-
-@contextlib.contextmanager
-def _printing() -> Iterator[None]:
-    """Have a stdout that cannot be written be an error like that of any file."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
-        raise FileError(f"stdout: {error.strerror or error}") from None
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        with _printing():
-            _write(sys.stdout, line)
-
-
-def _tell(
-    options: argparse.Namespace,
-    lines: Callable[[], Iterable[str]],
-    to_json: Callable[[], Dict[str, Any]],
-) -> None:
-    """The result of a command, as text, as JSON, or not at all."""
-    if options.json:
-        import json
-
-        _print(json.dumps(spelled_in(to_json(), flag_of), indent=1, allow_nan=False).splitlines())
-    elif not options.quiet:
-        _print(lines())
-
-
-def _write(stream: TextIO, line: str) -> None:
-    """All that a command prints goes through here: names of a file may be anything."""
-    from caffe_merge.wording import visible
-
-    text = visible(line) + "\n"
-    try:
-        stream.write(text)
-    except UnicodeEncodeError:
-        encoding = stream.encoding or "ascii"
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        write(sys.stderr, line)
 
 
 def _load(options: argparse.Namespace) -> Any:
@@ -229,7 +184,7 @@ def _merge(options: argparse.Namespace) -> int:
         report_file.write(result.report, conversion.report, flag_of)
     from caffe_merge.command import console
 
-    _tell(options, lambda: console.merged(result, conversion, options.verbose), result.to_json)
+    tell(options, lambda: console.merged(result, conversion, options.verbose), result.to_json)
     if not result.ok:
         raise ValidationError("the merged pair was not put in place: ", _reason(result.comparison))
     return OK
@@ -253,7 +208,7 @@ def _plan(options: argparse.Namespace) -> int:
         report_file.check(conversion.report, conversion.inputs)
         _, report = plan(conversion)
         report_file.write(report, conversion.report, flag_of)
-    _tell(options, lambda: console.plan(report, options.verbose), report.to_json)
+    tell(options, lambda: console.plan(report, options.verbose), report.to_json)
     return OK
 
 
@@ -292,7 +247,7 @@ def _validate(options: argparse.Namespace) -> int:
             raise UsageError(*error.parts) from None
         for pair in inputs:
             pair.check()
-    _tell(options, lambda: console.compared(comparison, options.verbose), comparison.to_json)
+    tell(options, lambda: console.compared(comparison, options.verbose), comparison.to_json)
     if not comparison.ok:
         raise ValidationError(_reason(comparison))
     return OK
@@ -312,7 +267,16 @@ def _inspect(options: argparse.Namespace) -> int:
         yield from inspection.lines()
         yield from console.advice(net, options.verbose)
 
-    _tell(options, lines, inspection.to_json)
+    tell(options, lines, inspection.to_json)
+    return OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    from caffe_merge.pages import net_page
+
+    path = net_page.prepare(vars(options))
+    net_page.write(path, _load(options), flag_of)
+    print_lines([] if options.quiet else [f"written: {path}"])
     return OK
 
 
@@ -320,21 +284,21 @@ def _ranges(options: argparse.Namespace) -> int:
     from caffe_merge.command.ranges import Ranges
 
     found = Ranges.of(_load(options))
-    _tell(options, lambda: found.lines(options.verbose), found.to_json)
+    tell(options, lambda: found.lines(options.verbose), found.to_json)
     return OK
 
 
 def _passes(options: argparse.Namespace) -> int:
     from caffe_merge.command import lists
 
-    _print(lists.passes())
+    print_lines(lists.passes())
     return OK
 
 
 def _styles(options: argparse.Namespace) -> int:
     from caffe_merge.command import lists
 
-    _print(lists.styles())
+    print_lines(lists.styles())
     return OK
 
 
@@ -342,7 +306,7 @@ def _engines(options: argparse.Namespace) -> int:
     from caffe_merge.command import engines
 
     found = engines.rows(options.caffe_python)
-    _tell(options, lambda: engines.lines(found), lambda: engines.to_json(found))
+    tell(options, lambda: engines.lines(found), lambda: engines.to_json(found))
     return OK
 
 
@@ -351,9 +315,9 @@ def _batch(options: argparse.Namespace) -> int:
 
     def print_error(lines: Iterable[str]) -> None:
         for line in lines:
-            _write(sys.stderr, line)
+            write(sys.stderr, line)
 
-    return OK if batch.run(vars(options), _print, print_error) else FAILED
+    return OK if batch.run(vars(options), print_lines, print_error) else FAILED
 
 
 _COMMANDS: Dict[str, Any] = {
@@ -377,6 +341,11 @@ _COMMANDS: Dict[str, Any] = {
         "Print the net as a table: layer, type, output shape, parameters, multiply-adds.",
         flags.inspect,
         _inspect,
+    ),
+    "show": (
+        "Write a page of one net to look at: its picture, its layers, the ranges of its weights.",
+        flags.show,
+        _show,
     ),
     "ranges": (
         "Print how ready the weights are for 8 bits: the range of each channel, worst layer first.",

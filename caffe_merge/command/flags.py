@@ -318,6 +318,15 @@ def inspect(parser: argparse.ArgumentParser) -> None:
     _examples(parser, "deploy.prototxt", "deploy.prototxt x.caffemodel --json")
 
 
+def show(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command show."""
+    _net(parser, weights=False)
+    add = parser.add_argument_group("the page").add_argument
+    add("--output", metavar="F.html", help="default: <stem>.html beside the prototxt")
+    _printing(parser, json=False)
+    _examples(parser, "deploy.prototxt x.caffemodel", "deploy.prototxt --output net.html")
+
+
 def ranges(parser: argparse.ArgumentParser) -> None:
     """The flags of the command ranges."""
     _net(parser)
@@ -375,5 +384,5 @@ def _complete_files(parser: argparse.ArgumentParser, with_files: Any) -> None:
 
 _FILES = (
     "pair", "model", "weights", "output_model", "output_weights", "proto", "report", "mean",
-    "sources", "output_dir", "images", "labels", "caffe_python",
+    "sources", "output", "output_dir", "images", "labels", "caffe_python",
 )  # fmt: skip

@@ -1,12 +1,14 @@
 """Where each layer of a net stands: rows along the flow, columns for what runs side by side.
 
 A net is long and narrow: a main path and short branches. It is cut into chains, paths of which
-each layer hands on to the next. A chain stands in one column, over all rows from the layer that it
-branches off to the one that takes it in, so the edges at both its ends find them free. Time and
-memory are linear in layers and edges, times the chains that run side by side.
+each layer hands on to the next. A chain stands in one column, which is free down to the layer that
+takes it in, if that is not far, so that the edge at its end finds its way. Time and memory are
+linear in layers and edges, times the chains that run side by side.
 """
 
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Sequence
+
+TAIL = 9  # rows below a chain that stay free for the edge at its end
 
 
 class Place(NamedTuple):
@@ -69,7 +71,10 @@ def _columns(
     taken: List[int] = []  # for each column the rows that are, as bits
     columns: Dict[int, int] = {}
     for chain in sorted(chains, key=len, reverse=True):
-        end = min((rows[other] for other in below[chain[-1]]), default=rows[chain[-1]] + 1)
+        last = rows[chain[-1]] + 1
+        end = min((rows[other] for other in below[chain[-1]]), default=last)
+        if end > last + TAIL:
+            end = last
         bits = (1 << end) - (1 << rows[chain[0]])
         column = next((at for at, others in enumerate(taken) if not others & bits), len(taken))
         if column == len(taken):

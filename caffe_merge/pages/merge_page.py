@@ -15,10 +15,10 @@ from typing import (
 )
 
 from caffe_merge.errors import spelled_in
-from caffe_merge.pages import advice, charts, ranges, rendering
-from caffe_merge.pages.drawing import colour_of, draw, sized
+from caffe_merge.pages import advice, charts, layers, ranges, rendering
+from caffe_merge.pages.drawing import draw, sized
 from caffe_merge.pages.facts import Facts, Makers, gather
-from caffe_merge.pages.snapshot import Nets, Node
+from caffe_merge.pages.snapshot import Nets
 from caffe_merge.passes import PASSES
 from caffe_merge.wording import counted
 
@@ -61,12 +61,9 @@ def content(report: Report, nets: Nets) -> Dict[str, Any]:
         "rewrites": _rewrites(report, numbers),
         "refusals": _refusals(report, numbers),
         "ranges": ranges.section(report["ranges"], {f.node.name: f.number for f in facts}),
-        "rows": [_row(fact) for fact in facts],
-        "fates": list(dict.fromkeys(fact.fate for fact in facts)),
-        "types": sorted({fact.node.type for fact in facts}),
-        "notes": _notes(report),
+        "notes": layers.notes(report["notes"]),
         "told": list(_told(report, validation)),
-        "data": {"layers": {fact.number: _details(fact) for fact in facts}},
+        **layers.told(facts),
     }
 
 
@@ -199,16 +196,6 @@ def _refusals(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:
     ]
 
 
-def _notes(report: Report) -> List[Dict[str, Any]]:
-    kinds: Dict[str, List[Tuple[str, str]]] = {}
-    for note in report["notes"]:
-        kinds.setdefault(note["kind"], []).append((note["layer"], note["text"]))
-    return [
-        {"kind": kind, "count": len(notes), "text": notes[0][1], "notes": notes}
-        for kind, notes in kinds.items()
-    ]
-
-
 def _told(report: Report, validation: Optional[Mapping[str, Any]]) -> Iterator[str]:
     """What else a reader may ask about the comparison."""
     if validation is None:
@@ -227,76 +214,3 @@ def _told(report: Report, validation: Optional[Mapping[str, Any]]) -> Iterator[s
     for name in unseen:
         yield f"no blob that was compared would have moved with wrong weights in {name!r}"
     yield ", ".join(f"{step}: {seconds:.2f} s" for step, seconds in report["seconds"].items())
-
-
-def _row(fact: Facts) -> Dict[str, Any]:
-    """One row of the table of layers."""
-    before, after = fact.before, fact.after
-    return {
-        "number": fact.number,
-        "name": fact.node.name,
-        "type": _both(before and before.type, after and after.type),
-        "colour": colour_of(fact.node.type),
-        "fate": fact.fate,
-        "output": _both(_outputs(before), _outputs(after)),
-        "parameters": _counts(before and before.values, after and after.values),
-        "products": _counts(before and before.multiply_adds, after and after.multiply_adds),
-        "error": fact.error,
-        "beyond": fact.beyond,
-        "why": "; ".join(_why(fact)),
-    }
-
-
-def _counts(before: Optional[int], after: Optional[int]) -> Tuple[str, float]:
-    """Both numbers as text, once if they are the same, and one to sort by."""
-    texts = [charts.short(value) if value else "" for value in (before, after)]
-    return _both(*texts), max(before or 0, after or 0)
-
-
-def _why(fact: Facts) -> Iterator[str]:
-    yield from (f"{name}: {text}" for name, text in fact.rewrites)
-    if fact.stayed:
-        yield f"still there: {fact.stayed}"
-    else:
-        yield from (f"not {name}: {text}" for name, text in fact.refusals)
-
-
-def _both(before: Optional[str], after: Optional[str]) -> str:
-    texts = dict.fromkeys(text for text in (before, after) if text)
-    return " \N{RIGHTWARDS ARROW} ".join(texts)
-
-
-def _outputs(node: Optional[Node]) -> Optional[str]:
-    return node and ", ".join(map(sized, node.outputs))
-
-
-def _details(fact: Facts) -> Dict[str, Any]:
-    """What the page shows of one layer where it is pointed at."""
-    before, after = fact.before, fact.after
-    rows = [
-        (title, _both(*(node and text(node) for node in (before, after))))
-        for title, text in (
-            ("reads", lambda node: ", ".join(node.bottoms)),
-            ("makes", lambda node: ", ".join(node.tops)),
-            ("output", _outputs),
-            ("weights", lambda node: ", ".join(map(sized, node.blobs))),
-            ("multiply-adds", lambda node: _number(node.multiply_adds)),
-        )
-    ]
-    if fact.error is not None:
-        rows.append(("error", f"{fact.error:.2e}{' (beyond its limit)' if fact.beyond else ''}"))
-    return {
-        "name": fact.node.name,
-        "type": _both(before and before.type, after and after.type),
-        "fate": fact.fate,
-        "rewrites": fact.rewrites,
-        "refusals": fact.refusals,
-        "stayed": fact.stayed,
-        "rows": [row for row in rows if row[1]],
-        "before": before and before.parameters,
-        "after": after and after.parameters,
-    }
-
-
-def _number(value: Optional[int]) -> str:
-    return f"{value:,}" if value else ""

@@ -8,10 +8,11 @@ script but its own: names are text and nothing else.
 import base64
 import hashlib
 import os
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Sequence
 
 from caffe_merge import __version__
 from caffe_merge.errors import UsageError, spelled
+from caffe_merge.files.outputs import check_report
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.wording import visible
 
@@ -34,6 +35,19 @@ def is_page(path: str) -> bool:
     except OSError:
         return False
     return GENERATOR.split("/")[0].encode() + b"/" in head
+
+
+def beside(path: str) -> str:
+    """The name of a page about the file at ``path``: its stem with ``.html``."""
+    return os.path.splitext(path)[0] + ENDINGS[0]
+
+
+def check(path: str, inputs: Sequence[str]) -> None:
+    """Refuse a page that could not be made, or would be in the place of anything but a page."""
+    if not is_page_name(path):
+        raise UsageError(f"{path}: expected the name of a page, which ends in {ENDINGS[0]}")
+    require()
+    check_report(inputs, (), path, is_page)
 
 
 def require() -> None:

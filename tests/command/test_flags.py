@@ -18,6 +18,7 @@ COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "plan": flags.plan,
     "validate": flags.validate,
     "inspect": flags.inspect,
+    "show": flags.show,
     "ranges": flags.ranges,
     "engines": flags.engines,
 }

@@ -3,7 +3,7 @@
 import time
 from typing import Dict, List
 
-from caffe_merge.pages.layout import Place, interleaved, places
+from caffe_merge.pages.layout import TAIL, Place, interleaved, places
 
 
 def test_a_chain_is_a_column() -> None:
@@ -26,6 +26,15 @@ def test_a_branch_keeps_its_column_free_down_to_its_end() -> None:
     # 1 goes down to 5 beside 2 3 4; 6 branches off 2 meanwhile and must not stand in its way.
     grid = places({0: [], 1: [0], 2: [0], 3: [2], 6: [2], 4: [3, 6], 5: [1, 4]})
     assert grid[1].column != grid[6].column
+
+
+def test_a_branch_that_waits_long_does_not_keep_its_column() -> None:
+    # As the heads of a detector: each branches off the main path, all are joined at its end.
+    last = 100
+    reads = {0: [], **{layer: [layer - 1] for layer in range(1, last)}}
+    heads = {1000 + at: [at] for at in range(0, last, TAIL + 5)}
+    grid = places({**reads, **heads, last: [last - 1, *heads]})
+    assert {grid[layer].column for layer in heads} == {1}
 
 
 def test_an_input_stands_above_who_reads_it_first() -> None:

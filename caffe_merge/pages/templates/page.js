@@ -186,7 +186,8 @@ function picture() {
     const colours = getComputedStyle(document.documentElement), pen = (name) => colours.getPropertyValue(`--${name}`);
     const down = height / size.height, across = (width - 4) / size.width;
     for (const { box, x, y, fate } of places) {
-      context.fillStyle = pen(box.classList.contains("beyond") ? "bad" : fate === "kept" ? "old" : fate);
+      const colour = stops.length ? "old" : box.children[1].classList[0];
+      context.fillStyle = pen(box.classList.contains("beyond") ? "bad" : fate === "kept" ? colour : fate);
       context.fillRect(2 + x * across, y * down, Math.max(3, 176 * across), Math.max(1, 38 * down));
     }
     context.strokeStyle = pen("accent");
