@@ -8,6 +8,8 @@
 # make docs   build the site (out/docs/site) and the manual pages (out/docs/man)
 # make dist   build the sdist, from it the wheel, and check both
 # make test-versions   install the wheel on every Python; tests on the oldest and newest
+# make test-targets  the table of targets against the real readers, on the pairs in TARGET_FORMS;
+#             writes what they do into docs/targets.md. Downloads some gigabytes once
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
 # make fuzz-readers  fuzz text, caffemodel and HDF5 for FUZZ_SECONDS in all, under atheris
 # make bench  the measurements of docs/benchmarks.md
@@ -20,6 +22,7 @@ BIN := $(VENV)/bin
 DIGITS := examples/digits
 OUT := out
 FUZZ_SECONDS ?= 300
+TARGET_FORMS ?= ../shared/forms
 
 # Real Caffe for what follows in the same shell: what the user has set, else found or made.
 WITH_CAFFE = caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) \
@@ -30,7 +33,7 @@ WITH_CAFFE = caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) \
 JOBS ?= auto
 PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test coverage test-versions dist docs lint fuzz fuzz-readers bench clean
+.PHONY: demo test coverage test-versions test-targets dist docs lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -84,6 +87,11 @@ test-versions: dist
 	@$(WITH_CAFFE); \
 	$(PYTHON) tools/test_versions.py .venv-versions dist/*.whl
 
+test-targets: $(VENV)/ready
+	readers=$$($(BIN)/python tools/target_envs.py .venv-targets) && \
+	$(BIN)/python tools/test_targets.py $(TARGET_FORMS) tests/targets/results.json $$readers
+	$(BIN)/python tools/make_targets.py
+
 bench: $(VENV)/ready
 	@$(WITH_CAFFE); \
 	$(BIN)/python -m benchmarks
@@ -93,4 +101,4 @@ fuzz-readers: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) $(FORKS_VENV) .venv-versions $(OUT) build dist *.egg-info .coverage caffe_merge/schema/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) $(FORKS_VENV) .venv-versions .venv-targets $(OUT) build dist *.egg-info .coverage caffe_merge/schema/caffe.desc

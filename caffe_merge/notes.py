@@ -26,6 +26,8 @@ Kind = Literal[  # docs/report.md says what each of them means
     "spelling",
     "stored-statistics",
     "surplus-weights",
+    "target",
+    "target-form",
     "text-weights",
     "training-net",
     "unknown-field",

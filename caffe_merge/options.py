@@ -65,6 +65,11 @@ class Options:
         "bring the ranges of channels together across layers, for 8 bits with one scale per tensor",
         switch=True,
     )
+    target: Optional[str] = _option(
+        None,
+        "write the pair in the form that this program takes; list names the programs",
+        metavar="T",
+    )
     mean: Any = _option(
         None,
         "take raw pixels as input: what is subtracted from them, one value, one a channel (in "

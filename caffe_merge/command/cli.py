@@ -124,7 +124,9 @@ def _parse(parser: _Parser, arguments: Optional[Sequence[str]]) -> argparse.Name
     if unknown:
         program = " ".join(filter(None, (parser.prog, getattr(options, "command", ""))))
         raise UsageError(flags.unknown(unknown[0], options, program))
-    if hasattr(options, "pair"):
+    if getattr(options, "target", None) == flags.LIST:
+        options.action = _list("targets")
+    elif hasattr(options, "pair"):
         flags.name_files(options)
     return options
 
@@ -288,18 +290,24 @@ def _ranges(options: argparse.Namespace) -> int:
     return OK
 
 
-def _passes(options: argparse.Namespace) -> int:
-    from caffe_merge.command import lists
+def _check(options: argparse.Namespace) -> int:
+    from caffe_merge.command.checking import Checked
 
-    print_lines(lists.passes())
-    return OK
+    if options.target is None:
+        raise UsageError("--target missing: expected the name of a program that reads Caffe pairs")
+    checked = Checked.of(_load(options), options.target)
+    tell(options, lambda: checked.lines(options.verbose), checked.to_json)
+    return FAILED if checked.problems else OK
 
 
-def _styles(options: argparse.Namespace) -> int:
-    from caffe_merge.command import lists
+def _list(what: str) -> Callable[[argparse.Namespace], int]:
+    def action(options: argparse.Namespace) -> int:
+        from caffe_merge.command import lists
 
-    print_lines(lists.styles())
-    return OK
+        print_lines(getattr(lists, what)())
+        return OK
+
+    return action
 
 
 def _engines(options: argparse.Namespace) -> int:
@@ -352,11 +360,16 @@ _COMMANDS: Dict[str, Any] = {
         flags.ranges,
         _ranges,
     ),
+    "check": (
+        "List what a program that reads Caffe pairs would refuse or compute wrongly.",
+        flags.check,
+        _check,
+    ),
     "engines": (
         "List the engines that judge a pair: which are here, what each lacks, how to get it.",
         flags.engines,
         _engines,
     ),
-    "passes": ("List the passes, for --only and --skip.", flags.none, _passes),
-    "styles": ("List the styles of BatchNorm, for --bn-style.", flags.none, _styles),
+    "passes": ("List the passes, for --only and --skip.", flags.none, _list("passes")),
+    "styles": ("List the styles of BatchNorm, for --bn-style.", flags.none, _list("styles")),
 }

@@ -3,6 +3,7 @@
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.command.flags import flag_of
+from caffe_merge.command.lists import limited
 from caffe_merge.errors import spelled
 from caffe_merge.layers import ranges
 from caffe_merge.merging.report import Change, Fate, Report
@@ -12,7 +13,6 @@ from caffe_merge.passes.equalize import Equalize
 from caffe_merge.wording import counted, named, quoted
 
 EQUALIZE = Equalize.name
-SHOWN = 12  # lines of one kind that are printed without -v
 
 
 def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _fates(report: Report, verbose: bool) -> Iterator[str]:
         ]
         yield f"{kind}: {', '.join(parts)}"
     shown = [fate for fate in report.fates if verbose or fate.fate != "gone"]
-    yield from _limited([_fate_line(fate) for fate in shown], verbose)
+    yield from limited([_fate_line(fate) for fate in shown], verbose)
 
 
 def _with_flags(text: str) -> str:
@@ -151,7 +151,7 @@ def _notes(all_notes: Sequence[Note], verbose: bool) -> Iterator[str]:
     for number, note in enumerate(all_notes):
         is_summed = note.kind in _SUMS and not verbose
         groups.setdefault((note.kind, 0 if is_summed else number), []).append(note)
-    yield from _limited([_notes_line(notes) for notes in groups.values()], verbose)
+    yield from limited([_notes_line(notes) for notes in groups.values()], verbose)
 
 
 def _wide(report: Report) -> Iterator[str]:
@@ -190,13 +190,6 @@ def _notes_line(notes: Sequence[Note]) -> str:
         shown = named([note.layer for note in notes], 2)
         return "note: " + _SUMS[first.kind].format(f"{len(notes):,}", shown)
     return f"note: {f'layer {first.layer!r}: ' if first.layer else ''}{_with_flags(first.text)}"
-
-
-def _limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
-    shown = lines if verbose else lines[:SHOWN]
-    yield from shown
-    if len(shown) < len(lines):
-        yield f"  ... and {len(lines) - len(shown)} more (-v shows all)"
 
 
 def plan(report: Report, verbose: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from caffe_merge.errors import UsageError, spelled
 # What a merge was asked for, and whoever compares the two pairs must know.
 JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style")
 STDOUT = "-"  # as the name of a report
+LIST = "list"  # as the name of a target
 _NO_FLAGS = ("action", "command", "needed", "pair")
 
 Add = Callable[..., Any]
@@ -332,6 +333,14 @@ def ranges(parser: argparse.ArgumentParser) -> None:
     _net(parser)
     _printing(parser)
     _examples(parser, "deploy.prototxt x.caffemodel", "deploy.prototxt x.caffemodel --json")
+
+
+def check(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command check."""
+    _net(parser, weights=False)
+    add_flag(parser.add_argument_group("for whom").add_argument, "target")
+    _printing(parser)
+    _examples(parser, "deploy.prototxt x.caffemodel --target ncnn", "--target list")
 
 
 def engines(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,17 @@
-"""What there is to choose from: the passes and the styles of BatchNorm, by name."""
+"""What there is to choose from: the passes and the styles of BatchNorm, by name; long lists cut."""
 
 from typing import Iterator, Sequence
 
+SHOWN = 12  # lines of one kind that are printed without -v
+
 
 def passes() -> Iterator[str]:
-    """The passes, in the order in which they are tried, and what each does."""
+    """The passes, in the order in which they are tried, then the forms, and what each does."""
     from caffe_merge.passes import PASSES
+    from caffe_merge.passes.forms import FORMS
 
-    yield from _aligned([(a_pass.name, _first_line(a_pass)) for a_pass in PASSES])
+    of_targets = [(form.name, "With --target: " + _first_line(form)) for form in FORMS]
+    yield from aligned([(a_pass.name, _first_line(a_pass)) for a_pass in PASSES] + of_targets)
 
 
 def styles() -> Iterator[str]:
@@ -22,10 +26,26 @@ def styles() -> Iterator[str]:
         yield f"    blobs: {', '.join(style.order)}; told by: {spelled(style.when, flag_of)}"
 
 
+def targets() -> Iterator[str]:
+    """The programs that read Caffe pairs, for --target."""
+    from caffe_merge.targets.table import table
+
+    yield from aligned([(target.name, target.title) for target in table().targets.values()])
+
+
 def _first_line(documented: type) -> str:
     return (documented.__doc__ or "").strip().split("\n")[0]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """``rows`` of two texts, the second ones below each other."""
     width = max(len(row[0]) for row in rows)
     yield from (f"{name:{width}}  {text}" for name, text in rows)
+
+
+def limited(lines: Sequence[str], verbose: bool) -> Iterator[str]:
+    """``lines``, or the first of them and how many more there are."""
+    shown = lines if verbose else lines[:SHOWN]
+    yield from shown
+    if len(shown) < len(lines):
+        yield f"  ... and {len(lines) - len(shown)} more (-v shows all)"

@@ -1,7 +1,7 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
 from operator import is_
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from caffe_merge.proof import prove
 
 if TYPE_CHECKING:
     from caffe_merge.merging.raw_input import RawInput
+    from caffe_merge.targets.table import Target
 
 
 def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report:
@@ -35,6 +36,7 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
         only, skip    names of passes to run, or to leave out
         keep          names of layers that stay as they are
         keep_shared   refuse what would unshare weights
+        target        a program that reads Caffe pairs: the net gets the form that it takes
         bn_style      the fork's style of the BatchNorm-like layers that it fits (docs/forks.md)
         serial        "auto", "always" or "never" (see merge-serial)
         affine_as     "conv" or "scale" (see affine-as)
@@ -53,21 +55,37 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
 
 def check_names(options: Options) -> None:
     """Raise UsageError for a name that is no pass's."""
-    names = [kind.name for kind in PASSES]
-    for name in (*options.only, *options.skip):
-        if name not in names:
-            raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
+    if options.only or options.skip:
+        from caffe_merge.passes.forms import FORMS
+
+        names = [kind.name for kind in (*PASSES, *FORMS)]
+        for name in (*options.only, *options.skip):
+            if name not in names:
+                raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
+    _target(options)
 
 
-def _chosen(net: Net, options: Options) -> List[Pass]:
-    """The passes that the user asks for, in order."""
+def _target(options: Options) -> "Optional[Target]":
+    if options.target is None:
+        return None
+    from caffe_merge.targets.table import find
+
+    return find(options.target)
+
+
+def _check_net(net: Net, options: Options) -> None:
+    """Raise UsageError where ``options`` are not for ``net``."""
     check_names(options)
     if net.index is None:
         raise UsageError("loaded without weights, so nothing can be merged", path=net.document.path)
     names = {layer.name for layer in net.layers}
     for name in sorted(set(options.keep) - names):
         raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
-    kinds = [kind for kind in PASSES if not options.only or kind.name in options.only]
+
+
+def _chosen(kinds: Sequence[Type[Pass]], options: Options) -> List[Pass]:
+    """Those of ``kinds`` that the user asks for, in order."""
+    kinds = [kind for kind in kinds if not options.only or kind.name in options.only]
     return [kind(options) for kind in kinds if kind.name not in options.skip]
 
 
@@ -92,8 +110,9 @@ class _Driver:
             layer.remembered.clear()  # of before its parameters were edited, perhaps
         self.net = net
         self.options = options
+        self.target = _target(options)
         unfit = _choose_style(net, options.bn_style)
-        self.passes = _chosen(net, options)
+        _check_net(net, options)
         self.graph = self._resolved()
         self.outputs = {top.name: top.producer.name for top in self.graph.outputs}
         self.report = Report(net, self.graph)
@@ -132,16 +151,14 @@ class _Driver:
         return raw
 
     def run(self) -> Report:
-        """Run the passes to a fixed point; the report, complete."""
-        changed = True
-        while changed:
-            done = len(self.report.changes)
-            self.refusals.clear()
-            for pass_ in self.passes:
-                self._run(pass_)
-            if self.raw is not None:
-                self.raw.hear(self.refusals)
-            changed = len(self.report.changes) > done
+        """Run the passes to a fixed point, then the forms; the report, complete."""
+        self._run_all(_chosen(PASSES, self.options))
+        if self.target is not None:
+            from caffe_merge.merging import target_forms
+            from caffe_merge.passes.forms import FORMS
+
+            self._run_all(_chosen(FORMS, self.options))
+            target_forms.settle(self.net, self.graph, self.target, self.report)
         if self.raw is not None:
             self.raw.settle(self.net, self.report, self.options.input_layer)
         self._note_other_states()
@@ -151,6 +168,20 @@ class _Driver:
         self.report.unshared = unshared(self.shared, self.graph)
         self.report.finish(self.graph, self.refusals)
         return self.report
+
+    def _run_all(self, passes: Sequence[Pass]) -> None:
+        """Run ``passes`` again and again, until none finds anything."""
+        names = {pass_.name for pass_ in passes}
+        changed = True
+        while changed:
+            done = len(self.report.changes)
+            for layer, refusals in self.refusals.items():
+                self.refusals[layer] = [r for r in refusals if r.rewrite not in names]
+            for pass_ in passes:
+                self._run(pass_)
+            if self.raw is not None:
+                self.raw.hear(self.refusals)
+            changed = len(self.report.changes) > done
 
     def _note_outputs(self) -> None:
         """Say it where a net output is made by a layer of another name than before."""
@@ -203,7 +234,7 @@ class _Driver:
             text = Text(f"{batch.parted}, kept so with ", OptionName("keep_shared"))
             return Reason(text, SHARED)
         for rewrite in batch.rewrites:
-            reason = self._disproof(pass_, rewrite)
+            reason = self._why_not_for_target(rewrite) or self._disproof(pass_, rewrite)
             if reason is None and not rewrite.changes:
                 # Rewrites made since this one was found may have brought a net input nearer.
                 reasons = [self.graph.why_not_bypass(layer) for layer in rewrite.removed]
@@ -211,6 +242,14 @@ class _Driver:
             if reason is not None:
                 return reason
         return None
+
+    def _why_not_for_target(self, rewrite: Rewrite) -> Optional[Reason]:
+        """Why the target, if there is one, would not take what ``rewrite`` makes."""
+        if self.target is None:
+            return None
+        from caffe_merge.merging.target_forms import why_not
+
+        return why_not(self.graph, rewrite, self.target)
 
     def _disproof(self, pass_: Pass, rewrite: Rewrite) -> Optional[Reason]:
         """Why the proof of ``rewrite`` fails, if it does; remembered while its layers stay so."""
@@ -256,7 +295,7 @@ class _Driver:
         """Give new and moved layers their places in the net, and the new ones their names."""
         layers, new = self.net.all_layers, rewrite.new
         taken = {layer.name for layer in layers} if new else set()
-        for layer, reader, number in rewrite.inserts:
+        for layer, reader, number, _ in rewrite.inserts:
             if layer in new:
                 base = f"{self.graph.bottoms[reader][number].name}_{layer.param.name}"
                 layer.param.name = free_name(base, taken)

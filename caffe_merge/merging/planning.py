@@ -8,7 +8,7 @@ from caffe_merge.errors import TextError
 from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import merge
 from caffe_merge.merging.report import Report
-from caffe_merge.net.loading import Net, load
+from caffe_merge.net.loading import Net, Reading, load_as
 from caffe_merge.notes import Note
 from caffe_merge.options import Options, mean_file
 
@@ -39,16 +39,24 @@ class Conversion(NamedTuple):
 
 def loaded(conversion: Conversion) -> Net:
     """The pair as it is before the merge. Raises as caffe_merge.load does."""
-    return load(
-        conversion.model,
-        conversion.weights,
+    how = Reading(
         conversion.state,
         conversion.options.input_shapes,
-        deploy=conversion.deploy,
-        keep_dtype=conversion.keep_dtype,
-        proto=conversion.proto,
-        use_stored_statistics=conversion.use_stored_statistics,
+        conversion.deploy,
+        conversion.keep_dtype,
+        conversion.proto,
+        conversion.use_stored_statistics,
+        _text_forms(conversion.options.target),
     )
+    return load_as(conversion.model, conversion.weights, how)
+
+
+def _text_forms(target: Optional[str]) -> Sequence[str]:
+    if target is None:
+        return ()
+    from caffe_merge.merging.target_forms import text_forms
+
+    return text_forms(target)
 
 
 def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:

@@ -293,19 +293,27 @@ class Graph:
         self.layers.remove(layer)
         del self.bottoms[layer], self.tops[layer]
 
-    def insert(self, layer: Layer, reader: Layer, number: int) -> None:
-        """Put ``layer``, which has a name and is not in the graph, in front of a bottom."""
-        bottom, top = self.bottoms[reader][number], Version(layer.name, layer, 0)
+    def insert(self, layer: Layer, reader: Layer, number: int, more: Sequence[int] = ()) -> None:
+        """Put ``layer``, which has a name and is not in the graph, in front of a bottom.
+
+        It reads the bottoms ``more`` of ``reader`` too, in its place.
+        """
+        bottoms = [self.bottoms[reader][at] for at in (number, *more)]
+        top = Version(layer.name, layer, 0)
         top.name = self.unused_name(top, "" if layer.name in self._taken else layer.name)
-        bottom.readers[bottom.readers.index((reader, number))] = (layer, 0)
+        for at, bottom in enumerate(bottoms):
+            bottom.readers[bottom.readers.index((reader, (number, *more)[at]))] = (layer, at)
         top.readers.append((reader, number))
         at = self.layers.index(reader)
         self._place[layer] = (self._place[self.layers[at - 1]] + self._place[reader]) / 2
         self.layers.insert(at, layer)
-        self.bottoms[layer], self.tops[layer] = [bottom], [top]
+        self.bottoms[layer], self.tops[layer] = bottoms, [top]
         self.bottoms[reader][number] = top
-        layer.param.bottom[:], layer.param.top[:] = [bottom.name], [top.name]
+        layer.param.bottom[:], layer.param.top[:] = [b.name for b in bottoms], [top.name]
         reader.param.bottom[number] = top.name
+        if more:
+            left = [at for at in range(len(self.bottoms[reader])) if at not in more]
+            self.keep_bottoms(reader, left)
 
     def infer_shapes(self, layers: Iterable[Layer]) -> None:
         """Infer the top shapes of ``layers``, in net order, anew."""

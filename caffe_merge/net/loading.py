@@ -71,6 +71,7 @@ class Net:
         self.state = state
         self.dialect = dialect
         self.rewritten = False
+        self.stored_types = False  # the weights file gets the types of the text
         self.notes: List[Note] = []
         self._unknown: List[Tuple[Note, Layer, str]] = []  # a fork's field, as noted
         self.input_shapes: Dict[str, Shape] = {}  # of what data layers bring, where it is known
@@ -253,6 +254,21 @@ class Net:
         return next(field.start for field in self.document.fields if field.name == name)
 
 
+class Reading(NamedTuple):
+    """How files are read: each is the argument of ``load`` of this name.
+
+    ``forms`` are those of net/text_forms.py that the text is put in first.
+    """
+
+    state: Optional[State] = None
+    input_shapes: Optional[Mapping[str, Shape]] = None
+    deploy: bool = False
+    keep_dtype: bool = False
+    proto: Optional[str] = None
+    use_stored_statistics: bool = False
+    forms: Sequence[str] = ()
+
+
 def load(
     prototxt: str,
     caffemodel: Optional[str],
@@ -272,27 +288,39 @@ def load(
     Raises TextError with file:line:column, WeightsError with layer and blob, NetError for a net
     that Caffe would not build, FileError for a file that cannot be read.
     """
-    document, notes, dialect, respelled = read_document(prototxt, proto)
+    how = Reading(state, input_shapes, deploy, keep_dtype, proto, use_stored_statistics)
+    return load_as(prototxt, caffemodel, how)
+
+
+def load_as(prototxt: str, caffemodel: Optional[str], how: Reading) -> Net:
+    """``load``, read as ``how`` says. Raises likewise."""
+    document, notes, dialect, respelled = read_document(prototxt, how.proto)
     index = None
     if caffemodel is not None:
         reject_weights(caffemodel)
-        index = open_index(caffemodel, keep_half=keep_dtype)
-    state = state or State()
-    if deploy:
+        index = open_index(caffemodel, keep_half=how.keep_dtype)
+    state, input_shapes = how.state or State(), how.input_shapes or {}
+    if how.deploy:
         from caffe_merge.net import deployment
 
-        document = deployment.rewrite(document, state, input_shapes or {}, index, notes)
-    if use_stored_statistics:
+        document = deployment.rewrite(document, state, input_shapes, index, notes)
+    if how.use_stored_statistics:
         from caffe_merge.net import statistics
 
         document = statistics.use_stored(document, notes)
+    read = document
+    if how.forms:
+        from caffe_merge.net.text_forms import TEXT_FORMS
+
+        for form in how.forms:
+            document = TEXT_FORMS[form](document, notes)
     net = Net(document, index, state, dialect)
-    rewritten = deploy or use_stored_statistics or respelled
+    rewritten = how.deploy or how.use_stored_statistics or respelled or document is not read
     net.rewritten = rewritten or (dialect is not None and dialect.changed)
     net.notes[:0] = notes
     if not net.layers:
         raise NetError(f"no layers in it: {_without_layers(document)}", path=prototxt)
-    _join_weights(net, input_shapes or {})
+    _join_weights(net, input_shapes)
     return net
 
 

@@ -9,7 +9,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.net import joining
 from caffe_merge.net.loading import Net, Place
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter, Message, NetParameter
+from caffe_merge.schema.messages import LayerParameter, Message, NetParameter, copied
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.moves import moved
 from caffe_merge.text.syntax import Document, Field, encode
@@ -165,14 +165,30 @@ def entries(net: Net) -> List[Entry]:
         if not has_bytes or (record is not None and record.old):  # no bytes of it can be copied
             blobs = layer.blobs or (record.blobs if record is not None and not changed else ())
             entry = Entry(layer.name, record, blobs, None, layer.param, shared)
-        elif changed or (layer.original is not None and layer.param != layer.original):
+        elif changed or _differs(net, layer, record):
             old, new = layer.original, layer.param
+            if net.stored_types and record is not None:
+                old = _with_type(old or new, record.type)
             entry = Entry(layer.name, record, layer.blobs, old, new, shared)
         else:
             entry = Entry(layer.name, record, layer.loaded, shared=shared)
         out.append(entry)
     # A file without layers is no caffemodel; Caffe writes one for every layer, blobs or not.
     return out or [Entry(layer.name, None, (), None, layer.param) for layer in net.layers]
+
+
+def _differs(net: Net, layer: Layer, record: Optional[LayerRecord]) -> bool:
+    """Whether the record of ``layer`` says something else than the layer is now."""
+    if net.stored_types and record is not None and record.type != layer.type:
+        return True
+    return layer.original is not None and bool(layer.param != layer.original)
+
+
+def _with_type(param: Message, kind: str) -> Message:
+    """A copy of the LayerParameter ``param`` with the type ``kind``, as its record has it."""
+    other: Message = copied(param)
+    other.type = kind  # type: ignore[attr-defined]
+    return other
 
 
 def _shared(layer: Layer, owners: Dict[str, Layer]) -> FrozenSet[int]:

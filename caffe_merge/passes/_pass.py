@@ -18,15 +18,17 @@ Reads = Mapping[Layer, Tuple[int, ...]]
 
 
 class Insert(NamedTuple):
-    """A layer of one bottom and one top, put in front of bottom ``number`` of ``reader``.
+    """A layer of one top, put in front of bottom ``number`` of ``reader``, which it reads.
 
-    A new layer and its top get their names when it is put there. A layer of the rewrite itself is
-    moved: it leaves its place, and its top gets a new name.
+    It reads those of ``more`` too, which ``reader`` reads no longer. A new layer and its top get
+    their names when it is put there. A layer of the rewrite itself is moved: it leaves its place,
+    and its top gets a new name.
     """
 
     layer: Layer
     reader: Layer
     number: int
+    more: Tuple[int, ...] = ()
 
 
 class Rewrite(NamedTuple):

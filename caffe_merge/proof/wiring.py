@@ -79,15 +79,17 @@ def wiring(
             ]
             for insert in inserts:
                 if insert.reader is layer:
-                    new_nodes.append(_inserted(insert, new_bottoms[insert.number]))
+                    read = [new_bottoms[number] for number in (insert.number, *insert.more)]
+                    new_nodes.append(_inserted(insert, read))
                     new_bottoms[insert.number] = new_nodes[-1].tops[0]
+                    new_bottoms = [b for at, b in enumerate(new_bottoms) if at not in insert.more]
             new_nodes.append(Node(*new_form, tuple(new_bottoms), tops))
     outputs = graph.outputs_of(region)
     new_outputs = [graph.replacement_of(output, removed, reads) for output in outputs]
     return Wiring(old_nodes, new_nodes, graph.inputs_of(region), outputs, new_outputs)
 
 
-def _inserted(insert: Insert, bottom: Version) -> Node:
+def _inserted(insert: Insert, bottoms: Sequence[Version]) -> Node:
     form = standard(insert.layer)
     assert not isinstance(form, Reason), "a pass makes only layers that the reference runs"
-    return Node(*form, (bottom,), (Version("", insert.layer, 0),))
+    return Node(*form, tuple(bottoms), (Version("", insert.layer, 0),))

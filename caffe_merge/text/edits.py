@@ -107,6 +107,11 @@ class Edits(Splices):
         match = BLANK_OR_COMMENT.match(self.document.text, field.end)
         self.insert(match.end() if match else field.end, newline + rendered)
 
+    def replace(self, field: Field, name: str, messages: Sequence[Message]) -> None:
+        """Write ``messages``, each as a ``name { }``, in the place of a top-level field."""
+        blocks = [self._render_block(name, message, "", False) for message in messages]
+        self.splice(field.start, field.end, self.document.newline.join(blocks))
+
     # -- replacing, deleting, inserting inside one block ----------------------------------
 
     def _replace(self, field: FieldDescriptor, value: Value, old: Any, new: Any) -> None:

@@ -14,7 +14,7 @@ from caffe_merge.weights.source import Buffer
 from caffe_merge.weights.wire import BYTES, Record, records
 
 NET_LAYER, NET_V1_LAYER = 100, 2
-LAYER_NAME, LAYER_BLOBS = 1, 7
+LAYER_NAME, LAYER_TYPE, LAYER_BLOBS = 1, 2, 7
 _V1_V0, _V1_NAME, _V1_BLOBS = 1, 4, 6  # of V1LayerParameter, the first being its V0LayerParameter
 _V0_NAME, _V0_BLOBS = 1, 50
 
@@ -66,6 +66,8 @@ class Caffemodel(Index):
                 continue
             if field.number == name:
                 layer.name = strings.decode(bytes(self.buffer[field.start : field.end]))
+            elif field.number == LAYER_TYPE and blobs == LAYER_BLOBS:
+                layer.type = strings.decode(bytes(self.buffer[field.start : field.end]))
             elif field.number == blobs:
                 layer.blobs.append(field)
             elif field.number == inner:
@@ -94,14 +96,15 @@ class Caffemodel(Index):
                 path, name = self.path, layer.name
                 raise WeightsError(str(error), path=path, layer=name, blob=number) from None
         record = layer.record
-        return LayerRecord(layer.name, record.at, record.start, record.end, tuple(stored))
+        whole = record.at, record.start, record.end
+        return LayerRecord(layer.name, *whole, tuple(stored), type=layer.type)
 
 
 class _Layer:
-    """One layer on the wire: its name, its blobs, and the records of another format in it."""
+    """One layer on the wire: name, type, blobs, and the records of another format in it."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.name = ""
+        self.name = self.type = ""
         self.blobs: List[Record] = []
         self.inner: List[Record] = []

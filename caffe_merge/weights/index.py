@@ -15,7 +15,8 @@ class LayerRecord(NamedTuple):
     """One layer of the file: its bytes (``at`` .. ``end`` with tag and length) and its blobs.
 
     ``numbers`` says which of its layer's blobs they are where some may be left out (HDF5). ``old``
-    is a record of the V0 or V1 format: of its bytes only those of the blobs are of use.
+    is a record of the V0 or V1 format: of its bytes only those of the blobs are of use. ``type`` is
+    the layer's type in a record of the current format; Caffe does not read it.
     """
 
     name: str
@@ -25,6 +26,7 @@ class LayerRecord(NamedTuple):
     blobs: Tuple[Stored, ...]
     numbers: Optional[Tuple[int, ...]] = None
     old: bool = False
+    type: str = ""
 
     @property
     def as_is(self) -> bool:

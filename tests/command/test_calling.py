@@ -11,6 +11,7 @@ import pytest
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.layers.norms.styles import STYLES
 from caffe_merge.passes import PASSES
+from caffe_merge.passes.forms import FORMS
 from tests.nets import Pair, prototxt, write_pair
 
 NET = prototxt(
@@ -98,7 +99,7 @@ def test_bad_input_to_validate_is_status_2(
 def test_what_there_is_to_choose_from(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["passes"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == [a_pass.name for a_pass in PASSES]
+    assert names == [a_pass.name for a_pass in (*PASSES, *FORMS)]
     assert main(["styles"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in listed if line[0] != " "] == [s.name for s in STYLES]

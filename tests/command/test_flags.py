@@ -20,6 +20,7 @@ COMMANDS: Dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "inspect": flags.inspect,
     "show": flags.show,
     "ranges": flags.ranges,
+    "check": flags.check,
     "engines": flags.engines,
 }
 OF_NETS = [name for name in COMMANDS if name != "engines"]  # "all" of the table

@@ -1,0 +1,83 @@
+"""What a merge for a target does beside the passes: no rewrite spoils the net for it, what is left.
+
+Some forms are no rewrites of layers: net-level inputs become layers and blobs get names without
+blanks when the text is read (net/text_forms.py), and the rest is the writer's, which is told here.
+"""
+
+from typing import Iterator, Optional, Set, Tuple
+
+from caffe_merge.errors import OptionName, Text
+from caffe_merge.merging.report import Report
+from caffe_merge.merging.rewiring import free_name
+from caffe_merge.net.graph import Graph
+from caffe_merge.net.loading import Net
+from caffe_merge.net.text_forms import TEXT_FORMS, without_blanks
+from caffe_merge.notes import ASKED, Note, Reason
+from caffe_merge.passes._pass import Rewrite
+from caffe_merge.schema.messages import copied
+from caffe_merge.targets.check import check, matching
+from caffe_merge.targets.facts import LayerFacts
+from caffe_merge.targets.table import Row, Target, find
+
+STORED_TYPES, CURRENT_FORMAT, NAMES = "stored-types", "current-format", "names-without-blanks"
+
+
+def text_forms(target: str) -> Tuple[str, ...]:
+    """The forms of the text that the target of this name asks for."""
+    asked = find(target).forms()
+    return tuple(form for form in TEXT_FORMS if form in asked)
+
+
+def why_not(graph: Graph, rewrite: Rewrite, target: Target) -> Optional[Reason]:
+    """Why ``target`` would not take a layer that ``rewrite`` makes, and took those before."""
+    before: Set[Row] = set()
+    for layer in rewrite.layers:
+        before.update(_lasting(LayerFacts(graph, layer), target))
+    had_unknown = any(_is_unknown(layer.type, target) for layer in rewrite.layers)
+    for layer, (param, blobs) in rewrite.changes.items():
+        facts = LayerFacts(graph, layer, param, blobs)
+        new = [row for row in _lasting(facts, target) if row not in before]
+        whom = OptionName("target"), f" {target.name}: "
+        if new:
+            return Reason(Text(*whom, f"it would not take what it becomes: {new[0].why}"), ASKED)
+        if _is_unknown(facts.type, target) and not had_unknown:
+            return Reason(Text(*whom, f"it has no {facts.type}"), ASKED)
+    return None
+
+
+def _lasting(facts: LayerFacts, target: Target) -> Iterator[Row]:
+    """The rows that hold of a layer and that no form helps."""
+    return (row for row in matching(facts, target) if not row.form)
+
+
+def _is_unknown(kind: str, target: Target) -> bool:
+    return bool(target.types) and kind not in target.types
+
+
+def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
+    """The forms that are the writer's, once all layers are final; notes on what is left."""
+    forms = target.forms()
+    if NAMES in forms:
+        _rename_layers(net, report)
+    net.stored_types = STORED_TYPES in forms
+    made = {STORED_TYPES, CURRENT_FORMAT}
+    for problem in check(net, graph, target):
+        if problem.form not in made:
+            whom = OptionName("target"), f" {target.name}: "
+            advice = f"{problem.form} cannot be done here" if problem.form else problem.advice
+            text = Text(*whom, f"{problem.effect}: {problem.why}; {advice}")
+            report.notes.append(Note("target", problem.layer, text))
+
+
+def _rename_layers(net: Net, report: Report) -> None:
+    """Give layers names without blanks, each still its own."""
+    taken = {layer.name for layer in net.all_layers}
+    for layer in net.layers:
+        name = without_blanks(layer.name)
+        if name == layer.name:
+            continue
+        new = free_name(name, taken)
+        text = f"is called {new!r} now: the target takes no blanks in names"
+        report.notes.append(Note("target-form", layer.name, text))
+        layer.param = copied(layer.param)
+        layer.param.name = new

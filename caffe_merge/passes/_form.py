@@ -1,0 +1,36 @@
+"""A form: a rewrite that changes nothing but how a layer is written, for the target that asks.
+
+Which layers of a net it is about, the rows of the target's table say; a form says only how.
+"""
+
+from typing import List, Set, Union
+
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT
+from caffe_merge.targets.check import asked
+from caffe_merge.targets.table import find as find_target
+
+
+class Form(Pass):
+    """A rewrite of single layers, where the target of the merge asks for it."""
+
+    def find(self, graph: Graph) -> List[Finding]:
+        findings: List[Finding] = []
+        if self.options.target is None:
+            return findings
+        used: Set[Layer] = set()
+        for layer in asked(graph, find_target(self.options.target), self.name):
+            rewrite = KEPT if layer.name in self.keep else self.rewrite(graph, layer)
+            if isinstance(rewrite, Reason):
+                findings.append(Refused(layer, rewrite))
+            elif used.isdisjoint(rewrite.layers):  # else it is found in the next round
+                findings.append(rewrite)
+                used.update(rewrite.layers)
+        return findings
+
+    def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:
+        """``layer`` in the form that is asked for, or why it cannot have it."""
+        raise NotImplementedError

@@ -1,0 +1,37 @@
+"""drop-flatten: a Flatten in front of an InnerProduct goes.
+
+    x -> Flatten -> InnerProduct -> y        x -> InnerProduct -> y
+
+An InnerProduct of axis 1 takes all axes behind the first as one, as the Flatten does. For targets
+without Flatten.
+"""
+
+from typing import Union
+
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._form import Form
+from caffe_merge.passes._pass import Rewrite
+
+
+class DropFlatten(Form):
+    """Removes a Flatten that only an InnerProduct reads, for targets without Flatten."""
+
+    name = "drop-flatten"
+
+    def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:
+        flatten, top = layer.param.flatten_param, graph.tops[layer][0]
+        if (flatten.axis, flatten.end_axis) != (1, -1):
+            return Reason("it does not flatten all axes behind the first")
+        readers = [reader for reader, _ in top.readers]
+        if len(readers) != 1 or readers[0].type != "InnerProduct":
+            return Reason("not one InnerProduct alone reads it")
+        if readers[0].param.inner_product_param.axis != 1:
+            return Reason(f"axis of layer {readers[0].name!r} is not 1")
+        reason = graph.why_not_bypass(layer)
+        if reason is not None:
+            return reason
+        product = readers[0]
+        changes = {product: (product.param, product.blobs)}
+        return Rewrite((layer, product), changes, f"{product.name!r} flattens by itself")

@@ -1,0 +1,34 @@
+"""grouped-convolution: a fork's depthwise type becomes a Convolution with a group a channel.
+
+    x -> ConvolutionDepthwise (C channels) -> y        x -> Convolution (group: C) -> y
+
+For targets that know BVLC's types alone.
+"""
+
+from typing import Union
+
+from caffe_merge.algebra.kernels import Kernel
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._form import Form
+from caffe_merge.passes._kernels import kernel_of
+from caffe_merge.passes._pass import Rewrite
+from caffe_merge.schema.messages import copied
+
+
+class GroupedConvolution(Form):
+    """Makes ConvolutionDepthwise and its like a Convolution with group."""
+
+    name = "grouped-convolution"
+
+    def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:
+        kernel = kernel_of(graph, layer)
+        if not isinstance(kernel, Kernel):
+            return kernel or Reason("it is no convolution of one bottom and one top")
+        param = copied(layer.param)
+        param.type = "Convolution"
+        param.convolution_param.num_output = kernel.outputs
+        param.convolution_param.group = kernel.group
+        note = "became a Convolution with group"
+        return Rewrite((layer,), {layer: (param, layer.blobs)}, "", note)

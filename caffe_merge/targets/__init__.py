@@ -1,0 +1,1 @@
+"""The readers of Caffe pairs: a table of what each refuses, held against a net."""

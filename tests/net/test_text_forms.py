@@ -1,0 +1,96 @@
+"""Forms of the text: net-level inputs as layers, names without blanks; written, validated, told."""
+
+from pathlib import Path
+from typing import List
+
+import pytest
+
+import caffe_merge
+from caffe_merge.net.text_forms import blobs_without_blanks, input_layers
+from caffe_merge.notes import Note
+from caffe_merge.text.syntax import Document
+from tests.nets import load_pair, prototxt, seeded, write_pair
+
+LAYER = 'layer { name: "t" type: "TanH" bottom: "a" top: "t" }\n'
+INPUT = """layer {
+  name: "a"
+  type: "Input"
+  top: "a"
+  input_param {
+    shape {
+      dim: 1
+      dim: 2
+    }
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [
+        ('name: "n"\n# the input\ninput: "a"\ninput_shape { dim: 1 dim: 2 }\n',
+         'name: "n"\n# the input\n'),
+        ('input: "a"\ninput_shape {\n  dim: 1\n  dim: 2\n}\n', ""),
+        ('input: ["a"]\ninput_shape: [{ dim: [1, 2] }]\n', ""),
+    ],
+)  # fmt: skip
+def test_inputs_become_layers(fields: str, before: str) -> None:
+    notes: List[Note] = []
+    made = input_layers(Document((fields + LAYER).encode(), "p"), notes)
+    assert made.text == before + INPUT + LAYER
+    assert [note.text for note in notes] == ["the net's own inputs are Input layers now: 'a'"]
+
+
+def test_two_inputs_and_a_name_that_is_taken() -> None:
+    dims = " ".join(f"input_dim: {dim}" for dim in range(1, 9))
+    text = f'input: "t" input: "a" {dims} ' + LAYER.replace('top: "t"', 'top: "u"')
+    made = input_layers(Document(text.encode(), "p"), [])
+    assert made.text.count("Input") == 2
+    assert 'name: "t_2"' in made.text
+    assert "dim: 8" in made.text
+    assert "input_dim" not in made.text
+
+
+@pytest.mark.parametrize("text", [LAYER, 'input: "a"\n' + LAYER])
+def test_what_stays(text: str) -> None:
+    document = Document(text.encode(), "p")
+    assert input_layers(document, []) is document
+    assert blobs_without_blanks(document, []) is document
+
+
+def test_names_without_blanks() -> None:
+    text = 'input: \'a b\' layer { bottom: "a b" top: "a_b" top: "c\\td" } # "a b"'
+    notes: List[Note] = []
+    made = blobs_without_blanks(Document(text.encode(), "p"), notes)
+    expected = 'input: \'a_b_2\' layer { bottom: "a_b_2" top: "a_b" top: "c_d" } # "a b"'
+    assert made.text == expected
+    assert len(notes) == 2
+
+
+def test_a_merge_has_them(tmp_path: Path) -> None:
+    text = 'input: "a b" input_dim: 1 input_dim: 3 input_dim: 6 input_dim: 5\n'
+    text += 'layer { name: "c d" type: "Convolution" bottom: "a b" top: "c d" convolution_param '
+    text += "{ num_output: 4 kernel_size: 3 } }\n"
+    text += 'layer { name: "s" type: "Scale" bottom: "c d" top: "c d" }\n'
+    pair = write_pair(tmp_path, text, seeded(text))
+    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    result = caffe_merge.convert(*pair, *made, target="ncnn")
+    assert result.ok
+    assert result.comparison.status == "passed"
+    net = load_pair(made)
+    assert [(layer.type, layer.name, list(layer.param.top)) for layer in net.layers] == [
+        ("Input", "a_b", ["a_b"]), ("Convolution", "c_d", ["c_d"]),
+    ]  # fmt: skip
+    assert not net.layers[1].missing
+    kinds = [note.kind for note in result.report.notes]
+    assert kinds.count("target-form") == 4
+    assert "target" not in kinds
+
+
+def test_without_a_target_names_stay(tmp_path: Path) -> None:
+    text = prototxt("data 1 3 6 5", "t: TanH data -> t").replace('"t"', '"t t"')
+    pair = write_pair(tmp_path, text)
+    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    caffe_merge.convert(*pair, *made)
+    assert '"t t"' in made[0].read_text()
