@@ -38,6 +38,7 @@ class Request(NamedTuple):
     """What a batch is asked for: its own flags by name, and those of every pair (``flags``).
 
     ``setup`` prepares a worker process. ``started(name)`` is called when a pair's turn has come.
+    ``pages`` is the folder that gets a page of each pair, options in it called by ``name_of``.
     """
 
     sources: Sequence[str]
@@ -52,6 +53,8 @@ class Request(NamedTuple):
     force: bool = False
     fail_fast: bool = False
     started: Callable[[str], None] = lambda name: None
+    pages: Optional[str] = None
+    name_of: Callable[[str], str] = str
 
 
 class Plan(NamedTuple):
@@ -88,6 +91,8 @@ def plan(request: Request) -> Plan:
         raise _nothing(request, sources)
     flags = {**request.flags, "force": request.force or request.resume, "report": None}
     made = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
+    if request.pages is not None:
+        made = [job.with_page(request.pages, request.name_of) for job in made]
     needs = []
     contents = Contents(request.flags)
     for job in made:

@@ -31,6 +31,11 @@ class Job(NamedTuple):
         """What they become."""
         return self.flags["output_model"], self.flags["output_weights"]
 
+    def with_page(self, folder: str, name_of: Callable[[str], str]) -> "Job":
+        """The same, with a page of it below ``folder`` that calls options by ``name_of``."""
+        page = os.path.join(folder, self.name + ".html")
+        return self._replace(flags={**self.flags, "report": page, "name_of": name_of})
+
 
 def make(
     pairs: Sequence[Pair],

@@ -29,8 +29,8 @@ except ImportError:  # not on Windows: two runs on one OUT are not told apart th
     fcntl = None  # type: ignore[assignment]
 
 # Flags that say where files are, or what is printed: the outputs do not depend on them.
-_NOT_OPTIONS = {"model", "weights", "output_model", "output_weights", "force", "report", "quiet",
-                "verbose"}  # fmt: skip
+_NOT_OPTIONS = {"model", "weights", "output_model", "output_weights", "force", "report", "name_of",
+                "quiet", "verbose"}  # fmt: skip
 
 
 class Journal:

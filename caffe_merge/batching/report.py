@@ -1,19 +1,20 @@
-"""All that a batch did as a file: JSON (docs/batch.md describes it), or a table in CSV."""
+"""All that a batch did as a file: JSON (docs/batch.md describes it), a table in CSV, or a page."""
 
 import csv
 import errno
 import io
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from caffe_merge import __version__
 from caffe_merge.batching.batch import Plan
-from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, Result
+from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, VALIDATION, Result
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
 from caffe_merge.files.outputs import check_report
 from caffe_merge.files.replacement import Replacement
+from caffe_merge.pages import rendering
 
 SCHEMA = "caffe_merge.batch/1"
 COLUMNS = (
@@ -29,6 +30,8 @@ def check(path: str, planned: Plan, output_dir: str) -> None:
 
     It may be in ``output_dir``, which need not be there yet.
     """
+    if rendering.is_page_name(path):
+        rendering.require()
     real = os.path.realpath(path)
     if real == os.path.realpath(os.path.join(output_dir, JOURNAL)):
         raise UsageError(f"{path}: the report would overwrite the journal of the batch")
@@ -43,6 +46,8 @@ def check(path: str, planned: Plan, output_dir: str) -> None:
 
 def is_report(path: str) -> bool:
     """Whether the file at ``path`` is a report of a batch: it is no work of a user."""
+    if rendering.is_page_name(path):
+        return rendering.is_page(path)
     try:
         with open(path, "rb") as handle:
             head = handle.read(_HEAD)
@@ -72,10 +77,15 @@ def totals(results: Sequence[Result]) -> Dict[str, Any]:
 
 
 def write(path: str, results: Sequence[Result], name_of: Callable[[str], str] = str) -> None:
-    """Write the report, as CSV if its name says so, whole or not at all.
+    """Write the report, as CSV or a page if its name says so, whole or not at all.
 
     Options in it are called by ``name_of`` of their names in the library.
     """
+    if rendering.is_page_name(path):
+        from caffe_merge.pages import batch_page
+
+        batch_page.write(path, _data(results, name_of), _links(path, results))
+        return
     as_text = _csv if path.lower().endswith(".csv") else to_json
     text = as_text(results, name_of)
     with Replacement(path) as place:
@@ -83,15 +93,39 @@ def write(path: str, results: Sequence[Result], name_of: Callable[[str], str] = 
         place.commit()
 
 
-def to_json(results: Sequence[Result], name_of: Callable[[str], str] = str) -> str:
-    """The report as JSON, options in it called by ``name_of``."""
-    data = {
+def pages(path: Optional[str]) -> Optional[str]:
+    """The folder beside a report that has a page of each pair; None if the report is no page."""
+    if path is None or not rendering.is_page_name(path):
+        return None
+    return os.path.splitext(path)[0] + "_pages"
+
+
+def _links(path: str, results: Sequence[Result]) -> Dict[str, str]:
+    """The page of each pair that has one, by its name, as it is called from the one at ``path``.
+
+    A pair that failed before it was compared has none, or one of an earlier run.
+    """
+    folder = pages(path) or ""
+    out = {}
+    for result in results:
+        page = os.path.join(folder, result.name + ".html")
+        if (result.ok or result.outcome.kind == VALIDATION) and os.path.isfile(page):
+            out[result.name] = os.path.relpath(page, os.path.dirname(path) or ".")
+    return out
+
+
+def _data(results: Sequence[Result], name_of: Callable[[str], str]) -> Dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "version": __version__,
         "totals": totals(results),
         "pairs": [result.to_json(name_of) for result in results],
     }
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_json(results: Sequence[Result], name_of: Callable[[str], str] = str) -> str:
+    """The report as JSON, options in it called by ``name_of``."""
+    return json.dumps(_data(results, name_of), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _csv(results: Sequence[Result], name_of: Callable[[str], str]) -> str:

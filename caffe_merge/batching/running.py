@@ -66,26 +66,41 @@ def _run(flags: Mapping[str, Any]) -> Outcome:
         inputs = {path: sha256(path) for path in read}
         unchanged.check()
     outputs = {name: getattr(conversion, name) for name in ("output_model", "output_weights")}
-    for path in outputs.values():
+    for path in filter(None, (*outputs.values(), conversion.report)):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     engine = flags["validate"]
     judging = request.judging(flags)
     if engine != NONE:
         warm.keep()
     result = convert(conversion, engine, engine_options=judging)
+    trouble = _write_page(result, flags)
     comparison = result.comparison
     if comparison is not None and not result.ok:
         verdict = f"validation by {comparison.engine} {comparison.status}: "
-        reason = Text(verdict, comparison.reason)
+        reason = Text.joined("; ", filter(None, (Text(verdict, comparison.reason), trouble)))
         failed = Outcome(FAILED, reason, VALIDATION, inputs=inputs)
         return failed._replace(validation=_validation(result), figures=_figures(result))
     return Outcome(
         MERGED,
+        trouble,
         validation=_validation(result),
         figures=_figures(result),
         inputs=inputs,
         outputs={name: sha256(path) for name, path in outputs.items()},
     )
+
+
+def _write_page(result: Result, flags: Mapping[str, Any]) -> str:
+    """Write the page of a pair, if it is to have one; why that failed, which the pair outlives."""
+    if flags["report"] is None:
+        return ""
+    from caffe_merge.merging import report_file
+
+    try:
+        report_file.write(result.report, flags["report"], flags["name_of"])
+    except CaffeMergeError as error:
+        return Text("its page was not written: ", error.message)
+    return ""
 
 
 def _validation(result: Result) -> Dict[str, Any]:

@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import Any, Callable, Collection, Dict, Iterator, Mapping, Optional, Sequence, Union
 
+from caffe_merge.batching import report
 from caffe_merge.batching.batch import Request, plan, results
 from caffe_merge.batching.outcome import Result as PairResult
 from caffe_merge.command import cells, flags, process
@@ -75,6 +76,8 @@ def batch_request(
     }
     return Request(
         **{name: values[name] for name in _OF_THE_BATCH},
+        pages=report.pages(values.get("report")),
+        name_of=flags.flag_of,
         flags=of_pairs,
         parse_cells=cells.parse,
         setup=process.settle,

@@ -27,7 +27,7 @@ let pinned = null;
 
 function show(number, pin) {
   if (pinned !== null && !pin) return;
-  const layer = data.layers[number];
+  const layer = data.layers && data.layers[number];
   if (!layer) return;
   for (const lit of every(".lit")) lit.classList.remove("lit");
   for (const lit of every(`[data-n="${number}"]`)) lit.classList.add("lit");
@@ -50,6 +50,7 @@ function show(number, pin) {
 }
 
 function hide() {
+  if (!panel) return;
   pinned = null;
   panel.hidden = true;
   for (const lit of every(".lit")) lit.classList.remove("lit");
