@@ -9,10 +9,10 @@ import numpy as np
 import caffe_merge
 from caffe_merge.arrays import count
 from caffe_merge.layers import shapes
+from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import choose_style
-from caffe_merge.layers.shapes.forks import RULES
 from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
@@ -25,7 +25,7 @@ from tests.real_caffe import RealCaffe
 Arrays = Dict[str, np.ndarray]  # blob name -> values
 
 # Types that BVLC Caffe has not, or, as Clip, only since its last release.
-FORKS = {*RULES, "Clip", "DepthwiseConv", "DepthwiseConvolution"}
+FORKS = {*that("fork"), "Clip", "Python"}
 
 
 class Merged(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 
 import caffe_merge
 
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "digits"
 PUBLIC = [
     "CaffeMergeError", "Comparison", "Net", "Report", "batch", "convert", "load", "merge", "save",
     "validate",
@@ -73,6 +74,28 @@ print([name for name in names if name in sys.modules and name not in theirs])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_plan_imports_what_it_needs() -> None:
+    """Nothing that writes, no layers that the net has not, nor numpy's masked arrays."""
+    code = """
+import contextlib, io, sys
+from caffe_merge.command import cli
+with contextlib.redirect_stdout(io.StringIO()):
+    assert cli.main(["plan", *sys.argv[1:]]) == 0
+ours = [name for name in sys.modules if name.startswith("caffe_merge.")]
+print(*sorted(name.replace("caffe_merge.", "") for name in ours), "numpy.ma" in sys.modules)
+"""
+    pair = [str(EXAMPLE / name) for name in ("deploy.prototxt", "digits.caffemodel")]
+    command = [sys.executable, "-c", code, *pair]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *modules, masked = done.stdout.split()
+    assert masked == "False"
+    assert {"merging.planning", "reference.convolution"} <= {*modules}
+    needless = {"files.replacement", "merging.convert", "net.deployment", "net.pixels",
+                "net.saving", "proof.regions", "reference.recurrent", "text.edits",
+                "text.splices", "validation.registry", "weights.writer"}  # fmt: skip
+    assert needless & {*modules} == set()
 
 
 def test_every_error_is_one_line_of_one_family() -> None:

@@ -226,6 +226,7 @@ TESTED_IN: Dict[str, str] = {
     "merging.rewiring": "merging/test_raw_input.py",
     "layers.shapes.detection": "reference/test_forks.py",
     "layers.shapes.recurrent": "reference/test_recurrent.py",
+    "layers.shapes.rules": "layers/shapes/test_outputs.py",
     "layers.shapes.resampling": "reference/test_forks.py",
     "net.propagation": "net/test_loading.py",
     "net.saving": "net/test_deployment_files.py",

@@ -38,9 +38,16 @@ def spread(ranges: Float64) -> Spread:
         return Spread(None, None, None, None)
     lost = np.log2(ranges.max()) - np.log2(ranges)
     with np.errstate(over="ignore"):  # of double precision
-        ratios = ranges.max() / np.array([np.median(ranges), ranges.min()])
+        ratios = ranges.max() / np.array([_median(ranges), ranges.min()])
     median, smallest = np.minimum(ratios, np.finfo(np.float64).max).tolist()
     return Spread(median, smallest, float(lost.mean()), float(lost.max()))
+
+
+def _median(values: Float64) -> np.float64:
+    """The median of ``values``; numpy's own imports its masked arrays first, for 50 ms."""
+    half, odd = divmod(len(values), 2)
+    middle: np.float64 = np.sort(values)[half - 1 + odd : half + 1].mean()
+    return middle
 
 
 def squared_errors(values: Array, step: Float64) -> Float64:

@@ -12,7 +12,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.arrays import count
 from caffe_merge.errors import WeightsError
-from caffe_merge.layers import enet_dropout, norms
+from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.notes import UNKNOWN, Reason
@@ -28,7 +28,7 @@ def affine_of(layer: Layer, rank: Optional[int]) -> Answer:
 
     Raises WeightsError where its values are not finite or a variance is negative.
     """
-    if layer.type not in _RULES or (layer.type == "Python" and enet_dropout.dropout(layer) is None):
+    if layer.type not in _RULES or (layer.type == "Python" and _dropout_of_enet(layer) is None):
         return None
     if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
         if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
@@ -103,8 +103,14 @@ def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
     return Affine(np.array(1.0 - ratio), np.array(0.0))
 
 
+def _dropout_of_enet(layer: Layer) -> Union[float, Reason, None]:
+    from caffe_merge.layers import enet_dropout  # few nets have a Python layer
+
+    return enet_dropout.dropout(layer)
+
+
 def _python(layer: Layer, rank: Optional[int]) -> Answer:
-    factor = enet_dropout.dropout(layer)
+    factor = _dropout_of_enet(layer)
     return Affine(np.array(factor), np.array(0.0)) if isinstance(factor, float) else factor
 
 

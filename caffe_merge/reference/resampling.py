@@ -7,7 +7,6 @@ import numpy as np
 from caffe_merge.arrays import Shape
 from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.layers.shapes import resampling
-from caffe_merge.layers.shapes.forks import crop
 from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
 
@@ -26,7 +25,7 @@ def _between(x: np.ndarray, axis: int, places: Places) -> np.ndarray:
 def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Bilinear with aligned corners: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
     begin = -fork_values(layer).integer("interp_param.pad_beg", 0)
-    height, width = crop(layer, bottoms[0].shape)
+    height, width = resampling.crop(layer, bottoms[0].shape)
     x = bottoms[0][:, :, begin : begin + height, begin : begin + width]
     for axis in (2, 3):
         length, size = x.shape[axis], tops[0][axis]

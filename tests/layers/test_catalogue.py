@@ -5,7 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Dict, Iterator, List, Set
+from typing import Any, Dict, Iterator, List, Set
 
 import pytest
 
@@ -21,9 +21,11 @@ from caffe_merge.layers.catalogue import (
     of_family,
     that,
 )
+from caffe_merge.layers.shapes import detection, recurrent, resampling
 from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.shapes.learned import LEARNERS
 from caffe_merge.layers.shapes.outputs import RULES
+from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
 from caffe_merge.passes import _forwards, affine_as
@@ -35,7 +37,7 @@ PACKAGE = Path(caffe_merge.__file__).parent
 
 # Tables beside the functions that they name: their types.
 TABLES: Dict[str, Set[str]] = {
-    "shapes": {*RULES} - {NORMALISED},
+    "shapes": {*RULES, *detection.RULES, *recurrent.RULES, *resampling.RULES} - {NORMALISED},
     "blobs": {*LEARNERS},
     "forwards": {*reference.SUPPORTED} - {NORMALISED},
     "norms": {*norms.TYPES},
@@ -109,7 +111,7 @@ ALLOWED: Dict[str, str] = {
 
 def test_the_engine_and_the_shapes_know_the_same() -> None:
     """What can be run has a shape; a new layer is its row, its shape and its forward."""
-    assert sorted({*reference.SUPPORTED} - {*RULES}) == []
+    assert sorted(kind for kind in reference.SUPPORTED if rule_of(kind) is None) == []
 
 
 def test_forwards_are_in_the_modules_that_the_rows_name() -> None:
@@ -120,6 +122,14 @@ def test_forwards_are_in_the_modules_that_the_rows_name() -> None:
     rows = {(kind, row.forward) for kind, row in CATALOGUE.items() if row.forward}
     assert there - rows == {(NORMALISED, "forks")}
     assert rows - there == set()
+
+
+@pytest.mark.parametrize("module", [detection, recurrent, resampling])
+def test_rules_that_are_imported_later_are_found(module: Any) -> None:
+    for kind, rule in module.RULES.items():
+        assert rule_of(kind) is rule
+    assert {kind for kind, row in CATALOGUE.items()
+            if row.forward == module.__name__.rpartition(".")[2]} == {*module.RULES}  # fmt: skip
 
 
 def test_norms_are_the_types_of_the_styles() -> None:
@@ -133,10 +143,12 @@ def test_a_block_is_one_of_the_schema(name: str) -> None:
         assert row.block in LayerParameter.DESCRIPTOR.fields_by_name
 
 
-@pytest.mark.parametrize("name", sorted(that("same_shape") & {*RULES}))
+@pytest.mark.parametrize("name", sorted(filter(rule_of, that("same_shape"))))
 def test_same_shape_is_what_the_shapes_say(name: str) -> None:
     param = LayerParameter(name="l", type=name, bottom=["x"], top=["y"])
-    assert RULES[name].function(param, [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
+    rule = rule_of(name)
+    assert rule is not None
+    assert rule.function(param, [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
 
 
 def test_maps_go_on_through_the_types_with_a_rule() -> None:

@@ -2,6 +2,6 @@
 
 from caffe_merge.layers.shapes.cost import multiply_adds
 from caffe_merge.layers.shapes.learned import blobs
-from caffe_merge.layers.shapes.outputs import check_counts, tops
+from caffe_merge.layers.shapes.rules import check_counts, tops
 
 __all__ = ["blobs", "check_counts", "multiply_adds", "tops"]

@@ -11,7 +11,7 @@ from caffe_merge.layers.shapes.geometry import (
     convolution_channels,
     convolution_window,
 )
-from caffe_merge.layers.shapes.outputs import RULES
+from caffe_merge.layers.shapes.rules import rule_of
 
 
 def multiply_adds(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> Optional[int]:
@@ -20,7 +20,7 @@ def multiply_adds(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape])
     Convolution, Deconvolution and InnerProduct count their products (the bias is free), BatchNorm
     and Scale and a fork's one per value, every other layer nothing.
     """
-    if layer.type not in RULES:
+    if rule_of(layer.type) is None:
         return None
     if layer.type in ("BatchNorm", "Scale", *NORMS):
         return count(tops[0])

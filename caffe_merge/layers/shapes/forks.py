@@ -15,7 +15,6 @@ from caffe_merge.layers.shapes.geometry import (
     Window,
     convolution_window,
     convolved,
-    error,
     four_axes,
     misfit,
 )
@@ -62,39 +61,6 @@ def _permute(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [tuple(bottoms[0][axis] for axis in order(layer, len(bottoms[0])))]
 
 
-def crop(layer: Layer, bottom: Shape) -> Shape:
-    """What an Interp takes of (H, W): its pads are not positive and cut the borders off."""
-    begin = fork_values(layer).integer("interp_param.pad_beg", 0)
-    end = fork_values(layer).integer("interp_param.pad_end", 0)
-    height, width = (dim + begin + end for dim in four_axes(layer, bottom)[2:])
-    if begin > 0 or end > 0 or height < 1 or width < 1:
-        raise misfit(layer, "pads that cut off less than there is", (begin, end))
-    return (height, width)
-
-
-def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
-    """Shrunk, zoomed, or to a given size; with a second bottom the forks differ."""
-    if len(bottoms) > 1 or len(layer.top) > 1:
-        return None
-    fields, name = fork_values(layer), "interp_param."
-    shrink = fields.integer(name + "shrink_factor", 1)
-    zoom = fields.integer(name + "zoom_factor", 1)
-    sizes = crop(layer, bottoms[0])
-    scales = name + "shrink_factor" in fields, name + "zoom_factor" in fields
-    if any(scales) and min(shrink, zoom) < 1:
-        raise error(layer, "factors larger than 0", (shrink, zoom))
-    if name + "height" in fields and name + "width" in fields and scales in ((0, 0), (1, 1)):
-        sizes = (fields.integer(name + "height", 0), fields.integer(name + "width", 0))
-    elif any(scales):
-        shrunk = ((size - 1) // shrink + 1 for size in sizes)
-        sizes = tuple(size + (size - 1) * (zoom - 1) for size in shrunk)
-    else:
-        raise error(layer, "a height and width or a factor", "neither")
-    if min(sizes) < 1:
-        raise misfit(layer, "a height and width larger than 0", sizes)
-    return [(*bottoms[0][:2], *sizes)]
-
-
 def _normalize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [bottoms[0]] if 2 <= len(bottoms[0]) <= 4 else None
 
@@ -128,28 +94,6 @@ def _python(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return _same(layer, bottoms) if _is_spatial_dropout(layer) else None
 
 
-def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
-    """To a given size, or scaled (2 if no scale is given) less a pad (SegNet, upsample_layer.cpp).
-
-    Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
-    """
-    fields, name = fork_values(layer), "upsample_param."
-    height, width = four_axes(layer, bottoms[0])[2:]
-    if len(bottoms) == 1:
-        scale = fields.integer(name + "scale", 0)
-        odd = any(name + other in fields for other in ("scale_h", "pad_out_h", "upsample_h"))
-        return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
-    if bottoms[1] != bottoms[0] or len(bottoms) > 2:
-        return None
-    size = tuple(fields.integer(name + side, 0) for side in ("upsample_h", "upsample_w"))
-    if 0 in size:
-        both = fields.integer(name + "scale", 2)
-        scales = (fields.integer(name + side, both) for side in ("scale_h", "scale_w"))
-        pads = (fields.flag(name + side, False) for side in ("pad_out_h", "pad_out_w"))
-        size = tuple(n * k - pad for n, k, pad in zip((height, width), scales, pads))
-    return [(*bottoms[0][:2], *size)]
-
-
 def _roi_pooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """A small image for each region; the second bottom has one a row (roi_pooling_layer.cpp)."""
     fields = fork_values(layer)
@@ -165,7 +109,6 @@ RULES: Dict[str, Rule] = {
     "HSwish": Rule(_same),
     "HardSigmoid": Rule(_same),
     "HardSwish": Rule(_same),
-    "Interp": Rule(_interp, bottoms=(1, 2), tops=(1, 2)),
     "Mish": Rule(_same),
     "Normalize": Rule(_normalize),
     "Permute": Rule(_permute),
@@ -176,7 +119,6 @@ RULES: Dict[str, Rule] = {
     "ShuffleChannel": Rule(_shuffle_channel),
     "Softplus": Rule(_same),
     "SpatialDropout": Rule(_same),
-    "Upsample": Rule(_upsample, bottoms=(1, None)),
     NORMALISED: Rule(_same),
     **{kind: Rule(_same, tops=(1, 3)) for kind in NORMS},
 }

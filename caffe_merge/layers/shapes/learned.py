@@ -4,7 +4,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.layers.catalogue import DEPTHWISE, of_family
-from caffe_merge.layers.shapes import forks, recurrent
+from caffe_merge.layers.shapes import forks
 from caffe_merge.layers.shapes.geometry import (
     MAX_AXES,
     Layer,
@@ -15,7 +15,7 @@ from caffe_merge.layers.shapes.geometry import (
     covered,
     error,
 )
-from caffe_merge.layers.shapes.outputs import RULES
+from caffe_merge.layers.shapes.rules import rule_of
 
 _DEPTHWISE = of_family(DEPTHWISE)
 
@@ -28,7 +28,7 @@ def blobs(layer: Layer, bottoms: Optional[Sequence[Optional[Shape]]]) -> Optiona
     A bottom shape that is not known (``bottoms`` or one of them is None) leaves None in the
     dimensions that depend on it, or for the whole blob when not even their number is certain.
     """
-    if layer.type not in RULES:
+    if rule_of(layer.type) is None:
         return None
     bottom_shapes: List[Optional[Shape]] = [None] * len(layer.bottom)
     if bottoms is not None:
@@ -151,6 +151,12 @@ def _parameter(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     return [tuple(layer.parameter_param.shape.dim)]
 
 
+def _recurrent(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+    from caffe_merge.layers.shapes import recurrent  # few nets have one
+
+    return recurrent.blobs(layer, bottoms)
+
+
 LEARNERS: Dict[str, Function] = {
     "BatchNorm": _batch_norm,
     "Bias": _bias,
@@ -160,9 +166,9 @@ LEARNERS: Dict[str, Function] = {
     "DepthwiseConvolution": _convolution,
     "Embed": _embed,
     "InnerProduct": _inner_product,
-    "LSTM": recurrent.lstm_blobs,
+    "LSTM": _recurrent,
     "PReLU": _prelu,
     "Parameter": _parameter,
-    "RNN": recurrent.rnn_blobs,
+    "RNN": _recurrent,
     "Scale": _scale,
 }

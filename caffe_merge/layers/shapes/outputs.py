@@ -1,9 +1,9 @@
-"""The top shapes of each layer type: one function per rule, and the table that names them."""
+"""The top shapes of BVLC's layer types: one function per rule, and the table that names them."""
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from caffe_merge.arrays import Shape, count
-from caffe_merge.layers.shapes import detection, forks, recurrent, resampling
+from caffe_merge.layers.shapes import forks
 from caffe_merge.layers.shapes.geometry import (
     Layer,
     Range,
@@ -22,53 +22,8 @@ from caffe_merge.layers.shapes.geometry import (
     pooled,
     pooling_window,
     pools_volumes,
-    size_error,
     spp_windows,
 )
-from caffe_merge.wording import counted
-
-
-def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shape]]:
-    """The shapes Caffe gives the tops of ``layer``; None if its type or a bottom is unknown.
-
-    Raises NetError where Caffe would abort instead.
-    """
-    rule = RULES.get(layer.type)
-    if rule is None:
-        return None
-    _check_number(layer, "bottom", len(bottoms), rule.bottoms)
-    _check_number(layer, "top", len(layer.top), rule.tops)
-    known_bottoms = [shape for shape in bottoms if shape is not None]
-    if len(known_bottoms) < len(bottoms):
-        return None
-    shapes = rule.function(layer, known_bottoms)
-    if shapes is None:
-        return None
-    for shape in shapes:
-        if (
-            0 in checked(layer, shape)
-            and known_bottoms
-            and not any(0 in bottom for bottom in known_bottoms)
-        ):
-            expected = "no empty top, which no Caffe layer can fill"
-            raise size_error(layer, expected, f"shape {shape}")
-    return shapes
-
-
-def check_counts(layer: Layer) -> None:
-    """Raise NetError where ``layer`` has more or fewer bottoms or tops than its type takes."""
-    rule = RULES.get(layer.type)
-    if rule is not None:
-        _check_number(layer, "bottom", len(layer.bottom), rule.bottoms)
-        _check_number(layer, "top", len(layer.top), rule.tops)
-
-
-def _check_number(layer: Layer, what: str, number: int, allowed: Range) -> None:
-    least, most = allowed
-    if number < least:
-        raise error(layer, f"at least {counted(least, what)}", number)
-    if most is not None and number > most:
-        raise error(layer, f"at most {counted(most, what)}", number)
 
 
 def _same(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
@@ -350,10 +305,7 @@ def _tile(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 _ANY: Range = (1, None)
 
 RULES: Dict[str, Rule] = {
-    **detection.RULES,
     **forks.RULES,
-    **recurrent.RULES,
-    **resampling.RULES,
     "AbsVal": Rule(_same),
     "ArgMax": Rule(_arg_max),
     "BNLL": Rule(_same),

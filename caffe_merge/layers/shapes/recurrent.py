@@ -60,12 +60,17 @@ def _weights(layer: Layer, bottoms: List[Optional[Shape]], rows: int) -> List[Bl
     return [*weights, (rows, layer.recurrent_param.num_output)]
 
 
-def lstm_blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+    """The blobs that an LSTM or RNN learns."""
+    return _lstm_blobs(layer, bottoms) if layer.type == "LSTM" else _rnn_blobs(layer, bottoms)
+
+
+def _lstm_blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """Four gates: input, forget, output, and what is remembered (lstm_layer.cpp)."""
     return _weights(layer, bottoms, 4 * layer.recurrent_param.num_output)
 
 
-def rnn_blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _rnn_blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """To the hidden state, and from there, with a bias, to the output (rnn_layer.cpp)."""
     outputs = layer.recurrent_param.num_output
     return [*_weights(layer, bottoms, outputs), (outputs, outputs), (outputs,)]

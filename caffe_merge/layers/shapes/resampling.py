@@ -7,7 +7,15 @@ import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers.fork_fields import fork_values
-from caffe_merge.layers.shapes.geometry import Layer, Rule, canonical, error, four_axes, size_error
+from caffe_merge.layers.shapes.geometry import (
+    Layer,
+    Rule,
+    canonical,
+    error,
+    four_axes,
+    misfit,
+    size_error,
+)
 
 RESIZES = {
     "ResizeBilinear": "resize_bilinear_param.",
@@ -70,6 +78,61 @@ def _padding(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(num, channels, height + sum(rows), width + sum(columns))]
 
 
+def crop(layer: Layer, bottom: Shape) -> Shape:
+    """What an Interp takes of (H, W): its pads are not positive and cut the borders off."""
+    begin = fork_values(layer).integer("interp_param.pad_beg", 0)
+    end = fork_values(layer).integer("interp_param.pad_end", 0)
+    height, width = (dim + begin + end for dim in four_axes(layer, bottom)[2:])
+    if begin > 0 or end > 0 or height < 1 or width < 1:
+        raise misfit(layer, "pads that cut off less than there is", (begin, end))
+    return (height, width)
+
+
+def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """Shrunk, zoomed, or to a given size; with a second bottom the forks differ."""
+    if len(bottoms) > 1 or len(layer.top) > 1:
+        return None
+    fields, name = fork_values(layer), "interp_param."
+    shrink = fields.integer(name + "shrink_factor", 1)
+    zoom = fields.integer(name + "zoom_factor", 1)
+    sizes = crop(layer, bottoms[0])
+    scales = name + "shrink_factor" in fields, name + "zoom_factor" in fields
+    if any(scales) and min(shrink, zoom) < 1:
+        raise error(layer, "factors larger than 0", (shrink, zoom))
+    if name + "height" in fields and name + "width" in fields and scales in ((0, 0), (1, 1)):
+        sizes = (fields.integer(name + "height", 0), fields.integer(name + "width", 0))
+    elif any(scales):
+        shrunk = ((size - 1) // shrink + 1 for size in sizes)
+        sizes = tuple(size + (size - 1) * (zoom - 1) for size in shrunk)
+    else:
+        raise error(layer, "a height and width or a factor", "neither")
+    if min(sizes) < 1:
+        raise misfit(layer, "a height and width larger than 0", sizes)
+    return [(*bottoms[0][:2], *sizes)]
+
+
+def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """To a given size, or scaled (2 if no scale is given) less a pad (SegNet, upsample_layer.cpp).
+
+    Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
+    """
+    fields, name = fork_values(layer), "upsample_param."
+    height, width = four_axes(layer, bottoms[0])[2:]
+    if len(bottoms) == 1:
+        scale = fields.integer(name + "scale", 0)
+        odd = any(name + other in fields for other in ("scale_h", "pad_out_h", "upsample_h"))
+        return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
+    if bottoms[1] != bottoms[0] or len(bottoms) > 2:
+        return None
+    size = tuple(fields.integer(name + side, 0) for side in ("upsample_h", "upsample_w"))
+    if 0 in size:
+        both = fields.integer(name + "scale", 2)
+        scales = (fields.integer(name + side, both) for side in ("scale_h", "scale_w"))
+        pads = (fields.flag(name + side, False) for side in ("pad_out_h", "pad_out_w"))
+        size = tuple(n * k - pad for n, k, pad in zip((height, width), scales, pads))
+    return [(*bottoms[0][:2], *size)]
+
+
 def _unpooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """To the size that the text says (DeconvNet, unpooling_layer.cpp)."""
     fields = fork_values(layer)
@@ -89,9 +152,11 @@ def _reverse(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
 
 
 RULES: Dict[str, Rule] = {
+    "Interp": Rule(_interp, bottoms=(1, 2), tops=(1, 2)),
     "Padding": Rule(_padding),
     "Reorg": Rule(_reorg),
     "Reverse": Rule(_reverse),
     "Unpooling": Rule(_unpooling, bottoms=(1, 2)),
+    "Upsample": Rule(_upsample, bottoms=(1, None)),
     **dict.fromkeys(RESIZES, Rule(_resize)),
 }
