@@ -10,6 +10,7 @@
 # make test-versions   install the wheel on every Python; tests on the oldest and newest
 # make test-targets  the table of targets against the real readers, on the pairs in TARGET_FORMS;
 #             writes what they do into docs/targets.md. Downloads some gigabytes once
+# make test-pages   the pages of --report and show in a real browser; needs Chromium and its driver
 # make fuzz  the random tests on fresh seeds for FUZZ_SECONDS; SEED=n replays one, TESTS= picks
 # make fuzz-readers  fuzz text, caffemodel and HDF5 for FUZZ_SECONDS in all, under atheris
 # make bench  the measurements of docs/benchmarks.md
@@ -33,7 +34,7 @@ WITH_CAFFE = caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) \
 JOBS ?= auto
 PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 
-.PHONY: demo test coverage test-versions test-targets dist docs lint fuzz fuzz-readers bench clean
+.PHONY: demo test test-pages coverage test-versions test-targets dist docs lint fuzz fuzz-readers bench clean
 
 $(VENV)/ready: setup.py pyproject.toml proto/caffe.proto
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +59,10 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	@$(WITH_CAFFE); \
 	$(BIN)/python $(PYTEST) $(TESTS)
+
+test-pages: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	CAFFE_MERGE_REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/pages
 
 coverage: $(VENV)/ready
 	@$(WITH_CAFFE); \
