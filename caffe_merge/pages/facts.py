@@ -4,6 +4,7 @@ The report calls layers by name, and several may have one: what it says of a nam
 """
 
 from bisect import bisect_left
+from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from caffe_merge.pages.layout import interleaved
@@ -39,9 +40,17 @@ class Facts(NamedTuple):
         return node
 
 
-def gather(before: Sequence[Node], after: Sequence[Node], report: Mapping[str, Any]) -> List[Facts]:
-    """The facts of all layers of a net before and after, of which ``report`` (its JSON) tells."""
-    rewrites, changed = _rewrites(report)
+def gather(
+    before: Sequence[Node],
+    after: Sequence[Node],
+    report: Mapping[str, Any],
+    about: Mapping[str, str] = MappingProxyType({}),
+) -> List[Facts]:
+    """The facts of all layers of a net before and after, of which ``report`` (its JSON) tells.
+
+    ``about`` says what each pass does, by its name.
+    """
+    rewrites, changed = _rewrites(report, about)
     refusals: Dict[str, List[Said]] = {}
     for refusal in report["refusals"]:
         refusals.setdefault(refusal["layer"], []).append((refusal["rewrite"], refusal["reason"]))
@@ -71,12 +80,14 @@ def gather(before: Sequence[Node], after: Sequence[Node], report: Mapping[str, A
     return out
 
 
-def _rewrites(report: Mapping[str, Any]) -> Tuple[Dict[str, List[Said]], Set[str]]:
+def _rewrites(
+    report: Mapping[str, Any], about: Mapping[str, str]
+) -> Tuple[Dict[str, List[Said]], Set[str]]:
     """By the name of each layer what passes did, and the names of those that they changed."""
     said: Dict[str, List[Said]] = {}
     for change in report["changes"]:
         name, removed, others = change["rewrite"], change["removed"], change["changed"]
-        taken_in = f"takes in {_names(removed)}" if removed else "is another now"
+        taken_in = f"takes in {_names(removed)}" if removed else about.get(name, "is changed")
         for layer in removed:
             said.setdefault(layer, []).append((name, change["note"] or "is gone"))
         for layer in others:

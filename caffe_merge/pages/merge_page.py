@@ -45,7 +45,7 @@ def write(path: str, report: Report, nets: Nets, name_of: Callable[[str], str] =
 def content(report: Report, nets: Nets) -> Dict[str, Any]:
     """All that the template prints, by the names that it has there."""
     before, after = nets
-    facts = gather(before, after, report)
+    facts = gather(before, after, report, _about())
     makers = Makers(before)
     validation = report.get("validation")
     titles = (f"before: {counted(len(before), 'layer')}", f"after: {counted(len(after), 'layer')}")
@@ -158,9 +158,14 @@ def _links(names: Sequence[str], numbers: Numbers) -> List[Tuple[Optional[int], 
     return [(numbers.get(name), name) for name in dict.fromkeys(names)]
 
 
+def _about() -> Dict[str, str]:
+    """What each pass does, in a sentence, by its name."""
+    return {kind.name: (kind.__doc__ or "").strip().split("\n")[0] for kind in PASSES}
+
+
 def _rewrites(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:
     """The rewrites by pass, and in each by the types of the layers that went and changed."""
-    about = {kind.name: (kind.__doc__ or "").strip().split("\n")[0] for kind in PASSES}
+    about = _about()
     passes: Dict[str, List[Mapping[str, Any]]] = {}
     for change in report["changes"]:
         passes.setdefault(change["rewrite"], []).append(change)

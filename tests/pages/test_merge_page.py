@@ -98,6 +98,19 @@ def test_rewrites_and_refusals_in_groups(pair: Pair) -> None:
     assert "--input-shape BLOB" in read.id("refusals").text
 
 
+def test_a_layer_that_was_moved(tmp_path: Path) -> None:
+    conv = "{ convolution_param { num_output: 32 kernel_size: 1 } }"
+    average = "{ pooling_param { pool: AVE kernel_size: 2 stride: 2 } }"
+    lines = ("data 1 8 16 16", f"c: Convolution data -> c {conv}", f"p: Pooling c -> p {average}")
+    read = page(write_pair(tmp_path, prototxt(*lines)))
+    after = read.boxes(1)
+    assert after["p"]["data-fate"] == "moved"
+    assert int(after["p"]["data-y"]) < int(after["c"]["data-y"])
+    (text,) = read.data["layers"][after["p"]["data-n"]]["rewrites"]
+    assert text[0] == "pool-first"
+    assert text[1].endswith(".")
+
+
 def test_a_merge_that_failed(pair: Pair) -> None:
     read = page(pair, "--limit", "1e-30", status=1)
     verdict = read.id("verdict")
