@@ -188,7 +188,7 @@ def test_a_traceback_too(
         raise RuntimeError("\x1b[2J\nsecond")
 
     monkeypatch.setattr("caffe_merge.net.loading.load", fail)
-    monkeypatch.setattr("caffe_merge.merging.planning.load", fail)
+    monkeypatch.setattr("caffe_merge.merging.planning.load_as", fail)
     assert main(["plan", *hostile(tmp_path), "-v"]) == 2
     err = printed(capsys)
     assert "Traceback" in err

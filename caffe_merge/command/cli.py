@@ -69,6 +69,9 @@ __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pa
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**{"formatter_class": flags.HelpFormatter, **how})
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 

@@ -59,7 +59,7 @@ class Workplace:
 
     def begin(self) -> None:
         """Make the folder one without anything to put right."""
-        name = _as_json(os.path.basename(self.target))
+        name = _literal(os.path.basename(self.target))
         self._record.seek(0)
         self._record.truncate(0)
         self._append(_MARK + name + b"\n")
@@ -67,7 +67,8 @@ class Workplace:
 
     def announce(self, renames: Renames) -> None:
         """Write down, for whoever comes after, what is about to be renamed, and store it."""
-        self._append(_as_json(renames) + b"\n")
+        plain = {path: (folder, tuple(identity)) for path, (folder, identity) in renames.items()}
+        self._append(_literal(plain) + b"\n")
         os.fsync(self._record.fileno())
         self.renames = renames
 
@@ -214,13 +215,12 @@ def _is_for(target: str, contents: bytes) -> bool:
     if not contents.startswith(_MARK):
         return _MARK.startswith(contents)
     name, end, _ = contents[len(_MARK) :].partition(b"\n")
-    return not end or name == _as_json(os.path.basename(target))
+    return not end or name == _literal(os.path.basename(target))
 
 
-def _as_json(value: object) -> bytes:
-    import json  # here, not above: commands that write nothing start sooner without it
-
-    return json.dumps(value).encode()
+def _literal(value: object) -> bytes:
+    """``value`` as Python writes it, on one line of ASCII: json would have to be imported first."""
+    return ascii(value).encode()
 
 
 def _parse(contents: bytes) -> Tuple[Optional[Renames], bool]:
@@ -228,15 +228,15 @@ def _parse(contents: bytes) -> Tuple[Optional[Renames], bool]:
     lines: List[bytes] = contents.splitlines(keepends=True)
     if len(lines) < 3 or not lines[2].endswith(b"\n"):
         return None, False  # it is stored whole before the first rename
-    import json
+    import ast  # for those who put something right
 
     try:
-        said: Any = json.loads(lines[2])
+        said: Any = ast.literal_eval(lines[2].decode("ascii"))
         renames = {
             str(path): (str(folder), Identity(*map(int, identity)))
             for path, (folder, identity) in said.items()
         }
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError):
         return None, False
     return renames, lines[3:] == [_DONE]
 

@@ -108,7 +108,7 @@ def removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [truncated, emptied, written, grown, replaced, removed])
-@pytest.mark.parametrize("moment", ["load", "merge", "write", "_validate"])
+@pytest.mark.parametrize("moment", ["loaded", "merge", "write", "_validate"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_file_that_changes_meanwhile(
     change: Callable[[Path], None],
@@ -120,13 +120,13 @@ def test_a_file_that_changes_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before and after any step: one line, and nothing is left."""
-    module = planning if moment in ("load", "merge") else convert
+    module = planning if moment in ("loaded", "merge") else convert
     real = getattr(module, moment)
 
     def step(*args: Any, **flags: Any) -> Any:
-        made = real(*args, **flags) if moment == "load" else None
+        made = real(*args, **flags) if moment == "loaded" else None
         change(pair[which])
-        return made if moment == "load" else real(*args, **flags)
+        return made if moment == "loaded" else real(*args, **flags)
 
     monkeypatch.setattr(module, moment, step)
     assert cli.main(["merge", *_flags(pair)]) == 2
