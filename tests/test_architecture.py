@@ -251,6 +251,7 @@ TESTED_IN: Dict[str, str] = {
     "passes.shared_slope": "passes/test_forms.py",
     "passes.stored_statistics": "passes/test_forms.py",
     "passes.window_sides": "passes/test_forms.py",
+    "passes.written_defaults": "passes/test_forms.py",
     "passes._runs": "passes/test_fold_affine.py",
     "merging.target_forms": "passes/test_forms.py",
     "proof.sampling": "proof/test_paths.py",

@@ -42,6 +42,11 @@ ENVIRONMENTS: Dict[str, Environment] = {
          "psutil", "pandas", "flatbuffers", "prettytable", "rich"),
         ("tpu-mlir==1.30.2",),
     ),
+    "caffe2onnx": Environment(
+        ("3.11", "3.10", "3.9"),
+        ("numpy<2", "protobuf<3.21", "onnx==1.14.1", "flatbuffers", "packaging"),
+        ("onnxruntime", "caffe2onnx==2.0.1"),
+    ),
 }  # fmt: skip
 
 

@@ -67,12 +67,12 @@ def tpu_mlir(model: str, weights: str, inputs: Arrays) -> Arrays:
     torch = importlib.import_module("torch")
     torch.tensor = _Tensor  # type: ignore[attr-defined]
     from tools.model_runner import mlir_inference
-    from transform.CaffeConverter import CaffeConverter
+    from tools.model_transform import CaffeTransformer
 
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        converter = CaffeConverter("net", model, weights, [], [])
-        converter.generate_mlir("net.mlir")
+        transformer = CaffeTransformer("net", model, weights, [], [], {})
+        transformer.model_transform("net.mlir")
         outputs = mlir_inference(dict(inputs), "net.mlir", dump_all=False)
     return {**outputs, "version": metadata.version("tpu_mlir")}
 
@@ -84,7 +84,10 @@ def _start_again_for_tpu_mlir() -> None:
         return
     root = os.path.dirname(spec.origin)
     paths = [f"{root}/python", f"{root}/python/tools", os.path.dirname(root)]
-    os.environ.update(TPUC_ROOT=root, LD_LIBRARY_PATH=f"{root}/lib", GLOG_minloglevel="2")
+    # The system's C library first: the wheel's own is of no use with another loader.
+    libraries = os.pathsep.join(("/lib/x86_64-linux-gnu", "/lib64", f"{root}/lib"))
+    os.environ.update(TPUC_ROOT=root, LD_LIBRARY_PATH=libraries, GLOG_minloglevel="2")
+    os.environ["PATH"] = os.pathsep.join((f"{root}/bin", os.environ["PATH"]))
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
@@ -138,11 +141,29 @@ def rknn(model: str, weights: str, inputs: Arrays) -> Arrays:
     return {**outputs, "version": metadata.version("rknn-toolkit2")}
 
 
+def caffe2onnx(model: str, weights: str, inputs: Arrays) -> Arrays:
+    """caffe2onnx and, for what it writes, onnxruntime."""
+    import onnxruntime
+    from caffe2onnx.src.caffe2onnx import Caffe2Onnx
+    from caffe2onnx.src.load_save_model import loadcaffemodel
+
+    graph, params = loadcaffemodel(model, weights)
+    onnx = Caffe2Onnx(graph, params, "net").createOnnxModel()
+    session = onnxruntime.InferenceSession(
+        onnx.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    fed = {given.name: array for given, array in zip(session.get_inputs(), inputs.values())}
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, fed)))
+    return {**outputs, "version": metadata.version("caffe2onnx")}
+
+
 READERS: Dict[str, Callable[[str, str, Arrays], Arrays]] = {
     "opencv": opencv,
     "mnn": mnn,
     "tpu-mlir": tpu_mlir,
     "rknn": rknn,
+    "caffe2onnx": caffe2onnx,
 }
 
 

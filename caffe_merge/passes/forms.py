@@ -13,6 +13,7 @@ from caffe_merge.passes.product_untransposed import ProductUntransposed
 from caffe_merge.passes.shared_slope import SharedSlope
 from caffe_merge.passes.stored_statistics import StoredStatistics
 from caffe_merge.passes.window_sides import WindowSides
+from caffe_merge.passes.written_defaults import WrittenDefaults
 
 FORMS: Tuple[Type[Pass], ...] = (
     GroupedConvolution,  # before the windows, whose form is that of a Convolution
@@ -25,4 +26,5 @@ FORMS: Tuple[Type[Pass], ...] = (
     StoredStatistics,
     ClipAsRelu6,
     SharedSlope,
+    WrittenDefaults,
 )

@@ -179,6 +179,10 @@ def _coefficients(facts: LayerFacts) -> Value:
     return any(coefficient != 1 for coefficient in facts.param.eltwise_param.coeff)
 
 
+def _scaled(facts: LayerFacts) -> Value:
+    return any(abs(coefficient) != 1 for coefficient in facts.param.eltwise_param.coeff)
+
+
 def _factor(facts: LayerFacts) -> Value:
     if len(facts.blobs) != 3 or facts.blobs[2].shape not in ((), (1,)):
         return None
@@ -187,6 +191,15 @@ def _factor(facts: LayerFacts) -> Value:
 
 def _in_place(facts: LayerFacts) -> Value:
     return facts.graph.overwritten_by(facts.tops[0]) is not None if facts.tops else None
+
+
+def _rewrites(facts: LayerFacts) -> Value:
+    """How many layers, it included, have written the first top over in place."""
+    count, version = 0, facts.tops[0] if facts.tops else None
+    while version is not None:
+        version = facts.graph.overwritten_by(version)
+        count += version is not None
+    return count
 
 
 def _reader(facts: LayerFacts) -> Value:
@@ -248,11 +261,14 @@ OF_LAYERS: Dict[str, Callable[[LayerFacts], Value]] = {
     "name": lambda facts: str(facts.param.name),
     "one_side": _one_side,
     "order": _order,
+    "output": lambda facts: any(top.is_output for top in facts.tops),
     "pad": _largest("pad"),
     "partial": _partial,
     "producer": _producer,
     "rank": lambda facts: facts.bottoms[0].rank if facts.bottoms else None,
     "reader": _reader,
+    "rewrites": _rewrites,
+    "scaled": _scaled,
     "shape_known": lambda facts: bool(facts.tops and facts.tops[0].shape is not None),
     "shared": lambda facts: any(spec.name for spec in facts.param.param),
     "smallest_kernel": _smallest_kernel,

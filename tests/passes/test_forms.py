@@ -68,6 +68,12 @@ CASES: Dict[str, Any] = {
         ["data 2 3 6 5", "r: Clip data -> r { clip_param { min: 0 max: 6 } }", "t: TanH r -> t"],
         ["ReLU6", "TanH"], "ReLU6",
     ),
+    "written-defaults": (
+        "opencv",
+        ["data 2 3 6 5", "r: LRN data -> r { lrn_param { local_size: 3 } }", "s: Sigmoid r -> s",
+         "c: Concat r s -> c { concat_param { concat_dim: 2 } }"],
+        ["LRN", "Sigmoid", "Concat"], "local_size: 3 alpha: 1 beta: 0.75",
+    ),
     "shared-slope": (
         "tpu-mlir",
         ["data 2 3 6 5", "r: PReLU data -> r { prelu_param { channel_shared: true } }"],

@@ -38,7 +38,7 @@ def told(lines: List[str], target: str) -> List[str]:
     [
         ("opencv", ["b", "f"]),
         ("ncnn", ["c", "b", "f"]),
-        ("mnn", ["c", "b"]),
+        ("mnn", ["c", "b", "e"]),
         ("rknn", ["b", "e", "f"]),
         ("tpu-mlir", ["c", "b", "u"]),
         ("mindspore", ["c", "b"]),

@@ -29,7 +29,10 @@ TRUE = [
     ("e: Eltwise data data -> e { eltwise_param { coeff: 1 coeff: -1 } }",
      "coefficients and bottoms = 2 and operation = SUM"),
     ("e: Eltwise data data -> e { eltwise_param { coeff: 1 coeff: 1 } }", "not coefficients"),
-    ("e: ReLU data -> data", "in_place and negative_slope absent and tops = 1"),
+    ("e: Eltwise data data -> e { eltwise_param { coeff: 1 coeff: -1 } }", "not scaled"),
+    ("e: Eltwise data data -> e { eltwise_param { coeff: 2 coeff: -1 } }", "scaled"),
+    ("e: ReLU data -> data", "in_place and negative_slope absent and tops = 1 and output and "
+     "rewrites = 1"),
     ("e: Softmax data -> e { softmax_param { axis: -3 } }", "axis < 0 and axis_from_front = 1"),
     ("e: Permute data -> e { permute_param { order: 0 order: 2 order: 3 order: 1 } }",
      "order = 0 2 3 1 and not batch_moves"),
