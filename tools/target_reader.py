@@ -69,6 +69,9 @@ def tpu_mlir(model: str, weights: str, inputs: Arrays) -> Arrays:
     from tools.model_runner import mlir_inference
     from tools.model_transform import CaffeTransformer
 
+    # The system's C library first: the wheel's own, which it puts there, is of another loader.
+    own = os.environ["LD_LIBRARY_PATH"]
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(("/lib/x86_64-linux-gnu", "/lib64", own))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         transformer = CaffeTransformer("net", model, weights, [], [], {})
@@ -84,10 +87,7 @@ def _start_again_for_tpu_mlir() -> None:
         return
     root = os.path.dirname(spec.origin)
     paths = [f"{root}/python", f"{root}/python/tools", os.path.dirname(root)]
-    # The system's C library first: the wheel's own is of no use with another loader.
-    libraries = os.pathsep.join(("/lib/x86_64-linux-gnu", "/lib64", f"{root}/lib"))
-    os.environ.update(TPUC_ROOT=root, LD_LIBRARY_PATH=libraries, GLOG_minloglevel="2")
-    os.environ["PATH"] = os.pathsep.join((f"{root}/bin", os.environ["PATH"]))
+    os.environ.update(TPUC_ROOT=root, LD_LIBRARY_PATH=f"{root}/lib", GLOG_minloglevel="2")
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     os.execv(sys.executable, [sys.executable, *sys.argv])
 

@@ -15,11 +15,12 @@ from caffe_merge.net.text_forms import TEXT_FORMS, without_blanks
 from caffe_merge.notes import ASKED, Note, Reason
 from caffe_merge.passes._pass import Rewrite
 from caffe_merge.schema.messages import copied
-from caffe_merge.targets.check import check, matching
+from caffe_merge.targets.check import asked, check, matching
 from caffe_merge.targets.facts import LayerFacts
 from caffe_merge.targets.table import Row, Target, find
 
 STORED_TYPES, CURRENT_FORMAT, NAMES = "stored-types", "current-format", "names-without-blanks"
+OUTPUT_APART = "output-apart"
 
 
 def text_forms(target: str) -> Tuple[str, ...]:
@@ -60,6 +61,7 @@ def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
     if NAMES in forms:
         _rename_layers(net, report)
     net.stored_types = STORED_TYPES in forms
+    _set_outputs_apart(graph, target, report)
     made = {STORED_TYPES, CURRENT_FORMAT}
     for problem in check(net, graph, target):
         if problem.form not in made:
@@ -67,6 +69,19 @@ def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
             advice = f"{problem.form} cannot be done here" if problem.form else problem.advice
             text = Text(*whom, f"{problem.effect}: {problem.why}; {advice}")
             report.notes.append(Note("target", problem.layer, text))
+
+
+def _set_outputs_apart(graph: Graph, target: Target, report: Report) -> None:
+    """Have net outputs written by one layer each: what it wrote over in place gets another name."""
+    for layer in asked(graph, target, OUTPUT_APART):
+        for top in graph.tops[layer]:
+            before = graph.overwritten_by(top)
+            if before is None or not top.is_output or graph.first_write(before).is_input:
+                continue
+            name = graph.unused_name(before, f"{top.name}_before")
+            graph.rename_all(before, name)
+            text = f"writes the output {top.name!r} alone: what it reads is called {name!r} now"
+            report.notes.append(Note("target-form", layer.name, text))
 
 
 def _rename_layers(net: Net, report: Report) -> None:

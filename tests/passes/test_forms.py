@@ -167,3 +167,18 @@ def test_what_is_left_is_told(tmp_path: Path) -> None:
     (note,) = [note for note in report.notes if note.kind == "target"]
     assert note.layer == "e"
     assert note.text.startswith("target rknn: wrong: the layer is left out")
+
+
+def test_an_output_is_written_by_one_layer(merged: Merger) -> None:
+    lines = ["data 2 3 6 5", "r: ReLU data -> c", "s: Sigmoid c -> c", "t: TanH c -> c"]
+    made = merged(*lines, target="tpu-mlir")
+    tops = [list(layer.param.top) for layer in made.after.layers]
+    assert tops == [["data"], ["c_before"], ["c_before"], ["c"]]
+    assert [note.kind for note in made.report.notes] == ["target-form"]
+
+
+def test_an_input_keeps_its_name(merged: Merger) -> None:
+    made = merged("data 2 3 6 5", "r: TanH data -> data", target="tpu-mlir")
+    assert [list(layer.param.top) for layer in made.after.layers] == [["data"], ["data"]]
+    (note,) = [note for note in made.report.notes if note.kind == "target"]
+    assert "output-apart cannot be done here" in note.text

@@ -9,7 +9,7 @@ import pytest
 
 from caffe_merge.errors import UsageError
 from caffe_merge.layers.catalogue import CATALOGUE
-from caffe_merge.merging.target_forms import CURRENT_FORMAT, STORED_TYPES
+from caffe_merge.merging.target_forms import CURRENT_FORMAT, OUTPUT_APART, STORED_TYPES
 from caffe_merge.net.text_forms import TEXT_FORMS
 from caffe_merge.passes import PASSES
 from caffe_merge.passes.forms import FORMS
@@ -19,6 +19,7 @@ from caffe_merge.targets.table import EFFECTS, NET, Row, find, table
 from caffe_merge.validation.opencv_net import MEASURED
 
 ROOT = Path(__file__).resolve().parents[2]
+OF_THE_WRITER = (STORED_TYPES, CURRENT_FORMAT, OUTPUT_APART)
 ROWS = [(target.name, row) for target in table().targets.values() for row in target.rows]
 NAMES = (
     "opencv", "ncnn", "mnn", "rknn", "tpu-mlir", "ascend", "mindspore", "nnie", "horizon",
@@ -47,7 +48,7 @@ def is_fact(fact: str, kind: str) -> bool:
 
 @pytest.mark.parametrize(("target", "row"), ROWS, ids=lambda value: str(value)[:40])
 def test_a_row(target: str, row: Row) -> None:
-    forms = {kind.name for kind in (*PASSES, *FORMS)} | {*TEXT_FORMS, STORED_TYPES, CURRENT_FORMAT}
+    forms = {kind.name for kind in (*PASSES, *FORMS)} | {*TEXT_FORMS, *OF_THE_WRITER}
     assert row.effect in EFFECTS
     assert row.why
     assert bool(row.form) != bool(row.advice), "what is to be done: a form, or in words"
