@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Optional, 
 from caffe_merge import __version__
 from caffe_merge.command import flags, process
 from caffe_merge.command.flags import flag_of
+from caffe_merge.command.formatter import HelpFormatter
 from caffe_merge.command.printing import print_lines, printing, tell, write
 from caffe_merge.errors import (
     CaffeMergeError,
@@ -70,7 +71,7 @@ __doc_top__ = "Turns a Caffe prototxt + caffemodel into an equivalent, faster pa
 
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **how: Any) -> None:
-        super().__init__(**{"formatter_class": flags.HelpFormatter, **how})
+        super().__init__(**{"formatter_class": HelpFormatter, **how})
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")

@@ -1,12 +1,9 @@
 """The flags of the commands, in groups, with examples."""
 
 import argparse
-import os
-import sys
-from contextlib import suppress
-from functools import lru_cache
 from typing import Any, Callable, Dict, Tuple
 
+from caffe_merge.command.formatter import WithExamples
 from caffe_merge.errors import UsageError, spelled
 
 # What a merge was asked for, and whoever compares the two pairs must know.
@@ -16,31 +13,6 @@ LIST = "list"  # as the name of a target
 _NO_FLAGS = ("action", "command", "needed", "pair")
 
 Add = Callable[..., Any]
-
-
-@lru_cache(maxsize=None)
-def _width() -> int:
-    """The columns of a help text: argparse asks shutil for them, and imports that, at each flag."""
-    with suppress(ValueError):
-        columns = int(os.environ.get("COLUMNS", ""))
-        if columns > 0:
-            return columns - 2
-    with suppress(AttributeError, ValueError, OSError):
-        columns = os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
-        if columns > 0:
-            return columns - 2
-    return 78
-
-
-class HelpFormatter(argparse.HelpFormatter):
-    """argparse's, of our width."""
-
-    def __init__(self, prog: str, **how: Any) -> None:
-        super().__init__(prog, **{"width": _width(), **how})
-
-
-class _WithExamples(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the lines of the examples as they are."""
 
 
 def flag_of(name: str) -> str:
@@ -254,7 +226,7 @@ def _printing(parser: argparse.ArgumentParser, report: bool = False, json: bool 
 
 
 def _examples(parser: argparse.ArgumentParser, *lines: str) -> None:
-    parser.formatter_class = _WithExamples
+    parser.formatter_class = WithExamples
     parser.epilog = "\n".join(("examples:", *(f"  {parser.prog} {line}" for line in lines)))
 
 

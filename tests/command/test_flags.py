@@ -2,8 +2,6 @@
 
 import argparse
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Callable, Dict, Set
 
@@ -82,21 +80,3 @@ def test_every_option_of_a_conversion_is_a_flag() -> None:
     defaults.update(Conversion._field_defaults, options=None)
     for name, default in defaults.items():
         assert (values.get(name) or None) == (default or None), name
-
-
-@pytest.mark.parametrize("columns", ["", "60", "200", "0", "wide"])
-def test_help_is_as_wide_as_argparse_would_have_it(
-    columns: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", columns)
-    flags._width.cache_clear()
-    assert flags.HelpFormatter("p")._width == argparse.HelpFormatter("p")._width
-    flags._width.cache_clear()
-
-
-def test_no_flag_imports_shutil() -> None:
-    code = "import sys\nfrom caffe_merge.command.cli import all_commands\n"
-    code += "all_commands(first='merge')\nprint('shutil' in sys.modules)"
-    command = [sys.executable, "-S", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=DOCS.parent)
-    assert done.stdout == "False\n"
