@@ -70,6 +70,11 @@ class Options:
         "write the pair in the form that this program takes; list names the programs",
         metavar="T",
     )
+    in_place: bool = _option(
+        False,
+        "have layers write over their bottom where nobody else reads it: less memory in Caffe",
+        switch=True,
+    )
     mean: Any = _option(
         None,
         "take raw pixels as input: what is subtracted from them, one value, one a channel (in "

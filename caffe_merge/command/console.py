@@ -62,6 +62,9 @@ def _sizes(report: Report) -> Iterator[str]:
             f"at least: {counted(after.uncounted, 'layer')} not counted" if after.uncounted else ""
         )
         rows.append(("multiply-adds", before.multiply_adds, after.multiply_adds, note))
+    if before.activation_bytes is not None and after.activation_bytes is not None:
+        held = before.activation_bytes, after.activation_bytes
+        rows.append(("activations", *held, "bytes of all blobs in Caffe"))
     sizes = report.extra.get("files", {})
     if "output_weights_bytes" in sizes:
         old = sizes["model_bytes"] + sizes["weights_bytes"]

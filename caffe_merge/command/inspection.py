@@ -8,7 +8,7 @@ from caffe_merge.layers.fork_fields import described
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.net.graph import Graph
-from caffe_merge.net.measures import multiply_adds
+from caffe_merge.net.measures import activation_bytes, multiply_adds
 from caffe_merge.wording import counted, visible
 
 SCHEMA = "caffe_merge.inspect/1"
@@ -40,10 +40,14 @@ class Total(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """A net as ``inspect`` shows it. ``inputs`` are the shapes that all counts are for."""
+    """A net as ``inspect`` shows it. ``inputs`` are the shapes that all counts are for.
+
+    ``activation_bytes`` is what Caffe holds for the values of all blobs, None if that is not known.
+    """
 
     inputs: Dict[str, Optional[Tuple[int, ...]]]
     rows: List[Row]
+    activation_bytes: Optional[int] = None
 
     @classmethod
     def of(cls, graph: Graph, parameters: Sequence[Optional[int]]) -> "Inspection":
@@ -54,7 +58,8 @@ class Inspection(NamedTuple):
             if not graph.bottoms[layer]
             for version in graph.tops[layer]
         }
-        return cls(inputs, [_row(graph, *pair) for pair in zip(graph.layers, parameters)])
+        rows = [_row(graph, *pair) for pair in zip(graph.layers, parameters)]
+        return cls(inputs, rows, activation_bytes(graph))
 
     @property
     def types(self) -> Dict[str, Total]:
@@ -78,6 +83,7 @@ class Inspection(NamedTuple):
             "layers": [row._asdict() for row in self.rows],
             "types": {kind: total._asdict() for kind, total in self.types.items()},
             "total": self.total._asdict(),
+            "activation_bytes": self.activation_bytes,
         }
 
     def lines(self) -> Iterator[str]:
@@ -90,6 +96,8 @@ class Inspection(NamedTuple):
         yield ""
         shapes = ", ".join(f"{visible(name)} {_size(size)}" for name, size in self.inputs.items())
         yield f"counted for {shapes}" if shapes else "no input"
+        if self.activation_bytes is not None:
+            yield f"activations: {self.activation_bytes:,} bytes, all blobs as Caffe holds them"
         if total.unknown_multiply_adds:
             layers = counted(total.unknown_multiply_adds, "layer")
             yield f"the multiply-adds of {layers} are not known"

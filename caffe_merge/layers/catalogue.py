@@ -47,13 +47,13 @@ class LayerType(NamedTuple):
     ``block`` is the block of the text with its parameters, ``forward`` the module of reference/
     with its forward pass. ``same_shape``: its tops have its
     bottom's shape. ``channelwise``: channel c of each top depends on channel c of the bottoms
-    alone. ``in_place``: rewrites may have it write over its bottom. ``shares``: in Caffe its top is
-    its bottom's memory, "always" or where it has one bottom and one top ("alone"). ``back``: a
-    positive multiplier goes back through it. ``on``: a map per channel goes on through it.
-    ``one_size``: it ties what it reads to one size. ``labels``: on its way to a loss, labels may be
-    prepared by it. ``images``: it brings images. ``fork``: of no BVLC Caffe. ``also`` is another
-    block that a fork's code reads. ``fillers`` has one for each blob that it learns, where they are
-    known.
+    alone. ``in_place``: rewrites may have it write over its bottom; ``copies``: where it does,
+    BVLC's code keeps a copy of the bottom. ``shares``: in Caffe its top is its bottom's memory,
+    "always" or where it has one bottom and one top ("alone"). ``back``: a positive multiplier goes
+    back through it. ``on``: a map per channel goes on through it. ``one_size``: it ties what it
+    reads to one size. ``labels``: on its way to a loss, labels may be prepared by it. ``images``:
+    it brings images. ``fork``: of no BVLC Caffe. ``also`` is another block that a fork's code
+    reads. ``fillers`` has one for each blob that it learns, where they are known.
     """
 
     family: str
@@ -62,6 +62,7 @@ class LayerType(NamedTuple):
     same_shape: bool = False
     channelwise: bool = False
     in_place: bool = False
+    copies: bool = False
     shares: str = ""
     back: bool = False
     on: bool = False
@@ -113,6 +114,7 @@ CATALOGUE: Dict[str, LayerType] = {
         same_shape=True,
         channelwise=True,
         in_place=True,
+        copies=True,
         fillers=(Filler("filler", 1.0, one_bottom=True), Filler("bias_filler")),
     ),
     "Bias": LayerType(
@@ -143,7 +145,12 @@ CATALOGUE: Dict[str, LayerType] = {
     "Log": _pointwise("log_param"),
     "Mish": _pointwise("mish_param", fork=True),
     "PReLU": _pointwise(
-        "prelu_param", in_place=True, back=True, on=True, fillers=(Filler("filler", 0.25),)
+        "prelu_param",
+        in_place=True,
+        copies=True,
+        back=True,
+        on=True,
+        fillers=(Filler("filler", 0.25),),
     ),
     "ReLU": _pointwise("relu_param", in_place=True, back=True, on=True),
     "ReLU6": _pointwise("relu6_param", forward="", fork=True),

@@ -61,6 +61,8 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         graph.rename_all(
             version, graph.tops[reader][0].name if in_place else graph.unused_name(version)
         )
+    for layer in rewrite.in_place:
+        graph.rename_all(graph.bottoms[layer][0], graph.tops[layer][0].name)
     for version in spared:
         # A removed layer kept its memory apart from that of a Flatten or the like further down.
         if any(write.name != version.name for write in graph.later_writes(version)):

@@ -4,10 +4,12 @@ from typing import Optional
 
 from caffe_merge.arrays import count
 from caffe_merge.layers import shapes
+from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.graph import Graph
 
+COPIES = that("copies")
 _FLOAT = 4  # bytes of a value in Caffe
 
 
@@ -23,12 +25,14 @@ def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
 def activation_bytes(graph: Graph) -> Optional[int]:
     """Bytes that Caffe holds for the values of all blobs; None if the shape of one is not known.
 
-    A blob has memory of its own unless it is written in place or shares its bottom's.
+    A blob has memory of its own unless it is written in place or shares its bottom's. Some layers
+    keep a copy of what they write over (scale_layer.cpp, prelu_layer.cpp), so nothing is gained.
     """
     total = 0
     for layer in graph.layers:
         for top in graph.tops[layer]:
-            if graph.overwritten_by(top) is not None or shares_memory(layer):
+            in_place = graph.overwritten_by(top) is not None and layer.type not in COPIES
+            if in_place or shares_memory(layer):
                 continue
             if top.shape is None:
                 return None

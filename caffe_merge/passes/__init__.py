@@ -11,6 +11,7 @@ from caffe_merge.passes.fold_forward import FoldForward
 from caffe_merge.passes.fold_image import FoldImage
 from caffe_merge.passes.fold_swap import FoldSwap
 from caffe_merge.passes.fold_through import FoldThrough
+from caffe_merge.passes.in_place import InPlace
 from caffe_merge.passes.merge_branches import MergeBranches
 from caffe_merge.passes.merge_concat import MergeConcat
 from caffe_merge.passes.merge_serial import MergeSerial
@@ -33,5 +34,6 @@ PASSES: Tuple[Type[Pass], ...] = (
     FoldImage,  # likewise
     OneScale,  # what is left over
     AffineAs,  # behind all that fold: the form of what is left, where the user asks for one
-    Equalize,  # last: no layer goes, and the ranges are those of the merged layers
+    Equalize,  # behind those: no layer goes, and the ranges are those of the merged layers
+    InPlace,  # last: other passes ask less of a blob that is not written over
 )

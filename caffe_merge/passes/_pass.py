@@ -39,7 +39,8 @@ class Rewrite(NamedTuple):
     removed layer, of the one that replaces its top (the first without an entry). Layers of the
     match whose tops then have no reader are removed as well. The report shows ``note`` for the
     removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
-    moved, each in front of one of ``changes``.
+    moved, each in front of one of ``changes``. Those of ``in_place``, of one bottom and one top,
+    are to write over their bottom.
     """
 
     layers: Tuple[Layer, ...]
@@ -48,6 +49,7 @@ class Rewrite(NamedTuple):
     kept_note: str = ""
     reads: Reads = MappingProxyType({})
     inserts: Tuple[Insert, ...] = ()
+    in_place: Tuple[Layer, ...] = ()
 
     @property
     def taken_out(self) -> List[Layer]:
@@ -72,14 +74,14 @@ class Rewrite(NamedTuple):
 
     @property
     def changed(self) -> List[Layer]:
-        """The layers that are moved, or stay with other parameters or blobs.
+        """The layers that are moved, write in place now, or stay with other parameters or blobs.
 
         The rest only read another blob.
         """
         changed = [
             layer
             for layer, (param, blobs) in self.changes.items()
-            if blobs is not layer.blobs or param != layer.param
+            if blobs is not layer.blobs or param != layer.param or layer in self.in_place
         ]
         return [*self.moved, *changed]
 

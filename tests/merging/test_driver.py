@@ -325,6 +325,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "one-scale",
         "affine-as",
         "equalize",
+        "in-place",
     ]
 
 

@@ -1,0 +1,67 @@
+"""in-place: a layer that may write over its bottom does, so one blob less takes memory.
+
+    x -> Convolution -> a -> ReLU -> b        x -> Convolution -> b -> ReLU -> b
+
+Only where ``--in-place`` asks for it, as ``a`` is then gone from what can be looked at. Nobody else
+may read ``a``, and its memory may be neither that of a net input nor one that another blob shares.
+"""
+
+from typing import List, Optional
+
+from caffe_merge.layers.catalogue import that
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer
+from caffe_merge.net.graph import Graph
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import KEPT, quoted
+from caffe_merge.schema.messages import copied
+
+TYPES = that("in_place")
+
+
+class InPlace(Pass):
+    """Has layers write over their bottom (--in-place)."""
+
+    name = "in-place"
+
+    def find(self, graph: Graph) -> List[Finding]:
+        if not self.options.in_place and self.name not in self.options.only:
+            return []
+        findings: List[Finding] = []
+        for layer in graph.layers:
+            if layer.type not in TYPES or graph.overwritten_by(graph.tops[layer][0]) is not None:
+                continue
+            reason = KEPT if layer.name in self.keep else _why_not(graph, layer)
+            if reason is not None:
+                findings.append(Refused(layer, reason))
+                continue
+            over = graph.bottoms[layer][0].name
+            findings.append(
+                Rewrite(
+                    layers=(layer,),
+                    changes={layer: (copied(layer.param), layer.blobs)},
+                    note="",
+                    kept_note=f"writes over its bottom, which was {over!r}",
+                    in_place=(layer,),
+                )
+            )
+        return findings
+
+
+def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
+    """Why ``layer`` cannot write over its bottom; None if it can."""
+    odd = unknown_fields(layer)
+    if odd is not None:
+        return odd
+    bottom = graph.bottoms[layer][0]
+    if len(graph.bottoms[layer]) > 1 or len(graph.tops[layer]) > 1:
+        return Reason("it has not one bottom and one top")
+    others = [reader.name for reader, _ in bottom.readers if reader is not layer]
+    if others:
+        return Reason(f"its bottom {bottom.name!r} is read by {quoted(others)} as well")
+    if graph.first_write(bottom).is_input:
+        return Reason(f"its bottom {bottom.name!r} is a net input", minor=True)
+    if not graph.is_private(bottom):
+        return Reason(f"the memory of its bottom {bottom.name!r} is that of another blob too")
+    return None
