@@ -100,6 +100,8 @@ def _write_page(result: Result, flags: Mapping[str, Any]) -> str:
         report_file.write(result.report, flags["report"], flags["name_of"])
     except CaffeMergeError as error:
         return Text("its page was not written: ", error.message)
+    except Exception as error:  # a bug of ours: the pair is in place all the same
+        return f"its page was not written, please report it: {type(error).__name__}: {error}"
     return ""
 
 

@@ -141,10 +141,27 @@ def _tiles(report: Report) -> Iterator[Tuple[str, str]]:
     if validation and None not in validation["seconds"]:
         old, new = validation["seconds"]
         yield f"forward pass by {validation['engine']}:", f"{old:.3g} s, then {new:.3g} s"
+    if validation and validation["images"]:
+        for output in validation["images"]["outputs"]:
+            yield from _on_images(output, validation["images"]["count"])
     if report["unshared"]:
         total = sum(blob["bytes"] for blob in report["unshared"])
         yield "unshared weights:", f"{charts.as_bytes(total)} more"
     yield "time of the merge:", f"{sum(report['seconds'].values()):.2f} s"
+
+
+def _on_images(output: Mapping[str, Any], count: int) -> Iterator[Tuple[str, str]]:
+    """What the user's own images showed of one output."""
+    where = f"output {output['name']!r} on {counted(count, 'image')}"
+    if output["max_error"] is not None:
+        yield f"{where}: largest error", _error(output["max_error"])
+    classes = output["classes"]
+    if classes is None:
+        return
+    yield f"{where}: first class the same for", f"{count - classes['top1_differ']}"
+    if classes["accuracy"] is not None:
+        before, after = classes["accuracy"]
+        yield "accuracy before and after:", f"{before:.2%}, {after:.2%}"
 
 
 Numbers = Mapping[str, int]  # the number of the (first) layer of each name

@@ -8,9 +8,10 @@ import pytest
 
 from caffe_merge.batching import running
 from caffe_merge.batching.running import run
-from caffe_merge.errors import ValidationError
+from caffe_merge.errors import FileError, ValidationError
 from caffe_merge.files import workplace
 from tests.batching.trees import net, pair, request
+from tests.required import required
 
 
 @pytest.fixture
@@ -69,3 +70,30 @@ def test_a_run_that_is_about_to_end_is_waited_for(
     held = workplace.claim(flags["output_model"])
     assert "another run is writing this output" in run(flags).reason
     held.leave()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileError("no space left", path="p.html"), ": p.html: no space left"),
+        (KeyError("x"), ", please report it: KeyError: 'x'"),
+    ],
+)
+def test_a_pair_outlives_its_page(
+    flags: Dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    error: Exception,
+    reason: str,
+) -> None:
+    required("jinja2", "html")
+
+    def write(*_: Any) -> None:
+        raise error
+
+    flags.update(report=str(tmp_path / "pages" / "p.html"), name_of=str)
+    monkeypatch.setattr("caffe_merge.merging.report_file.write", write)
+    outcome = run(flags)
+    assert outcome.ok
+    assert outcome.reason == "its page was not written" + reason
+    assert Path(flags["output_model"]).exists()

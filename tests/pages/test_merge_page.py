@@ -177,6 +177,31 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert "\\xe9t\\xe9" in names
 
 
+def test_what_images_showed(pair: Pair) -> None:
+    required("PIL", "images")
+    from PIL import Image
+
+    folder = pair[0].parent / "images"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        Image.fromarray(random.integers(0, 255, (8, 7, 3), np.uint8)).save(folder / f"{name}.png")
+    (folder / "labels").write_text("a.png 0\nb.png 1\nc.png 0\n")
+    text = prototxt(
+        "data 1 3 8 7",
+        f"conv: Convolution data -> conv {CONV}",
+        "bn: BatchNorm conv -> bn",
+        "ip: InnerProduct bn -> ip { inner_product_param { num_output: 4 } }",
+    )
+    files = write_pair(pair[0].parent, text)
+    asked = ["--images", *(str(folder / f"{n}.png") for n in "abc")]
+    read = page(files, *asked, "--labels", str(folder / "labels"))
+    gains = read.id("gains").text
+    assert "output 'ip' on 3 images: largest error" in gains
+    assert "first class the same for 3" in gains
+    assert "accuracy before and after:" in gains
+
+
 def test_a_page_replaces_a_page_and_nothing_else(
     pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
