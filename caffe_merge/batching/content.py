@@ -14,7 +14,7 @@ from caffe_merge.net.outline import Key, Outline
 from caffe_merge.weights.formats import open_index
 
 SOLVER_FIELDS = {"net", "train_net", "test_net", "net_param", "base_lr", "lr_policy", "max_iter"}
-_COMMENT = re.compile(rb'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|\n?[ \t]*#[^\n]*')
+_COMMENT = re.compile(rb'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|[ \t]*#[^\n]*')
 _NET_NAME = re.compile(rb'\A(?:\xef\xbb\xbf)?\s*name\s*:\s*"[^"\\\n]*"')
 
 
@@ -22,6 +22,12 @@ class NotANet(NamedTuple):
     """A file that is not what it was looked at for, and what it is."""
 
     why: str
+
+
+def _plain(data: bytes) -> bytes:
+    """A text without its comments, empty lines and the net's name."""
+    lines = (_COMMENT.sub(rb"\1", line) if b"#" in line else line for line in data.split(b"\n"))
+    return _NET_NAME.sub(b"", b"\n".join(line for line in lines if not line.isspace()))
 
 
 class Contents:
@@ -35,8 +41,7 @@ class Contents:
         """The outline of the net whose text is at ``path``, or what else is there."""
         try:
             data = read_text(path)
-            plain = _NET_NAME.sub(b"", _COMMENT.sub(rb"\1", data))
-            same = hashlib.sha256(plain).digest()
+            same = hashlib.sha256(_plain(data)).digest()
             if same not in self._outlines:
                 content = self._outline(path)
                 if isinstance(content, NotANet):

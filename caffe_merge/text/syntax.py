@@ -56,12 +56,12 @@ class Field:
 
     __slots__ = ("end", "is_list", "name", "start", "values")
 
-    def __init__(self, name: str, start: int) -> None:
+    def __init__(self, name: str, start: int, end: int, *values: Value) -> None:
         self.name = name
         self.start = start
-        self.end = start
+        self.end = end
         self.is_list = False
-        self.values: List[Value] = []
+        self.values = list(values)
 
 
 class Origin(NamedTuple):
@@ -152,10 +152,8 @@ class _Parser:
             match = _PLAIN.match(text, at)
             if match is not None and text[match.end() : match.end() + 1] not in _GOES_ON:
                 self.tally(at)
-                field = Field(match.group(1), at)
-                field.values.append(Value(*match.span(2)))
-                field.end = match.end(2)
-                fields.append(field)
+                start, end = match.span(2)
+                fields.append(Field(match[1], at, end, Value(start, end)))
                 at = match.end()
                 continue
             match = _NAME.match(text, at)
@@ -169,7 +167,7 @@ class _Parser:
                     at, f"expected a field name or {closer!r} for the block of {line}:{column}"
                 )
             self.tally(at)
-            field = Field(match.group(), at)
+            field = Field(match[0], at, at)
             fields.append(field)
             at = self.field(field, self.skip(match.end()), depth)
             field.end = at

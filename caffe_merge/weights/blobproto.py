@@ -22,6 +22,7 @@ from caffe_merge.weights.wire import (
     Record,
     integers,
     read_int64,
+    read_record,
     records,
 )
 from caffe_merge.wording import counted
@@ -82,7 +83,7 @@ def read_blob(buffer: Buffer, record: Record, keep_half: bool = False) -> Stored
             number, run_values, at = run
             parts[number].append(run_values)
         else:
-            inner = next(records(buffer, at, record.end))
+            inner = read_record(buffer, at, record.end)
             number, at = inner.number, inner.end
             if number in parts and inner.wire_type == BYTES:
                 parts[number].append(_packed(buffer, inner, _DTYPES[number]))

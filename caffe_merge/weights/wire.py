@@ -53,32 +53,41 @@ def _what(at: int, end: int) -> str:
     return "the end of the file or record" if end - at < 10 else "more than 64 bits"
 
 
+def read_record(buffer: Buffer, at: int, end: int) -> Record:
+    """The field that stands at ``at`` of a message which ends at ``end``."""
+    page, low = buffer.page(at) if isinstance(buffer, Source) else (buffer, 0)
+    tag, start = page[at - low], at + 1
+    if tag >= 0x80:
+        tag, start = read_varint(buffer, at, end)
+    number, wire_type = tag >> 3, tag & 7
+    if number == 0 or number > 0x1FFFFFFF:
+        raise WeightsError(f"byte {at}: expected a field, found number {number}")
+    if wire_type == BYTES:
+        length, start = read_varint(buffer, start, end)
+        stop = start + length
+    elif wire_type == VARINT:
+        _, stop = read_varint(buffer, start, end)
+    elif wire_type == FIXED32:
+        stop = start + 4
+    elif wire_type == FIXED64:
+        stop = start + 8
+    else:
+        raise WeightsError(f"byte {at}: expected a field, found wire type {wire_type}")
+    if stop > end:
+        raise WeightsError(
+            f"byte {at}: field {number} wants {stop - start} bytes, {end - start} are left"
+        )
+    return Record(number, wire_type, at, start, stop)
+
+
 def records(buffer: Buffer, at: int, end: int) -> Iterator[Record]:
     """The fields of the message at ``buffer[at:end]`` in the order they stand."""
     for _ in range(MAX_RECORDS):
         if at >= end:
             return
-        tag, start = read_varint(buffer, at, end)
-        number, wire_type = tag >> 3, tag & 7
-        if number == 0 or number > 0x1FFFFFFF:
-            raise WeightsError(f"byte {at}: expected a field, found number {number}")
-        if wire_type == BYTES:
-            length, start = read_varint(buffer, start, end)
-            stop = start + length
-        elif wire_type == VARINT:
-            _, stop = read_varint(buffer, start, end)
-        elif wire_type == FIXED32:
-            stop = start + 4
-        elif wire_type == FIXED64:
-            stop = start + 8
-        else:
-            raise WeightsError(f"byte {at}: expected a field, found wire type {wire_type}")
-        if stop > end:
-            raise WeightsError(
-                f"byte {at}: field {number} wants {stop - start} bytes, {end - start} are left"
-            )
-        yield Record(number, wire_type, at, start, stop)
-        at = stop
+        record = read_record(buffer, at, end)
+        yield record
+        at = record.end
     raise WeightsError(f"byte {at}: expected at most {MAX_RECORDS} fields in one message")
 
 
