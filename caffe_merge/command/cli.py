@@ -76,6 +76,17 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = list(action.choices or ())
+        if choices and value not in choices:
+            from difflib import get_close_matches
+
+            close = get_close_matches(value, choices, 1)
+            if close:
+                message = f"invalid choice: {value!r}; did you mean {close[0]!r}?"
+                raise argparse.ArgumentError(action, message)
+        super()._check_value(action, value)
+
 
 def _version_flag(parser: argparse.ArgumentParser) -> None:
     text = "show the version and exit"

@@ -212,6 +212,7 @@ def test_affine_as_is_passed_on(pair: Pair, tmp_path: Path) -> None:
         (["--keep", "nobody"], "--keep nobody: the net has no layer of this name"),
         (["--validate", "guess"], "invalid choice: 'guess'"),
         (["--serial", "perhaps"], "invalid choice: 'perhaps'"),
+        (["--serial", "allways"], "invalid choice: 'allways'; did you mean 'always'?"),
         (["--input-shape", "data"], "data"),
         (["--nonsense"], "unknown argument --nonsense (see merge_bn.py --help)"),
         (["--swap-bgr"], "unknown argument --swap-bgr; did you mean --swap-rgb? (see merge_bn.py"),
