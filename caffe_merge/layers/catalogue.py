@@ -48,12 +48,13 @@ class LayerType(NamedTuple):
     with its forward pass. ``same_shape``: its tops have its
     bottom's shape. ``channelwise``: channel c of each top depends on channel c of the bottoms
     alone. ``in_place``: rewrites may have it write over its bottom; ``copies``: where it does,
-    BVLC's code keeps a copy of the bottom. ``shares``: in Caffe its top is its bottom's memory,
-    "always" or where it has one bottom and one top ("alone"). ``back``: a positive multiplier goes
-    back through it. ``on``: a map per channel goes on through it. ``one_size``: it ties what it
-    reads to one size. ``labels``: on its way to a loss, labels may be prepared by it. ``images``:
-    it brings images. ``fork``: of no BVLC Caffe. ``also`` is another block that a fork's code
-    reads. ``fillers`` has one for each blob that it learns, where they are known.
+    BVLC's code keeps a copy of the bottom. ``buffers``: how many blobs of its bottom's size BVLC's
+    code holds in any case. ``shares``: in Caffe its top is its bottom's memory, "always" or where
+    it has one bottom and one top ("alone"). ``back``: a positive multiplier goes back through it.
+    ``on``: a map per channel goes on through it. ``one_size``: it ties what it reads to one size.
+    ``labels``: on its way to a loss, labels may be prepared by it. ``images``: it brings images.
+    ``fork``: of no BVLC Caffe. ``also`` is another block that a fork's code reads. ``fillers`` has
+    one for each blob that it learns, where they are known.
     """
 
     family: str
@@ -63,6 +64,7 @@ class LayerType(NamedTuple):
     channelwise: bool = False
     in_place: bool = False
     copies: bool = False
+    buffers: int = 0
     shares: str = ""
     back: bool = False
     on: bool = False
@@ -102,7 +104,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "BN": _norm("bn_param"),
     "BNData": _norm("bn_param"),
     "BNHK": _norm("bnhk_param"),
-    "BatchNorm": _norm("batch_norm_param", "normalise", fork=False, fillers=_STATISTICS),
+    "BatchNorm": _norm("batch_norm_param", "normalise", fork=False, buffers=2, fillers=_STATISTICS),
     "BatchNormScale": _norm("batch_norm_param"),
     "BatchNormTorch": _norm("batch_norm_param"),
     "CuDNNBatchNorm": _norm("cudnn_batch_norm_param", also="batch_norm_param"),

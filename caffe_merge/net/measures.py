@@ -4,12 +4,11 @@ from typing import Optional
 
 from caffe_merge.arrays import count
 from caffe_merge.layers import shapes
-from caffe_merge.layers.catalogue import that
+from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.fork_fields import described, has_unknown
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.graph import Graph
 
-COPIES = that("copies")
 _FLOAT = 4  # bytes of a value in Caffe
 
 
@@ -23,18 +22,23 @@ def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
 
 
 def activation_bytes(graph: Graph) -> Optional[int]:
-    """Bytes that Caffe holds for the values of all blobs; None if the shape of one is not known.
+    """Bytes that Caffe holds for blobs and what has their size; None if a shape is not known.
 
-    A blob has memory of its own unless it is written in place or shares its bottom's. Some layers
-    keep a copy of what they write over (scale_layer.cpp, prelu_layer.cpp), so nothing is gained.
+    A blob has memory of its own unless it is written in place or shares its bottom's. BatchNorm
+    holds two more of the size of its bottom (batch_norm_layer.cpp), and Scale and PReLU keep a copy
+    of what they write over (scale_layer.cpp, prelu_layer.cpp).
     """
     total = 0
     for layer in graph.layers:
+        row = CATALOGUE.get(layer.type)
         for top in graph.tops[layer]:
-            in_place = graph.overwritten_by(top) is not None and layer.type not in COPIES
-            if in_place or shares_memory(layer):
-                continue
-            if top.shape is None:
+            blobs = row.buffers if row is not None else 0
+            if graph.overwritten_by(top) is not None:
+                blobs += row is not None and row.copies
+            elif not shares_memory(layer):
+                blobs += 1
+            if top.shape is not None:
+                total += blobs * _FLOAT * count(top.shape)
+            elif blobs:
                 return None
-            total += _FLOAT * count(top.shape)
     return total

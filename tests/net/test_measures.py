@@ -21,6 +21,8 @@ CASES: Dict[str, Any] = {
     "a layer in place has none": ((DATA, "p: ReLU data -> data"), 4 * 336),
     "a Reshape shares its bottom's": ((DATA, "f: Flatten data -> f"), 4 * 336),
     "two tops of a Split too": ((DATA, "s: Split data -> a b"), 4 * 336),
+    "a Scale in place keeps a copy": ((DATA, "s: Scale data -> data"), 4 * 2 * 336),
+    "a BatchNorm has two buffers": ((DATA, "n: BatchNorm data -> data"), 4 * 3 * 336),
     "one shape is not known": ((DATA, "u: Unheard data -> u"), None),
 }
 
