@@ -78,7 +78,7 @@ class Merger:
     def __init__(self, folder: Path, caffe: Optional[RealCaffe]) -> None:
         self.folder = folder
         self.caffe = caffe
-        self._count = 0
+        self.count = 0
 
     def __call__(
         self,
@@ -97,8 +97,8 @@ class Merger:
         text = lines[0] if is_text else prototxt(*lines)
         values: Dict[str, Any] = dict(seeded(text, seed))
         values.update(weights or {})
-        self._count += 1
-        stem = f"net{self._count}"
+        self.count += 1
+        stem = f"net{self.count}"
         blobs = {name: arrays for name, arrays in values.items() if arrays is not None}
         pair = write_pair(self.folder, text, blobs, stem)
         original = [path.read_bytes() for path in pair]

@@ -236,6 +236,8 @@ TESTED_IN: Dict[str, str] = {
     "net.weight_notes": "net/test_joining.py",
     "passes._channels": "passes/test_equalize.py",
     "pages.layers": "pages/test_merge_page.py",
+    "layers.moving": "passes/test_through.py",
+    "passes._backwards": "passes/test_fold_through.py",
     "passes._branches": "passes/test_merge_branches.py",
     "passes._forwards": "passes/test_fold_forward.py",
     "passes._kernels": "passes/test_merge_branches.py",

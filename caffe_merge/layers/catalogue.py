@@ -45,16 +45,15 @@ class LayerType(NamedTuple):
     """A row. What is not said of a type is not true of it.
 
     ``block`` is the block of the text with its parameters, ``forward`` the module of reference/
-    with its forward pass. ``same_shape``: its tops have its
-    bottom's shape. ``channelwise``: channel c of each top depends on channel c of the bottoms
-    alone. ``in_place``: rewrites may have it write over its bottom; ``copies``: where it does,
-    BVLC's code keeps a copy of the bottom. ``buffers``: how many blobs of its bottom's size BVLC's
-    code holds in any case. ``shares``: in Caffe its top is its bottom's memory, "always" or where
-    it has one bottom and one top ("alone"). ``back``: a positive multiplier goes back through it.
-    ``on``: a map per channel goes on through it. ``one_size``: it ties what it reads to one size.
-    ``labels``: on its way to a loss, labels may be prepared by it. ``images``: it brings images.
-    ``fork``: of no BVLC Caffe. ``also`` is another block that a fork's code reads. ``fillers`` has
-    one for each blob that it learns, where they are known.
+    with its forward pass. ``same_shape``: its tops have its bottom's shape. ``channelwise``:
+    channel c of each top depends on channel c of the bottoms alone. ``in_place``: rewrites may have
+    it write over its bottom; ``copies``: where it does, BVLC's code keeps a copy of the bottom.
+    ``buffers``: how many blobs of its bottom's size BVLC's code holds in any case. ``shares``: in
+    Caffe its top is its bottom's memory, "always" or where it has one bottom and one top ("alone").
+    ``one_size``: it ties what it reads to one size. ``labels``: on its way to a loss, labels may be
+    prepared by it. ``images``: it brings images. ``fork``: of no BVLC Caffe. ``also`` is another
+    block that a fork's code reads. ``fillers`` has one for each blob that it learns, where they are
+    known.
     """
 
     family: str
@@ -66,8 +65,6 @@ class LayerType(NamedTuple):
     copies: bool = False
     buffers: int = 0
     shares: str = ""
-    back: bool = False
-    on: bool = False
     one_size: bool = False
     labels: bool = False
     images: bool = False
@@ -150,11 +147,9 @@ CATALOGUE: Dict[str, LayerType] = {
         "prelu_param",
         in_place=True,
         copies=True,
-        back=True,
-        on=True,
         fillers=(Filler("filler", 0.25),),
     ),
-    "ReLU": _pointwise("relu_param", in_place=True, back=True, on=True),
+    "ReLU": _pointwise("relu_param", in_place=True),
     "ReLU6": _pointwise("relu6_param", forward="", fork=True),
     "SeLU": _pointwise(fork=True),
     "Sigmoid": _pointwise("sigmoid_param"),
@@ -163,9 +158,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "TanH": _pointwise("tanh_param"),
     "Threshold": _pointwise("threshold_param", labels=True),
     # windows
-    "Pooling": LayerType(
-        POOLING, "pooling_param", "pooling", channelwise=True, back=True, on=True, labels=True
-    ),
+    "Pooling": LayerType(POOLING, "pooling_param", "pooling", channelwise=True, labels=True),
     "SPP": LayerType(OTHER, "spp_param", "pooling"),
     "ROIPooling": LayerType(OTHER, "roi_pooling_param", fork=True),
     "LRN": LayerType(OTHER, "lrn_param", "normalise", same_shape=True),
@@ -179,7 +172,7 @@ CATALOGUE: Dict[str, LayerType] = {
     # what moves values
     "Crop": LayerType(MOVING, "crop_param", "arrange", labels=True),
     "Flatten": LayerType(
-        MOVING, "flatten_param", "arrange", shares="always", on=True, labels=True, one_size=True
+        MOVING, "flatten_param", "arrange", shares="always", labels=True, one_size=True
     ),
     "Interp": LayerType(OTHER, "interp_param", "resampling", fork=True, labels=True),
     "Padding": LayerType(OTHER, "padding_param", "resampling", fork=True),
@@ -196,7 +189,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "ShuffleChannel": LayerType(
         MOVING, "shuffle_channel_param", "forks", same_shape=True, fork=True
     ),
-    "Slice": LayerType(MOVING, "slice_param", "arrange", shares="alone", on=True, labels=True),
+    "Slice": LayerType(MOVING, "slice_param", "arrange", shares="alone", labels=True),
     "Split": LayerType(
         MOVING, same_shape=True, channelwise=True, shares="always", labels=True, forward="arrange"
     ),
@@ -214,7 +207,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "PriorBoxClustered": LayerType(OTHER, "prior_box_param", "detection", fork=True),
     # joins
     "Axpy": LayerType(JOIN, fork=True, forward="forks"),
-    "Concat": LayerType(JOIN, "concat_param", "arrange", shares="alone", on=True, labels=True),
+    "Concat": LayerType(JOIN, "concat_param", "arrange", shares="alone", labels=True),
     "Eltwise": LayerType(JOIN, "eltwise_param", "combine", channelwise=True, labels=True),
     "Silence": LayerType(OTHER, forward="arrange"),
     "HDF5Output": LayerType(OTHER),

@@ -12,18 +12,19 @@ import numpy as np
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Indices
-from caffe_merge.layers.catalogue import AFFINE, DROPOUT, of_family, that
+from caffe_merge.layers.catalogue import AFFINE, DROPOUT, of_family
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
+from caffe_merge.layers.moving import RULES
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHARED, Reason
-from caffe_merge.passes._forwards import propagated, why_not_folded
+from caffe_merge.passes._forwards import why_not_folded
 from caffe_merge.passes._pass import kept
 from caffe_merge.passes._runs import quoted
+from caffe_merge.passes._through import Maps, is_product, on
 
-HANDED_ON = that("on")
 PER_CHANNEL = of_family(AFFINE, DROPOUT)
 _STOPPED = Reason("a multiplier does not go through it")
 
@@ -126,15 +127,17 @@ class _Search:
             return Reason("its shapes are not known")
         if layer.type == "Eltwise":
             return self._eltwise(layer, known)
-        if layer.type in HANDED_ON:
+        if layer.type in RULES and not is_product(layer) and layer.type not in PER_CHANNEL:
             # Labels go where multipliers go, as long as none is computed from several.
-            maps: List[Optional[Affine]] = [
+            maps: Maps = [
                 Affine(label.astype(np.float64), np.zeros(len(label)), 1) for label in known
             ]
             shapes = [bottom.shape for bottom in bottoms], [top.shape for top in tops]
-            handed_on = propagated(layer, maps, *shapes)
+            handed_on = on(layer, maps, *shapes)
             if isinstance(handed_on, Reason):
                 return handed_on
+            if not all(affine and affine.axis == 1 for affine in handed_on):
+                return _STOPPED
             for top, affine in zip(tops, handed_on):
                 assert affine is not None
                 self.labels[top] = affine.scale.astype(np.intp)

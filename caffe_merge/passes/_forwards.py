@@ -1,11 +1,10 @@
-"""Affine maps per channel moved forwards, through layers or into the weights of linear ones.
+"""Affine maps per channel folded forwards, into the weights of linear layers that read the result.
 
-A layer whose bottom is ``scale x + shift`` per channel is to read x instead. A linear layer can
-have the map folded into its weights (folded_forward). For others, the old top may be an affine map
-of the new top: the map has gone through the layer (propagated). Else there is a Reason.
+A layer whose bottom is ``scale x + shift`` per channel is to read x instead, with the map in its
+weights (folded_forward); else there is a Reason (why_not_folded).
 """
 
-from typing import Callable, Dict, List, Optional, Sequence, Union
+from typing import Callable, Optional, Union
 
 import numpy as np
 
@@ -22,7 +21,22 @@ from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, Blob, Dense, Scaled
 
-Shapes = Sequence[Optional[Shape]]
+
+def along_channels(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Union[Affine, Reason]:
+    """``before``, the map of the bottom of ``layer``, as one along axis 1, its channels.
+
+    An InnerProduct has a channel for each value of an image, so a map along any axis is one.
+    """
+    if before.axis == 1:
+        return before
+    if layer.type != "InnerProduct" or bottom is None or not before.axis:
+        return Reason(f"the map acts along axis {before.axis}, its channels lie on axis 1")
+    shape = [-1 if axis == before.axis else 1 for axis in range(1, len(bottom))]
+    scale, shift = (
+        np.broadcast_to(values.reshape(shape), bottom[1:]).ravel()
+        for values in (before.scale, before.shift)
+    )
+    return Affine(scale, shift, 1)
 
 
 def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Optional[Reason]:
@@ -125,95 +139,3 @@ def _with_bias(
     else:
         add_bias(param)
     return param, (new, Dense(bias, old.dtype))
-
-
-# -- layers that a map goes through ----------------------------------------------------------
-
-Maps = List[Optional[Affine]]  # of each bottom or top; None is the identity
-
-
-def propagated(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    """The map of each top of ``layer`` whose bottoms have ``maps``."""
-    rule = _RULES.get(layer.type)
-    if rule is None:
-        return Reason("it cannot take it in, nor hand it on")
-    odd = unknown_fields(layer)
-    return odd if odd is not None else rule(layer, maps, bottoms, tops)
-
-
-def _rectifier(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    """ReLU(s x) = s ReLU(x) for s >= 0, whatever the slope below 0."""
-    (affine,) = maps
-    assert affine is not None
-    if affine.shift.any():
-        return Reason("a shift does not go through it")
-    if (affine.scale < 0).any():
-        return Reason("a negative multiplier does not go through it")
-    return [affine]
-
-
-def _pooling(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    (affine,) = maps
-    assert affine is not None
-    param = layer.param.pooling_param
-    if len(tops) > 1 or param.pool not in (param.AVE, param.MAX):
-        return Reason("only one mean or maximum hands it on")
-    (bottom,) = bottoms
-    if windows.overruns(layer, None if bottom is None else len(bottom) - 2):
-        return Reason("its last window may hold nothing, and Caffe's value there takes no part")
-    if param.pool == param.MAX and (affine.scale < 0).any():
-        return Reason("a negative multiplier does not go through a maximum")
-    if param.pool == param.AVE and affine.shift.any() and windows.pads(layer):
-        return Reason("it counts the zeros of its padding, which the shift does not reach")
-    if param.pool == param.AVE and affine.shift.any() and windows.has_ceil_mode(layer):
-        return Reason("forks with ceil_mode differ in the mean of a window that sticks out")
-    return [affine]
-
-
-def _flatten(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    (affine,), (shape,), (flat,) = maps, bottoms, tops
-    assert affine is not None
-    param = layer.param.flatten_param
-    if shape is None or flat is None or (param.axis, param.end_axis) != (1, -1):
-        return Reason("it does not flatten each image whole")
-    repeat = count(shape[2:])
-    return [Affine(np.repeat(affine.scale, repeat), np.repeat(affine.shift, repeat), 1)]
-
-
-def _concat(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    param = layer.param.concat_param
-    if param.axis != 1 or param.concat_dim != 1:
-        return Reason("it joins along another axis")
-    scales, shifts = [], []
-    for affine, shape in zip(maps, bottoms):
-        if affine is None and shape is None:
-            return Reason("its shapes are not known")
-        channels = len(affine.scale) if affine is not None else shape[1]  # type: ignore[index]
-        scales.append(np.ones(channels) if affine is None else affine.scale)
-        shifts.append(np.zeros(channels) if affine is None else affine.shift)
-    return [Affine(np.concatenate(scales), np.concatenate(shifts), 1)]
-
-
-def _slice(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
-    (affine,) = maps
-    assert affine is not None
-    param = layer.param.slice_param
-    if param.axis != 1 or param.slice_dim != 1 or None in tops:
-        return Reason("it cuts along another axis")
-    slices: Maps = []
-    start = 0
-    for shape in tops:
-        stop = start + shape[1]  # type: ignore[index]
-        slices.append(Affine(affine.scale[start:stop], affine.shift[start:stop], 1))
-        start = stop
-    return slices
-
-
-_RULES: Dict[str, Callable[[Layer, Maps, Shapes, Shapes], Union[Maps, Reason]]] = {
-    "Concat": _concat,
-    "Flatten": _flatten,
-    "PReLU": _rectifier,
-    "Pooling": _pooling,
-    "ReLU": _rectifier,
-    "Slice": _slice,
-}

@@ -78,26 +78,33 @@ def _joins(graph: Graph, run: Run, top: Version, affine: Affine) -> bool:
 
 def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     """Why a run cannot be folded into its producer; None if it can."""
-    producer = run.producer
-    if run.source.is_input:
-        return Reason(f"its bottom {run.source.name!r} is a net input", minor=True)
+    reason = why_not_take(run.source, run.affine, keep)
+    others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
+    if reason is None and others:
+        name = run.producer.name
+        return Reason(f"the output of layer {name!r} is read by {quoted(others)} as well")
+    return reason
+
+
+def why_not_take(source: Version, affine: Affine, keep: FrozenSet[str]) -> Optional[Reason]:
+    """Why the linear producer of ``source`` cannot take ``affine`` in, whoever reads it."""
+    producer = source.producer
+    if source.is_input:
+        return Reason(f"its bottom {source.name!r} is a net input", minor=True)
     if producer.type not in LINEAR_TYPES:
         text = f"it is fed by {producer.name!r}, {with_article(producer.type)}"
         return Reason(text, minor=True)
-    output = output_channels(producer, run.source.rank)
+    output = output_channels(producer, source.rank)
     if isinstance(output, Reason):
         return Reason(f"layer {producer.name!r}, which feeds it, cannot take it in: {output}")
     if producer.name in keep:
         return kept(f"layer {producer.name!r}, which feeds it, is")
-    if len(run.source.readers) > 1:
-        others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
-        return Reason(f"the output of layer {producer.name!r} is read by {quoted(others)} as well")
-    if run.affine.axis not in (None, output.axis):
+    if affine.axis not in (None, output.axis):
         return Reason(
-            f"it acts along axis {run.affine.axis}, the channels of layer {producer.name!r} "
+            f"it acts along axis {affine.axis}, the channels of layer {producer.name!r} "
             f"lie on axis {output.axis}"
         )
-    channels = run.affine.channels
+    channels = affine.channels
     if channels is not None and channels != output.channels:
         size = counted(channels, "channel")
         return Reason(f"it has {size}, layer {producer.name!r} has {output.channels}")

@@ -5,22 +5,25 @@
     W'[o, i] = W[o, i] scale[i]        b' = b + sum over i, t of W[o, i, t] shift[i]
 
 Every reader must be one that it folds into: Convolution, InnerProduct and Scale, and Deconvolution
-where there is no shift. Through ReLU, PReLU, Pooling, Flatten, Concat and Slice the map goes on to
-their own readers, where the layer commutes with it: f(scale x + shift) = scale' f(x) + shift'.
+where there is no shift. Through what moves or resizes values, ReLU, PReLU, Pooling and products the
+map goes on to their own readers, where the layer commutes with it: f(scale x + shift) = scale' f(x)
++ shift'. Who reads only the shape, as a Crop may, reads it as it is.
 """
 
-from typing import Any, Dict, List, Optional, Set, Union
+from typing import Dict, List, Optional, Set, Union
 
 from caffe_merge.algebra.affine import Affine
+from caffe_merge.arrays import Shape
 from caffe_merge.errors import Text
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._forwards import folded_forward, propagated, why_not_folded
+from caffe_merge.passes._forwards import along_channels, folded_forward, why_not_folded
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import Run, quoted, runs
+from caffe_merge.passes._through import Maps, on
 from caffe_merge.passes.one_scale import as_scale
 
 
@@ -75,9 +78,9 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
 
 def _propagate(
     graph: Graph, end: Version, affine: Affine, fixed: Set[Layer]
-) -> Union[Dict[Layer, Any], Reason]:
+) -> Union[Dict[Layer, New], Reason]:
     """The new parameters and blobs of all layers that ``affine`` reaches from ``end`` on."""
-    changes: Dict[Layer, Any] = {}
+    changes: Dict[Layer, New] = {}
     maps: Dict[Version, Affine] = {end: affine}
     consumers: Dict[Layer, Affine] = {}
     if end.is_output:
@@ -88,21 +91,22 @@ def _propagate(
             continue
         if layer in fixed:
             return kept(f"layer {layer.name!r}, which reads it, is")
-        shapes = [bottom.shape for bottom in bottoms]
         if layer.type in LINEAR_TYPES and len(bottoms) == 1:
-            refusal = why_not_folded(layer, maps[bottoms[0]], shapes[0])
-            if refusal is not None:
-                return _refused_by(layer, refusal)
-            consumers[layer] = maps[bottoms[0]]
+            before = _before(layer, maps[bottoms[0]], bottoms[0].shape)
+            if isinstance(before, Reason):
+                return _refused_by(layer, before)
+            consumers[layer] = before
             continue
         scale = affine_of(layer, bottoms[0].rank) if layer.type == "Scale" else None
         if isinstance(scale, Affine):
-            if scale.axis not in (None, 1):
+            before = maps[bottoms[0]]
+            if scale.axis not in (None, before.axis):
                 return _refused_by(layer, Reason(f"it acts along axis {scale.axis}"))
-            changes[layer] = as_scale(layer, maps[bottoms[0]].then(scale))
+            changes[layer] = as_scale(layer, before.then(scale))
             continue
-        bottom_maps: List[Optional[Affine]] = [maps.get(bottom) for bottom in bottoms]
-        top_maps = propagated(layer, bottom_maps, shapes, [top.shape for top in tops])
+        bottom_maps: Maps = [maps.get(bottom) for bottom in bottoms]
+        shapes = [bottom.shape for bottom in bottoms]
+        top_maps = on(layer, bottom_maps, shapes, [top.shape for top in tops])
         if isinstance(top_maps, Reason):
             return _refused_by(layer, top_maps)
         changes[layer] = (layer.param, layer.blobs)
@@ -113,6 +117,15 @@ def _propagate(
                 return Reason(f"{top.name!r} is a net output", minor=True)
             maps[top] = map_
     return {**changes, **{layer: folded_forward(layer, map_) for layer, map_ in consumers.items()}}
+
+
+def _before(layer: Layer, affine: Affine, bottom: Optional[Shape]) -> Union[Affine, Reason]:
+    """The map of the bottom of a linear ``layer`` along its channels, if it can take it in."""
+    before = along_channels(layer, affine, bottom)
+    if isinstance(before, Reason):
+        return before
+    refusal = why_not_folded(layer, before, bottom)
+    return before if refusal is None else refusal
 
 
 def _refused_by(layer: Layer, why: Reason) -> Reason:

@@ -1,84 +1,55 @@
-"""fold-through: affine layers behind ReLU, PReLU and Pooling fold into the producer before those.
+"""fold-through: affine layers fold into what makes the values, through all that lies between.
 
     x -> Convolution W, b -> ReLU -> Scale -> y        x -> Convolution W', b' -> ReLU -> y
 
     ReLU(s z) = s ReLU(z) for s >= 0, so W' = s W (along output channels), b' = s b
 
-A positive multiplier goes through all of them, any through a mean; a shift goes through a maximum,
-and through a mean that does not pad.
+Behind a Concat each convolution takes its slice of the map; Slice, Crop, Flatten, Reshape, Permute,
+Tile and ShuffleChannel move it to where the channels come from, Interp and Upsample keep it. A
+positive multiplier goes through ReLU, PReLU and Pooling, any through a mean and into one factor of
+a product; a shift through a maximum, and through a mean that does not pad. A Scale or BatchNorm at
+the end takes it in too. A Crop may read the shape of what changes.
 """
 
-from typing import FrozenSet, List, Tuple, Union
+from typing import List, Set, Union
 
-from caffe_merge.layers.catalogue import that
-from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES, folded, output_channels
+from caffe_merge.layers.moving import RULES
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._forwards import propagated
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import Run, quoted, runs, why_not_fold
-
-THROUGH = that("back")
+from caffe_merge.passes._backwards import taken_back
+from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._runs import Run, quoted, runs
 
 
 class FoldThrough(Pass):
-    """Folds multipliers backwards through what is between them and a linear layer."""
+    """Folds affine maps backwards through what is between them and what can take them in."""
 
     name = "fold-through"
 
     def find(self, graph: Graph) -> List[Finding]:
         findings: List[Finding] = []
+        used: Set[Layer] = set()
         for run in runs(graph, self.keep)[0]:
-            between, extended = _extended(graph, run)
-            if not between or extended.producer.type not in LINEAR_TYPES:
+            if run.refusal is None or run.source.is_input:
                 continue
-            rewrite = _rewrite(extended, between, self.keep)
-            if isinstance(rewrite, Reason):
-                names = quoted([layer.name for layer in between])
-                findings += [
-                    Refused(layer, Reason.about(f"back through {names}", rewrite))
-                    for layer in run.layers
-                ]
-            else:
+            rewrite = self._rewrite(graph, run)
+            if isinstance(rewrite, Rewrite) and used.isdisjoint(rewrite.layers):
                 findings.append(rewrite)
+                used.update(rewrite.layers)
+            elif isinstance(rewrite, Reason) and run.producer.type in RULES:
+                findings += [Refused(layer, rewrite) for layer in run.layers]
         return findings
 
-
-def _extended(graph: Graph, run: Run) -> Tuple[List[Layer], Run]:
-    """The layers that the map may go through backwards, and the run with them in front."""
-    between: List[Layer] = []
-    source = run.source
-    while source.producer.type in THROUGH and len(source.readers) == 1:
-        layer = source.producer
-        if len(graph.tops[layer]) > 1 or unknown_fields(layer) is not None:
-            break
-        between.insert(0, layer)
-        source = graph.bottoms[layer][0]
-    return between, run._replace(layers=(*between, *run.layers), source=source)
-
-
-def _rewrite(run: Run, between: List[Layer], keep: FrozenSet[str]) -> Union[Rewrite, Reason]:
-    reason = why_not_fold(run, keep)
-    if reason is not None:
-        return reason
-    fixed = [layer.name for layer in between if layer.name in keep]
-    if fixed:
-        return kept(f"{quoted(fixed)} are")
-    for layer in between:
-        maps = propagated(layer, [run.affine], [None], [None])
-        if isinstance(maps, Reason):
-            return maps
-    producer = run.producer
-    output = output_channels(producer, run.source.rank)
-    assert not isinstance(output, Reason)
-    changes: Changes = {producer: folded(producer, run.affine.over(output.channels, output.axis))}
-    changes.update({layer: (layer.param, layer.blobs) for layer in between})
-    folded_layers = [layer for layer in run.layers if layer not in between]
-    return Rewrite(
-        layers=(producer, *run.layers),
-        changes=changes,
-        note=f"folded into {producer.type} {producer.name!r}",
-        kept_note="took in " + quoted([layer.name for layer in folded_layers]),
-    )
+    def _rewrite(self, graph: Graph, run: Run) -> Union[Rewrite, Reason]:
+        taken = taken_back(graph, run, self.keep)
+        if isinstance(taken, Reason):
+            return taken
+        where = quoted([taker.name for taker in reversed(taken.takers)])
+        kinds = {taker.type for taker in taken.takers}
+        return Rewrite(
+            layers=graph.in_order({*taken.changes, *run.layers}),
+            changes=taken.changes,
+            note=f"folded into {f'{kinds.pop()} ' if len(taken.takers) == 1 else ''}{where}",
+            kept_note="took in " + quoted([layer.name for layer in run.layers]),
+        )

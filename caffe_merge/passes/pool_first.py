@@ -22,9 +22,9 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._forwards import propagated
 from caffe_merge.passes._kernels import kernel_of
 from caffe_merge.passes._pass import Finding, Insert, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._through import on
 
 # Caffe's loop over windows takes as long for a value as its matrix product for 10 to 60 (measured).
 PRODUCTS_PER_SUM = 32
@@ -83,7 +83,7 @@ def _exchanged(
         return Reason("the shape of its bottom is not known")
     ones = np.ones(kernel.outputs)
     bias = Affine(ones, 0 * ones if kernel.bias is None else kernel.bias(), 1)
-    pooled = propagated(pooling, [bias], [between.shape], [end.shape])
+    pooled = on(pooling, [bias], [between.shape], [end.shape])
     if isinstance(pooled, Reason):
         return Reason.about("the bias of it", pooled) if bias.shift.any() else pooled
     if not _saves(kernel, pooling, between.shape, end.shape):

@@ -11,7 +11,7 @@ import pytest
 
 import caffe_merge
 from caffe_merge import reference
-from caffe_merge.layers import fork_fields, identity, linear, norms, per_channel, standard
+from caffe_merge.layers import fork_fields, identity, linear, moving, norms, per_channel, standard
 from caffe_merge.layers.catalogue import (
     AFFINE,
     CATALOGUE,
@@ -28,7 +28,7 @@ from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
-from caffe_merge.passes import _forwards, affine_as
+from caffe_merge.passes import _through, affine_as
 from caffe_merge.proof import regions
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.upgrade import v1
@@ -43,7 +43,7 @@ TABLES: Dict[str, Set[str]] = {
     "norms": {*norms.TYPES},
     "identities": {*identity._RULES},
     "maps per channel": {*per_channel._RULES},
-    "maps on their way": {*_forwards._RULES},
+    "maps on their way": {*moving.RULES, *_through._CONDITIONS},
     "in other terms": {*standard._RULES},
     "fork fields": {*fork_fields.READ, *(t for row in fork_fields.HARMLESS for t in row.types)},
     "old formats": {*v1.TYPES.values(), *v1.FORK_TYPES.values()} - {""},
@@ -149,10 +149,6 @@ def test_same_shape_is_what_the_shapes_say(name: str) -> None:
     rule = rule_of(name)
     assert rule is not None
     assert rule.function(param, [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
-
-
-def test_maps_go_on_through_the_types_with_a_rule() -> None:
-    assert {*_forwards._RULES} == that("on")
 
 
 def test_maps_per_channel_are_those_with_a_rule() -> None:

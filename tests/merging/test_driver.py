@@ -378,7 +378,10 @@ def test_the_reason_that_matters_is_told(merged: Merger) -> None:
     why = "forwards: ReLU 'relu' reads it: a "
     assert result.fate("s").detail.startswith(why)
     result = merged("data 1 3 4 5", *lines)
-    detail = "it is fed by 'sum', an Eltwise; forwards: 's' is a net output"
+    detail = (
+        "it is fed by 'sum', an Eltwise; back through 'sum': its bottom 'data' is a net input; "
+    )
+    detail += "forwards: 's' is a net output"
     assert result.fate("s").detail == detail
 
 

@@ -44,6 +44,19 @@ READERS: Dict[str, List[str]] = {
     "concat": ["t: TanH data -> t", "j: Concat t s -> j", conv("c", bottom="j")],
     "scale": ["c: Scale s -> c { scale_param { bias_term: true } }",
               "d: Scale s -> d { scale_param { bias_term: true } }"],
+    "part_of_each_image": ["f: Flatten s -> f { flatten_param { end_axis: 2 } }",
+                           conv("c", bottom="f")],
+    "joined_elsewhere": ["j: Concat s s -> j { concat_param { axis: 2 } }", conv("c", bottom="j")],
+    "cut_elsewhere": ["cut: Slice s -> k l { slice_param { axis: 2 slice_point: 5 } }",
+                      conv("c", bottom="k"), conv("d", bottom="l")],
+    "turned": ["r: Permute s -> r { permute_param { order: 0 order: 2 order: 3 order: 1 } }",
+               fc("c", bottom="r")],
+    "tile": ["r: Tile s -> r { tile_param { tiles: 2 } }", conv("c", bottom="r")],
+    "reshape": ["r: Reshape s -> r { reshape_param { shape { dim: 0 dim: -1 dim: 3 } } }",
+                fc("c", bottom="r")],
+    "crop_of_it": ["r: Crop s data -> r { crop_param { axis: 2 } }", conv("c", bottom="r")],
+    "crop_by_it": ["t: TanH data -> t", "r: Crop t s -> r { crop_param { axis: 2 } }",
+                   conv("c", bottom="s"), conv("d", bottom="r")],
     "slice": ["cut: Slice s -> k l { slice_param { slice_point: 5 } }",
               conv("c", bottom="k"), conv("d", bottom="l")],
 }  # fmt: skip
@@ -67,6 +80,12 @@ MULTIPLIED: Dict[str, List[str]] = {
     "relu_in_place": ["r: ReLU s -> s", conv("c", "kernel_size: 3 pad: 1")],
     "leaky": ["r: ReLU s -> s { relu_param { negative_slope: 0.1 } }", conv("c")],
     "prelu": ["r: PReLU s -> s", conv("c")],
+    "maximum_of_two": ["r: Eltwise s s -> r { eltwise_param { operation: MAX } }",
+                       conv("c", bottom="r")],
+    "product": ["t: TanH x -> t", "r: Eltwise t s -> r { eltwise_param { operation: PROD } }",
+                conv("c", "kernel_size: 3 pad: 1", "r")],
+    "square": ["r: Eltwise s s -> r { eltwise_param { operation: PROD } }", conv("c", bottom="r")],
+    "sum": ["r: Eltwise s s -> r { eltwise_param { coeff: 2 coeff: -1 } }", conv("c", bottom="r")],
     "maximum": ["p: Pooling s -> p { pooling_param { kernel_size: 3 pad: 1 stride: 2 } }",
                 conv("c", bottom="p")],
 }  # fmt: skip
@@ -106,18 +125,25 @@ REFUSED = {
         [conv("c", "kernel_size: 10 stride: 3")], "its kernel is larger than its input",
     ),
     "along_another_axis": ([fc("c", "axis: 2")], "its axis is 2, not 1"),
-    "part_of_each_image": (
-        ["f: Flatten s -> f { flatten_param { end_axis: 2 } }", conv("c", bottom="f")],
-        "it does not flatten each image whole",
-    ),
     "joined_elsewhere": (
-        ["j: Concat s s -> j { concat_param { axis: 2 } }", conv("c", bottom="j")],
-        "it joins along another axis",
+        ["t: TanH x -> t", "j: Concat s t -> j { concat_param { axis: 2 } }",
+         conv("c", bottom="j")],
+        "it would have to be another map at each place that a channel goes to",
     ),
-    "cut_elsewhere": (
-        ["cut: Slice s -> k l { slice_param { axis: 2 slice_point: 5 } }", conv("c", bottom="k"),
-         conv("d", bottom="l")],
-        "it cuts along another axis",
+    "reshaped": (
+        ["r: Reshape s -> r { reshape_param { shape { dim: 0 dim: 3 dim: 4 dim: -1 } } }",
+         conv("c", "kernel_size: 1", "r")],
+        "it spreads axis 1 over several axes",
+    ),
+    "turned": (
+        ["r: Permute s -> r { permute_param { order: 0 order: 2 order: 1 } }",
+         conv("c", "kernel_size: 1", "r")],
+        "the map acts along axis 2, its channels lie on axis 1",
+    ),
+    "moved_to_another_axis": (
+        ["r: Tile s -> r { tile_param { axis: 2 tiles: 2 } }",
+         "f: Flatten r -> f { flatten_param { axis: 2 } }", fc("c", "axis: 2", "f")],
+        "its axis is 2, not 1",
     ),
     "where_the_maximum_is": (
         ["p: Pooling s -> p m { pooling_param { kernel_size: 2 } }", conv("c", bottom="p"),
@@ -126,7 +152,7 @@ REFUSED = {
     ),
     "another_scale": (
         ["t: Scale s x -> t { scale_param { axis: 0 } }", conv("c", bottom="t")],
-        "it cannot take it in, nor hand it on",
+        "a shift does not go through it",
     ),
     "output": ([], "'s' is a net output"),
     "output_behind": (["p: Pooling s -> p { pooling_param { pool: AVE kernel_size: 2 } }"],
@@ -241,6 +267,6 @@ def test_several_runs_into_one_layer(merged: Merger) -> None:
 def test_memory_that_the_layer_kept_apart(merged: Merger) -> None:
     """Once it is gone the blob before it is written over by who writes a Flatten's top."""
     lines = ["t: TanH data -> t", "n: BatchNorm t -> n", "f: Flatten n -> f", "l: Scale f -> f"]
-    result = merged("data 2 6 1 1", *lines)
+    result = merged("data 2 6 1 1", *lines, skip=["fold-through"])
     assert result.names == ["t", "f", "l"]
     assert result.layer("t").param.top == ["t_merged"], "its values are not those of 't' at the end"

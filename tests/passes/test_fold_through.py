@@ -1,4 +1,4 @@
-"""fold-through: a positive multiplier goes back through ReLU, PReLU and Pooling."""
+"""fold-through: maps per channel go back through all that lies between."""
 
 from typing import Dict, List
 
@@ -99,7 +99,7 @@ def test_another_reader_before(merged: Merger) -> None:
 def test_keep(merged: Merger) -> None:
     """What is between may have to stay as it is; then so does the blob that it writes."""
     result = merged(IN, CONV, *BETWEEN["relu"], *READ, weights=POSITIVE, keep=["r"])
-    result.refused("times", "'r' are kept as asked")
+    result.refused("times", "back through 'r': layer 'r' is kept as asked")
 
 
 def test_shared_weights(merged: Merger) -> None:
@@ -115,7 +115,7 @@ def test_shared_weights(merged: Merger) -> None:
 def test_along_another_axis(merged: Merger) -> None:
     """The convolution has nothing along the width."""
     lines = ["r: ReLU conv -> r", "times: Scale r -> s { scale_param { axis: 3 } }"]
-    result = merged(IN, CONV, *lines, *READ)
+    result = merged(IN, CONV, *lines, *READ, weights=POSITIVE)
     result.refused("times", "it acts along axis 3, the channels of layer 'conv' lie on axis 1")
 
 
@@ -137,3 +137,162 @@ def test_other_linear_layers(merged: Merger, kind: str) -> None:
     line = f"conv: {kind} data -> conv {{ {own} }}"
     result = merged(IN, line, *BETWEEN["relu"], *READ, weights=POSITIVE)
     assert result.names == ["conv", "r", "t", "u"]
+
+
+BN = ["n: BatchNorm y -> n", "m: Scale n -> n { scale_param { bias_term: true } }"]
+END = ["t: TanH n -> t", "u: AbsVal n -> u"]
+
+
+def conv(name: str, outputs: int, body: str = "kernel_size: 1", bottom: str = "data") -> str:
+    """A Convolution that writes a blob of its own name."""
+    own = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+
+
+TWO = [conv("a", 4, "kernel_size: 3 pad: 1 bias_term: false"), conv("b", 3)]
+THREE = [conv("a", 2), "r: ReLU a -> r", conv("b", 4, bottom="r"), conv("c", 3), conv("e", 2)]
+WHOLE = "a: Convolution data -> a { convolution_param { num_output: 6 kernel_h: 9 kernel_w: 8 } }"
+ORDER = "permute_param { order: 0 order: 2 order: 3 order: 1 }"
+# What makes y of convolutions a, b, c and data.
+MOVED: Dict[str, List[str]] = {
+    "concat": [*TWO, "y: Concat a b -> y"],
+    "concat_of_concats": [*THREE, "d: Concat b c -> d", "y: Concat e d -> y"],
+    "concat_of_rows": [conv("a", 4), conv("b", 4),
+                       "y: Concat a b -> y { concat_param { axis: 2 } }"],
+    "concat_with_a_norm": [conv("a", 4), "q: TanH data -> q", "b: BatchNorm q -> b",
+                           "y: Concat a b -> y"],
+    "concat_of_itself": [conv("a", 4), "y: Concat a a -> y { concat_param { axis: 3 } }"],
+    "flatten": [WHOLE, "y: Flatten a -> y"],
+    "reshape": [WHOLE, "y: Reshape a -> y { reshape_param { shape { dim: 0 dim: -1 } } }"],
+    "reshape_of_places": [
+        conv("a", 4), "y: Reshape a -> y { reshape_param { shape { dim: 0 dim: 0 dim: -1 } } }"],
+    "shuffle": [conv("a", 6), "y: ShuffleChannel a -> y { shuffle_channel_param { group: 2 } }"],
+    "permute_twice": [conv("a", 4), f"p: Permute a -> p {{ {ORDER} }}",
+                      "y: Permute p -> y { permute_param { order: 0 order: 3 order: 1 } }"],
+    "crop": [conv("a", 4), "y: Crop a data -> y { crop_param { axis: 2 } }"],
+    "interp": [conv("a", 4), "y: Interp a -> y { interp_param { height: 11 width: 7 } }"],
+    "upsample": [conv("a", 4), "y: Upsample a -> y { upsample_param { scale: 2 } }"],
+    "mean": [*TWO, "c: Concat a b -> c",
+             "y: Pooling c -> y { pooling_param { pool: AVE kernel_size: 2 } }"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_moves_values(merged: Merger, name: str) -> None:
+    """BatchNorm and Scale, with a shift, go back to where the channels come from."""
+    result = merged(IN, *MOVED[name], *BN, *END)
+    assert not {"n", "m"} & {*result.names}
+    assert "BatchNorm" not in [layer.type for layer in result.after.layers]
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_moves_values_in_place(merged: Merger, name: str) -> None:
+    """The layers write over the blob."""
+    lines = ["n: BatchNorm y -> y", "m: Scale y -> y", "o: ReLU y -> y", "t: TanH y -> t"]
+    result = merged(IN, *MOVED[name], *lines)
+    assert not {"n", "m"} & {*result.names}
+
+
+def test_slices(merged: Merger) -> None:
+    """Each map to its channels; the last part has none, and its values stay."""
+    lines = [conv("a", 9), "s: Slice a -> x y z { slice_param { slice_point: 2 slice_point: 6 } }",
+             "n: BatchNorm x -> n", "m: Scale y -> m", "t: TanH z -> t",
+             "u: AbsVal n -> u", "v: AbsVal m -> v"]  # fmt: skip
+    result = merged(IN, *lines)
+    assert result.names == ["a", "s", "t", "u", "v"]
+    assert list(result.layer("s").param.top)[2] == "z", "its values did not change"
+
+
+def test_slices_that_are_joined_again(merged: Merger) -> None:
+    """Both parts ask the one convolution, each for its channels."""
+    lines = [conv("a", 9), "s: Slice a -> x z { slice_param { slice_point: 2 } }",
+             "r: ReLU x -> x", "y: Concat z x -> y"]  # fmt: skip
+    weights = {"m": [np.linspace(0.5, 2, 9)]}
+    result = merged(IN, *lines, "m: Scale y -> n", *END, weights=weights)
+    assert result.names == ["a", "s", "r", "y", "t", "u"]
+
+
+PROD = "{ eltwise_param { operation: PROD } }"
+PLANE = "{ pooling_param { pool: AVE global_pooling: true } }"
+PRODUCTS = {
+    "gate": [conv("a", 5), conv("b", 5), "g: Sigmoid b -> g", f"y: Eltwise g a -> y {PROD}"],
+    "plane": [conv("a", 5), conv("b", 5), f"p: Pooling b -> p {PLANE}", "f: Flatten p -> f",
+              "g: Sigmoid f -> g", "y: Scale a g -> y { scale_param { axis: 0 } }"],
+    "its_factor": ["h: TanH data -> h",
+                   "a: InnerProduct data -> a { inner_product_param { num_output: 5 } }",
+                   "y: Scale h a -> y { scale_param { axis: 0 } }"],
+    "in_a_product": [conv("a", 5), "g: Sigmoid data -> g", "h: TanH data -> h",
+                     f"z: Eltwise g h -> z {PROD}", "q: ReLU a -> q",
+                     f"y: Eltwise z q -> y {PROD}"],
+    "maximum": [conv("a", 5), conv("b", 5),
+                "y: Eltwise a b -> y { eltwise_param { operation: MAX } }"],
+    "sum": ["g: TanH data -> g", conv("a", 5), conv("b", 5, "kernel_size: 1", "g"),
+            "y: Eltwise a b -> y { eltwise_param { coeff: 1 coeff: -2 } }"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_into_a_factor(merged: Merger, name: str) -> None:
+    """A multiplier goes into the factor that can take it in, into every summand."""
+    weights = {"m": [np.linspace(0.5, 2, 5)]}
+    result = merged(IN, *PRODUCTS[name], "m: Scale y -> n", *END, weights=weights)
+    assert "m" not in result.names
+
+
+def test_no_factor_takes_it(merged: Merger) -> None:
+    """The reason is that of the first."""
+    lines = ["g: Sigmoid data -> g", "h: TanH data -> h", f"y: Eltwise g h -> y {PROD}"]
+    result = merged(IN, *lines, "m: Scale y -> n", *END)
+    result.refused("m", "back through 'y': it is fed by 'g', a Sigmoid")
+
+
+STAYS = {
+    "another_source": ([conv("a", 4), "q: TanH data -> q", "y: Concat a q -> y"],
+                       "back through 'y': it is fed by 'q', a TanH"),
+    "another_reader": ([*TWO, "y: Concat a b -> y", "q: TanH b -> q"],
+                       "back through 'y': the output of layer 'b' is read by 'q' as well"),
+    "reader_between": ([*TWO, "y: Concat a b -> y", "q: TanH y -> q"],
+                       "the output of layer 'y' is read by 'q' as well"),
+    "two_maps": ([conv("a", 4), "y: Concat a a -> y"],
+                 "those that read 'a' would need maps that differ"),
+    "input": (["y: Pooling data -> y { pooling_param { pool: AVE kernel_size: 2 } }"],
+              "back through 'y': its bottom 'data' is a net input"),
+    "spread": ([conv("a", 4), "y: Flatten a -> y"],
+               "it would have to be another map at each place"),
+    "border": ([conv("a", 4),
+                "y: Pooling a -> y { pooling_param { pool: AVE kernel_size: 3 pad: 1 } }"],
+               "it counts the zeros of its padding"),
+    "rectified": ([*TWO, "c: Concat a b -> c", "y: ReLU c -> y"], "a shift does not go through it"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAYS)
+def test_it_stays(merged: Merger, name: str) -> None:
+    """And says why."""
+    lines, reason = STAYS[name]
+    result = merged(IN, *lines, "m: Scale y -> n { scale_param { bias_term: true } }", *END)
+    result.refused("m", reason)
+
+
+def test_a_crop_reads_the_shape(merged: Merger) -> None:
+    """What changes may be read for its shape, before and between."""
+    lines = [conv("a", 4), "r: ReLU a -> y", "c: Crop data y -> c { crop_param { axis: 2 } }",
+             "d: Crop data a -> d { crop_param { axis: 2 } }", "m: Scale y -> n"]  # fmt: skip
+    weights = {"m": [np.linspace(0.5, 2, 4)]}
+    assert merged(IN, *lines, *END, weights=weights).names == ["a", "r", "c", "d", "t", "u"]
+    lines = [conv("a", 4), "d: Crop data a -> d { crop_param { axis: 2 } }", "m: BatchNorm a -> n"]
+    assert merged(IN, *lines, *END).names == ["a", "d", "t", "u"]
+    kept = merged(IN, *lines, *END, keep=["d"], skip=["one-scale"])
+    kept.refused("m", "the output of layer 'a' is read by 'd' as well")
+
+
+def test_shared_behind_a_concat(merged: Merger) -> None:
+    """Two convolutions of one weight would need two: it is unshared, or kept so."""
+    named = 'num_output: 4 kernel_size: 1 bias_term: false } param { name: "w" '
+    lines = [f"{n}: Convolution data -> {n} {{ convolution_param {{ {named} }} }}" for n in "ab"]
+    lines += ["q: ReLU b -> q", "y: Concat a q -> y"]
+    weights = {"m": [np.linspace(0.5, 2, 8)]}
+    result = merged(IN, *lines, "m: Scale y -> n", *END, weights=weights)
+    assert "m" not in result.names
+    result = merged(IN, *lines, "m: Scale y -> n", *END, weights=weights, keep_shared=True)
+    result.refused("m", "shares its weights with 'a', kept so")

@@ -36,7 +36,7 @@ PASS = {
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("kind", PASS)
 def test_it_passes_through(merged: Merger, kind: str, in_place: bool) -> None:
-    """Nothing is folded through it: what is before folds before, what is behind stays behind."""
+    """What is before it folds before, what is behind stays behind; fold-through apart."""
     body, _ = PASS[kind]
     top = "b1" if in_place else "odd"
     blobs = [np.linspace(1, 2, 6)] if kind == "Normalize" else []
@@ -54,6 +54,7 @@ def test_it_passes_through(merged: Merger, kind: str, in_place: bool) -> None:
         weights={"odd": blobs, "s1": [np.linspace(1, 2, 6), np.ones(6)]}
         if kind not in ("Permute",)
         else {"s1": [np.linspace(1, 2, 5), np.ones(5)]},
+        skip=["fold-through"],
     )
     assert result.names == ["c1", "odd", "s1", "c2", "t"]
     article = "an" if kind[0] in "AEIOU" else "a"

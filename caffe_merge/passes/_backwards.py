@@ -1,0 +1,189 @@
+"""An affine map per channel taken back, from a blob into whatever makes its values.
+
+Layer by layer, against the order of the net: what a map goes through asks its bottoms for maps,
+what can take one in does so. A blob may change only if all that read its values ask for the same.
+"""
+
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.layers import norms
+from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.linear import folded, output_channels
+from caffe_merge.layers.moving import RULES, reads_shape_only
+from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.passes._pass import Changes, kept
+from caffe_merge.passes._runs import Run, quoted, why_not_take
+from caffe_merge.passes._through import Maps, back, is_product
+from caffe_merge.passes.one_scale import as_scale
+
+Choice = Tuple[Layer, int]  # a product, and the number of the factor that takes the map
+Asked = Dict[Tuple[Layer, int], Optional[Affine]]  # the map that each reader of a blob asks for
+
+
+class Taken(NamedTuple):
+    """What takes a map in, what it goes through, and the new parameters and blobs of all these.
+
+    ``changes`` also has the layers that read only the shape of a blob whose values change.
+    """
+
+    takers: List[Layer]
+    through: List[Layer]
+    changes: Changes
+
+
+def taken_back(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[Taken, Reason]:
+    """How the map of ``run`` goes back from its source; or why it does not.
+
+    Of the factors of a product one takes the map, the first that can.
+    """
+    avoided: Set[Choice] = set()
+    first: Optional[Reason] = None
+    while True:
+        attempt = _Attempt(graph, run, keep, avoided)
+        reason = attempt.go()
+        if reason is None:
+            return attempt.taken
+        through = [layer.name for layer in reversed(attempt.taken.through)]
+        about = Reason.about(f"back through {quoted(through)}", reason) if through else reason
+        first = first or about
+        if attempt.culprit is None:
+            return first
+        avoided.add(attempt.culprit)
+
+
+class _Attempt:
+    """One way back, which avoids some factors of products.
+
+    ``culprit`` is the last choice on the way to where it failed; None if there was none.
+    """
+
+    def __init__(self, graph: Graph, run: Run, keep: FrozenSet[str], avoided: Set[Choice]) -> None:
+        self.graph = graph
+        self.run = run
+        self.keep = keep
+        self.avoided = avoided
+        self.asked: Dict[Version, Asked] = {run.source: {(run.layers[0], 0): run.affine}}
+        self.choices: Dict[Version, Optional[Choice]] = {run.source: None}
+        self.culprit: Optional[Choice] = None
+        self.taken = Taken([], [], {})
+
+    def go(self) -> Optional[Reason]:
+        """Walk up the net from the source of the run; why the map does not go back, if so."""
+        layers = self.graph.layers
+        for layer in reversed(layers[: layers.index(self.run.layers[0])]):
+            tops = self.graph.tops[layer]
+            if any(affine for top in tops for affine in self.asked.get(top, {}).values()):
+                choices = [self.choices.get(top) for top in tops]
+                self.culprit = next(filter(None, choices), None)
+                reason = self._visit(layer, self.culprit)
+                if reason is not None:
+                    return reason
+        return None
+
+    def _visit(self, layer: Layer, choice: Optional[Choice]) -> Optional[Reason]:
+        """Have ``layer`` take in what its tops are asked for, or ask its bottoms for it."""
+        maps: Maps = []
+        for top in self.graph.tops[layer]:
+            agreed = self._agreed(top)
+            if isinstance(agreed, Reason):
+                return agreed
+            maps.append(agreed)
+        if layer.type in RULES and affine_of(layer, self.graph.tops[layer][0].rank) is None:
+            return self._pass_on(layer, maps, choice)
+        if is_product(layer):
+            return self._pass_on(layer, maps, choice)
+        (top, affine), *_ = ((t, m) for t, m in zip(self.graph.tops[layer], maps) if m)
+        over = self.graph.overwritten_by(top)
+        if over is not None and not self.graph.is_private(over):
+            return Reason(f"{layer.name!r} is written over {over.name!r}, which keeps its name")
+        new = _with(top, affine, self.keep)
+        if isinstance(new, Reason):
+            return new
+        self.taken.changes[layer] = new
+        self.taken.takers.append(layer)
+        return None
+
+    def _agreed(self, version: Version) -> Union[Affine, Reason, None]:
+        """The map that all readers of the values of ``version`` ask for; who reads shapes may."""
+        asked = self.asked.get(version, {})
+        if not any(asked.values()):
+            return None
+        first, *others = asked.values()
+        unasked = [reading for reading in version.readers if reading not in asked]
+        names = [reader.name for reader, n in unasked if not reads_shape_only(reader, n)]
+        names += [reader.name for (reader, _), affine in asked.items() if affine is None]
+        if names:
+            maker = version.producer.name
+            return Reason(f"the output of layer {maker!r} is read by {quoted(names)} as well")
+        if not all(_equal(first, other) for other in others):
+            return Reason(f"those that read {version.name!r} would need maps that differ")
+        for reader, _ in unasked:
+            if reader.name in self.keep:
+                return kept(f"layer {reader.name!r}, which reads {version.name!r}, is")
+            self.taken.changes.setdefault(reader, (reader.param, reader.blobs))
+        return first
+
+    def _pass_on(self, layer: Layer, maps: Maps, choice: Optional[Choice]) -> Optional[Reason]:
+        """Ask the bottoms of ``layer`` for what gives its tops ``maps``."""
+        self.taken.through.append(layer)
+        if layer.name in self.keep:
+            return kept(f"layer {layer.name!r} is")
+        bottoms, number = self.graph.bottoms[layer], 0
+        if is_product(layer):
+            free = [n for n in range(len(bottoms)) if (layer, n) not in self.avoided]
+            if not free:
+                return Reason(f"no factor of {layer.name!r} takes it in")
+            number = free[0]
+            self.culprit = choice = (layer, number)
+        shapes = [bottom.shape for bottom in bottoms]
+        asked = back(layer, maps, shapes, [top.shape for top in self.graph.tops[layer]], number)
+        if isinstance(asked, Reason):
+            return asked
+        self.taken.changes[layer] = (layer.param, layer.blobs)
+        for n, (bottom, affine) in enumerate(zip(bottoms, asked)):
+            if not reads_shape_only(layer, n):
+                self.asked.setdefault(bottom, {})[layer, n] = affine
+                self.choices.setdefault(bottom, choice)
+        return None
+
+
+def _equal(one: Optional[Affine], other: Optional[Affine]) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.axis == other.axis and all(map(np.array_equal, one[:2], other[:2]))
+
+
+def _with(version: Version, affine: Affine, keep: FrozenSet[str]) -> Union[New, Reason]:
+    """The producer of ``version`` with ``affine`` in it: a linear layer, a Scale or BatchNorm."""
+    producer, rank = version.producer, version.rank
+    own = affine_of(producer, rank) if producer.param.bottom else None
+    may_be_scale = producer.type in ("Scale", *norms.TYPES) and norms.has_scale(producer)
+    if isinstance(own, Affine) and may_be_scale:
+        return _scaled(version, own, affine, keep)
+    reason = why_not_take(version, affine, keep)
+    output = output_channels(producer, rank) if reason is None else reason
+    if isinstance(output, Reason):
+        return output
+    return folded(producer, affine.over(output.channels, output.axis))
+
+
+def _scaled(
+    version: Version, own: Affine, affine: Affine, keep: FrozenSet[str]
+) -> Union[New, Reason]:
+    """The Scale that computes ``own`` and then ``affine``."""
+    producer = version.producer
+    if producer.name in keep:
+        return kept(f"layer {producer.name!r}, which feeds it, is")
+    if own.axis is not None and affine.axis not in (None, own.axis):
+        return Reason(f"layer {producer.name!r}, which feeds it, acts along axis {own.axis}")
+    joined = own.then(affine)
+    if joined.axis is None:
+        if version.shape is None or len(version.shape) < 2:
+            return Reason("the number of its channels is not known")
+        joined = joined.over(version.shape[1], 1)
+    return as_scale(producer, joined)
