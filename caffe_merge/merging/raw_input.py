@@ -3,7 +3,8 @@
     data -> Bias (-mean) -> Scale (scale) -> Convolution 1x1 (swaps channels) -> the old net
 
 The net then computes on raw pixels what it computed on preprocessed ones. The layers are like any
-others: those that no pass folds are left, which is an error unless the user allows it.
+others: those that no pass folds are left, which is an error unless the user allows it. A Bias that
+is left becomes a Scale.
 """
 
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -50,6 +51,9 @@ class RawInput:
         left = [layer for layer in self.layers if layer in net.all_layers]
         if left and not may_stay:
             raise self._error(left[0])
+        for layer in left:
+            if layer.type == "Bias":
+                _become_scale(layer)
         done = "(x - mean) * scale" + (", channels reversed," if pixels.swap else "")
         text = f"the input {pixels.name!r} takes raw pixels now: {done} is in the weights"
         if left:
@@ -68,7 +72,8 @@ class RawInput:
         reason = self._reasons.get(layer, "no pass that was asked for takes it in")
         pixels = f"input {self.pixels.name!r}: what is done to its pixels cannot be folded"
         parts = [f"{pixels}: {reason}; ", OptionName("input_layer")]
-        parts.append(f" keeps a {layer.type} on the input")
+        kind = "Scale" if layer.type == "Bias" else layer.type
+        parts.append(f" keeps a {kind} on the input")
         if self.pixels.is_image and layer.type == "Bias":
             parts += ["; a mean per channel may fold: ", OptionName("mean")]
             parts.append(f" {per_channel(self.pixels.mean)}")
@@ -126,6 +131,17 @@ def _steps(pixels: Pixels) -> List[Tuple[Any, Any]]:
         conv_param.kernel_size.append(1)
         steps.append((param, np.eye(len(scale))[::-1].reshape(len(scale), -1, 1, 1)))
     return steps
+
+
+def _become_scale(layer: Layer) -> None:
+    """Have a Bias be a Scale of ones with a bias: many readers of Caffe files know no Bias."""
+    (bias,) = layer.blobs
+    layer.param.type = "Scale"
+    layer.param.scale_param.bias_term = True
+    if layer.param.bias_param.HasField("num_axes"):
+        layer.param.scale_param.num_axes = layer.param.bias_param.num_axes
+    layer.param.ClearField("bias_param")
+    layer.blobs = (Dense(np.ones(bias.shape)), bias)
 
 
 def _rename(layers: Sequence[Layer], old: str, new: str) -> None:

@@ -156,7 +156,7 @@ def test_it_is_in_the_weights(made: Maker, name: str) -> None:
 
 PADDED = conv("c", "kernel_size: 3 pad: 1")
 LEFT: Dict[str, Tuple[List[str], Dict[str, Any], str, List[str]]] = {
-    "padded_mean": ([PADDED], {"mean": MEAN}, "it pads with 0, .*keeps a Bias", ["data_mean"]),
+    "padded_mean": ([PADDED], {"mean": MEAN}, "it pads with 0, .*keeps a Scale", ["data_mean"]),
     "padded": (
         [PADDED], {"mean": MEAN, "scale": 0.017, "swap_rgb": True},
         "Convolution 'c' reads it: it pads with 0, .*keeps a Scale", ["data_scale"],
@@ -178,7 +178,7 @@ LEFT: Dict[str, Tuple[List[str], Dict[str, Any], str, List[str]]] = {
     ),
     "image": (
         [conv("c")], {"mean": IMAGE, "scale": 0.017},
-        r"has several places, .*keeps a Bias .*mean 11\d\.\d+,11\d\.\d+,11\d\.\d+$",
+        r"has several places, .*keeps a Scale .*mean 11\d\.\d+,11\d\.\d+,11\d\.\d+$",
         ["data_mean"],
     ),
     "image_swapped": (
@@ -206,11 +206,13 @@ def test_what_cannot_be_folded_is_left_if_that_is_asked_for(made: Maker, name: s
     assert note.text.endswith(f" and in {result.net.layers[1].type} {left[0]!r} on the input")
 
 
-def test_an_image_is_a_bias_over_all_its_axes(made: Maker) -> None:
+def test_an_image_is_a_scale_of_ones_over_all_its_axes(made: Maker) -> None:
+    """No merge writes a Bias, which many readers of Caffe files do not know."""
     result = made(IN, conv("c"), mean=IMAGE, input_layer=True)
     layer = result.net.layers[1]
-    assert (layer.type, layer.param.bias_param.num_axes) == ("Bias", 3)
-    assert layer.blobs[0].shape == (3, 9, 11)
+    assert (layer.type, layer.param.scale_param.num_axes) == ("Scale", 3)
+    assert [blob.shape for blob in layer.blobs] == [(3, 9, 11)] * 2
+    assert (layer.blobs[0].array() == 1).all()
 
 
 def test_a_scale_that_is_there_takes_the_rest_in(made: Maker) -> None:
@@ -227,7 +229,8 @@ def test_the_text_of_the_layer_is_in_the_files_own_style(made: Maker) -> None:
     head += "input_dim: 9\ninput_dim: 11  # wide\n"
     result = made(head + text, mean=MEAN, input_layer=True)
     block = (
-        "layer {\n\tname: 'data_mean'\n\ttype: 'Bias'\n\tbottom: 'data'\n\ttop: 'data_mean'\n}\n"
+        "layer {\n\tname: 'data_mean'\n\ttype: 'Scale'\n\tbottom: 'data'\n\ttop: 'data_mean'\n"
+        "\tscale_param {\n\t\tbias_term: true\n\t}\n}\n"
     )
     assert result.text == head + block + text.replace("bottom: 'data'", "bottom: 'data_mean'")
 
