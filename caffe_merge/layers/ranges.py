@@ -126,6 +126,8 @@ def channel_ranges(layer: Layer) -> Union[Float64, Reason]:
         return odd
     if layer.missing:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
+    if not count(layer.blobs[0].shape):
+        return Reason("its weights have no values")
     ranges = _per_channel(layer, np.maximum, lambda rows, values: np.abs(values))
     if not np.isfinite(ranges).all():
         return Reason("its weights are not finite")
@@ -135,8 +137,8 @@ def channel_ranges(layer: Layer) -> Union[Float64, Reason]:
 def ranges_between(layer: Layer, inputs: Optional[int]) -> Float64:
     """The largest magnitudes of the weights between channels: (groups, outputs, inputs) of a group.
 
-    The linear ``layer`` reads ``inputs`` channels; None takes all inputs of a group as one. Its
-    blobs are as odd_blobs wants them.
+    The linear ``layer`` reads ``inputs`` channels; None takes all inputs of a group as one. It is
+    one of which channel_ranges tells something.
     """
     weights = layer.blobs[0]
     rows, columns = weights.shape[:2]

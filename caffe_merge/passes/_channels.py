@@ -18,12 +18,14 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
 from caffe_merge.layers.moving import RULES
 from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHARED, Reason
 from caffe_merge.passes._forwards import why_not_folded
 from caffe_merge.passes._pass import kept
 from caffe_merge.passes._runs import quoted
 from caffe_merge.passes._through import Maps, is_product, on
+from caffe_merge.wording import counted
 
 PER_CHANNEL = of_family(AFFINE, DROPOUT)
 _STOPPED = Reason("a multiplier does not go through it")
@@ -79,7 +81,8 @@ class _Search:
         """Label the tops of ``layer``, or stop what it reads."""
         bottoms = self.graph.bottoms[layer]
         reason = self._why_not(layer)
-        if reason is None and layer.type in LINEAR_TYPES and len(bottoms) == 1:
+        ends = len(bottoms), len(self.graph.tops[layer])
+        if reason is None and layer.type in LINEAR_TYPES and ends == (1, 1):
             self._linear(layer)
             return
         if not any(bottom in self.labels for bottom in bottoms):
@@ -108,6 +111,8 @@ class _Search:
         if labels is not None:
             ones = Affine(np.ones(len(labels)), np.zeros(len(labels)), 1)
             reason = why_not_folded(layer, ones, bottom.shape)
+            if reason is None and not _reads(layer, len(labels)):
+                reason = Reason(f"its weights are not for {counted(len(labels), 'channel')}")
             if reason is not None:
                 self.stop([bottom], Reason.about(f"{layer.type} {layer.name!r} reads it", reason))
         output = output_channels(layer, tops[0].rank)
@@ -195,10 +200,24 @@ class _Search:
         refused = list(self.refused)
         for layer in self.graph.layers:
             top = self.graph.tops[layer][0] if self.graph.tops[layer] else None
-            if layer.type in LINEAR_TYPES and top in of and not of[top].any():
+            if layer.type in LINEAR_TYPES and top in of and of[top].size and not of[top].any():
                 first = int(root_of[self.labels[top]][0])
                 refused.append((layer, why[first]))
         return Classes(of, _components(of.values(), len(live) + 1), refused)
+
+
+def _reads(layer: Layer, channels: int) -> bool:
+    """Whether the weights of a linear ``layer`` are for so many channels.
+
+    Where a shape on the way is not known they may be for others.
+    """
+    shape = layer.blobs[0].shape
+    if layer.type == "InnerProduct":
+        width = shape[0 if layer.param.inner_product_param.transpose else 1]
+        return channels > 0 and width % channels == 0
+    if layer.type in ("Deconvolution", DEPTHWISE):
+        return shape[0] == channels
+    return bool(shape[1] * layer.param.convolution_param.group == channels)
 
 
 class _Ties:

@@ -19,7 +19,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.equalize import Tensor, equalized
 from caffe_merge.arrays import Float64, Indices
 from caffe_merge.layers.layer import Layer, New
-from caffe_merge.layers.linear import LINEAR_TYPES, folded, odd_blobs
+from caffe_merge.layers.linear import LINEAR_TYPES, folded
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.ranges import channel_ranges, ranges_between
 from caffe_merge.net.graph import Graph, Version
@@ -135,15 +135,16 @@ def _between(layer: Layer, bottom: Version, scale: Float64) -> New:
 
 def _tensors(graph: Graph, classes: Classes, layer: Layer) -> List[Tensor]:
     """The weights of a linear ``layer`` that has channels to move; none of another."""
-    if layer.type not in LINEAR_TYPES:
+    ends = graph.bottoms[layer], graph.tops[layer]
+    if layer.type not in LINEAR_TYPES or [len(end) for end in ends] != [1, 1]:
         return []
-    bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
+    (bottom,), (top,) = ends
     outputs, inputs = classes.of.get(top), classes.of.get(bottom)
-    if not any(of is not None and of.any() for of in (outputs, inputs)) or odd_blobs(layer):
+    if not any(of is not None and of.any() for of in (outputs, inputs)):
+        return []
+    if isinstance(channel_ranges(layer), Reason):
         return []
     ranges = ranges_between(layer, None if inputs is None else len(inputs))
-    if not np.isfinite(ranges).all():
-        return []
     group, makes, reads = ranges.shape
     outputs = np.zeros(group * makes, np.intp) if outputs is None else outputs
     inputs = np.zeros(group * reads, np.intp) if inputs is None else inputs

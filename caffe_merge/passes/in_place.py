@@ -30,7 +30,7 @@ class InPlace(Pass):
             return []
         findings: List[Finding] = []
         for layer in graph.layers:
-            if layer.type not in TYPES or graph.overwritten_by(graph.tops[layer][0]) is not None:
+            if layer.type not in TYPES or _writes_in_place(graph, layer):
                 continue
             reason = KEPT if layer.name in self.keep else _why_not(graph, layer)
             if reason is not None:
@@ -49,14 +49,18 @@ class InPlace(Pass):
         return findings
 
 
+def _writes_in_place(graph: Graph, layer: Layer) -> bool:
+    return any(graph.overwritten_by(top) is not None for top in graph.tops[layer])
+
+
 def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
     """Why ``layer`` cannot write over its bottom; None if it can."""
     odd = unknown_fields(layer)
     if odd is not None:
         return odd
-    bottom = graph.bottoms[layer][0]
-    if len(graph.bottoms[layer]) > 1 or len(graph.tops[layer]) > 1:
+    if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return Reason("it has not one bottom and one top")
+    (bottom,) = graph.bottoms[layer]
     others = [reader.name for reader, _ in bottom.readers if reader is not layer]
     if others:
         return Reason(f"its bottom {bottom.name!r} is read by {quoted(others)} as well")

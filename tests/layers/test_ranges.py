@@ -91,6 +91,7 @@ def test_the_worst_layer_comes_first() -> None:
 LEFT_OUT = {
     "not finite": (np.full((6, 5, 3, 2), np.nan), np.zeros(6), "weights are not finite"),
     "bias": (np.ones((6, 5, 3, 2)), np.full(6, np.inf), "bias is not finite"),
+    "empty": (np.ones((6, 0, 3, 2)), np.zeros(6), "weights have no values"),
     "shape": (np.ones((4, 5, 3, 2)), np.zeros(6), "do not make 6 channels"),
 }
 

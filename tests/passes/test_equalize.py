@@ -199,3 +199,11 @@ def test_shared_weights_stay(merged: Merger) -> None:
     result = merged(*lines, weights=weights, equalize=True)
     result.refused("a", "shares its weights with 'b'")
     assert rescaled(result) == []
+
+
+def test_what_nobody_knows_the_size_of_stays(merged: Merger) -> None:
+    """Behind a window of a fork no shape is known, and a layer that does not fit is told."""
+    pool = "p: Pooling a -> p { pooling_param { kernel_size: 3 unheard: 1 } }"
+    lines = [IN, FIRST, pool, fc("z", "p", 3)]
+    weights = {**skewed([IN, FIRST]), "z": [np.ones((3, 20)), np.ones(3)]}
+    merged(*lines, weights=weights, equalize=True).refused("a", "Pooling 'p' reads it: .*unheard")
