@@ -191,7 +191,7 @@ def test_pixels_that_do_not_fold(
     assert "--input-layer" in out.err
     assert len(list(tmp_path.iterdir())) == 3
     assert merge_bn(flags(pair, *given, "--input-layer")) == 0
-    assert "and in Bias 'data_mean' on the input" in capsys.readouterr().out
+    assert "and in Scale 'data_mean' on the input" in capsys.readouterr().out
     assert 'name: "data_mean"' in (tmp_path / "net_merged.prototxt").read_text()
 
 
