@@ -85,16 +85,16 @@ class Sources:
         """Take in what is in ``folder`` and below, in the order of names."""
         try:
             with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             self.left_out.append(LeftOut(folder, error.strerror or str(error)))
             return
-        names = {entry.name for entry in found}
+        names = {entry.name for entry in ordered}
         if JOURNAL in names:
             self.left_out.append(LeftOut(folder, EARLIER_BATCH))
             return
         earlier = {default_output(name) for name in names}
-        for entry in found:
+        for entry in ordered:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():

@@ -38,8 +38,8 @@ def run(values: Mapping[str, Any], print_: Print, print_error: Print) -> bool:
                 done.append(result)
                 progress.ended(result)
     except KeyboardInterrupt:  # the workers are stopped by now
-        told = {result.name for result in done}
-        untold = sum(name not in told for name in placed.names())
+        printed = {result.name for result in done}
+        untold = sum(name not in printed for name in placed.names())
         _finish(done, total, values, print_, print_error, untold)
         print_error([f"interrupted: {_in_place(done, total, untold)}; --resume goes on from there"])
         raise
@@ -190,8 +190,8 @@ def failures(done: Sequence[Result]) -> Iterator[str]:
 
 def failure(result: Result) -> str:
     """Which pair, why, and what to do."""
-    told = [spelled(text, flag_of) for text in (result.outcome.reason, result.outcome.advice)]
-    return f"{result.name}: {'; '.join(filter(None, told))}"
+    texts = [spelled(text, flag_of) for text in (result.outcome.reason, result.outcome.advice)]
+    return f"{result.name}: {'; '.join(filter(None, texts))}"
 
 
 def plan_lines(planned: Plan, verbose: bool) -> Iterator[str]:

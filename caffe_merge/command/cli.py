@@ -300,8 +300,8 @@ def _show(options: argparse.Namespace) -> int:
 def _ranges(options: argparse.Namespace) -> int:
     from caffe_merge.command.ranges import Ranges
 
-    found = Ranges.of(_load(options))
-    tell(options, lambda: found.lines(options.verbose), found.to_json)
+    measured = Ranges.of(_load(options))
+    tell(options, lambda: measured.lines(options.verbose), measured.to_json)
     return OK
 
 
@@ -328,8 +328,8 @@ def _list(what: str) -> Callable[[argparse.Namespace], int]:
 def _engines(options: argparse.Namespace) -> int:
     from caffe_merge.command import engines
 
-    found = engines.rows(options.caffe_python)
-    tell(options, lambda: engines.lines(found), lambda: engines.to_json(found))
+    engine_rows = engines.rows(options.caffe_python)
+    tell(options, lambda: engines.lines(engine_rows), lambda: engines.to_json(engine_rows))
     return OK
 
 

@@ -38,27 +38,27 @@ def _row(name: str, python: Optional[str]) -> Row:
     engine = ENGINES[name]
     try:
         with Worker(engine.command(python), _TIME_LIMIT) as worker:
-            told = worker.call({"do": "about"})
+            reply = worker.call({"do": "about"})
     except CaffeMergeError as error:
         return Row(name, engine.about, engine.get, None, error.text(flag_of))
-    types: Optional[List[str]] = told["types"]
+    types: Optional[List[str]] = reply["types"]
     lacks = None if types is None else sorted(_all_types() - set(types))
-    return Row(name, engine.about, engine.get, told["version"], "", types, lacks)
+    return Row(name, engine.about, engine.get, reply["version"], "", types, lacks)
 
 
 def _all_types() -> "set[str]":
     return {name for name, row in CATALOGUE.items() if row.family not in (DATA, LOSS)}
 
 
-def to_json(found: List[Row]) -> Dict[str, Any]:
+def to_json(engine_rows: List[Row]) -> Dict[str, Any]:
     """The rows as JSON types."""
-    return {"default": DEFAULT, "engines": [row._asdict() for row in found]}
+    return {"default": DEFAULT, "engines": [row._asdict() for row in engine_rows]}
 
 
-def lines(found: List[Row]) -> Iterator[str]:
+def lines(engine_rows: List[Row]) -> Iterator[str]:
     """The rows for a person."""
-    width = max(len(row.name) for row in found)
-    for row in found:
+    width = max(len(row.name) for row in engine_rows)
+    for row in engine_rows:
         default = " (default)" if row.name == DEFAULT else ""
         here = "not here" if row.version is None else f"here, {row.version}"
         yield f"{row.name:{width}}  {here}{default}: {row.about}"

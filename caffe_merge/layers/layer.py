@@ -101,8 +101,8 @@ def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
 
     @wraps(find)
     def lookup(layer: Layer, *more: Any) -> Answer:
-        known = (layer.extra, layer.style, layer.missing, layer.misfit)
-        basis = (layer.param, layer.blobs, *known, *more)
+        facts = (layer.extra, layer.style, layer.missing, layer.misfit)
+        basis = (layer.param, layer.blobs, *facts, *more)
         cached = layer.remembered.get(find)
         if cached is None or any(map(is_not, cached[0], basis)):
             cached = layer.remembered[find] = (basis, find(layer, *more))

@@ -183,10 +183,10 @@ class Net:
         """The inputs whose shapes nothing tells, and for each the flag that would give it."""
         layers = self.layers
         versions = [top for tops in self.graph().tops.values() for top in tops]
-        known = {version.name for version in versions if version.shape is not None}
+        shaped = {version.name for version in versions if version.shape is not None}
         params = [layer.param for layer in layers]
         extras = [layer.extra for layer in layers]
-        return data_layers.missing_shapes(params, extras, self.index, known)
+        return data_layers.missing_shapes(params, extras, self.index, shaped)
 
     def require_shapes(self, given: Collection[str], otherwise: str = "") -> None:
         """Raise UsageError for an Input whose shape nothing tells, unless its blob is ``given``.

@@ -151,8 +151,8 @@ def _file(path: str) -> Float64:
     except OSError as error:
         if error.strerror is None:
             raise UsageError(_MEAN, f": cannot read {path} as .npy: {error}") from None
-        found = f"{path}: {error.strerror}"
-        raise FileError(_MEAN, f": expected numbers or a file, found {found}") from None
+        problem = f"{path}: {error.strerror}"
+        raise FileError(_MEAN, f": expected numbers or a file, found {problem}") from None
     except (ValueError, WeightsError, MemoryError) as error:
         raise UsageError(_MEAN, f": {path} is no .npy and no mean.binaryproto: {error}") from None
 

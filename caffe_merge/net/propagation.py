@@ -63,9 +63,9 @@ def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[Li
     """The shapes that the blobs must have; None if that depends on a fork."""
     if has_unknown(layer) or norms.foreign_field(layer):
         return None
-    known = [None] * len(bottoms) if layer.misfit else bottoms
+    usable = [None] * len(bottoms) if layer.misfit else bottoms
     with About(layer):
-        return shapes.blobs(described(layer), known)
+        return shapes.blobs(described(layer), usable)
 
 
 def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> str:

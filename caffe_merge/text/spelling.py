@@ -43,8 +43,8 @@ def for_caffe(document: Document) -> Tuple[Document, Optional[str]]:
         return document, None
     parts = ", ".join(counted(number, what) for what, number in speller.counts.items())
     line, column = document.place(speller.first)
-    told = f"Caffe cannot read this text as it is ({parts}, the first at {line}:{column})"
-    return speller.splices.rewritten(), f"{told}; written so that it can"
+    problem = f"Caffe cannot read this text as it is ({parts}, the first at {line}:{column})"
+    return speller.splices.rewritten(), f"{problem}; written so that it can"
 
 
 def _is_suspect(text: str) -> bool:
@@ -100,9 +100,9 @@ class _Speller:
 
     def fields(self, fields: List[Field], descriptor: Any) -> None:
         """All of ``fields``, of a message of this type; None where the schema does not know it."""
-        known = field_infos(descriptor) if descriptor is not None else {}
+        infos = field_infos(descriptor) if descriptor is not None else {}
         for field in fields:
-            kind = known.get(field.name)
+            kind = infos.get(field.name)
             if kind is not None and not kind.repeated and field.is_list and len(field.values) == 1:
                 self._unbracket(field)
             for value in field.values:

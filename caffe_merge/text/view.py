@@ -251,8 +251,8 @@ class View:
                 yield from self.inside(inner, f"{path}{field.name}.")
 
     def mismatch(self, info: FieldInfo, value: Value) -> NoReturn:
-        found = quoted(self.document.source(value))
-        self.fail(value, f"expected {info.expected} for {info.name!r}, found {found}")
+        shown = quoted(self.document.source(value))
+        self.fail(value, f"expected {info.expected} for {info.name!r}, found {shown}")
 
     def fail(self, value: Value, message: str) -> NoReturn:
         self.document.fail(value.start, message)

@@ -37,7 +37,7 @@ def sizes(layers: Sequence[Any], given: Mapping[str, Shape]) -> Dict[str, Shape]
 
     ``given`` are those of the nets' inputs, and of tops that the user gives.
     """
-    found: Dict[str, Shape] = {}
+    top_shapes: Dict[str, Shape] = {}
     boxes = unknown(layers)
     held: Shapes = {}
     for index, layer in enumerate(layers):
@@ -49,8 +49,8 @@ def sizes(layers: Sequence[Any], given: Mapping[str, Shape]) -> Dict[str, Shape]
             shape = given.get(top) or _size(layers, index, top, held)
             held[top] = shape
             if shape is not None:
-                found[top] = shape
-    return found
+                top_shapes[top] = shape
+    return top_shapes
 
 
 def _form(layer: Any) -> Optional[Any]:

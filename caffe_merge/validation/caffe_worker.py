@@ -147,14 +147,14 @@ class CaffeNet:
                 self.net.blobs[name].reshape(*array.shape)
         self.net.reshape()  # Caffe of before 2015 does not while it runs
         times = []  # type: List[float]
-        own = self._replace(job.get("weights") or {})
+        replaced = self._replace(job.get("weights") or {})
         for _ in range(job.get("repeat", 1)):
             for name, array in inputs:  # a layer in place on an input overwrote it
                 self.net.blobs[name].data[...] = array
             start = time.time()
             self.net.forward()
             times.append(time.time() - start)
-        for blob, values in own:
+        for blob, values in replaced:
             blob.data[...] = values
         names = self.net.outputs if job.get("outputs_only") else self._names()
         if job.get("only") is not None:
@@ -180,12 +180,12 @@ class CaffeNet:
     def _replace(self, weights):
         # type: (Dict[str, List[str]]) -> List[Tuple[Any, np.ndarray]]
         """Set the blobs of layers; return each blob with what it held."""
-        own = []
+        replaced = []
         for layer, paths in weights.items():
             for blob, path in zip(self.net.params[_native(layer)], paths):
-                own.append((blob, blob.data.copy()))
+                replaced.append((blob, blob.data.copy()))
                 blob.data[...] = np.load(path).reshape(blob.data.shape)
-        return own
+        return replaced
 
     def _names(self):
         # type: () -> List[Any]

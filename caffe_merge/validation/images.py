@@ -129,10 +129,10 @@ class OnImages:
 
 def find(paths: Sequence[str]) -> List[str]:
     """The image files that ``paths`` name: files, and folders with all that is below them."""
-    found: List[str] = []
+    images: List[str] = []
     for path in paths:
         if not os.path.isdir(path):
-            found.append(path)
+            images.append(path)
             continue
         inside = [
             os.path.join(folder, name)
@@ -142,8 +142,8 @@ def find(paths: Sequence[str]) -> List[str]:
         ]
         if not inside:
             raise UsageError(_IMAGES, f": {path}: no {', '.join(ENDINGS)} in this folder")
-        found += sorted(inside)
-    return found
+        images += sorted(inside)
+    return images
 
 
 def read_labels(path: str) -> Dict[str, int]:
@@ -236,7 +236,7 @@ def compare(
     name, (batch, *size) = shape
     gathered: Dict[str, List[_Piece]] = {}
     paths = list(options.paths)
-    wanted = labelled(paths, options.labels)
+    classes = labelled(paths, options.labels)
     done = 0
     for start in range(0, len(paths), batch):
         chunk = paths[start : start + batch]
@@ -251,14 +251,14 @@ def compare(
         if not start:
             for pieces in gathered.values():
                 if len(pieces) == len(chunk):
-                    check_labels(pieces[0].before.shape, paths, wanted)
+                    check_labels(pieces[0].before.shape, paths, classes)
         for path in chunk:
             done += 1
             if options.progress:
                 options.progress(done, len(paths), path)
     if not gathered:
         raise ValidationError("no output could be compared on the images")
-    outputs = tuple(_output(n, pieces, paths, wanted) for n, pieces in gathered.items())
+    outputs = tuple(_output(n, pieces, paths, classes) for n, pieces in gathered.items())
     channels = "gray" if size[0] == 1 else "RGB" if options.rgb else "BGR"
     mean, scale = ((), 1.0) if raw else (options.mean, options.scale)
     return OnImages(len(paths), name, (batch, *size), mean, scale, channels, outputs)

@@ -161,11 +161,11 @@ def compared(
     )
 
 
-def least_limit(judging: Judging, own: float) -> Tuple[float, bool]:
+def least_limit(judging: Judging, engine_limit: float) -> Tuple[float, bool]:
     """The limit where rounding explains nothing, and whether it follows the net."""
     if judging.limit is not None:
         return judging.limit, False
-    return own, own <= limits.SMALLEST
+    return engine_limit, engine_limit <= limits.SMALLEST
 
 
 def _rank(error: float) -> float:

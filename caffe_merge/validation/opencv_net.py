@@ -192,8 +192,8 @@ def fault(layer: Layer) -> str:
         return f"{title}: it is in the phase TRAIN"
     if any(not blob.shape for blob in layer.blobs):
         return f"{title}: OpenCV cannot read a blob without axes"
-    found = MEASURED[layer.type](param)
-    return f"{title}: OpenCV differs from Caffe in {found}" if found else ""
+    measured = MEASURED[layer.type](param)
+    return f"{title}: OpenCV differs from Caffe in {measured}" if measured else ""
 
 
 def assemble(

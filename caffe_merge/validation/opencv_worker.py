@@ -78,10 +78,10 @@ class OpenCVNet:
         """The blobs ``names``, or all; a layer that OpenCV refuses is left out from then on."""
         while True:
             made = assemble(self.layers, self.refused)
-            wanted = {n: v for n, v in made.final.items() if names is None or n in names}
+            requested = {n: v for n, v in made.final.items() if names is None or n in names}
             start = time.perf_counter()
             try:
-                arrays = self._blobs(made, model, inputs, wanted)
+                arrays = self._blobs(made, model, inputs, requested)
             except self.cv2.error as error:
                 index = self._first_refused(model, inputs)
                 layer = self.layers[index]
@@ -110,14 +110,14 @@ class OpenCVNet:
         made: Assembled,
         model: np.ndarray,
         inputs: Mapping[str, np.ndarray],
-        wanted: Mapping[str, Version],
+        requested: Mapping[str, Version],
     ) -> Dict[str, np.ndarray]:
         """Build and run the net; its blobs by their names in Caffe."""
         fed = {top: np.asarray(inputs[n], np.float32) for n, top in made.inputs.items()}
-        arrays = {n: fed[version.name] for n, version in wanted.items() if version.name in fed}
+        arrays = {n: fed[version.name] for n, version in requested.items() if version.name in fed}
         sources = {
             name: made.sources[version.name]
-            for name, version in wanted.items()
+            for name, version in requested.items()
             if version.name in made.sources
         }
         if not sources:
@@ -133,8 +133,8 @@ class OpenCVNet:
         layers: Dict[str, int] = {}
         place = {}
         for name, source in sources.items():
-            own = source.layer if net.getLayerId(source.top) < 0 else source.top
-            place[name] = layers.setdefault(own, len(layers)), source.position
+            blob = source.layer if net.getLayerId(source.top) < 0 else source.top
+            place[name] = layers.setdefault(blob, len(layers)), source.position
         tops = net.forwardAndRetrieve(list(layers))
         arrays.update((name, tops[layer][position]) for name, (layer, position) in place.items())
         return arrays

@@ -74,14 +74,14 @@ def _boxes(old: Net, judging: Judging, sample: Sample) -> Values:
         return {}
     given = {**(judging.shapes or {}), **{n: v.shape for n, v in (judging.files or {}).items()}}
     given.update((entry.name, entry.array.shape) for entry in sample.used)
-    found = black_boxes.sizes(old.layers, given)
+    top_shapes = black_boxes.sizes(old.layers, given)
     values: Values = {}
     for index in sorted(old.boxes):
         values[index] = []
         for top in old.layers[index].param.top:
             array = (judging.files or {}).get(top)
-            if array is None and top in found:
-                inputs.check_size(int(np.prod(found[top])))
-                array = inputs.noise(top, found[top], judging.seed)
+            if array is None and top in top_shapes:
+                inputs.check_size(int(np.prod(top_shapes[top])))
+                array = inputs.noise(top, top_shapes[top], judging.seed)
             values[index].append(None if array is None else np.asarray(array, np.float64))
     return values

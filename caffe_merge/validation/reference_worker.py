@@ -74,8 +74,8 @@ class ReferenceNet:
             if isinstance(done, tuple):
                 yield {"progress": done}, None
             else:
-                answer = base64.b64encode(pickle.dumps(done)).decode("ascii")
-                yield {"done": True, "comparison": answer}, None
+                encoded = base64.b64encode(pickle.dumps(done)).decode("ascii")
+                yield {"done": True, "comparison": encoded}, None
 
 
 def about(_job: Dict[str, Any]) -> Answer:

@@ -83,10 +83,10 @@ class Mutants:
         return sorted(reaching & self._open)
 
 
-def farthest(one: np.ndarray, other: np.ndarray) -> float:
+def farthest(first: np.ndarray, other: np.ndarray) -> float:
     """The largest absolute difference of two arrays; inf where a value is none."""
     with np.errstate(all="ignore"):
-        error = one - other
+        error = first - other
         far = float(max(error.max(), -error.min())) if error.size else 0.0
     return far if np.isfinite(far) else float("inf")
 

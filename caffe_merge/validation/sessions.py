@@ -89,9 +89,9 @@ class Session:
             job.update(only=only, weights={n: list(paths) for n, paths in (weights or {}).items()})
             return self._frames(self._worker.ask(job))
 
-    def _frames(self, answer: Iterator[Frame]) -> Iterator[Frame]:
+    def _frames(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         with self._naming():
-            for frame in answer:
+            for frame in frames:
                 if "done" in frame.header:
                     self.seconds = frame.header["seconds"]
                 else:

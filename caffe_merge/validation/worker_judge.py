@@ -95,14 +95,14 @@ def _run(
     by_name: Dict[str, List[Point]] = {}
     for point in findings.pairing.points:
         by_name.setdefault(point.before[0], []).append(point)
-    wanted = {point.after[0] for point in findings.pairing.points}
+    requested = {point.after[0] for point in findings.pairing.points}
     before, after = (s.forward(fed) for s, fed in zip(sessions, files))
     kept: Dict[str, np.ndarray] = {}
     waiting: Dict[str, Frame] = {}
     total, done = len(findings.pairing.points), 0
     for frame in before:
         for point in by_name.get(frame.header.get("name", ""), ()):
-            other = _partner(after, waiting, wanted, point.after[0])
+            other = _partner(after, waiting, requested, point.after[0])
             reason = frame.header.get("unjudged") or other.header.get("unjudged")
             if frame.array is None or other.array is None:
                 findings.reasons.setdefault(point, str(reason))
@@ -120,14 +120,14 @@ def _run(
 
 
 def _partner(
-    frames: Iterator[Frame], waiting: Dict[str, Frame], wanted: Set[str], name: str
+    frames: Iterator[Frame], waiting: Dict[str, Frame], requested: Set[str], name: str
 ) -> Frame:
     """The new net's frame ``name``; its stream is read only as far as that, and waits meanwhile."""
     while name not in waiting:
         frame = next(frames, None)
         if frame is None:
             raise ValidationError(f"blob {name!r} never came from the worker")
-        if frame.header.get("name") in wanted:
+        if frame.header.get("name") in requested:
             waiting[frame.header["name"]] = frame
     return waiting[name]
 

@@ -50,25 +50,25 @@ class Hdf5Index(Index):
 
     def __init__(self, buffer: Buffer, path: str, *, keep_half: bool = False) -> None:
         super().__init__(buffer, path, keep_half)
-        self._values, found = _run(path, len(buffer))
-        if "error" in found:
-            layer, blob = found.get("layer"), found.get("blob")
-            raise WeightsError(found["error"], path=path, layer=layer, blob=blob)
-        self.layers = [self._record(order, layer) for order, layer in enumerate(found["layers"])]
+        self._values, listing = _run(path, len(buffer))
+        if "error" in listing:
+            layer, blob = listing.get("layer"), listing.get("blob")
+            raise WeightsError(listing["error"], path=path, layer=layer, blob=blob)
+        self.layers = [self._record(order, layer) for order, layer in enumerate(listing["layers"])]
 
-    def _record(self, order: int, found: Dict[str, Any]) -> LayerRecord:
-        name = strings.decode(bytes.fromhex(found["name"]))
+    def _record(self, order: int, stored: Dict[str, Any]) -> LayerRecord:
+        name = strings.decode(bytes.fromhex(stored["name"]))
         blobs: List[Stored] = []
-        for blob in found["blobs"]:
+        for blob in stored["blobs"]:
             source = self._values if blob["made"] else self.buffer
             shape, dtype = tuple(blob["shape"]), _DTYPES[blob["dtype"]]
             if blob["at"] + count(shape) * dtype.itemsize > len(source):
                 message = "its values reach beyond the end of the file"
-                number = found["numbers"][len(blobs)]
+                number = stored["numbers"][len(blobs)]
                 raise WeightsError(message, path=self.path, layer=name, blob=number)
             held = values(source, dtype, count(shape), blob["at"])
             blobs.append(Stored(shape, held, keep_half=self.keep_half))
-        return LayerRecord(name, order, 0, 0, tuple(blobs), numbers=tuple(found["numbers"]))
+        return LayerRecord(name, order, 0, 0, tuple(blobs), numbers=tuple(stored["numbers"]))
 
 
 def _death(status: int, said: bytes) -> str:

@@ -44,15 +44,15 @@ def main() -> None:
     _bound_memory()
     out = sys.stdout.buffer
     try:
-        answer: Dict[str, Any] = {"layers": read(path, out)}
+        result: Dict[str, Any] = {"layers": read(path, out)}
     except WeightsError as error:
-        answer = {"error": str(error), "layer": error.layer, "blob": error.blob}
+        result = {"error": str(error), "layer": error.layer, "blob": error.blob}
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         # What h5py raises for a file that is damaged, or none of Caffe's.
-        answer = {"error": f"not a whole HDF5 file: {' '.join(str(error).split())}"}
+        result = {"error": f"not a whole HDF5 file: {' '.join(str(error).split())}"}
     except MemoryError:
-        answer = {"error": "not a whole HDF5 file: more memory than there is is asked for"}
-    text = json.dumps(answer).encode()
+        result = {"error": "not a whole HDF5 file: more memory than there is is asked for"}
+    text = json.dumps(result).encode()
     out.write(text + TRAILER.pack(len(text)))
 
 

@@ -282,8 +282,8 @@ def _pooling_sizes(layer: Layer, name: str, rank: int) -> Optional[Shape]:
         if short == "kernel" and param.HasField(name) and not all(sides):
             return (getattr(param, name),) * rank  # Caffe does not look at the one side
         if not all(sides) or param.HasField(name):
-            found = "both" if param.HasField(name) else "one of these"
-            raise error(layer, f"{name}, or {short}_h and {short}_w", found)
+            sides_given = "both" if param.HasField(name) else "one of these"
+            raise error(layer, f"{name}, or {short}_h and {short}_w", sides_given)
         several = (getattr(param, short + "_h"), getattr(param, short + "_w"))
     if several:
         if len(several) != rank:
