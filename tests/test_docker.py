@@ -256,6 +256,14 @@ def test_the_examples_of_the_page_can_be_parsed(arguments: List[str]) -> None:
     parser.parse_args(arguments)
 
 
+def test_the_smoke_test_looks_for_every_command() -> None:
+    script = (ROOT / "tools" / "image_test.sh").read_text()
+    (looked_for,) = re.findall(r"for command in (.*); do", script)
+    parser = cli.all_commands()
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    assert set(looked_for.split()) == set(commands.choices)
+
+
 def test_the_page_names_every_target_and_the_smoke_test() -> None:
     assert set(re.findall(r"--target (\S+)", PAGE)) == {"caffe"} <= STAGES.keys()
     assert os.access(ROOT / "tools" / "image_test.sh", os.X_OK)

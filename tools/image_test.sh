@@ -37,7 +37,7 @@ new() {
 }
 
 help=$(container "$image")
-for command in merge plan batch validate inspect engines passes styles; do
+for command in merge plan batch validate inspect show ranges check engines passes styles; do
     echo "$help" | grep -q "^ *$command " || fail "the default command does not show '$command'"
 done
 passed "the default command shows all commands"
