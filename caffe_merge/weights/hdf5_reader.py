@@ -24,6 +24,8 @@ from caffe_merge.weights import solverstate
 from caffe_merge.weights.blobproto import MAX_AXES
 from caffe_merge.wording import quoted
 
+# What h5py raises for a file that is damaged, or none of Caffe's.
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
 DTYPES = ("<f2", "<f4", "<f8")  # of values that are used where they stand
 TRAILER = struct.Struct("<Q")
 _DATA = b"data"
@@ -47,8 +49,7 @@ def main() -> None:
         result: Dict[str, Any] = {"layers": read(path, out)}
     except WeightsError as error:
         result = {"error": str(error), "layer": error.layer, "blob": error.blob}
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        # What h5py raises for a file that is damaged, or none of Caffe's.
+    except DAMAGED as error:
         result = {"error": f"not a whole HDF5 file: {' '.join(str(error).split())}"}
     except MemoryError:
         result = {"error": "not a whole HDF5 file: more memory than there is is asked for"}

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz SECONDS [FOLDER]``: each target a third of the time, under atheris.
+"""``python -m tests.fuzz SECONDS [FOLDER]``: each target an equal part of the time, under atheris.
 
 FOLDER (default: build/fuzz) keeps the corpus between runs, and the inputs that failed.
 """

@@ -58,4 +58,19 @@ def files() -> List[bytes]:
     return out
 
 
-CORPORA: Dict[str, Callable[[], List[bytes]]] = {"text": texts, "wire": wires, "hdf5": files}
+def makings() -> List[bytes]:
+    """What HDF5 files are made by; none where h5py is not installed."""
+    try:
+        import h5py  # noqa: F401
+    except ImportError:
+        return []
+    random = np.random.default_rng(5)
+    return [random.bytes(length) for length in range(4, 124, 4)]
+
+
+CORPORA: Dict[str, Callable[[], List[bytes]]] = {
+    "text": texts,
+    "wire": wires,
+    "hdf5": files,
+    "made": makings,
+}

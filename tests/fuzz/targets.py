@@ -1,5 +1,6 @@
 """What is fuzzed: any bytes give a result or a CaffeMergeError; nothing else may happen."""
 
+import io
 import os
 import signal
 import sys
@@ -7,7 +8,7 @@ import tempfile
 import traceback
 from typing import Callable, Dict, List
 
-from caffe_merge.errors import CaffeMergeError
+from caffe_merge.errors import CaffeMergeError, WeightsError
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.spelling import for_caffe
@@ -113,6 +114,25 @@ def hdf5(data: bytes) -> None:
     assert not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGALRM, "too slow"
 
 
+def hdf5_made(data: bytes) -> None:
+    """An HDF5 file that is whole, with the groups, links and layouts that ``data`` asks for.
+
+    It is read in this process, where a fuzzer sees which lines run; libhdf5 is right about it.
+    """
+    from caffe_merge.weights import hdf5_reader
+    from tests.fuzz.hdf5 import write_file
+
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        path = os.path.join(folder, "made.h5")
+        write_file(path, data)
+        try:
+            hdf5_reader.read(path, io.BytesIO())
+        except WeightsError as error:
+            _check_line(error)
+        except hdf5_reader.DAMAGED:
+            pass  # a name that h5py cannot follow, as a loop of links
+
+
 def hdf5_whole(data: bytes) -> None:
     """The same through both processes, blobs valued."""
     with tempfile.NamedTemporaryFile(suffix=".h5", dir=_memory()) as handle:
@@ -148,4 +168,9 @@ def _check_line(error: CaffeMergeError) -> None:
     assert len(str(error).splitlines()) == 1, str(error)
 
 
-TARGETS: Dict[str, Callable[[bytes], None]] = {"text": text, "wire": wire, "hdf5": hdf5}
+TARGETS: Dict[str, Callable[[bytes], None]] = {
+    "text": text,
+    "wire": wire,
+    "hdf5": hdf5,
+    "made": hdf5_made,
+}

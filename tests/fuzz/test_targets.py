@@ -37,7 +37,7 @@ def mutated(draw: st.DrawFn, target: str) -> bytes:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_corpus(target: str) -> None:
     corpus = CORPORA[target]()
-    if target == "hdf5" and not corpus:
+    if target in ("hdf5", "made") and not corpus:
         pytest.skip("no h5py")
     assert len(corpus) > 10
     for data in corpus:
@@ -61,6 +61,13 @@ def test_mutated_wire(data: bytes) -> None:
 @given(st.data())
 def test_mutated_hdf5(data: st.DataObject) -> None:
     TARGETS["hdf5"](data.draw(mutated("hdf5")))
+
+
+@pytest.mark.skipif(not CORPORA["made"](), reason="no h5py")
+@examples(150)
+@given(st.binary(max_size=160))
+def test_any_whole_hdf5(data: bytes) -> None:
+    TARGETS["made"](data)
 
 
 @pytest.mark.skipif(not CORPORA["hdf5"](), reason="no h5py")
