@@ -1,6 +1,6 @@
 """The nets that are measured, in the form they are trained in, at their own width."""
 
-from typing import Callable, Dict
+from typing import Callable, Dict, Sequence, Tuple
 
 from benchmarks.building import Blob, Building
 
@@ -28,9 +28,18 @@ APART = (
 
 def resnet152(net: Building, repeat: int = 1) -> None:
     """He et al. 2015; about 240 MB, or with its blocks ``repeat`` times."""
+    _resnet(net, [(blocks * repeat, width) for blocks, width in RESNET_152])
+
+
+def resnet50(net: Building) -> None:
+    """He et al. 2015, with the strides where they had them: in the first 1x1 of a block."""
+    _resnet(net, RESNET_50)
+
+
+def _resnet(net: Building, stages: Sequence[Tuple[int, int]]) -> None:
     x = _stem(net)
-    for stage, (blocks, width) in enumerate(RESNET_152):
-        for block in range(blocks * repeat):
+    for stage, (blocks, width) in enumerate(stages):
+        for block in range(blocks):
             name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
             short = x if block else net.conv_norm(x, f"{name}_proj", 4 * width, 1, stride)
             y = net.relu(net.conv_norm(x, f"{name}_a", width, 1, stride))
@@ -152,5 +161,6 @@ FORWARD: Dict[str, Callable[[Building], None]] = {
     "repvgg_a0": repvgg,
     "acnet_resnet18": acnet,
     "densenet121": densenet,
+    "resnet50": resnet50,
     "preact_resnet50": preact,
 }

@@ -277,7 +277,7 @@ def _ones(net: Net, report: Report) -> int:
 
 def _changes_order(report: Report) -> bool:
     """Whether a pass was at work that may change a BatchNorm and leave it one."""
-    return any(change.rewrite == "fold-swap" for change in report.changes)
+    return any(change.rewrite in ("fold-swap", "drop-dead-channels") for change in report.changes)
 
 
 def _bits(layer: Layer) -> List[Tuple[Tuple[int, ...], bytes]]:

@@ -4,6 +4,7 @@ from typing import Tuple, Type
 
 from caffe_merge.passes._pass import Pass
 from caffe_merge.passes.affine_as import AffineAs
+from caffe_merge.passes.drop_dead_channels import DropDeadChannels
 from caffe_merge.passes.drop_identity import DropIdentity
 from caffe_merge.passes.equalize import Equalize
 from caffe_merge.passes.fold_affine import FoldAffine
@@ -33,6 +34,7 @@ PASSES: Tuple[Type[Pass], ...] = (
     FoldForward,  # what none of those folded
     FoldImage,  # likewise
     OneScale,  # what is left over
+    DropDeadChannels,  # behind the folds: a multiplier of 0 has made zeros, and few layers are left
     AffineAs,  # behind all that fold: the form of what is left, where the user asks for one
     Equalize,  # behind those: no layer goes, and the ranges are those of the merged layers
     InPlace,  # last: other passes ask less of a blob that is not written over

@@ -323,6 +323,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "fold-forward",
         "fold-image",
         "one-scale",
+        "drop-dead-channels",
         "affine-as",
         "equalize",
         "in-place",

@@ -144,7 +144,7 @@ def test_channels_that_stay(merged: Merger) -> None:
     weights["a"][0][1] = 0
     weights["z"][0][:, 2] = 0
     weights["a"][1][3] = 100 * np.abs(weights["a"][0][3]).max()
-    result = merged(*lines, weights=weights, equalize=True)
+    result = merged(*lines, weights=weights, equalize=True, skip=["drop-dead-channels"])
     old, new = (next(layer for layer in net.layers if layer.name == "a").blobs[0].float64()
                 for net in (result.before, result.after))  # fmt: skip
     same = [channel for channel in range(8) if (old[channel] == new[channel]).all()]
