@@ -12,7 +12,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import NetError
 from caffe_merge.layers import windows
 from caffe_merge.layers.fork_fields import unknown_fields
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.layers.per_channel import affine_of, random_dropout
 from caffe_merge.notes import Reason
 
@@ -90,6 +90,11 @@ def _flatten(layer: Layer, rank: Optional[int]) -> Answer:
     return rank == 2 and param.axis == 1 and param.end_axis in (-1, 1)
 
 
+def _permute(layer: Layer, rank: Optional[int]) -> Answer:
+    """SSD's Caffe shares the blob then, as a Reshape does (layers.layer, shares_memory)."""
+    return shares_memory(layer)
+
+
 _RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
     "Bias": _unit,
     "Concat": _always,
@@ -97,6 +102,7 @@ _RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
     "Eltwise": _eltwise,
     "Flatten": _flatten,
     "PReLU": _prelu,
+    "Permute": _permute,
     "Pooling": _pooling,
     "Power": _unit,
     "ReLU": _relu,

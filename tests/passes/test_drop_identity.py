@@ -23,12 +23,14 @@ IDENTITIES = {
     "power": "Power conv -> y",
     "power_spelt": "Power conv -> y { power_param { power: 1 scale: 1 shift: 0 } }",
     "relu": "ReLU conv -> y { relu_param { negative_slope: 1 } }",
+    "permute": "Permute conv -> y { permute_param { order: 0 order: 1 } }",
     "pooling": "Pooling conv -> y { pooling_param { kernel_size: 1 } }",
     "pooling_sides": "Pooling conv -> y { pooling_param { pool: AVE kernel_h: 1 kernel_w: 1 } }",
     "reshape": "Reshape conv -> y { reshape_param { shape { dim: 0 dim: 0 dim: 0 dim: 0 } } }",
 }
 NO_IDENTITIES = {
     "power": "Power conv -> y { power_param { scale: 1.001 } }",
+    "permute": "Permute conv -> y { permute_param { order: 0 order: 2 } }",
     "squared": "Power conv -> y { power_param { power: 2 } }",
     "relu": "ReLU conv -> y",
     "pooling": "Pooling conv -> y { pooling_param { kernel_size: 2 } }",
@@ -251,3 +253,11 @@ def test_eltwise_of_one(coeff: str, gone: bool, tmp_path: Path) -> None:
     caffe_merge.merge(net)
     assert [layer.name for layer in net.layers] == (["x", "t"] if gone else ["x", "t", "e"])
     assert net.layers[-1].param.top == ["e"]
+
+
+def test_a_permute_that_shares_its_memory(merged: Merger) -> None:
+    """A layer that writes over its top writes over its bottom too, which others see: it stays."""
+    lines = ["a: TanH data -> a", "id: Permute a -> b { permute_param { order: 0 order: 1 } }",
+             "w: ReLU b -> b", "n: Sigmoid b -> n", "o: AbsVal a -> o"]  # fmt: skip
+    result = merged("data 2 5", *lines)
+    result.refused("id", "memory is written in place that others see as it is now")
