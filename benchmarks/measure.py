@@ -8,9 +8,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import List, NamedTuple, Sequence
+from typing import List, Mapping, NamedTuple, Sequence
 
 from benchmarks.building import Pair
+
+NOTHING_MORE: Mapping[str, str] = {}
 
 
 class Run(NamedTuple):
@@ -27,11 +29,17 @@ class Run(NamedTuple):
     resident: float
 
 
-def run(command: Sequence[str], watched: bool = True, outputs: Sequence[Path] = ()) -> Run:
+def run(
+    command: Sequence[str],
+    watched: bool = True,
+    outputs: Sequence[Path] = (),
+    environment: Mapping[str, str] = NOTHING_MORE,
+) -> Run:
     """Run ``command`` to its end; raises where it fails.
 
     Its memory is looked at every 2 ms if it is ``watched``, which costs it some of its time. What
     an earlier run left as its ``outputs`` is removed first: nobody else's time, and not its own.
+    It has the variables of this process and those of ``environment``.
     """
     for path in outputs:
         path.unlink(missing_ok=True)
@@ -39,7 +47,9 @@ def run(command: Sequence[str], watched: bool = True, outputs: Sequence[Path] = 
     # Caffe logs more than a pipe holds, so what it says goes to a file.
     with tempfile.TemporaryFile() as log:
         before, start = _processor(), time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+        env = {**os.environ, **environment}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # who uses a program has its modules compiled
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=env)
         anonymous = resident = 0
         while watched and process.poll() is None:
             status = _status(process.pid)

@@ -1,8 +1,10 @@
 """The nets that are measured, in the form they are trained in, at their own width."""
 
-from typing import Callable, Dict, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
-from benchmarks.building import Blob, Building
+from benchmarks.building import Blob, Building, Sides
+
+Path = Sequence[Tuple[int, Sides]]  # width and kernel of each convolution
 
 # Stage: blocks, width of the inner convolutions; a block's output is four times as wide.
 RESNET_50 = ((3, 64), (4, 128), (6, 256), (3, 512))
@@ -114,6 +116,57 @@ def preact(net: Building) -> None:
             y = net.relu(net.conv_norm(y, f"{name}_b", width, 3))
             x = net.add(f"{name}_sum", net.conv(y, f"{name}_c", 4 * width, 1), short)
     net.classify(net.norm_relu(x, "last"))
+
+
+def inception_v3(net: Building) -> None:
+    """Inception-v3 (Szegedy et al. 2015), all of its windows padded."""
+    x = net.input()
+    for name, width, kernel, stride in (("a", 32, 3, 2), ("b", 32, 3, 1), ("c", 64, 3, 1)):
+        x = net.relu(net.conv_norm(x, f"stem_{name}", width, kernel, stride))
+    x = net.pool(x, "stem_pool1", "kernel_size: 3 stride: 2")
+    for name, width, kernel in (("d", 80, 1), ("e", 192, 3)):
+        x = net.relu(net.conv_norm(x, f"stem_{name}", width, kernel))
+    x = net.pool(x, "stem_pool2", "kernel_size: 3 stride: 2")
+    paths: List[Path]
+    for number, pooled in enumerate((32, 64, 64)):
+        paths = [[(64, 1)], [(48, 1), (64, 5)], [(64, 1), (96, 3), (96, 3)]]
+        x = _module(net, x, f"a{number}", paths, pooled)
+    x = _module(net, x, "b", [[(384, 3)], [(64, 1), (96, 3), (96, 3)]], stride=2)
+    for number, width in enumerate((128, 160, 160, 192)):
+        once: Path = [(width, 1), (width, (1, 7)), (192, (7, 1))]
+        twice: Path = [(width, 1), (width, (7, 1)), (width, (1, 7)), (width, (7, 1)), (192, (1, 7))]
+        x = _module(net, x, f"c{number}", [[(192, 1)], once, twice], 192)
+    long: Path = [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3)]
+    x = _module(net, x, "d", [[(192, 1), (320, 3)], long], stride=2)
+    for number in range(2):
+        paths = [[(320, 1)]]
+        for sides in ((1, 3), (3, 1)):
+            paths += [[(384, 1), (384, sides)], [(448, 1), (384, 3), (384, sides)]]
+        x = _module(net, x, f"e{number}", paths, 192)
+    net.classify(x)
+
+
+def _module(
+    net: Building, x: Blob, name: str, paths: Sequence[Path], pooled: int = 0, stride: int = 1
+) -> Blob:
+    """Convolutions in a row in each of the ``paths``, and a pooling; all side by side.
+
+    The last of a row has the ``stride``. Behind the pooling are ``pooled`` channels of a 1x1
+    convolution, or its own.
+    """
+    ends = []
+    for number, path in enumerate(paths):
+        y = x
+        for at, (width, kernel) in enumerate(path):
+            last = at == len(path) - 1
+            y = net.conv_norm(y, f"{name}_{number}{at}", width, kernel, stride if last else 1)
+            y = net.relu(y)
+        ends.append(y)
+    window = "pool: AVE kernel_size: 3 stride: 1 pad: 1" if pooled else "kernel_size: 3 stride: 2"
+    y = net.pool(x, f"{name}_pool", window)
+    if pooled:
+        y = net.relu(net.conv_norm(y, f"{name}_proj", pooled, 1))
+    return net.concat(f"{name}_cat", *ends, y)
 
 
 def _stem(net: Building) -> Blob:
