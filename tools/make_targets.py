@@ -31,10 +31,12 @@ as always, but makes no layer that the target would not take, and then writes wh
 forms of the tables below; every one is a rewrite that is proved and validated like others. What has
 no form is told, with what to do. A form is run alone with `--only`, left out with `--skip`.
 
-What no row speaks of is not known to be wrong: that is no promise. Sources that say "run" were run
-on 53 small nets, on the day or in the month given; the others are documents, source text and reports
-of users, with the month in which they were read: check these before you rely on one. This page is made from
-`caffe_merge/targets/targets.json` by `tools/make_targets.py`. A new target is rows of that file:
+What no row speaks of is not known to be wrong: that is no promise. Sources that say "run" were
+run on 53 small nets, on the day or in the month given; the others are documents, source text and
+reports of users, with the month in which they were read: check these before you rely on one.
+
+This page is made from `caffe_merge/targets/targets.json` by `tools/make_targets.py`. A new
+target is rows of that file:
 `types` are layer types (`any`, or `net`), `where` is a condition on facts about a layer
 (`targets/facts.py`) or fields of its text, `effect` one of these:
 """
