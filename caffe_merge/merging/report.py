@@ -127,6 +127,8 @@ class Report:
         self._types = [layer.type for layer in self._followed]
         self._made: Dict[Layer, Tuple[str, str]] = {}
         self.weighted_before = self.weighted = _weighted(graph)
+        self._blobs = _blobs(graph)
+        self.blobs_gone: List[str] = []
 
     def add(self, name: str, rewrite: "Rewrite") -> None:
         """Write down a rewrite that the pass ``name`` made."""
@@ -140,6 +142,8 @@ class Report:
         """Take in the final graph, and the refusals for layers that are still there."""
         self.after = Size.of(graph)
         self.weighted = _weighted(graph)
+        left = _blobs(graph)
+        self.blobs_gone = [name for name in self._blobs if name not in left]
         self.refusals = [refusal for layer in graph.layers for refusal in refusals.get(layer, ())]
         for layer, kind in zip(self._followed, self._types):
             fate, detail = self._made.get(layer, ("kept", ""))
@@ -160,6 +164,7 @@ class Report:
             "changes": [change._asdict() for change in self.changes],
             "refusals": [refusal._asdict() for refusal in self.refusals],
             "fates": [fate._asdict() for fate in self.fates],
+            "blobs_gone": self.blobs_gone,
             "notes": [note._asdict() for note in self.notes],
             "unshared": [shared._asdict() for shared in self.unshared],
             "input": self.input,
@@ -169,6 +174,11 @@ class Report:
             },
             **self.extra,
         }
+
+
+def _blobs(graph: Graph) -> Dict[str, None]:
+    """The names of the blobs of ``graph``, in net order."""
+    return {top.name: None for layer in graph.layers for top in graph.tops[layer]}
 
 
 def _weighted(graph: Graph) -> List[Layer]:

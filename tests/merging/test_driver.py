@@ -266,6 +266,7 @@ def test_report(tmp_path: Path) -> None:
     assert [(fate["layer"], fate["fate"]) for fate in data["fates"]] == [
         ("bn", "gone"), ("scale", "gone"), ("bn2", "changed"), ("drop", "gone"),
     ]  # fmt: skip
+    assert data["blobs_gone"] == ["conv", "bn", "bn2"]  # "scale" and "out" hold what they held
     assert net.layers[1].sources == ("conv", "bn", "scale")
 
 
