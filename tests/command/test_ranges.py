@@ -18,7 +18,7 @@ NET = prototxt(
     "relu: ReLU wide -> wide",
     f"even: Convolution wide -> even {{ {CONV} }}",
 )
-EVEN = np.tile([0.5, 1, 0.7], 5).reshape(5, 3, 1, 1)
+EVEN = np.stack([np.linspace(0.5, 0.6, 5), np.ones(5), np.full(5, 0.7)], 1).reshape(5, 3, 1, 1)
 FACTORS = np.array([1.0, 20, 1, 2, 1])
 
 

@@ -1,5 +1,6 @@
 """Pairs that are right and pairs made wrong on purpose, each kind judged by what it computes."""
 
+import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -86,7 +87,7 @@ def test_a_net_that_is_dead_is_inconclusive_right_or_wrong(
             caffe_python=real_caffe.python,
         )
         assert made.status == "inconclusive"
-        assert "1 of 1 rewrite not seen ('c')" in made.reason
+        assert re.search(r"of \d rewrites? not seen \('c'", made.reason)
         assert "allow_unseen" in made.reason
     assert judged(tmp_path, *PLAIN, weights=weights, allow_unseen=True).ok
 
