@@ -219,7 +219,8 @@ def _random_mix(merger: Merger, data: st.DataObject) -> None:
     note("\n".join(lines))
     form = data.draw(st.sampled_from([None, None, "conv", "scale"]))
     serial = data.draw(st.sampled_from(["auto", "auto", "always"]))
-    merger(*lines, seed=data.draw(st.integers(0, 3)), affine_as=form, serial=serial)
+    seed, in_place = data.draw(st.integers(0, 3)), data.draw(st.booleans())
+    merger(*lines, seed=seed, affine_as=form, serial=serial, in_place=in_place)
 
 
 @pytest.mark.hypothesis

@@ -167,7 +167,8 @@ def _wide(report: Report) -> Iterator[str]:
         before = ranges.worst(report.weighted_before)
         ratios = f"{before.to_median if before else 1:.1f} -> {worst.to_median:.1f}"
         layers = counted(len(rescaled), "layer")
-        yield f"{EQUALIZE}: {layers} rescaled; largest / median channel of the worst: {ratios}"
+        worst_of = "largest / median channel of the worst, in the original and now"
+        yield f"{EQUALIZE}: {layers} rescaled; {worst_of}: {ratios}"
     if worst is not None and worst.to_median > ranges.TOO_WIDE:
         or_equalize = "" if rescaled else ", or merge with --equalize"
         yield (

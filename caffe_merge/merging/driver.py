@@ -40,6 +40,8 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
         bn_style      the fork's style of the BatchNorm-like layers that it fits (docs/forks.md)
         serial        "auto", "always" or "never" (see merge-serial)
         affine_as     "conv" or "scale" (see affine-as)
+        equalize      bring the ranges of channels together (docs/int8.md)
+        in_place      layers write over their bottom, where nobody else reads it
         mean, scale, swap_rgb   the net takes raw pixels where it took what these make of them
         input_layer   what cannot be folded of these exactly stays as a layer on the input
         input_shapes  blob name -> shape, of inputs that the text gives no shape for
@@ -170,10 +172,13 @@ class _Driver:
         return self.report
 
     def _run_all(self, passes: Sequence[Pass]) -> None:
-        """Run ``passes`` again and again, until none finds anything."""
+        """Run ``passes`` again and again, until none finds anything.
+
+        Every rewrite is right by itself, so that passes which undo each other do no harm, but they
+        would go on for ever: rounds are bounded, by more than any net was seen to need.
+        """
         names = {pass_.name for pass_ in passes}
-        changed = True
-        while changed:
+        for _ in range(100 + len(self.net.layers)):
             done = len(self.report.changes)
             for layer, refusals in self.refusals.items():
                 self.refusals[layer] = [r for r in refusals if r.rewrite not in names]
@@ -181,7 +186,8 @@ class _Driver:
                 self._run(pass_)
             if self.raw is not None:
                 self.raw.hear(self.refusals)
-            changed = len(self.report.changes) > done
+            if len(self.report.changes) == done:
+                break
 
     def _note_outputs(self) -> None:
         """Say it where a net output is made by a layer of another name than before."""

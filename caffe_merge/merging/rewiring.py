@@ -4,7 +4,7 @@ Validation compares blobs by name, and so do users: a blob that keeps its name k
 blob inside the rewrite whose values change gets a name that no blob of the net had before.
 """
 
-from typing import Dict, Optional, Set
+from typing import Dict, List, Optional, Sequence, Set
 
 from caffe_merge.layers.catalogue import that
 from caffe_merge.net.graph import Graph, Version
@@ -37,7 +37,7 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         if insert.layer not in taken_out:
             graph.insert(*insert)
     inputs = graph.inputs_of(rewrite.layers)
-    spared = [version for version in inputs if not graph.later_writes(version)]
+    spared = _spared(graph, rewrite, inputs)
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)
     for layer in reversed(taken_out):
@@ -70,6 +70,16 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
     for insert in rewrite.inserts:
         if insert.layer in taken_out:
             graph.insert(*insert)
+
+
+def _spared(graph: Graph, rewrite: Rewrite, inputs: Sequence[Version]) -> List[Version]:
+    """Those of ``inputs`` whose memory nothing further down writes over, and that stay so."""
+    written_over = [graph.bottoms[layer][0] for layer in rewrite.in_place]
+    return [
+        version
+        for version in inputs
+        if version not in written_over and not graph.later_writes(version)
+    ]
 
 
 def _name(graph: Graph, rewrite: Rewrite, names: Dict[Version, str]) -> None:

@@ -105,5 +105,5 @@ def test_a_merge_says_what_equalize_did(pair: Pair, capsys: pytest.CaptureFixtur
     assert "quantise per channel, or merge with --equalize (caffe-merge" in capsys.readouterr().out
     assert main(["merge", *map(str, pair), "--equalize", "--force"]) == 0
     out = capsys.readouterr().out
-    assert "equalize: 2 layers rescaled; largest / median channel of the worst: " in out
+    assert "equalize: 2 layers rescaled; largest / median channel of the worst, in the " in out
     assert "or merge with" not in out

@@ -55,6 +55,22 @@ def test_behind_another_in_place(merged: Merger) -> None:
     assert in_place(result) == ["t", "s", "x"]
 
 
+@pytest.mark.parametrize(
+    "shared",
+    [
+        ["f: Flatten b -> f", "y: PReLU f -> f"],
+        ["f: Reshape b -> f { reshape_param { shape { dim: 2 dim: -1 } } }", "y: Sigmoid f -> f"],
+        ["f: Split b -> f", "y: TanH f -> f"],
+    ],
+)
+def test_memory_that_is_written_further_down(merged: Merger, shared: List[str]) -> None:
+    """The top's memory is shared and written over later: the bottom, which nobody reads, may be."""
+    end = "ip: InnerProduct f -> c { inner_product_param { num_output: 3 } }"
+    result = merged(IN, CONV, "x: ReLU a -> b", *shared, end, in_place=True, skip=["drop-identity"])
+    assert "x" in in_place(result)
+    assert [one.rewrite for one in result.report.changes] == ["in-place"]
+
+
 def test_behind_folds(merged: Merger) -> None:
     lines = ["n: BatchNorm a -> n", "s: Scale n -> s", "x: ReLU s -> b", LAST]
     result = merged(IN, CONV, *lines, in_place=True)
