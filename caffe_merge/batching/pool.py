@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
@@ -27,12 +28,16 @@ _LONGEST = 300  # characters of it that are told
 
 
 class DiedError(Exception):
-    """A worker that ended without an answer; ``kind`` is one of the kinds of failures."""
+    """A worker that ended without an answer; ``kind`` is one of the kinds of failures.
+
+    ``seconds`` is the wall time that it took till then.
+    """
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
+        self.seconds = 0.0
 
 
 class Worker:
@@ -57,6 +62,7 @@ class Worker:
         """What ``function(*arguments)`` returns there. Raises DiedError."""
         assert self._process.stdin
         assert self._process.stdout
+        start = time.perf_counter()
         watchdog = threading.Timer(limit, self._time_out) if limit else None
         if watchdog:
             watchdog.daemon = True
@@ -70,7 +76,9 @@ class Worker:
                 watchdog.cancel()
                 watchdog.join()  # it may have begun to kill: then ``alive`` is false from here on
         if answer is None:
-            raise self._death(limit)
+            death = self._death(limit)
+            death.seconds = time.perf_counter() - start
+            raise death
         self._stderr.seek(0)
         self._stderr.truncate()
         return pickle.loads(answer)

@@ -44,6 +44,7 @@ def test_what_happens_to_a_worker_is_its_tasks_failure(how: str, kind: str, reas
     dying.close()
     assert caught.value.kind == kind
     assert caught.value.reason.startswith(reason)
+    assert caught.value.seconds > (0.4 if how == "hang" else 0)
 
 
 def test_a_dead_worker_is_replaced() -> None:
