@@ -71,6 +71,9 @@ def test_opencv_has_the_types_that_its_engine_runs() -> None:
 
 
 def test_the_page_is_made_from_the_table() -> None:
-    command = [sys.executable, str(ROOT / "tools" / "make_targets.py"), "--check"]
+    tool = ROOT / "tools" / "make_targets.py"
+    if not tool.exists():
+        pytest.skip("the tests run on an installed package, without tools/ and docs/")
+    command = [sys.executable, str(tool), "--check"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode()
