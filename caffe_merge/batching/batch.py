@@ -234,7 +234,7 @@ def _outcomes(
     with Pool(workers, request.setup) as pool:
         for name, outcome in pool.map(run, tasks, request.timeout, request.started):
             if isinstance(outcome, DiedError):
-                outcome = Outcome(FAILED, outcome.reason, outcome.kind, seconds=outcome.seconds)
+                outcome = outcome.outcome
             yield name, outcome
 
 

@@ -193,7 +193,7 @@ def do(task: Task, setup: Setup) -> Outcome:
     try:
         return _ask(task, setup)
     except DiedError as error:
-        return Outcome(FAILED, error.reason, error.kind, seconds=error.seconds)
+        return error.outcome
 
 
 def _problem(task: Task) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from caffe_merge import child
 from caffe_merge.batching import worker
-from caffe_merge.batching.outcome import CRASH, MEMORY, STOPPED, TIMEOUT
+from caffe_merge.batching.outcome import CRASH, FAILED, MEMORY, STOPPED, TIMEOUT, Outcome
 
 Key = TypeVar("Key")
 Setup = Callable[[], None]
@@ -38,6 +38,11 @@ class DiedError(Exception):
         self.kind = kind
         self.reason = reason
         self.seconds = 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the pair that it had."""
+        return Outcome(FAILED, self.reason, self.kind, seconds=self.seconds)
 
 
 class Worker:
