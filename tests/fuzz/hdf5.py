@@ -1,6 +1,7 @@
 """HDF5 files by the bytes of a fuzzer: each thing in them is one that h5py can write."""
 
 import contextlib
+import math
 from typing import Any, List
 
 import h5py
@@ -10,6 +11,7 @@ PATHS = ("/data", "/data/conv", "conv", "0", "/", ".", "../conv", "/nowhere", "/
 KINDS = ("f4", ">f4", "f2", "f8", "u1", "i8", "S3", "c8", "?")
 WRONG = (ValueError, OSError, RuntimeError, KeyError, TypeError, AttributeError)
 MOST = 40  # things in a file
+LARGEST = 1 << 12  # values of a dataset: 7 ** 9 of them, compressed, would take seconds to write
 
 
 class _Made:
@@ -38,6 +40,8 @@ class _Made:
 
     def _values(self, group: Any, name: bytes) -> None:
         shape = tuple(self.pick((1, 2, 3, 0, 7)) for _ in range(self.pick((1, 2, 0, 4, 9))))
+        if math.prod(shape) > LARGEST:
+            return
         layout = self.pick(({}, {}, {"chunks": True}, {"compression": "gzip", "shuffle": True},
                             {"fletcher32": True}, {"maxshape": (None,) * len(shape)},
                             {"external": [("elsewhere", 0, 64)]}, {"shape": None}))  # fmt: skip
