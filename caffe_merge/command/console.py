@@ -1,5 +1,6 @@
 """What the commands print: summaries, tables and sentences. Data in, lines of text out."""
 
+from collections import Counter
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.command.flags import flag_of
@@ -129,10 +130,15 @@ def _change_line(change: Change) -> str:
 
 
 def _types_line(change: Change) -> str:
-    """``Convolution <- BatchNorm, Scale``: what takes in what, by type."""
-    removed = ", ".join(dict.fromkeys(change.removed_types))
-    changed = ", ".join(dict.fromkeys(change.changed_types))
-    return " <- ".join(filter(None, (changed, removed)))
+    """``Convolution <- BatchNorm, Scale``: what takes in what, by type, and what is new."""
+    taken = " <- ".join(filter(None, map(_types, (change.changed_types, change.removed_types))))
+    added = f"adds {_types(change.added_types)}" if change.added_types else ""
+    return "; ".join(filter(None, (taken, added)))
+
+
+def _types(types: Sequence[str]) -> str:
+    """``Convolution (2), ReLU``."""
+    return ", ".join(f"{kind} ({n})" if n > 1 else kind for kind, n in Counter(types).items())
 
 
 def _unshared(report: Report, verbose: bool) -> Iterator[str]:
@@ -200,15 +206,14 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
     """The rewrites, those that are alike as one line or, with -v, one by one; what stays, why."""
     if not report.changes:
         yield "nothing to do"
-    alike: Dict[Tuple[Any, ...], List[Change]] = {}
+    alike: Dict[Tuple[str, str], List[Change]] = {}
     for change in report.changes:
-        kind = (change.rewrite, change.changed_types, change.removed_types)
-        alike.setdefault(kind, []).append(change)
-    for changes in alike.values():
+        alike.setdefault((change.rewrite, _types_line(change)), []).append(change)
+    for (rewrite, types), changes in alike.items():
         if len(changes) > 1 and not verbose:
-            yield f"{changes[0].rewrite}: {len(changes)} x {_types_line(changes[0])}"
+            yield f"{rewrite}: {len(changes)} x {types}"
         else:
-            yield from (f"{change.rewrite}: {_change_line(change)}" for change in changes)
+            yield from (f"{rewrite}: {_change_line(change)}" for change in changes)
     yield from _sizes(report)
     yield from _fates(report, verbose)
     if verbose:

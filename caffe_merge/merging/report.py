@@ -46,6 +46,7 @@ class Change(NamedTuple):
     removed_types: Tuple[str, ...] = ()
     changed_types: Tuple[str, ...] = ()
     added: Tuple[str, ...] = ()
+    added_types: Tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, rewrite: "Rewrite") -> "Change":
@@ -59,6 +60,7 @@ class Change(NamedTuple):
             tuple(layer.type for layer in removed),
             tuple(layer.type for layer in changed),
             tuple(layer.name for layer in rewrite.new),
+            tuple(layer.type for layer in rewrite.new),
         )
 
 

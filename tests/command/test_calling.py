@@ -85,6 +85,22 @@ def test_a_plan_tells_what_is_alike_once(
     assert "fold-affine: removes 'b_bn'; changes 'b'\n" in capsys.readouterr().out
 
 
+def test_a_plan_tells_how_many_layers_change_and_what_is_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["data 1 2 9 9"]
+    for n in range(2):
+        conv = f"{{ convolution_param {{ num_output: {3 + n} kernel_size: 1 %s }} }}"
+        lines += [
+            f"a{n}: Convolution data -> a{n} {conv % ''}",
+            f"b{n}: Convolution a{n} -> b{n} {conv % 'stride: 2'}",
+            f"c{n}: Convolution a{n} -> c{n} {conv % 'stride: 2'}",
+        ]
+    made = write_pair(tmp_path, prototxt(*lines))
+    assert main(["plan", *flags(made, "--only", "raise-stride")]) == 0
+    assert "raise-stride: 2 x Convolution (3)\n" in capsys.readouterr().out
+
+
 def test_bad_input_to_validate_is_status_2(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -262,6 +262,7 @@ def test_report(tmp_path: Path) -> None:
         "removed_types": ["BatchNorm", "Scale"],
         "changed_types": ["Convolution"],
         "added": [],
+        "added_types": [],
     }
     assert [(fate["layer"], fate["fate"]) for fate in data["fates"]] == [
         ("bn", "gone"), ("scale", "gone"), ("bn2", "changed"), ("drop", "gone"),
