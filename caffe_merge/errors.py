@@ -59,6 +59,14 @@ def spelled_in(data: Any, name_of: Callable[[str], str]) -> Any:
     return spelled(data, name_of) if isinstance(data, Text) else data
 
 
+def meant(name: str, choices: Iterable[str]) -> str:
+    """``; did you mean 'a'?``, or else ``; there are a, b``, for behind an unknown ``name``."""
+    from difflib import get_close_matches  # for those who need it
+
+    close = get_close_matches(name, list(choices), 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(choices)}"
+
+
 class CaffeMergeError(Exception):
     """Base of every error a caller of caffe_merge should expect; its message is one line.
 

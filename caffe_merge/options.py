@@ -6,7 +6,7 @@ The library calls an option by its name here, ``swap_rgb``; on the command line 
 
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from caffe_merge.errors import OptionName, Text, UsageError
+from caffe_merge.errors import OptionName, Text, UsageError, meant
 
 
 class Declared(NamedTuple):
@@ -118,7 +118,8 @@ class Options:
                 value = (value,)  # one name, not its letters
             setattr(self, name, value)
         if given:
-            raise UsageError(_unknown(min(given)))
+            name = min(given)
+            raise UsageError(f"a merge has no option {name!r}{meant(name, DECLARED)}")
 
     def __repr__(self) -> str:
         values = {name: getattr(self, name) for name in DECLARED}
@@ -134,15 +135,6 @@ class Options:
     def with_(self, **changes: Any) -> "Options":
         """The same options but for ``changes``."""
         return Options(**{**{name: getattr(self, name) for name in DECLARED}, **changes})
-
-
-def _unknown(name: str) -> str:
-    from difflib import get_close_matches  # for those who need it
-
-    close = get_close_matches(name, DECLARED, 1)
-    if close:
-        return f"a merge has no option {name!r}; did you mean {close[0]!r}?"
-    return f"a merge has no option {name!r}; there are {', '.join(DECLARED)}"
 
 
 DECLARED: Dict[str, Declared] = {

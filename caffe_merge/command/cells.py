@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, Dict, List, Mapping
 
 from caffe_merge.command import flags
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, meant
 
 SEPARATOR = ";"  # between the values of a repeatable flag
 _OF_THE_COMMAND = {"report", "force", "quiet", "verbose", "help"}
@@ -21,9 +21,7 @@ def parse(cells: Mapping[str, str]) -> Dict[str, Any]:
     values: Dict[str, Any] = {}
     for name, cell in cells.items():
         if name not in actions:
-            raise UsageError(
-                f"no flag of a pair is called {name!r}; there are {', '.join(actions)}"
-            )
+            raise UsageError(f"no flag of a pair is called {name!r}{meant(name, actions)}")
         values[name] = _value(actions[name], cell)
     return values
 

@@ -8,7 +8,7 @@ from caffe_merge.batching import report
 from caffe_merge.batching.batch import Request, plan, results
 from caffe_merge.batching.outcome import Result as PairResult
 from caffe_merge.command import cells, flags, process
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, meant
 from caffe_merge.merging import convert as converting
 from caffe_merge.merging import report_file, request
 
@@ -98,9 +98,5 @@ def _flags(
     values = {name: value for name, value in given.items() if name not in without}
     for name in how:
         if name not in values and name != "input_shapes":
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, values, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(values)}"
-            raise UsageError(f"no flag is called {name!r}{hint}")
+            raise UsageError(f"no flag is called {name!r}{meant(name, values)}")
     return {**values, **how}

@@ -48,14 +48,15 @@ class Caffemodel(Index):
         except WeightsError as error:
             if error.path is not None:
                 raise
-            raise WeightsError(f"not a whole caffemodel: {error}", path=path) from None
+            reason = f"{error}; copy or download it again"
+            raise WeightsError(f"not a whole caffemodel: {reason}", path=path) from None
         self.require_layers("a caffemodel")
 
     def _records(self, at: int, end: int) -> Iterator[Record]:
         for record in records(self.buffer, at, end):
             self._fields += 1
             if self._fields > MAX_FIELDS:
-                raise WeightsError(f"expected at most {MAX_FIELDS} fields")
+                raise WeightsError(f"expected at most {MAX_FIELDS} fields", path=self.path)
             yield record
 
     def _layer(self, record: Record, name: int, blobs: int, inner: int = 0) -> "_Layer":

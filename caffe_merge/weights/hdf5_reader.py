@@ -50,7 +50,8 @@ def main() -> None:
     except WeightsError as error:
         result = {"error": str(error), "layer": error.layer, "blob": error.blob}
     except DAMAGED as error:
-        result = {"error": f"not a whole HDF5 file: {' '.join(str(error).split())}"}
+        reason = f"{' '.join(str(error).split())}; copy or download it again"
+        result = {"error": f"not a whole HDF5 file: {reason}"}
     except MemoryError:
         result = {"error": "not a whole HDF5 file: more memory than there is is asked for"}
     text = json.dumps(result).encode()

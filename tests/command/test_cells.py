@@ -33,7 +33,7 @@ def test_cells_are_what_their_flags_would_make_of_them() -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ({"means": "1"}, "no flag of a pair is called 'means'; there are phase, level"),
+        ({"means": "1"}, "no flag of a pair is called 'means'; did you mean 'mean'?"),
         ({"force": "1"}, "no flag of a pair is called 'force'"),
         ({"deploy": "maybe"}, "--deploy: expected true or false, found 'maybe'"),
         ({"limit": "-1"}, "--limit: expected a number above 0, found -1"),
