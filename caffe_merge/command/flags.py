@@ -359,6 +359,7 @@ def completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--completion",
         action=_PrintCompletion,
+        default=argparse.SUPPRESS,  # it is no option of a pair: a batch writes those down
         metavar="SHELL",
         help="print the completion script for bash, zsh or another shell, and exit",
     )

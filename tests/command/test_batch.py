@@ -12,6 +12,7 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
+import caffe_merge
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.command.cli import main
 from tests.batching.trees import net, pair, training, weights
@@ -46,6 +47,13 @@ def test_a_line_a_pair_and_a_table(source: Path, capsys: pytest.CaptureFixture[s
     ]
     assert run(source, "--resume") == 0
     assert "2 of 2 pairs in place; 2 of them unchanged" in capsys.readouterr().out
+
+
+def test_the_library_resumes_what_the_command_did(source: Path) -> None:
+    assert run(source, "--quiet") == 0
+    how = {"output_dir": source.parent / "OUT", "validate": "none", "resume": True}
+    results = list(caffe_merge.batch(source, **how))
+    assert [result.outcome.status for result in results] == ["unchanged", "unchanged"]
 
 
 def test_one_bar_on_a_terminal(
