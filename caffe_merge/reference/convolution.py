@@ -1,15 +1,15 @@
 """Convolution, Deconvolution and InnerProduct: as few passes over memory as a case allows.
 
-A 1x1 kernel is a matrix product. A depthwise convolution is a sum of shifted products. One with few
-outputs is the products of all taps at once, then shifted sums. Else windows are made columns, and
-these are multiplied.
+A 1x1 kernel is a matrix product. A depthwise convolution is a sum of shifted products, a column of
+taps at a time. One with few outputs is the products of all taps at once, then shifted sums. Else
+windows are made columns, and these are multiplied.
 
 Memory: the columns (the "im2col" of base_conv_layer.cpp) are the kernel's volume times as large as
 the input, so they are made for a block of windows at a time: several images if they are small,
 some rows of one image if it is large.
 """
 
-from math import prod
+from math import gcd, prod
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
@@ -71,43 +71,69 @@ def _by_taps(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> 
 def _depthwise(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) -> np.ndarray:
     """Convolve x (N, C, spatial) with weights (C, 1, kernel): each channel by itself.
 
-    The padded input is cut into phases, the places that are a stride apart; in its phase the input
-    of a tap for all outputs is one run of values, those at the ends of rows being of no use.
+    The padded input is cut into phases, the places that are a stride apart. In its phase the input
+    of a tap for all outputs, of all channels, is one run of values, those at the ends of rows being
+    of no use.
     """
-    num, channels = x.shape[:2]
-    lengths = [n + (e - 1) // s for n, e, s in zip(size, window.extent, window.stride)]
-    run = 1 + sum((n - 1) * prod(lengths[i + 1 :]) for i, n in enumerate(size))
-    y: np.ndarray = np.empty((num, channels, *size))
-    for box in _blocks((num, channels), max(1, CACHED // prod(lengths))):
+    lengths = tuple(n + (e - 1) // s for n, e, s in zip(size, window.extent, window.stride))
+    y: np.ndarray = np.empty((*x.shape[:2], *size))
+    for box in _blocks(x.shape[:2], max(1, CACHED // prod(lengths))):
         block = tuple(slice(*span) for span in box)
-        phases = _phases(x[block], window, lengths)
-        total = np.zeros((*phases.shape[:2], size[0] * prod(lengths[1:])))
-        product = np.empty((*phases.shape[:2], run))
-        for offset in np.ndindex(*window.kernel):
-            places = [k * d for k, d in zip(offset, window.dilation)]
-            phase = tuple(p % s for p, s in zip(places, window.stride))
-            steps = [p // s for p, s in zip(places, window.stride)]
-            begin = sum(n * prod(lengths[i + 1 :]) for i, n in enumerate(steps))
-            taps = weights[(block[1], 0, *offset)].reshape(-1, 1)
-            np.multiply(phases[_EVERY + phase][..., begin : begin + run], taps, out=product)
-            total[..., :run] += product
-        rows = total.reshape(*total.shape[:2], size[0], *lengths[1:])
-        y[block] = rows[_EVERY + tuple(slice(0, n) for n in size)]
+        part = y[block]
+        sums = _tap_sums(x[block], weights[block[1], 0], window, lengths)
+        total = next(sums)
+        for more in sums:
+            total += more
+        rows = total.reshape(*part.shape[:2], *lengths)
+        part[...] = rows[_EVERY + tuple(slice(0, n) for n in size)]
     return y
 
 
-def _phases(x: np.ndarray, window: Window, lengths: Sequence[int]) -> np.ndarray:
-    """Cut x (N, C, spatial), padded, into phases (N, C, stride, product of lengths)."""
-    spatial = len(lengths)
-    padded = np.zeros((*x.shape[:2], *[n * s for n, s in zip(lengths, window.stride)]))
-    inside = [slice(0, max(n - p, 0)) for n, p in zip(padded.shape[2:], window.pad)]
-    part = x[_EVERY + tuple(inside)]
-    padded[_EVERY + tuple(slice(p, p + n) for p, n in zip(window.pad, part.shape[2:]))] = part
-    if {*window.stride} != {1}:
-        cut = [side for pair in zip(lengths, window.stride) for side in pair]
-        order = (0, 1, *range(3, 3 + 2 * spatial, 2), *range(2, 2 + 2 * spatial, 2))
-        padded = padded.reshape(*x.shape[:2], *cut).transpose(order)
-    return padded.reshape(*x.shape[:2], *window.stride, prod(lengths))
+def _tap_sums(
+    x: np.ndarray, taps: np.ndarray, window: Window, lengths: Shape
+) -> Iterator[np.ndarray]:
+    """Parts (N, C, product of lengths) of a depthwise convolution of x with ``taps`` (C, kernel).
+
+    Each is of the taps of one phase that are alike but for their place on the first axis: their
+    runs begin at equal distances, so that one pass over memory has the sum.
+    """
+    phases = _phases(x, window, lengths)
+    rows = [prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
+    shape, width = (*x.shape[:2], prod(lengths)), phases.itemsize
+    period = window.stride[0] // gcd(window.stride[0], window.dilation[0])
+    distance = window.dilation[0] * period // window.stride[0] * rows[0]
+    steps = (width * distance, width * shape[1] * shape[2], width * shape[2], width)
+    for offset in np.ndindex(min(period, window.kernel[0]), *window.kernel[1:]):
+        places = [k * d for k, d in zip(offset, window.dilation)]
+        phase = tuple(p % s for p, s in zip(places, window.stride))
+        begin = sum(p // s * row for p, s, row in zip(places, window.stride, rows))
+        alike = taps[(slice(None), slice(offset[0], None, period), *offset[1:])]
+        runs = np.ndarray((alike.shape[1], *shape), np.float64, phases[phase], width * begin, steps)
+        yield np.einsum("kncl,ck->ncl", runs, alike)
+
+
+def _phases(x: np.ndarray, window: Window, lengths: Shape) -> np.ndarray:
+    """Cut x (N, C, spatial), padded, into phases (stride, N * C * product of lengths, and more).
+
+    What is more are zeros, for the runs of taps that end behind the last row.
+    """
+    volume = prod(x.shape[:2]) * prod(lengths)
+    more = sum(
+        (e - 1) // s * prod(lengths[axis + 1 :])
+        for axis, (e, s) in enumerate(zip(window.extent, window.stride))
+    )
+    phases = np.zeros((*window.stride, volume + more))
+    for phase in np.ndindex(*window.stride):
+        inside, of = [], []
+        for place, length, s, p, n in zip(phase, x.shape[2:], window.stride, window.pad, lengths):
+            first = max(-((place - p) // s), 0)
+            begin = first * s + place - p
+            count = max(min(n - first, -((begin - length) // s)), 0)
+            inside.append(slice(first, first + count))
+            of.append(slice(begin, begin + count * s, s))
+        padded = phases[phase][:volume].reshape(*x.shape[:2], *lengths)
+        padded[_EVERY + tuple(inside)] = x[_EVERY + tuple(of)]
+    return phases
 
 
 def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> np.ndarray:

@@ -61,13 +61,11 @@ class Mutants:
 
     def look(self, name: str, label: str, limit: float) -> None:
         """Compare the mutants of the blob ``name``, which agrees with the old net's, with it."""
-        mutants = self._wrong.pop(name, {})
         right = self.run.arrays[name]
-        largest = float(max(right.max(), -right.min())) if right.size else 0.0
-        for mutated, wrong in mutants.items():
-            if not largest or mutated not in self._open:
+        for mutated, wrong in self._wrong.pop(name, {}).items():
+            if mutated not in self._open:
                 continue
-            moved = wrong.distance(right) / largest
+            moved = wrong.moved(right)
             if moved > self.best[mutated][1]:
                 self.best[mutated] = (label, moved)
             if moved > limit:
@@ -111,15 +109,24 @@ class Mutant:
             wrong -= self._signs * self._bias
         return wrong
 
-    def distance(self, right: np.ndarray) -> float:
-        """How far it is at most from ``right``, the blob as it is."""
+    def moved(self, right: np.ndarray) -> float:
+        """How far it is at most from ``right``, the blob as it is, relative to its largest value.
+
+        0 where that is 0: a dead blob shows nothing.
+        """
         if self._signs is None or right is not self._array:
-            return farthest(self.array().reshape(right.shape), right)
+            largest = _largest(right)
+            return farthest(self.array().reshape(right.shape), right) / largest if largest else 0.0
         axes = tuple(n for n in range(right.ndim) if self._signs.shape[n] == 1)
-        ends = right.max(axis=axes, keepdims=True), right.min(axis=axes, keepdims=True)
+        ends = [end(right, axis=axes, keepdims=True) for end in (np.max, np.min)]
+        largest = max(map(_largest, ends))
         bias = 0.0 if self._bias is None else self._bias
-        far = max(float(np.abs(end - bias).max()) for end in ends) * WRONG_BY
-        return far if np.isfinite(far) else float("inf")
+        far = max(_largest(end - bias) for end in ends) * WRONG_BY
+        return (far if np.isfinite(far) else float("inf")) / largest if largest else 0.0
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(max(values.max(), -values.min())) if values.size else 0.0
 
 
 def _array(mutant: Optional[Mutant], right: np.ndarray) -> np.ndarray:

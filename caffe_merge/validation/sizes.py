@@ -26,6 +26,7 @@ class Cost:
 
     def __init__(self, params: Sequence[Any], declared: Dict[str, Shape]) -> None:
         self._params = params
+        self._walks: Dict[Any, Walk] = {}  # by the shapes of the inputs
         try:
             self._weights = self._walk(declared).weights
         except NetError:  # the shapes module is stricter than the engine: leave the net alone
@@ -47,6 +48,12 @@ class Cost:
             return 0
 
     def _walk(self, inputs: Dict[str, Shape]) -> Walk:
+        key = frozenset((name, tuple(shape)) for name, shape in inputs.items())
+        if key not in self._walks:
+            self._walks[key] = self._walked(inputs)
+        return self._walks[key]
+
+    def _walked(self, inputs: Dict[str, Shape]) -> Walk:
         shape_of: Dict[str, Optional[Shape]] = {}
         weights: Weights = []
         total = 0
