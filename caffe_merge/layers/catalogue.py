@@ -53,7 +53,8 @@ class LayerType(NamedTuple):
     ``one_size``: it ties what it reads to one size. ``labels``: on its way to a loss, labels may be
     prepared by it. ``images``: it brings images. ``fork``: of no BVLC Caffe. ``also`` is another
     block that a fork's code reads. ``fillers`` has one for each blob that it learns, where they are
-    known.
+    known. ``never_negative``: its tops never are, "always" or where what it reads is not ("kept");
+    of other types layers/signs.py knows more. ``rectifier``: what is not negative it gives out.
     """
 
     family: str
@@ -71,6 +72,8 @@ class LayerType(NamedTuple):
     fork: bool = False
     also: str = ""
     fillers: Tuple[Filler, ...] = ()
+    never_negative: str = ""
+    rectifier: bool = False
 
     @property
     def blocks(self) -> Tuple[str, ...]:
@@ -127,36 +130,49 @@ CATALOGUE: Dict[str, LayerType] = {
     "Power": LayerType(
         AFFINE, "power_param", "activation", same_shape=True, channelwise=True, labels=True
     ),
-    "Dropout": LayerType(DROPOUT, "dropout_param", "activation", same_shape=True, channelwise=True),
+    "Dropout": LayerType(
+        DROPOUT,
+        "dropout_param",
+        "activation",
+        same_shape=True,
+        channelwise=True,
+        never_negative="kept",
+    ),
     "SpatialDropout": LayerType(
-        DROPOUT, "spatial_dropout_param", same_shape=True, channelwise=True, fork=True
+        DROPOUT,
+        "spatial_dropout_param",
+        same_shape=True,
+        channelwise=True,
+        fork=True,
+        never_negative="kept",
     ),
     "DropoutChannel": LayerType(OTHER, same_shape=True, fork=True),
     # each value by itself
-    "AbsVal": _pointwise(),
-    "BNLL": _pointwise(),
+    "AbsVal": _pointwise(never_negative="always", rectifier=True),
+    "BNLL": _pointwise(never_negative="always"),
     "Clip": _pointwise("clip_param"),
-    "ELU": _pointwise("elu_param"),
-    "Exp": _pointwise("exp_param"),
-    "HSwish": _pointwise("hswish_param", fork=True),
-    "HardSigmoid": _pointwise("hard_sigmoid_param", fork=True),
-    "HardSwish": _pointwise("hard_swish_param", fork=True),
+    "ELU": _pointwise("elu_param", never_negative="kept", rectifier=True),
+    "Exp": _pointwise("exp_param", never_negative="always"),
+    "HSwish": _pointwise("hswish_param", fork=True, never_negative="kept"),
+    "HardSigmoid": _pointwise("hard_sigmoid_param", fork=True, never_negative="always"),
+    "HardSwish": _pointwise("hard_swish_param", fork=True, never_negative="kept"),
     "Log": _pointwise("log_param"),
-    "Mish": _pointwise("mish_param", fork=True),
+    "Mish": _pointwise("mish_param", fork=True, never_negative="kept"),
     "PReLU": _pointwise(
         "prelu_param",
         in_place=True,
         copies=True,
         fillers=(Filler("filler", 0.25),),
+        rectifier=True,
     ),
-    "ReLU": _pointwise("relu_param", in_place=True),
-    "ReLU6": _pointwise("relu6_param", forward="", fork=True),
-    "SeLU": _pointwise(fork=True),
-    "Sigmoid": _pointwise("sigmoid_param"),
-    "Softplus": _pointwise(fork=True),
-    "Swish": _pointwise("swish_param"),
-    "TanH": _pointwise("tanh_param"),
-    "Threshold": _pointwise("threshold_param", labels=True),
+    "ReLU": _pointwise("relu_param", in_place=True, rectifier=True),
+    "ReLU6": _pointwise("relu6_param", forward="", fork=True, never_negative="always"),
+    "SeLU": _pointwise(fork=True, never_negative="kept"),
+    "Sigmoid": _pointwise("sigmoid_param", never_negative="always"),
+    "Softplus": _pointwise(fork=True, never_negative="always"),
+    "Swish": _pointwise("swish_param", never_negative="kept"),
+    "TanH": _pointwise("tanh_param", never_negative="kept"),
+    "Threshold": _pointwise("threshold_param", labels=True, never_negative="always"),
     # windows
     "Pooling": LayerType(POOLING, "pooling_param", "pooling", channelwise=True, labels=True),
     "SPP": LayerType(OTHER, "spp_param", "pooling"),
@@ -168,34 +184,66 @@ CATALOGUE: Dict[str, LayerType] = {
     "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True),
     "Normalize": LayerType(OTHER, "norm_param", "forks", same_shape=True, fork=True),
     "Reduction": LayerType(OTHER, "reduction_param", "combine"),
-    "Softmax": LayerType(OTHER, "softmax_param", "normalise", same_shape=True),
+    "Softmax": LayerType(
+        OTHER, "softmax_param", "normalise", same_shape=True, never_negative="always"
+    ),
     # what moves values
-    "Crop": LayerType(MOVING, "crop_param", "arrange", labels=True),
+    "Crop": LayerType(MOVING, "crop_param", "arrange", labels=True, never_negative="kept"),
     "Flatten": LayerType(
-        MOVING, "flatten_param", "arrange", shares="always", labels=True, one_size=True
+        MOVING,
+        "flatten_param",
+        "arrange",
+        shares="always",
+        labels=True,
+        one_size=True,
+        never_negative="kept",
     ),
-    "Interp": LayerType(OTHER, "interp_param", "resampling", fork=True, labels=True),
+    "Interp": LayerType(
+        OTHER, "interp_param", "resampling", fork=True, labels=True, never_negative="kept"
+    ),
     "Padding": LayerType(OTHER, "padding_param", "resampling", fork=True),
-    "Permute": LayerType(MOVING, "permute_param", "forks", fork=True, labels=True),
-    "Reorg": LayerType(MOVING, "reorg_param", "resampling", fork=True),
+    "Permute": LayerType(
+        MOVING, "permute_param", "forks", fork=True, labels=True, never_negative="kept"
+    ),
+    "Reorg": LayerType(MOVING, "reorg_param", "resampling", fork=True, never_negative="kept"),
     "Reshape": LayerType(
-        MOVING, "reshape_param", "arrange", shares="always", labels=True, one_size=True
+        MOVING,
+        "reshape_param",
+        "arrange",
+        shares="always",
+        labels=True,
+        one_size=True,
+        never_negative="kept",
     ),
-    "ResizeBilinear": LayerType(OTHER, "resize_bilinear_param", "resampling", fork=True),
+    "ResizeBilinear": LayerType(
+        OTHER, "resize_bilinear_param", "resampling", fork=True, never_negative="kept"
+    ),
     "ResizeNearestNeighbor": LayerType(
-        OTHER, "resize_nearest_neighbor_param", "resampling", fork=True
+        OTHER, "resize_nearest_neighbor_param", "resampling", fork=True, never_negative="kept"
     ),
-    "Reverse": LayerType(MOVING, "reverse_param", "resampling", same_shape=True, fork=True),
+    "Reverse": LayerType(
+        MOVING, "reverse_param", "resampling", same_shape=True, fork=True, never_negative="kept"
+    ),
     "ShuffleChannel": LayerType(
-        MOVING, "shuffle_channel_param", "forks", same_shape=True, fork=True
+        MOVING, "shuffle_channel_param", "forks", same_shape=True, fork=True, never_negative="kept"
     ),
-    "Slice": LayerType(MOVING, "slice_param", "arrange", shares="alone", labels=True),
+    "Slice": LayerType(
+        MOVING, "slice_param", "arrange", shares="alone", labels=True, never_negative="kept"
+    ),
     "Split": LayerType(
-        MOVING, same_shape=True, channelwise=True, shares="always", labels=True, forward="arrange"
+        MOVING,
+        same_shape=True,
+        channelwise=True,
+        shares="always",
+        labels=True,
+        forward="arrange",
+        never_negative="kept",
     ),
-    "Tile": LayerType(MOVING, "tile_param", "arrange"),
-    "Unpooling": LayerType(OTHER, "unpooling_param", "resampling", fork=True),
-    "Upsample": LayerType(OTHER, "upsample_param", "resampling", fork=True),
+    "Tile": LayerType(MOVING, "tile_param", "arrange", never_negative="kept"),
+    "Unpooling": LayerType(
+        OTHER, "unpooling_param", "resampling", fork=True, never_negative="kept"
+    ),
+    "Upsample": LayerType(OTHER, "upsample_param", "resampling", fork=True, never_negative="kept"),
     # steps of a sequence
     "ContinuationIndicator": LayerType(
         OTHER, "continuation_indicator_param", "recurrent", fork=True
@@ -207,7 +255,9 @@ CATALOGUE: Dict[str, LayerType] = {
     "PriorBoxClustered": LayerType(OTHER, "prior_box_param", "detection", fork=True),
     # joins
     "Axpy": LayerType(JOIN, fork=True, forward="forks"),
-    "Concat": LayerType(JOIN, "concat_param", "arrange", shares="alone", labels=True),
+    "Concat": LayerType(
+        JOIN, "concat_param", "arrange", shares="alone", labels=True, never_negative="kept"
+    ),
     "Eltwise": LayerType(JOIN, "eltwise_param", "combine", channelwise=True, labels=True),
     "Silence": LayerType(OTHER, forward="arrange"),
     "HDF5Output": LayerType(OTHER),

@@ -259,11 +259,15 @@ class _Driver:
 
     def _disproof(self, pass_: Pass, rewrite: Rewrite) -> Optional[Reason]:
         """Why the proof of ``rewrite`` fails, if it does; remembered while its layers stay so."""
-        params = [layer.param for layer in rewrite.layers]
+        params = [layer.param for layer in (*rewrite.given, *rewrite.layers)]
         then, earlier = self.disproved.get((pass_.name, rewrite.layers), ([], None))
         if earlier is not None and all(map(is_, then, params)):
             return earlier
-        failure = prove(self.graph, rewrite.layers, rewrite.changes, rewrite.reads, rewrite.inserts)
+        layers, changes = rewrite.layers, rewrite.changes
+        if rewrite.given:
+            layers = self.graph.in_order({*rewrite.given, *layers})
+            changes = {**changes, **{layer: (layer.param, layer.blobs) for layer in rewrite.given}}
+        failure = prove(self.graph, layers, changes, rewrite.reads, rewrite.inserts)
         if failure is None:
             return None
         reason = Reason(f"the proof failed: {failure}", PROOF)

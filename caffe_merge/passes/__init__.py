@@ -6,6 +6,7 @@ from caffe_merge.passes._pass import Pass
 from caffe_merge.passes.affine_as import AffineAs
 from caffe_merge.passes.drop_dead_channels import DropDeadChannels
 from caffe_merge.passes.drop_identity import DropIdentity
+from caffe_merge.passes.drop_rectifier import DropRectifier
 from caffe_merge.passes.equalize import Equalize
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.passes.fold_forward import FoldForward
@@ -23,6 +24,7 @@ from caffe_merge.passes.raise_stride import RaiseStride
 # Tried in this order, again and again until none finds anything.
 PASSES: Tuple[Type[Pass], ...] = (
     DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm prevents the fold
+    DropRectifier,  # likewise: what is not there hinders no fold
     FoldSwap,  # before the folds, which would make another convolution of it
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
     MergeBranches,  # behind the folds, which leave bare convolutions

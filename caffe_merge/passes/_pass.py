@@ -40,7 +40,8 @@ class Rewrite(NamedTuple):
     match whose tops then have no reader are removed as well. The report shows ``note`` for the
     removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
     moved, each in front of one of ``changes``. Those of ``in_place``, of one bottom and one top,
-    are to write over their bottom.
+    are to write over their bottom. ``given`` are layers in front of the match that make it one:
+    they stay as they are, and the proof runs them too.
     """
 
     layers: Tuple[Layer, ...]
@@ -50,6 +51,7 @@ class Rewrite(NamedTuple):
     reads: Reads = MappingProxyType({})
     inserts: Tuple[Insert, ...] = ()
     in_place: Tuple[Layer, ...] = ()
+    given: Tuple[Layer, ...] = ()
 
     @property
     def taken_out(self) -> List[Layer]:

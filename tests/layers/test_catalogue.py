@@ -11,7 +11,16 @@ import pytest
 
 import caffe_merge
 from caffe_merge import reference
-from caffe_merge.layers import fork_fields, identity, linear, moving, norms, per_channel, standard
+from caffe_merge.layers import (
+    fork_fields,
+    identity,
+    linear,
+    moving,
+    norms,
+    per_channel,
+    signs,
+    standard,
+)
 from caffe_merge.layers.catalogue import (
     AFFINE,
     CATALOGUE,
@@ -43,6 +52,7 @@ TABLES: Dict[str, Set[str]] = {
     "norms": {*norms.TYPES},
     "identities": {*identity._RULES},
     "maps per channel": {*per_channel._RULES},
+    "never negative": {*signs._RULES},
     "maps on their way": {*moving.RULES, *_through._CONDITIONS},
     "in other terms": {*standard._RULES},
     "fork fields": {*fork_fields.READ, *(t for row in fork_fields.HARMLESS for t in row.types)},
