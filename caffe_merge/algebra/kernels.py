@@ -1,4 +1,4 @@
-"""Convolution kernels added, chained and stacked. Array mathematics; no graph, no files.
+"""Convolution kernels added and chained. Array mathematics; no graph, no files.
 
 A Kernel is a convolution without a layer. Per spatial axis its taps lie at start, start + step, ...
 of the input, relative to p * stride for the output place p (Caffe's pad is -start, its dilation is
@@ -24,6 +24,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.weights.blobs import ALL, Rows
 
 Weights = Callable[[Rows], Float64]
+Bias = Callable[[], Float64]
 
 MANY = 16  # from more groups on, all are multiplied at once: each is small
 MAX_STRIDE = 1024  # larger ones are refused: checks take time in proportion
@@ -88,7 +89,7 @@ class Kernel(NamedTuple):
     group: int
     axes: Tuple[Axis, ...]
     weights: Weights
-    bias: Optional[Callable[[], Float64]] = None
+    bias: Optional[Bias] = None
     depth: int = 0
 
     @property
@@ -167,7 +168,8 @@ def added(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
         return out
 
     depth = 1 + max(kernel.depth for kernel in kernels)
-    return Kernel(first.outputs, first.inputs, group, union, weights, _bias_sum(kernels), depth)
+    bias = bias_sum([kernel.bias for kernel in kernels])
+    return Kernel(first.outputs, first.inputs, group, union, weights, bias, depth)
 
 
 def axis_union(axes: Sequence[Axis]) -> Union[Axis, Reason]:
@@ -220,11 +222,12 @@ def widened(kernel: Kernel, group: int, rows: Rows) -> Float64:
     return wide
 
 
-def _bias_sum(kernels: Sequence[Kernel]) -> Optional[Callable[[], Float64]]:
-    biases = [kernel.bias for kernel in kernels if kernel.bias is not None]
-    if not biases:
+def bias_sum(biases: Sequence[Optional[Bias]]) -> Optional[Bias]:
+    """The sum of the biases that are there; None if none is."""
+    present = [bias for bias in biases if bias is not None]
+    if not present:
         return None
-    return lambda: np.sum([bias() for bias in biases], axis=0)
+    return lambda: np.sum([bias() for bias in present], axis=0)
 
 
 # -- products ------------------------------------------------------------------------------
@@ -283,7 +286,7 @@ def _chained_weights(first: Kernel, second: Kernel, axes: Sequence[Axis], group:
     return weights
 
 
-def _chained_bias(first: Kernel, second: Kernel) -> Callable[[], Float64]:
+def _chained_bias(first: Kernel, second: Kernel) -> Bias:
     """b[o] = b2[o] + sum over m, u of V[o, m, u] b1[m]."""
 
     def bias() -> Float64:
@@ -358,27 +361,3 @@ def _chained_axis(first: Axis, second: Axis, biased: bool) -> Union[Axis, Reason
         if chain.places(length) != second.places(first.places(length)):
             return Reason("the two reach differently beyond the borders")
     return chain
-
-
-# -- side by side --------------------------------------------------------------------------
-
-
-def stacked(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
-    """The outputs of all ``kernels``, one after the other; all read the same input whole."""
-    first = kernels[0]
-    if any(kernel.axes != first.axes for kernel in kernels):
-        return Reason("their windows differ")
-    if any(kernel.group > 1 for kernel in kernels):
-        return Reason("they are grouped")
-    outputs = sum(kernel.outputs for kernel in kernels)
-
-    def weights(rows: Rows) -> Float64:
-        return np.concatenate([kernel.weights(ALL) for kernel in kernels])[rows]
-
-    def bias() -> Float64:
-        parts = [np.zeros(k.outputs) if k.bias is None else k.bias() for k in kernels]
-        return np.concatenate(parts)
-
-    biased = any(kernel.bias is not None for kernel in kernels)
-    depth = 1 + max(kernel.depth for kernel in kernels)
-    return Kernel(outputs, first.inputs, 1, first.axes, weights, bias if biased else None, depth)

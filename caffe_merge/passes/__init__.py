@@ -16,6 +16,7 @@ from caffe_merge.passes.fold_through import FoldThrough
 from caffe_merge.passes.in_place import InPlace
 from caffe_merge.passes.merge_branches import MergeBranches
 from caffe_merge.passes.merge_concat import MergeConcat
+from caffe_merge.passes.merge_groups import MergeGroups
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.passes.one_scale import OneScale
 from caffe_merge.passes.pool_first import PoolFirst
@@ -29,6 +30,7 @@ PASSES: Tuple[Type[Pass], ...] = (
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
     MergeBranches,  # behind the folds, which leave bare convolutions
     MergeConcat,  # before the chains: a layer behind the Concat may merge with one convolution
+    MergeGroups,  # likewise
     MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
     PoolFirst,  # behind the folds and the Concats: of several layers before it one is left
     RaiseStride,  # behind what makes fewer layers of the way up, and kernels of other sizes

@@ -1,4 +1,4 @@
-"""Branches: each bottom of a sum as a linear map (a kernel) of a blob further up."""
+"""Branches: each bottom of a sum as a linear map of a blob further up."""
 
 from itertools import chain
 from math import prod
@@ -6,27 +6,29 @@ from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.algebra.kernels import Kernel, added, chained, diagonal
+from caffe_merge.algebra.kernels import diagonal
+from caffe_merge.algebra.maps import LinearMap, Transposed, added, chained
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import kernel_of
+from caffe_merge.passes._kernels import map_of
 
 
 class Branch(NamedTuple):
     """Bottom ``number`` of an Eltwise as a linear map of the blob ``source``.
 
     ``layers`` lie between the two and compute ``kernel``: None if there are no layers, a Reason if
-    it cannot be composed. ``cost`` is their multiply-adds (see ``_cost``), ``weights`` the number
-    of their weights. ``convolution`` is the first convolution, which may stay for all of them.
+    it cannot be composed. ``cost`` is their multiply-adds (see ``multiply_adds``), ``weights`` the
+    number of their weights. ``convolution`` is the layer that may stay for all of them: a
+    Deconvolution if there is one, else the first convolution.
     """
 
     number: int
     source: Version
     layers: Tuple[Layer, ...] = ()
-    kernel: Union[Kernel, Reason, None] = None
+    kernel: Union[LinearMap, Reason, None] = None
     cost: int = 0
     weights: int = 0
     convolution: Optional[Layer] = None
@@ -40,15 +42,22 @@ class Branch(NamedTuple):
             _composed(inner.kernel, self.kernel),
             inner.cost + self.cost,
             inner.weights + self.weights,
-            inner.convolution or self.convolution,
+            _staying(inner.convolution, self.convolution),
         )
 
 
+def _staying(first: Optional[Layer], second: Optional[Layer]) -> Optional[Layer]:
+    """Which of two convolutions may stay for both: the Deconvolution, else the first."""
+    if first is None or (second is not None and second.type == "Deconvolution"):
+        return second
+    return first
+
+
 def _composed(
-    first: Union[Kernel, Reason, None], second: Union[Kernel, Reason, None]
-) -> Union[Kernel, Reason, None]:
+    first: Union[LinearMap, Reason, None], second: Union[LinearMap, Reason, None]
+) -> Union[LinearMap, Reason, None]:
     """``second`` after ``first``; the identity is None, and the first Reason wins."""
-    if second is None or not isinstance(first, Kernel):
+    if second is None or first is None or isinstance(first, Reason):
         return first
     return second if isinstance(second, Reason) else chained(first, second)
 
@@ -100,24 +109,24 @@ def _branches(graph: Graph, layer: Layer, number: int, sums: Sums) -> List[Branc
 
 
 def _step(graph: Graph, version: Version, end: Version) -> Optional[Branch]:
-    """The producer of ``version`` as a map of its bottom; None if it is no kernel."""
+    """The producer of ``version`` as a map of its bottom; None if it is no linear map."""
     layer = version.producer
-    kernel = kernel_of(graph, layer)
-    if not isinstance(kernel, Kernel):
+    kernel = map_of(graph, layer)
+    if kernel is None or isinstance(kernel, Reason):
         return None
     source = graph.bottoms[layer][0]
     if layer.type == "Pooling":
         return Branch(0, source, (layer,), kernel)
-    convolution = layer if layer.type in CONVOLUTIONS else None
-    cost = _cost(version, end, kernel)
+    convolution = layer if layer.type in (*CONVOLUTIONS, "Deconvolution") else None
+    known = end.shape is not None
+    cost = multiply_adds(kernel, source, version) if known else kernel.cost
     return Branch(0, source, (layer,), kernel, cost, kernel.cost, convolution)
 
 
-def _cost(top: Version, end: Version, kernel: Kernel) -> int:
-    """The multiply-adds with which ``kernel`` computes ``top``; per output place without shapes."""
-    if top.shape is None or end.shape is None:
-        return kernel.cost
-    return kernel.cost * prod(top.shape[2:])
+def multiply_adds(linear: LinearMap, source: Version, end: Version) -> int:
+    """Those of a layer that makes ``end`` of ``source``; for one place without shapes."""
+    places = source if isinstance(linear, Transposed) else end
+    return linear.cost if places.shape is None else linear.cost * prod(places.shape[2:])
 
 
 def inner_sum(layer: Layer, groups: Collection[List[Branch]]) -> Optional[Branch]:
@@ -127,7 +136,7 @@ def inner_sum(layer: Layer, groups: Collection[List[Branch]]) -> Optional[Branch
         layers = (*chain.from_iterable(branch.layers for branch in branches), layer)
         if factors is None or len(branches) < len(factors) or len(layers) > REACH:
             continue
-        kernels: List[Kernel] = []
+        kernels: List[LinearMap] = []
         for branch in costliest_first(branches):
             scaled = scaled_kernel(branch, factors[branch.number], kernels)
             if isinstance(scaled, Reason):
@@ -158,8 +167,10 @@ def costliest_first(branches: Sequence[Branch]) -> List[Branch]:
     return sorted(branches, key=lambda branch: -branch.cost)
 
 
-def scaled_kernel(branch: Branch, factor: float, others: Sequence[Kernel]) -> Union[Kernel, Reason]:
-    """The kernel of a branch times ``factor``; an empty one has the channels of ``others``."""
+def scaled_kernel(
+    branch: Branch, factor: float, others: Sequence[LinearMap]
+) -> Union[LinearMap, Reason]:
+    """The map of a branch times ``factor``; an empty one has the channels of ``others``."""
     kernel = branch.kernel
     if isinstance(kernel, Reason):
         return kernel

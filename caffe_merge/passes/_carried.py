@@ -55,6 +55,19 @@ def links(graph: Graph, layer: Layer) -> List[Link]:
     return [Link(bottom, 0, tops[0], 0, channels(bottom)) for bottom in bottoms]
 
 
+def joins_channels(layer: Layer) -> bool:
+    """Whether ``layer`` is a Concat of the channels of several blobs."""
+    param = layer.param
+    concat_param = param.concat_param
+    return (
+        layer.type == "Concat"
+        and concat_param.axis == concat_param.concat_dim == 1
+        and unknown_fields(layer) is None
+        and len(param.bottom) > 1
+        and len(param.top) == 1
+    )
+
+
 def _in_a_row(layer: Layer, bottoms: Sequence[Version], tops: Sequence[Version]) -> List[Link]:
     """Of a Concat or Slice of channels."""
     param = layer.param.concat_param if layer.type == "Concat" else layer.param.slice_param

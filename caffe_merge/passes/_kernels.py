@@ -1,12 +1,13 @@
-"""Layers as kernels, and a kernel as a layer."""
+"""Layers as kernels and other linear maps, and a map as a layer."""
 
 from math import prod
 from typing import Any, Sequence, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
+from caffe_merge.algebra.maps import LinearMap, Transposed
 from caffe_merge.layers import windows
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.geometry import Window, sticks_out
@@ -17,6 +18,18 @@ from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, FLOAT, Blob, Computed, Dense, Rows
 
 Answer = Union[Kernel, Reason, None]
+
+
+def map_of(graph: Graph, layer: Layer) -> Union[LinearMap, Reason, None]:
+    """The linear map that ``layer`` computes: as kernel_of, and a Deconvolution's as well."""
+    if layer.type != "Deconvolution":
+        return kernel_of(graph, layer)
+    if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
+        return None
+    kernel = _convolution(graph, layer)
+    if isinstance(kernel, Kernel):
+        return Transposed(kernel._replace(bias=None), kernel.bias)
+    return kernel
 
 
 def kernel_of(graph: Graph, layer: Layer) -> Answer:
@@ -39,7 +52,8 @@ def kernel_of(graph: Graph, layer: Layer) -> Answer:
     return diagonal(per_channel.scale, per_channel.shift, len(bottom.shape) - 2)
 
 
-def _convolution(graph: Graph, layer: Layer) -> Answer:
+def _convolution(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
+    """The kernel of a convolution, or the one that a Deconvolution is the transpose of."""
     output = output_channels(layer, graph.tops[layer][0].rank)
     if isinstance(output, Reason):
         return output
@@ -58,7 +72,7 @@ def _convolution(graph: Graph, layer: Layer) -> Answer:
     if max(window.stride, default=1) > MAX_STRIDE:
         return Reason(f"a stride of {max(window.stride)} is more than is looked into")
     shape = graph.bottoms[layer][0].shape
-    if shape is not None and sticks_out(window, shape[2:]):
+    if layer.type in CONVOLUTIONS and shape is not None and sticks_out(window, shape[2:]):
         return Reason("its kernel is larger than its input")
     kernel = Kernel(
         outputs=weights.shape[0],
@@ -161,7 +175,7 @@ def _blob(kernel: Kernel, shape: Tuple[int, ...], dtype: Any) -> Blob:
     return Computed(shape, kernel.weights, dtype, kernel.depth)
 
 
-def as_inner_product(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
+def as_inner_product(layer: Layer, kernel: Kernel) -> New:
     """New parameters and blobs for the InnerProduct ``layer`` so that it computes ``kernel``."""
     param = copied(layer.param)
     inner_product_param = param.inner_product_param
@@ -179,22 +193,37 @@ def as_inner_product(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...
     return param, (blob, Dense(kernel.bias(), dtype))
 
 
-def as_convolution(layer: Layer, kernel: Kernel) -> Tuple[Any, Tuple[Blob, ...]]:
+def as_layer(layer: Layer, linear: LinearMap) -> New:
+    """New parameters and blobs for a layer so that it computes ``linear``.
+
+    ``layer`` is a Deconvolution where the map is a transpose, else an InnerProduct or convolution.
+    """
+    if isinstance(linear, Transposed):
+        return _windowed(layer, copied(layer.param), linear, linear.of)
+    return (as_inner_product if layer.type == "InnerProduct" else as_convolution)(layer, linear)
+
+
+def as_convolution(layer: Layer, kernel: Kernel) -> New:
     """New parameters and blobs for the convolution ``layer`` so that it computes ``kernel``."""
     param = copied(layer.param)
-    conv_param = param.convolution_param
     depthwise = kernel.group == kernel.inputs == kernel.outputs
     if layer.type != "Convolution" and not depthwise:
         param.type = "Convolution"  # the forks' own types are for depthwise ones alone
-    if conv_param.num_output != kernel.outputs:
-        conv_param.num_output = kernel.outputs
+    return _windowed(layer, param, kernel, kernel)
+
+
+def _windowed(layer: Layer, param: Any, linear: LinearMap, kernel: Kernel) -> New:
+    """``param`` and blobs for the map ``linear``, whose weights are those of ``kernel``."""
+    conv_param = param.convolution_param
+    if conv_param.num_output != linear.outputs:
+        conv_param.num_output = linear.outputs
     if conv_param.group != kernel.group:
         conv_param.group = kernel.group
     dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
     windows.set_convolution(param, window_of(kernel.axes))
     blobs = [_blob(kernel, kernel.shape, dtype)]
-    if kernel.bias is None:
+    if linear.bias is None:
         return param, tuple(blobs)
     if not conv_param.bias_term:
         add_bias(param)
-    return param, (*blobs, Dense(kernel.bias(), dtype))
+    return param, (*blobs, Dense(linear.bias(), dtype))

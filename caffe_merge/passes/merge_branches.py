@@ -1,4 +1,4 @@
-"""merge-branches: linear branches that an Eltwise adds up become one convolution.
+"""merge-branches: linear branches that an Eltwise adds up become one convolution or Deconvolution.
 
     x -> Convolution 3x3 -> a
     x -> Convolution 1x1 -> b        x -> Convolution 3x3 -> y
@@ -10,14 +10,15 @@
 (Ding et al.: RepVGG, 2021, for 3x3, 1x1 and the blob itself.)
 
 A branch is a run of convolutions, per-channel affine layers, means and sums of such branches, or
-the blob itself. Where only some of the Eltwise's bottoms come from one blob in this way, those
-become one bottom. It is done where it takes no more multiply-adds and weights than the branches.
+the blob itself. Deconvolutions of one stride are added up alike, with what is 1x1 before and behind
+them; a convolution of another kernel is no branch beside them. Where only some of the Eltwise's
+bottoms come from one blob in this way, those become one bottom. It is done where it takes no more
+multiply-adds and weights than the branches.
 """
 
-from math import prod
 from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple, Union
 
-from caffe_merge.algebra.kernels import Kernel, added
+from caffe_merge.algebra.maps import LinearMap, Transposed, added
 from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
@@ -30,9 +31,10 @@ from caffe_merge.passes._branches import (
     factors_of,
     inner_sum,
     is_sum,
+    multiply_adds,
     scaled_kernel,
 )
-from caffe_merge.passes._kernels import as_convolution
+from caffe_merge.passes._kernels import as_layer
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 from caffe_merge.schema.messages import copied
@@ -109,20 +111,20 @@ def _summed(graph: Graph, layer: Layer, branches: Sequence[Branch]) -> Union[Rew
 
 def _addable(
     graph: Graph, layer: Layer, branches: Sequence[Branch], factors: Sequence[float]
-) -> Tuple[List[Branch], Optional[Kernel], Optional[Reason]]:
+) -> Tuple[List[Branch], Optional[LinearMap], Optional[Reason]]:
     """The first of ``branches`` and those that can be added to it, their sum, why one cannot."""
     end = graph.tops[layer][0]
-    places = prod(end.shape[2:]) if end.shape is not None else 1
     members: List[Branch] = []
-    kernels: List[Kernel] = []
-    total: Optional[Kernel] = None
+    kernels: List[LinearMap] = []
+    total: Optional[LinearMap] = None
     refusal: Optional[Reason] = None
     for branch in branches:
         scaled = scaled_kernel(branch, factors[branch.number], kernels)
         candidate = scaled if isinstance(scaled, Reason) else added([*kernels, scaled])
-        if isinstance(candidate, Kernel) and members:
+        if not isinstance(candidate, Reason) and members:
             both = [*members, branch]
-            if candidate.cost * places > sum(member.cost for member in both):
+            cost = multiply_adds(candidate, branch.source, end)
+            if cost > sum(member.cost for member in both):
                 candidate = Reason(
                     "one convolution would take more multiply-adds than its branches"
                 )
@@ -148,7 +150,7 @@ def _rewrite(
     graph: Graph,
     layer: Layer,
     members: Sequence[Branch],
-    kernel: Kernel,
+    kernel: LinearMap,
     coefficients: Sequence[float],
 ) -> Union[Rewrite, Reason]:
     chosen = _survivor(members, kernel)
@@ -159,7 +161,7 @@ def _rewrite(
     merged = {branch.number for branch in members}
     inside = [inner for branch in members for inner in branch.layers]
     kept = [n for n in range(len(coefficients)) if n == chosen.number or n not in merged]
-    changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, kernel)}
+    changes: Dict[Layer, Any] = {survivor: as_layer(survivor, kernel)}
     if len(kept) > 1:
         changes[layer] = (_sum_of(layer, kept, chosen.number, coefficients), ())
     others = [inner.name for inner in inside if inner is not survivor]
@@ -173,15 +175,20 @@ def _rewrite(
     )
 
 
-def _survivor(members: Sequence[Branch], kernel: Kernel) -> Optional[Branch]:
+def _survivor(members: Sequence[Branch], kernel: LinearMap) -> Optional[Branch]:
     """The branch whose convolution stays: one that has all the taps already, else the largest."""
 
     def distance(branch: Branch) -> Tuple[bool, int]:
         branch_kernel = branch.kernel
-        alike = isinstance(branch_kernel, Kernel) and branch_kernel.axes == kernel.axes
+        alike = isinstance(branch_kernel, type(kernel)) and branch_kernel.axes == kernel.axes
         return not alike, len(branch.layers)
 
-    fit = [branch for branch in members if branch.convolution is not None]
+    kind = isinstance(kernel, Transposed)
+    fit = [
+        branch
+        for branch in members
+        if branch.convolution is not None and (branch.convolution.type == "Deconvolution") == kind
+    ]
     return min(fit, key=distance, default=None)
 
 

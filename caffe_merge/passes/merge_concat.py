@@ -10,12 +10,13 @@ stand next to each other in the Concat; where it has other bottoms as well, it s
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Union
 
-from caffe_merge.algebra.kernels import Kernel, stacked
-from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.algebra.beside import stacked
+from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
+from caffe_merge.passes._carried import joins_channels
 from caffe_merge.passes._kernels import as_convolution, kernel_of
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
@@ -40,7 +41,7 @@ class MergeConcat(Pass):
         used: Set[Layer] = set()
         fixed = self.fixed(graph)
         for layer in graph.layers:
-            if layer in fixed or not _joins_channels(layer):
+            if layer in fixed or not joins_channels(layer):
                 continue
             for parts in _neighbours(graph, layer, fixed):
                 rewrite = _stacked(graph, layer, parts)
@@ -50,18 +51,6 @@ class MergeConcat(Pass):
                     findings.append(rewrite)
                     used.update(rewrite.layers)
         return findings
-
-
-def _joins_channels(layer: Layer) -> bool:
-    param = layer.param
-    concat_param = param.concat_param
-    return (
-        layer.type == "Concat"
-        and concat_param.axis == concat_param.concat_dim == 1
-        and unknown_fields(layer) is None
-        and len(param.bottom) > 1
-        and len(param.top) == 1
-    )
 
 
 def _neighbours(graph: Graph, layer: Layer, fixed: Set[Layer]) -> Iterator[List[Part]]:

@@ -7,28 +7,30 @@
 InnerProducts likewise, and an InnerProduct behind a convolution whose kernel covers its input. The
 second must not pad if the first has a bias, nor if the first has a kernel larger than 1x1: the
 border would differ. By default it is done where neither multiply-adds nor weights grow.
+
+A Deconvolution takes in the 1x1 convolution before or behind it, or another Deconvolution. A bias
+before it goes in only where all of its output places see as much of it: it would be a bias no more.
 """
 
 from math import prod
 from typing import List, NamedTuple, Optional, Set, Tuple, Union
 
-from caffe_merge.algebra.kernels import Kernel, chained
+from caffe_merge.algebra.kernels import Kernel
+from caffe_merge.algebra.maps import LinearMap, Transposed, chained
 from caffe_merge.arrays import count
-from caffe_merge.layers.catalogue import PRODUCT, of_family
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import CONVOLUTIONS, Output, output_channels
+from caffe_merge.layers.linear import LINEAR_TYPES, Output, output_channels
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
+from caffe_merge.passes._branches import multiply_adds
 from caffe_merge.passes._kernels import (
-    as_convolution,
-    as_inner_product,
+    as_layer,
     full_input_kernel,
     inner_product_kernel,
-    kernel_of,
+    map_of,
 )
 from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
 
-LINEAR = (*CONVOLUTIONS, *of_family(PRODUCT))
 LARGE = 1 << 20  # an input size, to see whether a kernel gives out more places than it reads
 
 
@@ -68,7 +70,7 @@ def _pair(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
 
     None where ``layer`` is not linear or its producer is not, or has other readers.
     """
-    if layer.type not in LINEAR or len(graph.bottoms[layer]) != 1:
+    if layer.type not in LINEAR_TYPES or len(graph.bottoms[layer]) != 1:
         return None
     pair = [layer]
     version = graph.bottoms[layer][0]
@@ -78,21 +80,28 @@ def _pair(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
             return None
         version = graph.bottoms[version.producer][0]
     first = version.producer
-    if first.type not in LINEAR or len(version.readers) > 1:
+    if first.type not in LINEAR_TYPES or len(version.readers) > 1:
         return None
     if layer.type != "InnerProduct" and first.type == "InnerProduct":
+        return None
+    if layer.type == "InnerProduct" and first.type == "Deconvolution":
         return None
     return (first, *pair)
 
 
 class _Pair(NamedTuple):
-    """Two layers as kernels, what the first reads, and the multiply-adds and weights of both."""
+    """Two layers as maps, what the first reads, and the multiply-adds and weights of both.
 
-    first: Kernel
-    second: Kernel
+    ``places`` is at how many places one layer would compute its kernel; 1 without shapes, and then
+    ``cost`` is that of one place.
+    """
+
+    first: LinearMap
+    second: LinearMap
     source: Version
     cost: int
     weights: int
+    places: int = 1
 
 
 def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrite, Reason]:
@@ -103,17 +112,14 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     merged = chained(kernels.first, kernels.second)
     if isinstance(merged, Reason):
         return merged
-    end = graph.tops[pair[-1]][0]
-    places = prod(end.shape[2:]) if merged.axes and end.shape is not None else 1
-    if not always and merged.cost * places > kernels.cost:
+    if not always and merged.cost * kernels.places > kernels.cost:
         return Reason("one layer would take more multiply-adds than the two")
     if not always and merged.cost > kernels.weights:
         return Reason("one layer would have more weights than the two")
-    survivor = pair[0] if merged.axes and merged.axes == kernels.first.axes else pair[-1]
+    survivor = _survivor(pair, kernels.first, merged)
     reason = None if survivor is pair[0] else graph.why_not_move(kernels.source, pair)
     if reason is not None:
         return Reason(reason)
-    as_layer = as_inner_product if survivor.type == "InnerProduct" else as_convolution
     changes: Changes = {survivor: as_layer(survivor, merged)}
     (other,) = {pair[0], pair[-1]} - {survivor}
     return Rewrite(
@@ -124,19 +130,34 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     )
 
 
+def _survivor(pair: Tuple[Layer, ...], first: LinearMap, merged: LinearMap) -> Layer:
+    """The layer that stays: of the type of ``merged``, the first where it has its taps already."""
+    fitting = [pair[0], pair[-1]]
+    if isinstance(merged, Transposed):
+        fitting = [layer for layer in fitting if layer.type == "Deconvolution"]
+    return fitting[0] if merged.axes and merged.axes == first.axes else fitting[-1]
+
+
 def _convolution_pair(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Pair, Reason]:
-    first, second = (kernel_of(graph, layer) for layer in pair)
-    if not isinstance(first, Kernel) or not isinstance(second, Kernel):
-        reasons = [kernel for kernel in (first, second) if isinstance(kernel, Reason)]
-        return reasons[0] if reasons else Reason("it has not one bottom and one top")
-    between, end = graph.tops[pair[0]][0], graph.tops[pair[1]][0]
-    source, weights = graph.bottoms[pair[0]][0], first.cost + second.cost
-    if between.shape is None or end.shape is None:
-        if any(axis.places(LARGE) > LARGE for axis in second.axes):
-            return Reason("its shapes are not known")  # so that the first might cost less
+    first, second = (map_of(graph, layer) for layer in pair)
+    for linear in (first, second):
+        if linear is None or isinstance(linear, Reason):
+            return linear or Reason("it has not one bottom and one top")
+    assert isinstance(first, (Kernel, Transposed))
+    assert isinstance(second, (Kernel, Transposed))
+    source, between, end = graph.bottoms[pair[0]][0], graph.tops[pair[0]][0], graph.tops[pair[1]][0]
+    weights = first.cost + second.cost
+    if source.shape is None or between.shape is None or end.shape is None:
+        widens = isinstance(second, Kernel) and any(
+            axis.places(LARGE) > LARGE for axis in second.axes
+        )
+        if widens or isinstance(first, Transposed):
+            return Reason("its shapes are not known")  # so that one of the two might cost less
         return _Pair(first, second, source, weights, weights)
-    cost = first.cost * prod(between.shape[2:]) + second.cost * prod(end.shape[2:])
-    return _Pair(first, second, source, cost, weights)
+    cost = multiply_adds(first, source, between) + multiply_adds(second, between, end)
+    spreads = isinstance(first, Transposed) or isinstance(second, Transposed)
+    places = prod((source.shape if spreads else end.shape)[2:])
+    return _Pair(first, second, source, cost, weights, places)
 
 
 def _inner_product_pair(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Pair, Reason]:

@@ -8,6 +8,7 @@ says which channels of its bottoms it needs.
 from functools import partial
 from itertools import chain, islice, product
 from typing import (
+    Any,
     Callable,
     Dict,
     Iterator,
@@ -130,9 +131,11 @@ def _channels(version: Version, nodes: Sequence[Node]) -> Tuple[int, int]:
     if version.shape is not None:
         return version.shape[1], len(version.shape) - 2
     for node in nodes:
+        weights = node.blobs[0].shape if node.blobs else ()
         if version in node.bottoms and node.param.type == "Convolution":
-            weights = node.blobs[0].shape
             return weights[1] * node.param.convolution_param.group, len(weights) - 2
+        if version in node.bottoms and node.param.type == "Deconvolution":
+            return weights[0], len(weights) - 2
     raise NetError(f"the shape of {version.name!r} is not known")
 
 
@@ -155,8 +158,12 @@ def _reach(nodes: Sequence[Node], spatial: int) -> Tuple[Shape, Shape]:
         reach, jump = _elementwise_max(reaches), _elementwise_max(jumps)
         window = _window(node, spatial)
         if window is not None:
-            reach = tuple(r + (e - 1) * j for r, e, j in zip(reach, window.extent, jump))
-            jump = tuple(j * s for j, s in zip(jump, window.stride))
+            extent, stride = window.extent, window.stride
+            if node.param.type == "Deconvolution":  # an output place sees few places of its input
+                extent = tuple(-(-e // s) for e, s in zip(extent, stride))
+                stride = (1,) * spatial
+            reach = tuple(r + (e - 1) * j for r, e, j in zip(reach, extent, jump))
+            jump = tuple(j * s for j, s in zip(jump, stride))
         reach_of.update((top, (reach, jump)) for top in node.tops)
     reaches, jumps = zip(*reach_of.values())
     return _elementwise_max(reaches), _elementwise_max(jumps)
@@ -286,6 +293,8 @@ def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
     sample = needed.get(node.tops[0], _NO_CHANNELS)
     if kind == "Convolution" and node.param.convolution_param.axis == 1:
         return _convolution(node, sample)
+    if kind == "Deconvolution" and node.param.convolution_param.axis == 1:
+        return _deconvolution(node, sample)
     if kind == "InnerProduct" and node.param.inner_product_param.axis == 1:
         return _inner_product(node, sample, sizes[node.bottoms[0]])
     if kind in CHANNELWISE and _varies_along_channels(node):
@@ -321,25 +330,53 @@ def _channelwise_step(node: Node, channels: int, sample: Index, reading: Reading
     return Step(node.param, [thin_channels(reading(b), channels, sample) for b in node.blobs])
 
 
-def _convolution(node: Node, sample: Index) -> Plan:
-    """A smaller convolution that computes the sampled channels.
+class _Groups(NamedTuple):
+    """The part of a grouped layer that computes a sample of its outputs.
 
-    A grouped convolution needs groups of equal size. So it has every group that the sample touches,
-    with all inputs of that group, and in each of them the outputs that the sample has in any.
+    Groups need to be of equal size. So there is every group that the sample touches, with all
+    ``inputs`` of it, and in each of them the outputs that the sample has in any, at the places
+    ``local`` of the group; ``outputs`` has their numbers.
     """
+
+    param: Any
+    inputs: Index
+    outputs: Index
+    local: Index
+
+
+def _groups(node: Node, sample: Index, depth: int) -> _Groups:
+    """The groups for ``sample`` of a layer of ``depth`` inputs a group."""
     conv_param = node.param.convolution_param
-    per_group, depth = conv_param.num_output // conv_param.group, node.blobs[0].shape[1]
+    per_group = conv_param.num_output // conv_param.group
     groups, local = np.unique(sample // per_group), np.unique(sample % per_group)
-    rows = (groups[:, np.newaxis] * per_group + local).ravel()
-    bottom_channels = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
+    outputs = (groups[:, np.newaxis] * per_group + local).ravel()
+    inputs = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
     param = copied(node.param)
-    param.convolution_param.num_output = len(rows)
+    param.convolution_param.num_output = len(outputs)
     param.convolution_param.group = len(groups)
+    return _Groups(param, inputs, outputs, local)
+
+
+def _convolution(node: Node, sample: Index) -> Plan:
+    """A smaller convolution that computes the sampled channels."""
+    part = _groups(node, sample, node.blobs[0].shape[1])
 
     def step(reading: Reading) -> Step:
-        return Step(param, [reading(blob, rows) for blob in node.blobs])
+        return Step(part.param, [reading(blob, part.outputs) for blob in node.blobs])
 
-    return Plan([bottom_channels], [np.searchsorted(rows, sample)], step)
+    return Plan([part.inputs], [np.searchsorted(part.outputs, sample)], step)
+
+
+def _deconvolution(node: Node, sample: Index) -> Plan:
+    """A smaller Deconvolution that computes the sampled channels; its inputs are the rows."""
+    weights, *biases = node.blobs
+    part = _groups(node, sample, weights.shape[0] // node.param.convolution_param.group)
+
+    def step(reading: Reading) -> Step:
+        blobs = [columns(weights, part.inputs, part.local, reading)]
+        return Step(part.param, [*blobs, *(reading(blob, part.outputs) for blob in biases)])
+
+    return Plan([part.inputs], [np.searchsorted(part.outputs, sample)], step)
 
 
 def _inner_product(node: Node, sample: Index, bottom: Shape) -> Plan:

@@ -1,4 +1,4 @@
-"""Kernels added, chained and stacked, held against the sum that defines a kernel, term by term."""
+"""Kernels added and chained, held against the sum that defines a kernel, term by term."""
 
 from itertools import product
 from typing import Any, List, Sequence, Tuple
@@ -17,7 +17,6 @@ from caffe_merge.algebra.kernels import (
     chained,
     diagonal,
     mean,
-    stacked,
     tap_index,
     widened,
 )
@@ -268,21 +267,6 @@ def test_those_borders_differ_indeed(name: str) -> None:
 
 
 # -- the rest ------------------------------------------------------------------------------
-
-
-def test_stacked() -> None:
-    """The outputs of one, then those of the other."""
-    axis = Axis(-1, 3, stride=2)
-    kernels = [made(2, 4, 1, [axis]), made(3, 4, 1, [axis], bias=False)]
-    x = image(4, 8)
-    same(stacked(kernels), x, np.concatenate([applied(kernel, x) for kernel in kernels]))
-
-
-def test_what_does_not_stack() -> None:
-    """Other windows, and groups."""
-    one = made(2, 4, 1, [POINT])
-    assert "windows differ" in str(stacked([one, made(2, 4, 1, [Axis(-1, 3)])]))
-    assert "grouped" in str(stacked([one, made(2, 4, 2, [POINT])]))
 
 
 def test_mean_and_times() -> None:

@@ -319,6 +319,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "fold-affine",
         "merge-branches",
         "merge-concat",
+        "merge-groups",
         "merge-serial",
         "pool-first",
         "raise-stride",
