@@ -6,7 +6,7 @@ is behind: the channels from weights, the rest from the sizes of what it reads; 
 layers behind find the weights that they have.
 """
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge import reference
 from caffe_merge.arrays import Shape, count
@@ -32,21 +32,22 @@ def unknown(layers: Sequence[Any]) -> Set[int]:
     }
 
 
-def sizes(layers: Sequence[Any], given: Mapping[str, Shape]) -> Dict[str, Shape]:
-    """Shapes of the tops of black boxes, by name, as far as what is behind tells them.
+def sizes(
+    layers: Sequence[Any], boxes: AbstractSet[int], given: Mapping[str, Shape]
+) -> Dict[str, Shape]:
+    """Shapes of the tops of black boxes, by name, as far as they are known or what is behind tells.
 
     ``given`` are those of the nets' inputs, and of tops that the user gives.
     """
     top_shapes: Dict[str, Shape] = {}
-    boxes = unknown(layers)
     held: Shapes = {}
     for index, layer in enumerate(layers):
-        tops = list(layer.param.top)
+        rule = _tops(layer, held, given)
         if index not in boxes:
-            held.update(_tops(layer, held, given))
+            held.update(rule)
             continue
-        for top in tops:
-            shape = given.get(top) or _size(layers, index, top, held)
+        for top in layer.param.top:
+            shape = given.get(top) or rule.get(top) or _size(layers, index, top, held)
             held[top] = shape
             if shape is not None:
                 top_shapes[top] = shape

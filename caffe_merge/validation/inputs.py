@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, Mapping, NoReturn, Optional, Tuple
 
 import numpy as np
 
@@ -89,8 +89,7 @@ def make(
     shapes, files = dict(shapes or {}), dict(files or {})
     for name in [*shapes, *files]:
         if name not in declared:
-            names = ", ".join(repr(declared_name) for declared_name in declared) or "none"
-            raise UsageError(f"the net has no input {name!r} (its inputs: {names})")
+            refuse(name, declared)
     chosen = {name: shapes.get(name, shape) for name, shape in declared.items()}
     note = ""
     fixed = raw is not None and raw.is_image  # its mean is of one size
@@ -118,6 +117,12 @@ def make(
             array = noise(name, shape, seed, scale)
         inputs.append(NetInput(name, array, seed, description))
     return tuple(inputs)
+
+
+def refuse(name: str, declared: Iterable[str]) -> NoReturn:
+    """Raise UsageError for what the user says of ``name``, which is no input."""
+    names = ", ".join(map(repr, declared)) or "none"
+    raise UsageError(f"the net has no input {name!r} (its inputs: {names})")
 
 
 def _fitted(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:

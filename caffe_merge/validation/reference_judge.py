@@ -1,7 +1,7 @@
 """The reference engine's comparison: both pairs loaded, run side by side, and judged."""
 
 from dataclasses import replace
-from typing import Iterator, List, Union
+from typing import Generator, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from caffe_merge.validation import black_boxes, inputs, side_by_side
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
 from caffe_merge.validation.loaded import Net, Paths, Values, check_inputs, declared
-from caffe_merge.validation.pairing import pair
-from caffe_merge.validation.run import plan
+from caffe_merge.validation.pairing import Pairing, pair
+from caffe_merge.validation.run import Run, plan
 from caffe_merge.validation.side_by_side import Progress
 from caffe_merge.validation.verdict import Comparison
 
@@ -20,47 +20,63 @@ def judged(
 ) -> Iterator[Union[Progress, Comparison]]:
     """Compare two pairs; yield progress, and the Comparison in the end.
 
-    ``own_limit`` and ``most`` are the engine's: see registry.Engine.
+    ``own_limit`` and ``most`` are the engine's: see registry.Engine. Where a layer turns out to be
+    such as cannot be run it becomes a black box in both nets, and all is done again.
     """
-    old, new = Net(before, judging), Net(after, judging)
-    check_inputs(old.inputs, new.inputs)
+    nets = Net(before, judging), Net(after, judging)
+    check_inputs(nets[0].inputs, nets[1].inputs)
+    comparison: Optional[Comparison] = None
+    while comparison is None:
+        comparison = yield from _attempt(nets, judging, own_limit, most)
+    _check_given(nets[0], judging)
+    yield comparison
+
+
+def _attempt(
+    nets: Tuple[Net, Net], judging: Judging, own_limit: float, most: float
+) -> Generator[Progress, None, Optional[Comparison]]:
+    """Compare the nets; None where black boxes were found that were not known to be such."""
+    old, new = nets
     pairing = pair(old.layers, new.layers, (plan(old.layers), plan(new.layers)), new.boxes)
     cost = old.cost()
-    made = samples(declared(old, judging, cost), _without_boxes(old, judging), cost, most)
+    made = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
     least, follows = least_limit(judging, own_limit)
     findings = Findings(pairing, least, follows)
     seconds = 0.0, 0.0
     for turn, sample in enumerate(made):
-        values = _boxes(old, judging, sample)
+        values = _boxes(old, pairing, judging, sample)
         twins = {index: values[twin] for index, twin in pairing.twins.items() if twin in values}
-        took = yield from side_by_side.follow(
-            findings,
-            (old.run(sample.before, values), new.run(sample.after, twins)),
-            turn,
-            len(made),
-        )
+        runs = old.run(sample.before, values), new.run(sample.after, twins)
+        took = yield from side_by_side.follow(findings, runs, turn, len(made))
+        if _more_boxes(nets, runs):
+            return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
     exceeding = findings.exceeding()
     if exceeding:
         from caffe_merge.validation.limits import nudged
 
         for sample in made:
-            values = _boxes(old, judging, sample)
+            values = _boxes(old, pairing, judging, sample)
             runs = old.run(sample.before, values), old.run(sample.before, values, nudged)
             side_by_side.measure_noise(findings, runs, exceeding)
     boxes = sorted(index for index in pairing.twins if index in new.boxes)
     evidence = findings.evidence(old.layers, new.layers, boxes)
     comparison = compared("reference", least, judging, evidence, made, (old.names, new.names))
-    yield replace(comparison, seconds=seconds)
+    return replace(comparison, seconds=seconds)
 
 
-def _box_tops(net: Net) -> List[str]:
-    return [top for index in sorted(net.boxes) for top in net.layers[index].param.top]
+def _more_boxes(nets: Tuple[Net, Net], runs: Tuple[Run, Run]) -> bool:
+    """Whether layers could not be run that were thought to be such as can; now they are boxes."""
+    more = [run.unable - net.boxes for net, run in zip(nets, runs)]
+    for net, found in zip(nets, more):
+        net.boxes |= found
+    return any(more)
 
 
-def _without_boxes(old: Net, judging: Judging) -> Judging:
-    """The same, without what the user says of black boxes: those are no inputs."""
-    tops = set(_box_tops(old)) - set(old.inputs) - set(old.data)
+def _of_inputs(old: Net, judging: Judging) -> Judging:
+    """The same, without what the user says of what layers make: those are no inputs."""
+    tops = {top for layer in old.layers if layer.param.bottom for top in layer.param.top}
+    tops -= {*old.inputs, *old.data}
     shapes, files = judging.shapes or {}, judging.files or {}
     return judging._replace(
         shapes={name: shape for name, shape in shapes.items() if name not in tops},
@@ -68,15 +84,28 @@ def _without_boxes(old: Net, judging: Judging) -> Judging:
     )
 
 
-def _boxes(old: Net, judging: Judging, sample: Sample) -> Values:
-    """Seeded values for the tops of the old net's black boxes, None where no size is known."""
-    if not old.boxes:
+def _check_given(old: Net, judging: Judging) -> None:
+    """Raise UsageError for a blob of which the user says something though the net makes it."""
+    free = [*old.inputs, *old.data, *_box_tops(old)]
+    for name in [*(judging.shapes or {}), *(judging.files or {})]:
+        if name not in free:
+            inputs.refuse(name, old.inputs)
+
+
+def _box_tops(net: Net) -> List[str]:
+    return [top for index in sorted(net.boxes) for top in net.layers[index].param.top]
+
+
+def _boxes(old: Net, pairing: Pairing, judging: Judging, sample: Sample) -> Values:
+    """Seeded values for the tops of black boxes in both nets, None where no size is known."""
+    boxes = old.boxes.intersection(pairing.twins.values())
+    if not boxes:
         return {}
     given = {**(judging.shapes or {}), **{n: v.shape for n, v in (judging.files or {}).items()}}
     given.update((entry.name, entry.array.shape) for entry in sample.used)
-    top_shapes = black_boxes.sizes(old.layers, given)
+    top_shapes = black_boxes.sizes(old.layers, old.boxes, given)
     values: Values = {}
-    for index in sorted(old.boxes):
+    for index in sorted(boxes):
         values[index] = []
         for top in old.layers[index].param.top:
             array = (judging.files or {}).get(top)

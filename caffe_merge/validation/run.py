@@ -17,6 +17,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Set,
     Tuple,
 )
 
@@ -72,7 +73,8 @@ class Run:
 
     ``inputs`` are values of data layers by top; ``stand_ins`` those of the tops of layers that are
     not run, by the layer's index. ``weights(layer, blobs)`` may replace float64 weights. Errors
-    begin with ``path``.
+    begin with ``path``. ``unable`` gathers the layers, by index, that read values and, as it turns
+    out, cannot be run here.
     """
 
     path = ""
@@ -89,6 +91,7 @@ class Run:
         self.plan = plan(layers)
         self.arrays: Dict[str, np.ndarray] = {}
         self.reasons: Dict[str, str] = {}
+        self.unable: Set[int] = set()
         self.forward = forward or reference.forward
         self._inputs = inputs
         self._stand_ins = stand_ins or {}
@@ -153,10 +156,24 @@ class Run:
         form = standard.standard(layer)
         if isinstance(form, Reason):
             return [], f"{name}: {form}"
-        return self._compute(layer, *form)
+        try:
+            return self._compute(layer, *form)
+        except reference.Unsupported as error:
+            hint = Text()
+            if not param.bottom:
+                hint = Text("; its data are not here: give ", _shapes_of(param))
+            reason = Text(error.message, hint)
+        except WeightsError as error:
+            if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
+                raise
+            reason = Text(f"{name}: {error}")
+        except ShapeError as error:  # a fork's rule may be another
+            reason = Text(str(error))
+        if param.bottom:
+            self.unable.add(index)
+        return [], reason
 
-    def _compute(self, layer: Any, param: Any, stored: Sequence[Any]) -> Any:
-        name = _called(layer)
+    def _compute(self, layer: Any, param: Any, stored: Sequence[Any]) -> Step:
         bottoms = [self.arrays[bottom] for bottom in layer.param.bottom]
         try:
             blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
@@ -164,21 +181,10 @@ class Run:
                 blobs = self._weights(layer, blobs)
             with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
                 return Step(param, blobs, bottoms, self.forward(param, blobs, bottoms))
-        except reference.Unsupported as error:
-            hint = Text()
-            if not layer.param.bottom:
-                hint = Text("; its data are not here: give ", _shapes_of(layer.param))
-            return [], Text(error.message, hint)
-        except WeightsError as error:
-            if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
-                raise
-            return [], f"{name}: {error}"
-        except ShapeError as error:  # a fork's rule may be another
-            return [], str(error)
         except CaffeMergeError:
             raise
         except (ArithmeticError, LookupError, ValueError) as error:
-            raise ValidationError(f"{name}: {error}") from error
+            raise ValidationError(f"{_called(layer)}: {error}") from error
 
 
 def run(

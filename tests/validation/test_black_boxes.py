@@ -39,13 +39,13 @@ def test_a_size_is_found_from_the_weights_behind(
 ) -> None:
     layers = net(known, *lines)
     assert unknown(layers) == {1}
-    assert sizes(layers, {"data": (1, 3, 9, 8)}) == ({} if shape is None else {"u": shape})
+    assert sizes(layers, unknown(layers), {"data": (1, 3, 9, 8)}) == ({} if shape is None else {"u": shape})
 
 
 def test_what_the_user_gives_counts() -> None:
     layers = net("1 6 9 8", CONV % "u")
     given: Any = {"data": (1, 3, 9, 8), "u": (1, 6, 20, 20)}
-    assert sizes(layers, given) == {"u": (1, 6, 20, 20)}
+    assert sizes(layers, unknown(layers), given) == {"u": (1, 6, 20, 20)}
 
 
 def test_a_layer_without_weights_in_the_file_is_a_black_box() -> None:

@@ -247,3 +247,22 @@ def test_a_layer_that_was_dropped_is_a_difference_though_all_others_are_as_they_
     weights = {name: blobs for name, blobs in seeded(prototxt(*lines)).items() if name != "s"}
     after = write_pair(tmp_path, prototxt(*without), weights, "after")
     assert validate(before, after).status == "failed"
+
+
+ODD = "o: Log data -> o { log_param { base: 1 } }"  # a type that is known, and a base that is none
+
+
+def test_a_layer_that_turns_out_not_to_be_runnable_is_a_black_box(tmp_path: Path) -> None:
+    lines = ("data 1 3 6 6", ODD, CONV % "o", BN, "t: TanH c -> t")
+    made = judged(tmp_path, *lines)
+    assert made.ok, made.summary()
+    assert "1 black box: 'o' (Log)" in made.summary()
+    assert judged(tmp_path, *lines, wrong={"c": ONE_CHANNEL}).status == "failed"
+
+
+def test_its_shape_may_be_given_and_that_of_a_layer_that_runs_may_not(tmp_path: Path) -> None:
+    lines = ("data 1 3 6 6", ODD, CONV % "o", BN, "t: TanH c -> t")
+    made = judged(tmp_path, *lines, shapes={"o": (1, 3, 8, 7)})
+    assert {blob.name: blob.shape for blob in made.blobs}["t"] == (1, 4, 6, 5)
+    with pytest.raises(UsageError, match="no input 't'"):
+        judged(tmp_path, *lines, shapes={"t": (1, 4, 6, 5)})
