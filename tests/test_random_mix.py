@@ -193,7 +193,8 @@ OF_FORKS: Dict[str, List[str]] = {
     "ResizeNearestNeighbor": ["resize_nearest_neighbor_param { scale_height: 2 }"],
     "Reverse": ["", "reverse_param { axis: 1 }"],
     "ShuffleChannel": ["shuffle_channel_param { group: 2 }", "shuffle_channel_param { group: 3 }"],
-    "Unpooling": ["unpooling_param { stride: 2 unpool_size: 9 }"],
+    "Unpooling": [f"unpooling_param {{ {own} stride: 2 unpool_size: 9 }}" for own in
+                  ("", "unpool: AVE kernel_size: 3", "unpool: TILE kernel_size: 2")],
     "Upsample": ["upsample_param { scale: 2 }"],
 }  # fmt: skip
 CHOICES = {**SMOOTH, **OF_FORKS}
@@ -205,6 +206,8 @@ JOINING: Dict[str, List[str]] = {
     "Crop": ["", "crop_param { axis: 1 offset: 0 }", "crop_param { axis: -1 offset: 1 }"],
     "Eltwise": [f"eltwise_param {{ {own} }}" for own in
                 ("operation: PROD", "operation: MAX", "coeff: 0.5 coeff: -2")],
+    "Interp": ["interp_param { pad_beg: -1 }"],
+    "MatMul": ["matmul_param { dim_1: 24 dim_2: 16 dim_3: 24 }"],
     "PriorBox": ["prior_box_param { min_size: 3 aspect_ratio: 2 }"],
     "PriorBoxClustered": ["prior_box_param { width: 3 height: 2 }"],
     "Scale": ["scale_param { axis: 0 }", "scale_param { axis: 1 bias_term: true }"],
@@ -261,7 +264,8 @@ def _second(kind: str, body: str) -> str:
     """The line of a net input "v" that fits as the other bottom of a joining layer."""
     if kind in ("Bias", "Scale"):
         return "v 2" if "axis: 0" in body else "v 12"
-    return {"Axpy": "v 2 12", "Crop": "v 2 12 3 3"}.get(kind, "v 2 12 4 4")
+    sizes = {"Axpy": "v 2 12", "Crop": "v 2 12 3 3", "Interp": "v 2 3 7 6"}
+    return sizes.get(kind, "v 2 12 4 4")
 
 
 def _nets() -> Dict[str, List[str]]:

@@ -181,6 +181,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "Im2col": LayerType(OTHER),
     # several values of a blob together
     "ArgMax": LayerType(OTHER, "argmax_param", "combine", labels=True),
+    "MatMul": LayerType(OTHER, "matmul_param", "forks", fork=True),
     "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True),
     "Normalize": LayerType(OTHER, "norm_param", "forks", same_shape=True, fork=True),
     "Reduction": LayerType(OTHER, "reduction_param", "combine"),

@@ -116,6 +116,7 @@ READ: Dict[str, Tuple[str, ...]] = {
         "interp_param", "interp_param.height", "interp_param.width", "interp_param.zoom_factor",
         "interp_param.shrink_factor", "interp_param.pad_beg", "interp_param.pad_end",
     ),
+    "MatMul": _block("matmul_param", "dim_1", "dim_2", "dim_3", "transpose_a", "transpose_b"),
     "Normalize": (
         "norm_param", "norm_param.across_spatial", "norm_param.channel_shared", "norm_param.eps"
     ),

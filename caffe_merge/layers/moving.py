@@ -256,4 +256,4 @@ RULES: Dict[str, Callable[[Layer, Shapes, Shapes, int], Links]] = {
 
 def reads_shape_only(layer: Layer, number: int) -> bool:
     """Whether ``layer`` reads of bottom ``number`` its shape and no values."""
-    return (layer.type == "Crop" and number == 1) or RULES.get(layer.type) is _none
+    return (layer.type in ("Crop", "Interp") and number == 1) or RULES.get(layer.type) is _none

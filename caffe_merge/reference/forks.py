@@ -42,6 +42,22 @@ def _shuffle(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
     return [parts.swapaxes(1, 2).reshape(x.shape)]
 
 
+def _matmul(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    """The product of two matrices, each perhaps transposed (gnina, Synopsys, matmul_layer.cpp).
+
+    With dim_1 to dim_3 a (dim_1, dim_2) times the transpose of a (dim_3, dim_2) (sophgo's fork).
+    """
+    fields, (first, second) = fork_values(layer), bottoms
+    dims = [fields.integer(f"matmul_param.dim_{number}", 0) for number in (1, 2, 3)]
+    if any(dims):
+        return [first.reshape(dims[:2]) @ second.reshape(dims[2], dims[1]).T]
+    first, second = (
+        x.swapaxes(-1, -2) if fields.flag(f"matmul_param.transpose_{side}", False) else x
+        for side, x in zip("ab", bottoms)
+    )
+    return [first @ second]
+
+
 def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """X / sqrt(sum of x^2 + eps) times a scale, by place or by image (normalize_layer.cpp)."""
     x = bottoms[0]
@@ -55,6 +71,7 @@ def _normalize(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> L
 
 FUNCTIONS: Dict[str, Function] = {
     "Axpy": _axpy,
+    "MatMul": _matmul,
     NORMALISED: _normalised,
     "Normalize": _normalize,
     "Permute": _permute,

@@ -100,10 +100,13 @@ def _scattered(layer: Any, x: np.ndarray, mask: np.ndarray, size: Shape) -> np.n
 
 
 def _unpooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    """Each value where the mask says, or at the begin of its window (DeconvNet)."""
+    """Each value where the mask says, at the begin of its window, or all over it (DeconvNet)."""
     fields, size = fork_values(layer), tops[0][2:]
-    if fields.word("unpooling_param.unpool") not in ("", "MAX", "0"):
-        raise Unsupported(layer, "what it does to windows that overlap is not certain")
+    method = fields.word("unpooling_param.unpool")
+    if method in ("AVE", "TILE"):
+        return [_spread(layer, bottoms[0], size, method == "AVE")]
+    if method not in ("", "MAX", "0"):
+        raise Unsupported(layer, f"no such way to unpool here: {method}")
     if len(bottoms) > 1:
         return [_scattered(layer, bottoms[0], bottoms[1], size)]
     both = fields.integer("unpooling_param.stride", 1)
@@ -114,6 +117,28 @@ def _unpooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> L
     y = np.zeros(tops[0])
     y[:, :, rows[:, np.newaxis], columns] = bottoms[0]
     return [y]
+
+
+def _spread(layer: Any, x: np.ndarray, size: Shape, mean: bool) -> np.ndarray:
+    """Each value of x (N, C, H, W) all over its window, or its share there; windows add up.
+
+    Of a window that sticks out only the part inside counts (DeconvNet, unpooling_layer.cpp).
+    """
+    fields, name = fork_values(layer), "unpooling_param."
+    both = fields.integer(name + "kernel_size", 0), fields.integer(name + "stride", 1)
+    y = x
+    for axis, side in ((2, "h"), (3, "w")):
+        kernel = fields.integer(f"{name}kernel_{side}", both[0])
+        if kernel < 1:
+            raise Unsupported(layer, "the size of its windows is not told")
+        begin = np.arange(x.shape[axis]) * fields.integer(f"{name}stride_{side}", both[1])
+        end = np.minimum(begin + kernel, size[axis - 2])
+        places = np.arange(size[axis - 2])[:, np.newaxis]
+        inside = ((begin <= places) & (places < end)).astype(np.float64)
+        if mean:
+            inside /= np.maximum(end - begin, 1)
+        y = np.moveaxis(np.tensordot(inside, y, (1, axis)), 0, axis)
+    return y
 
 
 def _reorg(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:

@@ -60,6 +60,8 @@ CASES = [
     Case("interp", 'type: "Interp" interp_param { height: 9 width: 3 }'),
     Case("interp_zoom", 'type: "Interp" interp_param { zoom_factor: 2 pad_beg: -1 }'),
     Case("interp_shrink", 'type: "Interp" interp_param { shrink_factor: 2 }'),
+    Case("matmul", 'type: "MatMul" matmul_param { dim_1: 4 dim_2: 6 dim_3: 5 }',
+         ((4, 2, 3), (5, 6))),
     Case("normalize", 'type: "Normalize"'),
     Case("normalize_places", 'type: "Normalize" norm_param { across_spatial: false '
          "channel_shared: false eps: 0.1 }"),
@@ -167,6 +169,50 @@ def test_unpooling() -> None:
     y = forward("Unpooling", size, x, mask)
     assert y.ravel()[[1, 2, 5, 19, 18, 10]].tolist() == x.ravel().tolist()
     assert np.count_nonzero(y) == x.size
+
+
+@pytest.mark.parametrize("method", ["AVE", "TILE"])
+def test_unpooling_all_over_windows(method: str) -> None:
+    """Windows that overlap add up; the last one sticks out, and what is inside counts."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 2, 3))
+    extra = {"unpool": method, "kernel_h": "3", "kernel_w": "2", "stride_h": "2", "stride_w": "3"}
+    extra.update({"unpool_h": "4", "unpool_w": "9"})
+    y = np.zeros((2, 3, 4, 9))
+    for row, column in np.ndindex(2, 3):
+        window = y[:, :, 2 * row : 2 * row + 3, 3 * column : 3 * column + 2]
+        area = window[0, 0].size if method == "AVE" else 1
+        window += x[:, :, row : row + 1, column : column + 1] / area
+    extra = {f"unpooling_param.{name}": value for name, value in extra.items()}
+    np.testing.assert_allclose(forward("Unpooling", extra, x), y)
+    del extra["unpooling_param.kernel_w"]
+    with pytest.raises(reference.Unsupported, match="size of its windows"):
+        forward("Unpooling", extra, x)
+
+
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_matmul(turned: str, batch: Tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    first, second = random.standard_normal((*batch, 3, 4)), random.standard_normal((*batch, 4, 5))
+    extra = {f"matmul_param.transpose_{side}": "true" for side in turned}
+    sides = [x.swapaxes(-1, -2) if s in turned else x for s, x in zip("ab", (first, second))]
+    np.testing.assert_allclose(forward("MatMul", extra, *sides), first @ second)
+
+
+def test_matmul_of_what_does_not_fit() -> None:
+    with pytest.raises(reference.Unsupported, match="cannot be told"):
+        forward("MatMul", {}, np.ones((3, 4)), np.ones((5, 4)))
+
+
+def test_an_interp_to_the_size_of_its_second_bottom() -> None:
+    x, like = np.random.default_rng(0).standard_normal((1, 3, 4, 5)), np.ones((1, 2, 7, 9))
+    size = {"interp_param.height": "7", "interp_param.width": "9"}
+    cut = {"interp_param.pad_beg": "-1"}
+    np.testing.assert_array_equal(
+        forward("Interp", cut, x, like), forward("Interp", {**cut, **size}, x)
+    )
+    with pytest.raises(reference.Unsupported, match="cannot be told"):
+        forward("Interp", size, x, like)  # forks refuse it
 
 
 @pytest.mark.parametrize("place", [-1.0, 20.0, float("nan")])

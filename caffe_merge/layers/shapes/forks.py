@@ -4,6 +4,7 @@ The fields that BVLC's schema does not know are in ``layer.values``, where the t
 caffe_merge.layers.fork_fields.
 """
 
+from math import prod
 from typing import Callable, Dict, List, Optional
 
 from caffe_merge.arrays import BlobShape, Shape
@@ -61,6 +62,24 @@ def _permute(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [tuple(bottoms[0][axis] for axis in order(layer, len(bottoms[0])))]
 
 
+def _matmul(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    """Two matrices, or as many of both; of sizes that the text says in sophgo's fork."""
+    if len(bottoms) != 2:
+        return None  # one fork has the other matrix among its blobs
+    fields, (first, second) = fork_values(layer), bottoms
+    dims = [fields.integer(f"matmul_param.dim_{number}", 0) for number in (1, 2, 3)]
+    turned = [fields.flag(f"matmul_param.transpose_{side}", False) for side in "ab"]
+    if any(dims):
+        rows, inner, columns = dims
+        fits = prod(first) == rows * inner and prod(second) == columns * inner
+        return [(rows, columns)] if fits and not any(turned) else None
+    if len(first) != len(second) or len(first) not in (2, 3) or first[:-2] != second[:-2]:
+        return None
+    rows, inner = first[-2:][:: -1 if turned[0] else 1]
+    other, columns = second[-2:][:: -1 if turned[1] else 1]
+    return [(*first[:-2], rows, columns)] if other == inner else None
+
+
 def _normalize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [bottoms[0]] if 2 <= len(bottoms[0]) <= 4 else None
 
@@ -109,6 +128,7 @@ RULES: Dict[str, Rule] = {
     "HSwish": Rule(_same),
     "HardSigmoid": Rule(_same),
     "HardSwish": Rule(_same),
+    "MatMul": Rule(_matmul, bottoms=(1, 2)),
     "Mish": Rule(_same),
     "Normalize": Rule(_normalize),
     "Permute": Rule(_permute),
@@ -139,6 +159,10 @@ def _normalize_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[Blo
     return [(None if bottom is None else bottom[1],)]
 
 
+def _matmul_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    return [] if len(layer.bottom) == 2 else None
+
+
 def _python_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
     return [] if _is_spatial_dropout(layer) else None
 
@@ -150,6 +174,7 @@ def _normalised_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[Bl
 _LEARNERS: Dict[str, Callable[[Layer, Optional[Shape]], Optional[List[BlobShape]]]] = {
     DEPTHWISE: _depthwise_blobs,
     NORMALISED: _normalised_blobs,
+    "MatMul": _matmul_blobs,
     "Normalize": _normalize_blobs,
     "Python": _python_blobs,
 }

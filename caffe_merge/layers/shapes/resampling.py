@@ -78,6 +78,9 @@ def _padding(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(num, channels, height + sum(rows), width + sum(columns))]
 
 
+_INTERP_SIZES = ("height", "width", "shrink_factor", "zoom_factor")
+
+
 def crop(layer: Layer, bottom: Shape) -> Shape:
     """What an Interp takes of (H, W): its pads are not positive and cut the borders off."""
     begin = fork_values(layer).integer("interp_param.pad_beg", 0)
@@ -89,10 +92,16 @@ def crop(layer: Layer, bottom: Shape) -> Shape:
 
 
 def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
-    """Shrunk, zoomed, or to a given size; with a second bottom the forks differ."""
-    if len(bottoms) > 1 or len(layer.top) > 1:
-        return None
+    """Shrunk, zoomed, or to a given size: that of the second bottom (DeepLab's forks), if any."""
     fields, name = fork_values(layer), "interp_param."
+    if len(layer.top) > 1:
+        return None
+    if len(bottoms) > 1:
+        asked = any(name + field in fields for field in _INTERP_SIZES)
+        if asked or bottoms[1][:1] != bottoms[0][:1]:
+            return None  # forks refuse that, or go by the text
+        crop(layer, bottoms[0])
+        return [(*bottoms[0][:2], *four_axes(layer, bottoms[1])[2:])]
     shrink = fields.integer(name + "shrink_factor", 1)
     zoom = fields.integer(name + "zoom_factor", 1)
     sizes = crop(layer, bottoms[0])
