@@ -65,6 +65,12 @@ class Options:
         "bring the ranges of channels together across layers, for 8 bits with one scale per tensor",
         switch=True,
     )
+    absorb_bias: bool = _option(
+        False,
+        "move high biases of ReLU channels into the layers that read them, for 8 bits: not exact, "
+        "its effect is measured",
+        switch=True,
+    )
     target: Optional[str] = _option(
         None,
         "write the pair in the form that this program takes; list names the programs",

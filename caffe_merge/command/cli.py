@@ -160,20 +160,10 @@ def _traceback() -> None:
         write(sys.stderr, line)
 
 
-def _load(options: argparse.Namespace) -> Any:
+def _net(options: argparse.Namespace) -> Any:
     from caffe_merge.merging import request
-    from caffe_merge.net.loading import load
 
-    flags_given = vars(options)
-    return load(
-        options.model,
-        options.weights,
-        request.state(flags_given),
-        request.shapes(flags_given),
-        deploy=options.deploy,
-        proto=options.proto,
-        use_stored_statistics=options.use_stored_statistics,
-    )
+    return request.net(vars(options))
 
 
 def _judging(options: argparse.Namespace) -> Dict[str, Any]:
@@ -230,43 +220,12 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from caffe_merge import validation
-    from caffe_merge.command import console
-    from caffe_merge.files.identity import Unchanged
-    from caffe_merge.files.outputs import default_output
-    from caffe_merge.merging import request
-    from caffe_merge.merging.convert import original
-    from caffe_merge.net import pixels, training
-    from caffe_merge.net.loading import load
+    from caffe_merge.command import validating
 
-    after = (
-        options.output_model or default_output(options.model),
-        options.output_weights or default_output(options.weights),
-    )
-    before, judging = (options.model, options.weights), _judging(options)
-    with contextlib.ExitStack() as stack:
-        inputs = [stack.enter_context(Unchanged(before))]
-        old = _load(options)
-        old.graph()  # which says in its own way what is wrong with a net
-        old.require_shapes(judging["files"])
-        before = stack.enter_context(original(old))
-        inputs.append(stack.enter_context(Unchanged(after)))
-        new = load(*after, request.state(vars(options)))
-        new.graph()
-        training.check_pairs(old, new)
-        after = stack.enter_context(original(new))
-        raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
-        try:
-            comparison = validation.validate(
-                before, after, options.engine, bn_style=options.bn_style, raw=raw, **judging
-            )
-        except ValidationError as error:  # nothing was compared: no verdict on the pair
-            raise UsageError(*error.parts) from None
-        for pair in inputs:
-            pair.check()
-    tell(options, lambda: console.compared(comparison, options.verbose), comparison.to_json)
-    if not comparison.ok:
-        raise ValidationError(_reason(comparison))
+    compared = validating.compare(options, _judging(options))
+    tell(options, lambda: compared.lines(options.verbose), compared.to_json)
+    if not compared.comparison.ok:
+        raise ValidationError(_reason(compared.comparison))
     return OK
 
 
@@ -275,7 +234,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from caffe_merge.command.inspection import Inspection
     from caffe_merge.net.propagation import parameter_counts
 
-    net = _load(options)
+    net = _net(options)
     graph = net.graph()
     counts = parameter_counts(net.layers, net.input_shapes)
     inspection = Inspection.of(graph, counts)
@@ -292,7 +251,7 @@ def _show(options: argparse.Namespace) -> int:
     from caffe_merge.pages import net_page
 
     path = net_page.prepare(vars(options))
-    net_page.write(path, _load(options), flag_of)
+    net_page.write(path, _net(options), flag_of)
     print_lines([] if options.quiet else [f"written: {path}"])
     return OK
 
@@ -300,7 +259,7 @@ def _show(options: argparse.Namespace) -> int:
 def _ranges(options: argparse.Namespace) -> int:
     from caffe_merge.command.ranges import Ranges
 
-    measured = Ranges.of(_load(options))
+    measured = Ranges.of(_net(options))
     tell(options, lambda: measured.lines(options.verbose), measured.to_json)
     return OK
 
@@ -310,7 +269,7 @@ def _check(options: argparse.Namespace) -> int:
 
     if options.target is None:
         raise UsageError("--target missing: expected the name of a program that reads Caffe pairs")
-    checked = Checked.of(_load(options), options.target)
+    checked = Checked.of(_net(options), options.target)
     tell(options, lambda: checked.lines(options.verbose), checked.to_json)
     return FAILED if checked.problems else OK
 

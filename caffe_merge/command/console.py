@@ -7,6 +7,7 @@ from caffe_merge.command.flags import flag_of
 from caffe_merge.command.lists import limited
 from caffe_merge.errors import spelled
 from caffe_merge.layers import ranges
+from caffe_merge.merging.approximation import Approximation
 from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
@@ -26,6 +27,7 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     yield from _unshared(report, verbose)
     yield from _notes(report.notes, verbose)
     yield from _wide(report)
+    yield from inexact(report.approximation, verbose)
     if comparison is not None:
         yield from comparison.summary(flag_of).splitlines()
     elif report.unchanged:
@@ -50,6 +52,13 @@ def compared(comparison: Any, verbose: bool) -> Iterator[str]:
     if verbose:
         for blob in comparison.blobs:
             yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark}{blob.problem}"
+
+
+def inexact(approximation: Optional[Approximation], verbose: bool) -> Iterator[str]:
+    """What is not exact, and how far the outputs have moved for it, the furthest first."""
+    if approximation is not None:
+        yield _with_flags(approximation.summary())
+        yield from limited(approximation.lines(), verbose)
 
 
 def _sizes(report: Report) -> Iterator[str]:
@@ -221,6 +230,7 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
     yield from _unshared(report, verbose)
     yield from _notes(report.notes, verbose)
     yield from _wide(report)
+    yield from inexact(report.approximation, verbose)
 
 
 def advice(net: Net, verbose: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ from caffe_merge.command.formatter import WithExamples
 from caffe_merge.errors import UsageError, spelled
 
 # What a merge was asked for, and whoever compares the two pairs must know.
-JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style")
+JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style", "absorb_bias")
 STDOUT = "-"  # as the name of a report
 LIST = "list"  # as the name of a target
 _NO_FLAGS = ("action", "command", "needed", "pair")

@@ -1,23 +1,21 @@
 """One whole conversion: load, merge, write beside the targets, validate, put in place."""
 
-import contextlib
 import os
 import time
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-from caffe_merge.errors import InputShapeError, OptionName, Text, UsageError, ValidationError
+from caffe_merge.errors import InputShapeError, OptionName, Text
 from caffe_merge.files.identity import Unchanged
 from caffe_merge.files.outputs import check_outputs
 from caffe_merge.files.replacement import Replacement
-from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.merging.driver import check_names
-from caffe_merge.merging.planning import Conversion, plan
+from caffe_merge.merging.originals import approximated, original
+from caffe_merge.merging.planning import Conversion, loaded, plan
 from caffe_merge.merging.report import Report
 from caffe_merge.net.inputs import check_inputs
 from caffe_merge.net.loading import Net
 from caffe_merge.net.saving import Progress, write
 from caffe_merge.options import Options
-from caffe_merge.text.syntax import encode
 from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE
 from caffe_merge.weights.blobs import HALF
 
@@ -94,11 +92,9 @@ def _convert(
         report.extra["seconds"]["write"] = time.perf_counter() - start
         if engine != NONE and not report.unchanged:
             start = time.perf_counter()
-            judging = dict(engine_options)
-            if judging.get("limit") is None and _keeps_half(net):
-                judging["limit"] = HALF_LIMIT
-            with original(net) as before:
-                comparison = _validate(conversion.options, before, pair.parts, engine, judging)
+            judging = _judging(net, conversion.options, engine_options)
+            after = pair.parts[1], pair.parts[0]
+            comparison = _judged(conversion, net, report, after, engine, judging)
             report.extra["seconds"]["validate"] = time.perf_counter() - start
         report.extra["validation"] = comparison.to_json() if comparison is not None else None
         result = Result(report, comparison)
@@ -110,52 +106,45 @@ def _convert(
     return result
 
 
-@contextlib.contextmanager
-def original(net: Net) -> Iterator[Tuple[str, str]]:
-    """The pair that ``net`` was loaded from, to compare with; if its text was rewritten, so.
-
-    That text is no file of the user's: it is there as long as the context is, and errors name the
-    user's.
-    """
-    path = net.document.path
-    weights = net.index.path if net.index else ""
-    if not net.rewritten:
-        yield path, weights
-        return
-    with temporary_folder() as folder:
-        made = os.path.join(folder, os.path.basename(path))
-        with open(made, "wb") as handle:
-            handle.write(encode(net.document.text))
-        try:
-            yield made, weights
-        except (UsageError, ValidationError) as error:
-            parts = error.parts
-            raise type(error)(*(_renamed(part, made, path) for part in parts)) from error
-
-
-def _renamed(part: str, made: str, path: str) -> str:
-    return part if isinstance(part, OptionName) else part.replace(made, path)
-
-
 def _keeps_half(net: Net) -> bool:
     records = net.index.layers if net.index else ()
     return any(blob.dtype == HALF for record in records for blob in record.blobs)
 
 
-def _validate(
-    options: Options,
-    before: Tuple[str, str],
-    parts: Tuple[str, ...],
-    engine: str,
-    engine_options: Dict[str, Any],
-) -> Any:
-    from caffe_merge import validation
+def _judging(net: Net, options: Options, given: Dict[str, Any]) -> Dict[str, Any]:
+    """The engine's options: those that were given, and what the merge was asked for."""
     from caffe_merge.net import pixels
 
-    after = (parts[1], parts[0])
-    engine_options["raw"] = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
-    engine_options.update(bn_style=options.bn_style, chosen_by=MAY_BE_NONE)
+    raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
+    judging = {**given, "raw": raw, "bn_style": options.bn_style, "chosen_by": MAY_BE_NONE}
+    if judging.get("limit") is None and _keeps_half(net):
+        judging["limit"] = HALF_LIMIT
+    return judging
+
+
+def _judged(
+    conversion: Conversion,
+    net: Net,
+    report: Report,
+    after: Tuple[str, str],
+    engine: str,
+    judging: Dict[str, Any],
+) -> Any:
+    """The comparison of the pair ``after`` with the original, by ``engine``.
+
+    Where something was not exact, its effect goes into the report, and the verdict is on the rest.
+    """
+    from caffe_merge import validation
+
     try:
-        return validation.validate(before, after, engine, **engine_options)
+        with original(net) as before:
+            if report.approximation is None:
+                return validation.validate(before, after, engine, **judging)
+            from caffe_merge.validation import moved
+
+            with approximated(loaded(conversion), conversion.options) as (stand_in, _):
+                judged = moved.validate(before, stand_in, after, engine, **judging)
     except InputShapeError as error:
         raise InputShapeError(*error.parts, *_OR_NONE) from error
+    report.approximation = report.approximation.measured(judged.moved)
+    return judged.comparison

@@ -41,6 +41,7 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
         serial        "auto", "always" or "never" (see merge-serial)
         affine_as     "conv" or "scale" (see affine-as)
         equalize      bring the ranges of channels together (docs/int8.md)
+        absorb_bias   move high biases behind their ReLU: not exact (docs/int8.md)
         in_place      layers write over their bottom, where nobody else reads it
         mean, scale, swap_rgb   the net takes raw pixels where it took what these make of them
         input_layer   what cannot be folded of these exactly stays as a layer on the input
@@ -259,6 +260,8 @@ class _Driver:
 
     def _disproof(self, pass_: Pass, rewrite: Rewrite) -> Optional[Reason]:
         """Why the proof of ``rewrite`` fails, if it does; remembered while its layers stay so."""
+        if not rewrite.is_exact:
+            return None
         params = [layer.param for layer in (*rewrite.given, *rewrite.layers)]
         then, earlier = self.disproved.get((pass_.name, rewrite.layers), ([], None))
         if earlier is not None and all(map(is_, then, params)):

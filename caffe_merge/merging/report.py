@@ -18,6 +18,7 @@ from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.ranges import table
+from caffe_merge.merging.approximation import Approximation
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.measures import activation_bytes, multiply_adds
 from caffe_merge.notes import Note, Reason
@@ -121,6 +122,7 @@ class Report:
         self.fates: List[Fate] = []
         self.notes: List[Note] = list(net.notes)
         self.unshared: List[Unshared] = []
+        self.approximation: Optional[Approximation] = None  # what is not exact, as asked for
         self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
         self.extra: Dict[str, Any] = {}
         self.unchanged = False  # what was written is the net as it was loaded
@@ -135,6 +137,8 @@ class Report:
     def add(self, name: str, rewrite: "Rewrite") -> None:
         """Write down a rewrite that the pass ``name`` made."""
         self.changes.append(Change.of(name, rewrite))
+        if not rewrite.is_exact:
+            self.approximation = Approximation.of(rewrite)
         for layer in rewrite.removed:
             self._made[layer] = ("gone", rewrite.note)
         for layer in rewrite.changed:
@@ -170,6 +174,7 @@ class Report:
             "notes": [note._asdict() for note in self.notes],
             "unshared": [shared._asdict() for shared in self.unshared],
             "input": self.input,
+            "approximation": self.approximation and self.approximation.to_json(),
             "ranges": {
                 "before": table(self.weighted_before).to_json(),
                 "after": table(self.weighted).to_json(),

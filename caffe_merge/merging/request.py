@@ -13,6 +13,7 @@ from caffe_merge.merging.planning import Conversion
 from caffe_merge.options import DECLARED, Options, mean_file
 
 if TYPE_CHECKING:
+    from caffe_merge.net.loading import Net
     from caffe_merge.net.saving import Progress
 
 Flags = Mapping[str, Any]
@@ -28,6 +29,21 @@ def conversion(flags: Flags) -> Conversion:
         given[output] = given.get(output) or default_output(path)
     given["options"] = Options(**{**asked, "input_shapes": shapes(flags)})
     return Conversion(**given, state=state(flags), also_read=input_files(flags))
+
+
+def net(flags: Flags) -> "Net":
+    """The net of these flags, loaded as a merge would load it."""
+    from caffe_merge.net.loading import load
+
+    return load(
+        flags["model"],
+        flags["weights"],
+        state(flags),
+        shapes(flags),
+        deploy=flags["deploy"],
+        proto=flags["proto"],
+        use_stored_statistics=flags["use_stored_statistics"],
+    )
 
 
 def judging(
@@ -87,8 +103,8 @@ def _transformation(flags: Flags) -> Tuple[Tuple[float, ...], float]:
     """Mean and scale of images: by the flags, else by the first transform_param of the text."""
     from caffe_merge.net import loading
 
-    net = loading.load(flags["model"], None, state(flags), proto=flags["proto"])
-    layers = sorted(net.all_layers, key=lambda layer: not layer.active)
+    text_alone = loading.load(flags["model"], None, state(flags), proto=flags["proto"])
+    layers = sorted(text_alone.all_layers, key=lambda layer: not layer.active)
     texts = (layer.param.transform_param for layer in layers)
     transform = next((text for text in texts if text.ByteSize()), None)
     mean, scale = flags["image_mean"], flags["image_scale"]

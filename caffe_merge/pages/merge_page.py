@@ -54,6 +54,7 @@ def content(report: Report, nets: Nets) -> Dict[str, Any]:
     return {
         "files": [report["files"]["model"], report["files"]["weights"]],
         "verdict": verdict(report),
+        "inexact": report["approximation"] is not None,
         "bars": list(_bars(report)),
         "tiles": list(_tiles(report)),
         "drawn": drawn,
@@ -79,13 +80,14 @@ class Verdict(NamedTuple):
 def verdict(report: Report) -> Verdict:
     """The verdict of a merge, in words."""
     validation, files = report.get("validation"), report["files"]
+    inexact = _inexact(report["approximation"])
     written = "output_model" in files
     pair = [f"Written: {files['output_model']}, {files['output_weights']}."] if written else []
     if validation is None:
         if not report["changes"]:
             return Verdict("none", "=", "Nothing to do: no layer was changed", pair)
         title = "Not validated" if written else "A plan: nothing was written"
-        return Verdict("none", "\N{EN DASH}", title, pair)
+        return Verdict("none", "\N{EN DASH}", title, inexact + pair)
     status, engine = validation["status"], validation["engine"]
     lines = [_compared(validation)]
     if validation["worst"]:
@@ -93,7 +95,9 @@ def verdict(report: Report) -> Verdict:
         lines.append(f"Worst error {_error(error)} in {name!r}, limit {validation['limit']:g}.")
     if validation["ok"]:
         title = "Passed: the merged pair computes what the old one does"
-        return Verdict(status, _SIGNS[status], title, lines + pair)
+        if inexact:
+            title = "Passed but for what is not exact, as asked"
+        return Verdict(status, _SIGNS[status], title, inexact + lines + pair)
     lines.insert(0, f"{validation['reason']}.")
     lines.append("The merged pair was not put in place.")
     if status == "failed":
@@ -101,6 +105,11 @@ def verdict(report: Report) -> Verdict:
     else:
         title = f"Inconclusive: {engine} could not show that both compute the same"
     return Verdict(status, _SIGNS[status], title, lines)
+
+
+def _inexact(approximation: Optional[Mapping[str, Any]]) -> List[str]:
+    """What is not exact, and what that does to the outputs."""
+    return [] if approximation is None else [f"{approximation['summary']}."]
 
 
 def _compared(validation: Mapping[str, Any]) -> str:

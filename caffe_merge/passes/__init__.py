@@ -3,6 +3,7 @@
 from typing import Tuple, Type
 
 from caffe_merge.passes._pass import Pass
+from caffe_merge.passes.absorb_bias import AbsorbBias
 from caffe_merge.passes.affine_as import AffineAs
 from caffe_merge.passes.drop_dead_channels import DropDeadChannels
 from caffe_merge.passes.drop_identity import DropIdentity
@@ -24,7 +25,8 @@ from caffe_merge.passes.raise_stride import RaiseStride
 
 # Tried in this order, again and again until none finds anything.
 PASSES: Tuple[Type[Pass], ...] = (
-    DropIdentity,  # first: a Dropout between a Convolution and its BatchNorm prevents the fold
+    AbsorbBias,  # in front of the folds, which it leaves its layers to
+    DropIdentity,  # next: a Dropout between a Convolution and its BatchNorm prevents the fold
     DropRectifier,  # likewise: what is not there hinders no fold
     FoldSwap,  # before the folds, which would make another convolution of it
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does

@@ -41,7 +41,8 @@ class Rewrite(NamedTuple):
     removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
     moved, each in front of one of ``changes``. Those of ``in_place``, of one bottom and one top,
     are to write over their bottom. ``given`` are layers in front of the match that make it one:
-    they stay as they are, and the proof runs them too.
+    they stay as they are, and the proof runs them too. One that is not ``is_exact`` is not proved:
+    it was asked for as such, and what it changes is measured.
     """
 
     layers: Tuple[Layer, ...]
@@ -52,6 +53,7 @@ class Rewrite(NamedTuple):
     inserts: Tuple[Insert, ...] = ()
     in_place: Tuple[Layer, ...] = ()
     given: Tuple[Layer, ...] = ()
+    is_exact: bool = True
 
     @property
     def taken_out(self) -> List[Layer]:

@@ -63,7 +63,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
     alias = graph.why_not_alias(run.layers)
     if alias is not None:
         return Reason(alias)
-    changes = _propagate(graph, end, affine, fixed)
+    changes = propagate(graph, end, affine, fixed)
     if isinstance(changes, Reason):
         return changes
     region = {*run.layers, *changes}
@@ -76,7 +76,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
     )
 
 
-def _propagate(
+def propagate(
     graph: Graph, end: Version, affine: Affine, fixed: Set[Layer]
 ) -> Union[Dict[Layer, New], Reason]:
     """The new parameters and blobs of all layers that ``affine`` reaches from ``end`` on."""

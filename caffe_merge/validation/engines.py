@@ -64,12 +64,12 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
         comparison = _apart(engine, command, pairs, judging)
     if judging.images is None:
         return comparison
-    on_images = _on_images(command, pairs, judging, judging.images)
-    if on_images.problem and comparison.status != FAILED:
-        comparison = replace(comparison, status=FAILED, reason=on_images.problem)
-    if on_images.doubt and comparison.ok and not judging.allow_unseen:
-        comparison = replace(comparison, status=INCONCLUSIVE, reason=on_images.doubt)
-    return replace(comparison, images=on_images)
+    seen = on_images(command, pairs, judging, judging.images)
+    if seen.problem and comparison.status != FAILED:
+        comparison = replace(comparison, status=FAILED, reason=seen.problem)
+    if seen.doubt and comparison.ok and not judging.allow_unseen:
+        comparison = replace(comparison, status=INCONCLUSIVE, reason=seen.doubt)
+    return replace(comparison, images=seen)
 
 
 def _apart(
@@ -88,7 +88,7 @@ def _apart(
         return worker_judge.judged(engine, registry.engine(engine), (old, new), pairs, judging)
 
 
-def _on_images(
+def on_images(
     command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, options: "ImageOptions"
 ) -> "OnImages":
     """Run both pairs on the user's images, in a worker each."""

@@ -9,7 +9,7 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.layers.state import State
-from caffe_merge.merging.convert import original
+from caffe_merge.merging.originals import original
 from caffe_merge.net import saving
 from tests.merger import Merger
 from tests.net.test_deployment import CONV, shown

@@ -14,6 +14,7 @@ from caffe_merge.command.cli import main
 from caffe_merge.pages.drawing import sized
 from tests.nets import Pair, prototxt, seeded, write_pair
 from tests.pages.parsing import Page
+from tests.passes import test_absorb_bias as absorbing
 from tests.required import required
 
 CONV = "{ convolution_param { num_output: 5 kernel_size: 3 } }"
@@ -68,6 +69,19 @@ def test_a_merge_that_passed(pair: Pair) -> None:
     points = read.all("path", "point")
     assert len(points) == 4
     assert all("limit 1" in point["data-text"] for point in points)
+
+
+def test_what_is_not_exact_is_in_the_verdict(tmp_path: Path) -> None:
+    lines = [*absorbing.START, absorbing.LAST]
+    pair = write_pair(tmp_path, prototxt(*lines), absorbing.quiet(lines, variance=0.1))
+    read = page(pair, "--absorb-bias")
+    verdict = read.id("verdict")
+    assert "passed" in verdict.classes
+    assert verdict.text.startswith("\N{CHECK MARK}Passed but for what is not exact, as asked")
+    assert "--absorb-bias is not exact: 4 channels of 1 layer shifted; the outputs" in verdict.text
+    assert "but for those that are not exact, as asked." in read.id("rewrites").text
+    plain = page(pair, "--force")
+    assert "not exact" not in plain.id("verdict").text + plain.id("rewrites").text
 
 
 def test_the_table_has_all_layers_and_why(pair: Pair) -> None:

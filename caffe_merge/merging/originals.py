@@ -1,0 +1,73 @@
+"""The pair that a merged one is held against, as files: the user's own, or what it stands for."""
+
+import contextlib
+import os
+from typing import Iterator, Optional, Tuple
+
+from caffe_merge.errors import OptionName, UsageError, ValidationError
+from caffe_merge.files.temporary import temporary_folder
+from caffe_merge.merging.approximation import Approximation
+from caffe_merge.merging.driver import merge
+from caffe_merge.net.loading import Net
+from caffe_merge.net.saving import save
+from caffe_merge.options import Options
+from caffe_merge.passes.absorb_bias import AbsorbBias
+from caffe_merge.text.syntax import encode
+
+Pair = Tuple[str, str]
+
+
+@contextlib.contextmanager
+def original(net: Net) -> Iterator[Pair]:
+    """The pair that ``net`` was loaded from, to compare with; if its text was rewritten, so.
+
+    That text is no file of the user's: it is there as long as the context is, and errors name the
+    user's.
+    """
+    path = net.document.path
+    weights = net.index.path if net.index else ""
+    if not net.rewritten:
+        yield path, weights
+        return
+    with temporary_folder() as folder:
+        made = os.path.join(folder, os.path.basename(path))
+        with open(made, "wb") as handle:
+            handle.write(encode(net.document.text))
+        with _called(made, path):
+            yield made, weights
+
+
+@contextlib.contextmanager
+def approximated(net: Net, options: Options) -> Iterator[Tuple[Pair, Optional[Approximation]]]:
+    """``net``, just loaded, with its high biases absorbed, and nothing else done to it.
+
+    What absorbing them does is not exact and is measured by itself; all the rest of a merge is, and
+    is judged by this pair. It is there as long as the context is; with it comes what was done.
+    """
+    alone = Options(
+        only=(AbsorbBias.name,),
+        keep=options.keep,
+        bn_style=options.bn_style,
+        input_shapes=options.input_shapes,
+    )
+    report = merge(net, alone)
+    path, source = net.document.path, net.index.path if net.index else ""
+    with temporary_folder() as folder:
+        model = os.path.join(folder, "absorbed.prototxt")
+        weights = os.path.join(folder, f"absorbed{os.path.splitext(source)[1]}")
+        save(net, model, weights)
+        with _called(model, path), _called(weights, source):
+            yield (model, weights), report.approximation
+
+
+@contextlib.contextmanager
+def _called(made: str, path: str) -> Iterator[None]:
+    """Have errors name the user's file ``path`` where they name ``made``."""
+    try:
+        yield
+    except (UsageError, ValidationError) as error:
+        parts = (
+            part if isinstance(part, OptionName) else part.replace(made, path)
+            for part in error.parts
+        )
+        raise type(error)(*parts) from error

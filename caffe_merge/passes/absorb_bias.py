@@ -1,0 +1,121 @@
+"""absorb-bias: a channel far above 0 goes through its ReLU shifted down; the readers shift it back.
+
+    BatchNorm, Scale -> z -> ReLU -> Convolution W, b
+
+    z -> Bias -c -> ReLU -> Bias +c -> Convolution        c = max(0, beta - 3 gamma)
+
+Not exact, so only where ``--absorb-bias`` asks for it: ReLU(z - c) + c is max(z, c), which differs
+from ReLU(z) where z < c. The BatchNorm and what follows it say how often that is: z has the mean
+beta and the standard deviation gamma, so 0.13 % of the values of a normal distribution lie there
+(Nagel et al. 2019, section 4.1.3). The activation is left with a range smaller by c, for 8 bits.
+
+The pass inserts both Bias layers and nothing else. The folds, which are exact and proved, take them
+into the weights: c goes only where fold-forward can take it in (a border padded with 0 cannot).
+Scales of equalize do not matter: beta and gamma would change by the same factor as z.
+"""
+
+from typing import Dict, List, Optional, Union
+
+import numpy as np
+
+from caffe_merge.algebra.affine import Affine
+from caffe_merge.arrays import Float64
+from caffe_merge.layers import norms
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.net.graph import Graph, Version
+from caffe_merge.notes import Reason
+from caffe_merge.options import Options
+from caffe_merge.passes._pass import Changes, Finding, Insert, Pass, Refused, Rewrite, kept
+from caffe_merge.passes.fold_forward import propagate
+from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.weights.blobs import Dense
+
+DEVIATIONS = 3  # below the mean, where a value may be cut off
+NO_NORM = "no BatchNorm in front of it says where its values lie"
+
+
+class AbsorbBias(Pass):
+    """Moves the high biases of ReLU channels into the layers that read them (--absorb-bias)."""
+
+    name = "absorb-bias"
+
+    def __init__(self, options: Optional[Options] = None) -> None:
+        super().__init__(options)
+        self._refused: Optional[List[Finding]] = None  # of the first round: then norms are folded
+
+    def find(self, graph: Graph) -> List[Finding]:
+        if not self.options.absorb_bias and self.name not in self.options.only:
+            return []
+        if self._refused is not None:
+            return self._refused
+        self._refused = []
+        shifts: Dict[Layer, Float64] = {}
+        for layer in graph.layers:
+            if layer.type != "ReLU":
+                continue
+            shift = self._shift(graph, layer)
+            if isinstance(shift, Reason):
+                self._refused.append(Refused(layer, shift))
+            elif shift.any():
+                shifts[layer] = shift
+        return [*self._refused, *([_rewrite(graph, shifts)] if shifts else ())]
+
+    def _shift(self, graph: Graph, relu: Layer) -> Union[Float64, Reason]:
+        """What each channel of ``relu`` is shifted by, 0 where it is not high."""
+        bottom, top = graph.bottoms[relu][0], graph.tops[relu][0]
+        if relu.param.relu_param.negative_slope:
+            return Reason("below 0 it has a slope")
+        shift = _high_biases(graph, bottom)
+        if isinstance(shift, Reason) or not shift.any():
+            return shift
+        fixed = self.fixed(graph)
+        if relu in fixed or bottom.producer in fixed:
+            return kept()
+        if len(bottom.readers) > 1 or bottom.is_output:
+            return Reason(f"its bottom {bottom.name!r} is read by others as well")
+        reached = propagate(graph, top, Affine(np.ones_like(shift), shift, 1), fixed)
+        return reached if isinstance(reached, Reason) else shift
+
+
+def _high_biases(graph: Graph, version: Version) -> Union[Float64, Reason]:
+    """max(0, beta - 3 gamma) of each channel of ``version``, as a float32 holds it."""
+    after = Affine(np.array(1.0), np.array(0.0))
+    while version.producer.type not in norms.TYPES:
+        producer = version.producer
+        bottoms = graph.bottoms[producer]
+        affine = affine_of(producer, bottoms[0].rank) if bottoms else None
+        if not isinstance(affine, Affine) or affine.axis not in (None, 1):
+            return Reason(NO_NORM)
+        after, version = affine.then(after), bottoms[0]
+    terms = norms.as_statistics(version.producer)
+    if isinstance(terms, Reason):
+        return Reason.about(f"layer {version.producer.name!r}", terms)
+    eps = terms[0].batch_norm_param.eps
+    _, variance, scale, bias = (blob.float64() for blob in terms[1])
+    mean = after.scale * bias + after.shift
+    deviation = np.abs(after.scale * scale) * np.sqrt(variance / (variance + eps))
+    high = np.maximum(mean - DEVIATIONS * deviation, 0).astype(np.float32).astype(np.float64)
+    return high if np.isfinite(high).all() else Reason("what its BatchNorm says is not finite")
+
+
+def _rewrite(graph: Graph, shifts: Dict[Layer, Float64]) -> Rewrite:
+    """All of the net at once: in the next round the layers that tell the shifts are gone."""
+    inserts: List[Insert] = []
+    changes: Changes = {}
+    for relu, shift in shifts.items():
+        inserts.append(Insert(_bias(relu, -shift), relu, 0))
+        changes[relu] = relu.param, relu.blobs
+        for reader, number in graph.tops[relu][0].readers:
+            inserts.append(Insert(_bias(relu, shift), reader, number))
+            changes[reader] = reader.param, reader.blobs
+    return Rewrite(graph.in_order(changes), changes, "", inserts=tuple(inserts), is_exact=False)
+
+
+def _bias(relu: Layer, shift: Float64) -> Layer:
+    layer = Layer(
+        LayerParameter(name="shift", type="Bias", bottom=["bottom"], top=["top"]), phase=relu.phase
+    )
+    layer.original = None
+    layer.blobs = (Dense(shift),)
+    return layer
