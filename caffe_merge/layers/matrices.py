@@ -1,16 +1,16 @@
 """The weights of linear layers as matrices of outputs by inputs: what is 0, alike, never above 0.
 
 Most layers have nothing of this. So a few values of each output and each input are looked at
-first, and all values only of those that may be.
+first, and all values only of those that may be. Whose biases all differ has no outputs alike.
 """
 
-from typing import Any, Dict, Iterator, NamedTuple
+from typing import Dict, NamedTuple
 
 import numpy as np
 
-from caffe_merge.arrays import Array, Float64, Indices, count
+from caffe_merge.arrays import Array, Float64, Indices
 from caffe_merge.layers.layer import Layer, remembered
-from caffe_merge.weights.blobs import BLOCK, Blob, Scaled
+from caffe_merge.weights.blobs import Blob
 
 FIRST = 8  # values of an output that are looked at first
 
@@ -77,6 +77,8 @@ def facts(layer: Layer) -> Facts:
 def _alike(weights: Blob, axis: int, first: Array, bias: Float64) -> Indices:
     """For each slice along ``axis`` the first that equals it, the biases included."""
     alike = np.arange(len(first))
+    if len(np.unique(bias.astype(weights.dtype))) == len(first):
+        return alike
     heads, group, sizes = np.unique(first[:, 0], return_inverse=True, return_counts=True)
     if len(heads) == len(first):
         return alike
@@ -94,22 +96,7 @@ def _first(weights: Blob, axis: int) -> Array:
         values = weights.rounded(slice(0, 1))
         return values.reshape(weights.shape[1], -1)[:, :FIRST]
     with np.errstate(over="ignore", invalid="ignore"):
-        return _first_of_rows(weights).astype(weights.dtype, copy=False)
-
-
-def _first_of_rows(weights: Blob) -> Array:
-    """The same of each row, not rounded; of a multiplied blob no more than these are multiplied."""
-    if isinstance(weights, Scaled):
-        size = min(FIRST, count(weights.shape[1:]))
-        places = np.unravel_index(np.arange(size), weights.shape[1:])
-        every_row: Any = slice(None)
-        factors = np.broadcast_to(weights.multiplier, weights.shape)[(every_row, *places)]
-        return np.asarray(_first_of_rows(weights.source) * factors)
-    parts = []
-    for rows in _blocks(weights):
-        values = weights.rows(rows)
-        parts.append(values.reshape(len(values), -1)[:, :FIRST].copy())  # the rest is let go
-    return np.concatenate(parts)
+        return weights.heads(FIRST).astype(weights.dtype, copy=False)
 
 
 def _slices(weights: Blob, axis: int, numbers: Indices) -> Array:
@@ -118,12 +105,5 @@ def _slices(weights: Blob, axis: int, numbers: Indices) -> Array:
         return np.zeros((0, 1))
     if axis == 0:
         return weights.rounded(numbers).reshape(len(numbers), -1)
-    values = np.concatenate([weights.rounded(rows)[:, numbers] for rows in _blocks(weights)])
+    values = np.concatenate([weights.rounded(rows)[:, numbers] for rows in weights.spans()])
     return np.moveaxis(values, 1, 0).reshape(len(numbers), -1)
-
-
-def _blocks(weights: Blob) -> Iterator[slice]:
-    """All rows, in blocks of bounded size."""
-    length = weights.shape[0]
-    step = max(BLOCK // max(count(weights.shape[1:]), 1), 1, -(-length // weights.MOST_BLOCKS))
-    return (slice(start, start + step) for start in range(0, length, step))

@@ -1,5 +1,6 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
+from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
 
@@ -124,7 +125,7 @@ class _Driver:
         self.report.notes += [note for note in misfits if note not in self.report.notes]
         self.shared = shared_blobs(self.graph.layers)
         self.raw = self._raw_input()
-        self.refusals: Dict[Layer, List[Refusal]] = {}
+        self.refusals: Dict[str, List[Tuple[Layer, Refusal]]] = {}  # of the last run of each pass
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Tuple[List[Any], Reason]] = {}
 
     def _resolved(self) -> Graph:
@@ -169,24 +170,31 @@ class _Driver:
         lost = set(self.net.lost_fields())
         self.report.notes = [note for note in self.report.notes if note not in lost]
         self.report.unshared = unshared(self.shared, self.graph)
-        self.report.finish(self.graph, self.refusals)
+        self.report.finish(self.graph, self._refusals_by_layer())
         return self.report
+
+    def _refusals_by_layer(self) -> Dict[Layer, List[Refusal]]:
+        refusals: Dict[Layer, List[Refusal]] = {}
+        for layer, refusal in chain.from_iterable(self.refusals.values()):
+            refusals.setdefault(layer, []).append(refusal)
+        return refusals
 
     def _run_all(self, passes: Sequence[Pass]) -> None:
         """Run ``passes`` again and again, until none finds anything.
 
-        Every rewrite is right by itself, so that passes which undo each other do no harm, but they
-        would go on for ever: rounds are bounded, by more than any net was seen to need.
+        A pass is left out where nothing changed since it last began: it would find the same. Every
+        rewrite is right by itself, so that passes which undo each other do no harm, but they would
+        go on for ever: rounds are bounded, by more than any net was seen to need.
         """
-        names = {pass_.name for pass_ in passes}
+        seen: Dict[Pass, int] = {}  # how many changes there were when it last began
         for _ in range(100 + len(self.net.layers)):
             done = len(self.report.changes)
-            for layer, refusals in self.refusals.items():
-                self.refusals[layer] = [r for r in refusals if r.rewrite not in names]
             for pass_ in passes:
-                self._run(pass_)
+                if seen.get(pass_) != len(self.report.changes):
+                    seen[pass_] = len(self.report.changes)
+                    self._run(pass_)
             if self.raw is not None:
-                self.raw.hear(self.refusals)
+                self.raw.hear(self._refusals_by_layer())
             if len(self.report.changes) == done:
                 break
 
@@ -208,6 +216,7 @@ class _Driver:
 
     def _run(self, pass_: Pass) -> None:
         """Find what ``pass_`` would do, and do what can be proved."""
+        self.refusals[pass_.name] = []
         with np.errstate(all="ignore"):  # what is not finite does not get through its proof
             findings = pass_.find(self.graph)
         rewrites = [finding for finding in findings if isinstance(finding, Rewrite)]
@@ -319,7 +328,7 @@ class _Driver:
 
     def _refuse(self, pass_: Pass, layer: Layer, reason: Reason) -> None:
         refusal = Refusal(pass_.name, layer.name, layer.type, reason.kind, reason)
-        self.refusals.setdefault(layer, []).append(refusal)
+        self.refusals[pass_.name].append((layer, refusal))
 
 
 def _still_there(extra: Dict[str, str], param: Any, blocks: Sequence[str]) -> Dict[str, str]:

@@ -6,7 +6,7 @@ written; so memory stays near one block whatever the model's size.
 """
 
 from copy import copy
-from typing import Callable, Iterator, Optional, Union
+from typing import Any, Callable, Iterator, Optional, Union
 
 import numpy as np
 
@@ -19,6 +19,7 @@ FLOAT = np.dtype("<f4")
 DOUBLE = np.dtype("<f8")
 HALF = np.dtype("<f2")
 BLOCK = 1 << 19  # values per block while writing: 2 MB of float32
+LONG = 1 << 13  # values of a row, from which on to read a few takes less time than to read all
 
 ALL = slice(None)
 
@@ -57,14 +58,24 @@ class Blob:
         """All values in double precision, unrounded. Do not write to it."""
         return np.asarray(self.rows().reshape(self.shape), np.float64)
 
+    def spans(self) -> Iterator[slice]:
+        """All rows, in blocks of bounded size."""
+        length = self.shape[0] if self.shape else 1
+        step = max(BLOCK // max(count(self.shape[1:]), 1), 1, -(-length // self.MOST_BLOCKS))
+        return (slice(start, start + step) for start in range(0, length, step))
+
     def blocks(self) -> Iterator[Array]:
         """The rounded values, contiguous, in row blocks of bounded size."""
-        if not count(self.shape):
-            return
-        length = self.shape[0] if self.shape else 1
-        step = max(BLOCK // count(self.shape[1:]), 1, -(-length // self.MOST_BLOCKS))
-        for start in range(0, length, step):
-            yield np.ascontiguousarray(self.rounded(slice(start, start + step)))
+        for rows in self.spans() if count(self.shape) else ():
+            yield np.ascontiguousarray(self.rounded(rows))
+
+    def heads(self, number: int) -> Array:
+        """The first ``number`` values of each row, or all there are, unrounded: (rows, values)."""
+        parts = []
+        for rows in self.spans():
+            values = self.rows(rows)
+            parts.append(values.reshape(len(values), -1)[:, :number].copy())  # the rest is let go
+        return np.concatenate(parts)
 
 
 class Stored(Blob):
@@ -112,6 +123,13 @@ class Stored(Blob):
                 return selected
         view: Array = self.values.reshape(shape)[selection]
         return view
+
+    def heads(self, number: int) -> Array:
+        size = count(self.shape[1:])
+        if not isinstance(self._held, Span) or size < LONG:
+            return super().heads(number)
+        starts = range(0, self.shape[0] * size, size)
+        return np.stack([self._held[at : at + number] for at in starts])
 
     def blocks(self) -> Iterator[Array]:
         values = self._held if isinstance(self._held, Span) else self.values
@@ -198,6 +216,13 @@ class Scaled(Blob):
         product: Array = self.source.rows(selection) * self._factor(selection)
         return product
 
+    def heads(self, number: int) -> Array:
+        size = min(number, count(self.shape[1:]))
+        places = np.unravel_index(np.arange(size), self.shape[1:])
+        index: Any = (ALL, *places)
+        factors = np.broadcast_to(self.multiplier, self.shape)[index]
+        return np.asarray(self.source.heads(number) * factors)
+
     def rounded(self, selection: Rows = ALL) -> Array:
         source = self.source.rows(selection)
         # A float64 operand makes the product float64; it is rounded once, into ``out``.
@@ -238,7 +263,4 @@ def same_values(first: Blob, second: Blob) -> bool:
         return True
     if (first.shape, first.dtype) != (second.shape, second.dtype):
         return False
-    rows = first.shape[0] if first.shape else 1
-    step = max(BLOCK // max(count(first.shape[1:]), 1), 1)
-    parts = (slice(start, start + step) for start in range(0, rows, step))
-    return all(np.array_equal(first.rounded(part), second.rounded(part)) for part in parts)
+    return all(np.array_equal(first.rounded(r), second.rounded(r)) for r in first.spans())

@@ -1,6 +1,7 @@
 """Blobs: one rounding, whatever was composed, in blocks whose size is bounded."""
 
 import tracemalloc
+from pathlib import Path
 from typing import Callable, List
 
 import numpy as np
@@ -10,12 +11,14 @@ from caffe_merge.weights.blobs import (
     BLOCK,
     DOUBLE,
     FLOAT,
+    LONG,
     Blob,
     Dense,
     Scaled,
     Stored,
     same_values,
 )
+from caffe_merge.weights.source import Source, Span
 
 RANDOM = np.random.default_rng(0)
 
@@ -140,6 +143,35 @@ def test_reshaped_is_a_view() -> None:
     blob = stored((1, 1, 2, 3))
     assert blob.reshaped((2, 3)).array().base is not None
     np.testing.assert_array_equal(blob.reshaped((2, 3)).array().ravel(), blob.array().ravel())
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 2, 2), (3, 7), (4, 1), (2, LONG + 1)])
+def test_heads_are_the_first_values_of_each_row(shape: tuple, tmp_path: Path) -> None:
+    """Unrounded, of whatever blob; of long rows in a file no more is read."""
+    dense = Dense(RANDOM.standard_normal(shape))
+    (tmp_path / "values").write_bytes(dense.array().tobytes())
+    source = Source(str(tmp_path / "values"))
+    in_file = Stored(shape, Span(source, FLOAT, int(np.prod(shape)), 0))
+    columns = factor(shape[1], len(shape) - 1)[np.newaxis]
+    for blob in (dense, in_file, Scaled(in_file, factor(shape[0], len(shape))),
+                 Scaled(dense, columns)):  # fmt: skip
+        expected = blob.rows().reshape(shape[0], -1)[:, :5]
+        np.testing.assert_array_equal(blob.heads(5), expected)
+
+
+def test_heads_of_long_rows_read_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "values").write_bytes(bytes(4 * 3 * LONG))
+    source = Source(str(tmp_path / "values"))
+    sizes: List[int] = []
+    read = source.read
+
+    def counted(start: int, end: int) -> bytes:
+        sizes.append(end - start)
+        return read(start, end)
+
+    monkeypatch.setattr(source, "read", counted)
+    Stored((3, LONG), Span(source, FLOAT, 3 * LONG, 0)).heads(5)
+    assert sizes == [20, 20, 20]
 
 
 def test_same_values() -> None:
