@@ -309,27 +309,6 @@ def test_parameters_edited_between_two_merges_count(tmp_path: Path) -> None:
     np.testing.assert_array_equal(net.layers[1].blobs[0].array(), 10 * weights)
 
 
-def test_a_pass_is_not_run_again_where_nothing_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nor are its refusals lost: those of a pass that ran last in the first round."""
-    begun: List[str] = []
-    for kind in PASSES:
-
-        def find(pass_: Pass, graph: Graph, finds: Any = kind.find) -> Any:
-            begun.append(pass_.name)
-            return finds(pass_, graph)
-
-        monkeypatch.setattr(kind, "find", find)
-    lines = LINES[0], LINES[1], "double: Power conv -> p { power_param { scale: 2 } }"
-    report = caffe_merge.merge(net_of(tmp_path, *lines, "n: BatchNorm data -> n"))
-    names = [kind.name for kind in PASSES]
-    assert {change.rewrite for change in report.changes} == {"fold-affine", "one-scale"}
-    last = names.index("one-scale")
-    assert begun == [*names, *names[: last + 1]]
-    assert "fold-forward" in {refusal.rewrite for refusal in report.refusals}
-
-
 def test_every_pass_has_a_name_and_a_reason() -> None:
     """Pass names are the command line's: kebab-case, no two alike."""
     names = [one.name for one in PASSES]
