@@ -140,7 +140,7 @@ class Merger:
             layer.type in FORKS
             or (layer.type == "BatchNorm" and len(layer.blobs) > 3)
             or shapes.blobs(layer.param, None) is None
-            for layer in net.layers
+            for layer in (*net.layers, *merged.layers)
         )
         strange = {note.kind for note in net.notes} & {"missing-weights", "unknown-field"}
         if self.caffe is None or strange or of_a_fork or style is not None:

@@ -249,6 +249,7 @@ TESTED_IN: Dict[str, str] = {
     "passes._pass": "merging/test_driver.py",
     "passes.as_scale": "passes/test_forms.py",
     "passes.clip_as_relu6": "passes/test_forms.py",
+    "passes.depthwise_convolution": "passes/test_forms.py",
     "passes.drop_flatten": "passes/test_forms.py",
     "passes.eltwise_pairs": "passes/test_forms.py",
     "passes._form": "passes/test_forms.py",

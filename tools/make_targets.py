@@ -49,6 +49,12 @@ within 1e-4 of its largest value (1e-2 where the reader computes in half precisi
 """
 
 
+NOT_RUN = """
+`make test-targets` does not run these, most of which no package registry has (ncnn's wheel and
+source package are without caffe2ncnn). What their rows say is from:
+"""
+
+
 def main() -> int:
     """Write or check the page."""
     text = "\n".join(page()) + "\n"
@@ -117,6 +123,11 @@ def _measured(results: Dict[str, Any]) -> Iterator[str]:
         ]
         counts = f"{len(rows)} | {agree[0]} | {agree[1]}"
         yield f"| {reader} | {found['version']} | {counts} | {', '.join(left) or 'none'} |"
+    yield NOT_RUN
+    for name, target in table().targets.items():
+        if name not in results:
+            sources = dict.fromkeys(_source(row.source) for row in target.rows)
+            yield f"- {name}: {'; '.join(sources)}"
 
 
 if __name__ == "__main__":

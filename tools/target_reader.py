@@ -95,8 +95,10 @@ def _start_again_for_tpu_mlir() -> None:
 class _StandIn:
     """Stands in for what is not installed: tpu-mlir imports gigabytes for other formats."""
 
-    ROOTS = ("cv2", "graphviz", "onnxruntime", "onnxruntime_extensions", "onnxsim", "plotly",
-             "pycocotools", "sklearn", "torch", "torchvision", "transformers")  # fmt: skip
+    ROOTS = (
+        *("cv2", "graphviz", "onnx", "onnxruntime", "onnxruntime_extensions", "onnxsim", "plotly"),
+        *("pycocotools", "sklearn", "torch", "torchvision", "transformers"),
+    )
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Those of ``ROOTS`` are here."""

@@ -11,12 +11,13 @@ from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.edits import Edits
 from caffe_merge.text.splices import Splices
-from caffe_merge.text.syntax import Document, Value
+from caffe_merge.text.syntax import Document, Field, Value
 from caffe_merge.text.values import format_string, parse_string
 from caffe_merge.text.view import View
 
 _INPUTS = ("input", "input_dim", "input_shape")
 _BLOBS = ("bottom", "top")
+_OF_INPUTS = {"name", "type", "top", "input_param"}
 
 
 def input_layers(document: Document, notes: List[Note]) -> Document:
@@ -47,6 +48,47 @@ def input_layers(document: Document, notes: List[Note]) -> Document:
     names = ", ".join(map(repr, message.input))
     notes.append(Note("target-form", "", f"the net's own inputs are Input layers now: {names}"))
     return edits.rewritten()
+
+
+def input_fields(document: Document, notes: List[Note]) -> Document:
+    """The net's own ``input`` fields in the place of its Input layers.
+
+        layer { name: "data" type: "Input" top: "data" ... }        input: "data" input_shape { ...
+
+    Layers that say more than a name, tops and their shapes stay.
+    """
+    fields = [field for field in document.fields if field.name in ("layer", *_INPUTS)]
+    own = NetParameter()
+    gone: List[Field] = []
+    for field in fields:
+        if field.name in _INPUTS:  # both in one net: which blob comes first would be another
+            return document
+        if len(field.values) == 1 and _add_input(document, field, own):
+            gone.append(field)
+    if not gone:
+        return document
+    edits = Edits(document)
+    edits.replace_by_fields(gone[0], own)
+    for field in gone[1:]:
+        edits.remove(field)
+    names = ", ".join(map(repr, own.input))
+    notes.append(Note("target-form", "", f"Input layers are the net's own inputs now: {names}"))
+    return edits.rewritten()
+
+
+def _add_input(document: Document, field: Field, own: NetParameter) -> bool:
+    """Add the tops of an Input layer to ``own``; whether it is one that the fields can say."""
+    net = NetParameter()
+    View(document).read([field], net)
+    layer = net.layer[0]
+    plain = {inner.name for inner in field.values[0].fields or ()} <= _OF_INPUTS
+    shapes = list(layer.input_param.shape)
+    if layer.type != "Input" or not plain or len(shapes) not in (1, len(layer.top)):
+        return False
+    for number, top in enumerate(layer.top):
+        own.input.append(top)
+        own.input_shape.add(dim=shapes[number if len(shapes) > 1 else 0].dim)
+    return True
 
 
 def blobs_without_blanks(document: Document, notes: List[Note]) -> Document:
@@ -109,4 +151,5 @@ def _strings(document: Document, layer: Value, names: "tuple[str, ...]") -> Iter
 TEXT_FORMS: Dict[str, Callable[[Document, List[Note]], Document]] = {
     "names-without-blanks": blobs_without_blanks,
     "input-layer": input_layers,
+    "input-fields": input_fields,
 }

@@ -112,6 +112,15 @@ class Edits(Splices):
         blocks = [self._render_block(name, message, "", False) for message in messages]
         self.splice(field.start, field.end, self.document.newline.join(blocks))
 
+    def replace_by_fields(self, field: Field, message: Message) -> None:
+        """Write the fields of ``message`` in the place of a top-level field."""
+        fields = [
+            self._render(descriptor, element, "", False)
+            for descriptor, _ in message.ListFields()
+            for element in _elements(message, descriptor)
+        ]
+        self.splice(field.start, field.end, self.document.newline.join(fields))
+
     # -- replacing, deleting, inserting inside one block ----------------------------------
 
     def _replace(self, field: FieldDescriptor, value: Value, old: Any, new: Any) -> None:

@@ -6,7 +6,7 @@ from typing import List
 import pytest
 
 import caffe_merge
-from caffe_merge.net.text_forms import blobs_without_blanks, input_layers
+from caffe_merge.net.text_forms import blobs_without_blanks, input_fields, input_layers
 from caffe_merge.notes import Note
 from caffe_merge.text.syntax import Document
 from tests.nets import load_pair, prototxt, seeded, write_pair
@@ -55,8 +55,59 @@ def test_two_inputs_and_a_name_that_is_taken() -> None:
 @pytest.mark.parametrize("text", [LAYER, 'input: "a"\n' + LAYER])
 def test_what_stays(text: str) -> None:
     document = Document(text.encode(), "p")
+    assert input_fields(document, []) is document
     assert input_layers(document, []) is document
     assert blobs_without_blanks(document, []) is document
+
+
+BACK = 'input: "a"\ninput_shape {\n  dim: 1\n  dim: 2\n}\n'
+
+
+def test_layers_become_inputs_and_back() -> None:
+    notes: List[Note] = []
+    made = input_fields(Document(('name: "n"\n# the input\n' + INPUT + LAYER).encode(), "p"), notes)
+    assert made.text == 'name: "n"\n# the input\n' + BACK + LAYER
+    assert [note.text for note in notes] == ["Input layers are the net's own inputs now: 'a'"]
+    assert input_layers(made, []).text == 'name: "n"\n# the input\n' + INPUT + LAYER
+
+
+def test_several_tops_and_layers() -> None:
+    """A shape for all tops is written for each; the second layer goes with its comment."""
+    shape = "input_param { shape { dim: 1 dim: 2 } }"
+    text = f'layer {{ name: "i" type: "Input" top: "a" top: "b" {shape} }}\n' + LAYER
+    text += '# also\nlayer { name: "j" type: "Input" top: "c" input_param { shape { dim: 3 } } }\n'
+    made = input_fields(Document(text.encode(), "p"), [])
+    fields = ['input: "a"', 'input: "b"', 'input: "c"']
+    assert made.text.splitlines()[:3] == fields
+    assert made.text.count("input_shape") == 3
+    assert made.text.endswith("dim: 3\n}\n" + LAYER)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("type:", "include { phase: TEST } type:"),
+        ("type:", "of_a_fork: 1 type:"),
+        ("shape {", "shape { dim: 9 } shape {"),  # two for three tops
+    ],
+)
+def test_an_input_layer_that_says_more_stays(old: str, new: str) -> None:
+    text = INPUT.replace('top: "a"', 'top: "a" top: "b" top: "c"').replace(old, new, 1)
+    document = Document((text + LAYER).encode(), "p")
+    assert input_fields(document, []) is document
+
+
+def test_a_merge_for_an_old_caffe(tmp_path: Path) -> None:
+    body = "{ convolution_param { num_output: 4 kernel_size: 3 } }"
+    text = prototxt("data 1 3 6 5", f"c: Convolution data -> c {body}", "s: Scale c -> c")
+    pair = write_pair(tmp_path, text, seeded(text))
+    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    result = caffe_merge.convert(*pair, *made, target="caffe-2015")
+    assert result.comparison.status == "passed"
+    assert made[0].read_text().startswith('input: "data"\ninput_shape {')
+    assert "Input" not in made[0].read_text()
+    assert [layer.type for layer in load_pair(made).layers] == ["Input", "Convolution"]
+    assert "target" not in [note.kind for note in result.report.notes]
 
 
 def test_names_without_blanks() -> None:

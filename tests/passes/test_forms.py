@@ -40,6 +40,12 @@ CASES: Dict[str, Any] = {
          "kernel_size: 3 } }"],
         ["Convolution"], "group: 6",
     ),
+    "depthwise-convolution": (
+        "sigmastar",
+        ["data 2 6 9 8", "c: Convolution data -> c { convolution_param { num_output: 6 group: 6 "
+         "kernel_size: 3 } }"],
+        ["ConvolutionDepthwise"], "num_output: 6 kernel_size: 3",
+    ),
     "drop-flatten": (
         "caffe-onnx",
         ["data 2 3 6 5", "t: Flatten data -> t", "f: InnerProduct t -> f { inner_product_param { "
@@ -133,6 +139,8 @@ def test_without_a_target_nothing_changes(merged: Merger, form: str, tmp_path: P
         ("drop-flatten", "b: Flatten data -> b { flatten_param { axis: 2 } }", "axes behind"),
         ("eltwise-pairs", "b: Eltwise data data -> b", "not three bottoms"),
         ("clip-as-relu6", "b: Clip data -> b { clip_param { min: -1 max: 6 } }", "it clips to -1"),
+        ("depthwise-convolution", "b: Convolution data -> b { convolution_param { num_output: 6 "
+         "group: 3 kernel_size: 3 } }", "not one group and one output"),
         ("window-sides", "b: Convolution data -> b { convolution_param { num_output: 2 "
          "kernel_size: 1 } }", ""),
     ],

@@ -23,7 +23,7 @@ OF_THE_WRITER = (STORED_TYPES, CURRENT_FORMAT, OUTPUT_APART)
 ROWS = [(target.name, row) for target in table().targets.values() for row in target.rows]
 NAMES = (
     "opencv", "ncnn", "mnn", "rknn", "tpu-mlir", "ascend", "mindspore", "nnie", "horizon",
-    "sigmastar", "axera", "caffe2onnx", "caffe-onnx",
+    "sigmastar", "axera", "caffe2onnx", "caffe-onnx", "caffe-2015",
 )  # fmt: skip
 
 
