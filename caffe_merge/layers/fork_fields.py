@@ -157,14 +157,13 @@ READ: Dict[str, Tuple[str, ...]] = {
 def unknown_fields(layer: Layer, but: Sequence[str] = ()) -> Optional[Reason]:
     """Why the layer's effect is not known, if its parameters have fields of a fork that may matter.
 
-    A single value beside the parameters, a number format say, changes nothing that it computes.
     Bottoms of shapes that BVLC's layer does not take are a fork's too. The fields ``but`` (WINDOW,
     say) are of no matter to who asks.
     """
     if layer.misfit:
         return Reason(f"{layer.misfit}: only a fork takes that", UNKNOWN)
     for name in _unknown(layer):
-        if name not in but and ("." in name or not layer.extra[name]):
+        if name not in but:
             return unknown_field(name)
     return None
 
@@ -175,7 +174,7 @@ def unknown_field(name: str) -> Reason:
 
 
 def has_unknown(layer: Layer) -> bool:
-    """Whether any field at all is of a fork and not known: its blobs may be others than BVLC's."""
+    """Whether it has fields of a fork that may matter: its blobs may be others than BVLC's."""
     return any(True for _ in _unknown(layer))
 
 
@@ -190,6 +189,11 @@ def misfit_notes(layers: Iterable[Layer]) -> List[Note]:
 
 
 def _unknown(layer: Layer) -> Iterator[str]:
+    """The names of the fields whose effect is not known.
+
+    A single value beside the parameters, a number format say, changes neither what the layer
+    computes nor any shape: all checks hold for it.
+    """
     if not layer.extra:
         return
     read = READ.get(layer.type, ())
@@ -197,6 +201,8 @@ def _unknown(layer: Layer) -> Iterator[str]:
     for name in layer.extra:
         if name in doubtful:
             yield name
+            continue
+        if "." not in name and layer.extra[name]:
             continue
         harmless = _is_filler(name) or name.startswith("param.") or _is_harmless(layer.type, name)
         if not (harmless or name in read or name.split(".")[0] + ".*" in read):

@@ -64,7 +64,10 @@ def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
 
 
 def odd_blobs(layer: Layer) -> Optional[Reason]:
-    """Why the blobs of a layer of LINEAR_TYPES are not BVLC's; see affine.odd_blobs."""
+    """Why the blobs of a layer of LINEAR_TYPES are not BVLC's.
+
+    A layer with fields of a fork that may matter is loaded with whatever blobs it has.
+    """
     if not layer.blobs:
         return Reason("the file has no weights for it", UNKNOWN)
     if layer.type == DEPTHWISE:

@@ -40,14 +40,14 @@ def affine_of(layer: Layer, rank: Optional[int]) -> Answer:
 
 @remembered
 def _by_rule(layer: Layer, rank: Optional[int]) -> Answer:
-    odd = unknown_fields(layer) or odd_blobs(layer)
+    odd = unknown_fields(layer) or _odd_blobs(layer)
     return odd if odd is not None else _RULES[layer.type](layer, rank)
 
 
-def odd_blobs(layer: Layer) -> Optional[Reason]:
+def _odd_blobs(layer: Layer) -> Optional[Reason]:
     """Why the blobs of an affine layer are not BVLC's, or a fork's.
 
-    A layer with fields of a fork is loaded with whatever blobs it has.
+    A layer with fields of a fork that may matter is loaded with whatever blobs it has.
     """
     has_weights = int(len(layer.param.bottom) == 1)  # else the factor or summand is a bottom
     expected = {"Scale": has_weights + layer.param.scale_param.bias_term, "Bias": has_weights}

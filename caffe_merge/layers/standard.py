@@ -4,18 +4,15 @@ The proof and the reference engine run layers by BVLC's rules; this is where a l
 fields of a fork is put in those terms first, or refused.
 """
 
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
-from caffe_merge.arrays import Shape
-from caffe_merge.layers import linear, norms, per_channel, shapes
+from caffe_merge.layers import linear, norms, per_channel
 from caffe_merge.layers.fork_fields import WINDOW, Described, Values, described, unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.weights.blobs import Blob
-from caffe_merge.wording import counted
 
 Standard = Tuple[Any, Tuple[Blob, ...]]
 
@@ -27,7 +24,7 @@ def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
     """
     odd = unknown_fields(layer)
     if odd is not None and any_window and unknown_fields(layer, WINDOW) is None:
-        odd, layer = None, _as_bvlc_reads_it(layer)
+        odd, layer = linear.odd_blobs(layer), _as_bvlc_reads_it(layer)
     if odd is not None:
         return odd
     rule = _RULES.get(layer.type)
@@ -35,9 +32,7 @@ def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
         return rule(layer)
     if layer.missing:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
-    if layer.extra:
-        odd = _odd_blobs(layer)
-    return odd if odd is not None else (described(layer), layer.blobs)
+    return described(layer), layer.blobs
 
 
 def _as_bvlc_reads_it(layer: Layer) -> Layer:
@@ -45,28 +40,6 @@ def _as_bvlc_reads_it(layer: Layer) -> Layer:
     plain = Layer(layer.param)
     plain.blobs, plain.missing = layer.blobs, layer.missing
     return plain
-
-
-def _odd_blobs(layer: Layer) -> Optional[Reason]:
-    """Why its blobs are not those that it wants; a fork's fields may have kept them unchecked."""
-    if layer.type in LINEAR_TYPES:
-        return linear.odd_blobs(layer)
-    if layer.type in ("Scale", "Bias"):
-        return per_channel.odd_blobs(layer)
-    expected_shapes = shapes.blobs(described(layer), None)
-    found_shapes = [blob.shape for blob in layer.blobs]
-    if expected_shapes is None:
-        return None
-    if len(expected_shapes) != len(found_shapes):
-        return Reason(f"it has {counted(len(found_shapes), 'blob')}, not {len(expected_shapes)}")
-    for shape, dims in zip(found_shapes, expected_shapes):
-        if dims is not None and not _matches(shape, dims):
-            return Reason(f"it has a blob of shape {shape}, which does not fit its parameters")
-    return None
-
-
-def _matches(shape: Shape, expected: Sequence[Optional[int]]) -> bool:
-    return len(shape) == len(expected) and all(w in (None, s) for s, w in zip(shape, expected))
 
 
 def _as(layer: Layer, kind: str) -> Any:

@@ -25,6 +25,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, joining, training
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.inputs import read_text, reject_weights
+from caffe_merge.net.propagation import top_shapes
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.spelling import for_caffe
@@ -373,10 +374,17 @@ def _without_layers(document: Document) -> str:
 
 
 def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:
-    """Raise UsageError for a shape of what is no input; NetError where the net lacks its data."""
+    """Raise UsageError for a shape of what needs none; NetError where the net lacks its data."""
     tops = [top for layer in net.layers if not layer.param.bottom for top in layer.param.top]
+    if set(input_shapes).issubset(tops):
+        return
+    with net.located():
+        made = [*zip(net.layers, top_shapes(net.layers, {}))]
+    unknown = {
+        top for layer, of in made for top, shape in zip(layer.param.top, of) if shape is None
+    }
     for name in input_shapes:
-        if name not in tops:
+        if name not in tops and name not in unknown:
             net.check_data()
             names = ", ".join(map(repr, tops)) or "none"
             raise UsageError(f"the net has no input {name!r} (its inputs: {names})")

@@ -15,7 +15,8 @@ def propagate(
 ) -> Iterator[Tuple[Layer, List[Optional[Shape]], Sequence[Optional[Shape]]]]:
     """Each layer with the shapes of its bottoms and tops.
 
-    ``input_shapes`` gives those of blobs that the text does not, by blob name.
+    ``input_shapes`` gives those of blobs that the text does not, by blob name: of inputs, and of
+    what layers make that nobody here knows.
     """
     shape_of: Dict[str, Optional[Shape]] = {}
     inputs: Dict[str, Optional[Shape]] = {}
@@ -23,13 +24,23 @@ def propagate(
         bottoms = [shape_of.get(name) for name in layer.param.bottom]
         with About(layer), fitting.Explained(inputs):
             tops = shapes_behind(layer, bottoms)
-        if not layer.param.bottom and any(name in input_shapes for name in layer.param.top):
-            tops = [input_shapes.get(name) for name in layer.param.top]
+        tops = _with_given(layer, tops, input_shapes)
         if not layer.param.bottom:
             inputs.update(zip(layer.param.top, tops))
         yield layer, bottoms, tops
         for number, name in enumerate(layer.param.top):
             shape_of[name] = tops[number] if number < len(tops) else None
+
+
+def _with_given(
+    layer: Layer, tops: Sequence[Optional[Shape]], input_shapes: Mapping[str, Shape]
+) -> Sequence[Optional[Shape]]:
+    """``tops``, and in their place where they are an input's, or are not known, what is given."""
+    names = layer.param.top
+    if not any(name in input_shapes for name in names):
+        return tops
+    told = [tops[n] if layer.param.bottom and n < len(tops) else None for n in range(len(names))]
+    return [shape or input_shapes.get(name) for name, shape in zip(names, told)]
 
 
 def top_shapes(

@@ -8,7 +8,7 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import merge_bn
-from caffe_merge.errors import NetError
+from caffe_merge.errors import NetError, UsageError
 from caffe_merge.net import saving
 from caffe_merge.net.graph import Graph
 from tests.nets import load, load_pair, parse, prototxt, seeded, write_pair
@@ -140,3 +140,13 @@ def test_what_no_fork_takes_is_an_error(case: str) -> None:
     text = prototxt(DATA, f"c: Convolution data -> c {{ convolution_param {{ {fields} }} }}")
     with pytest.raises(NetError, match=message):
         Graph(parse(text).layers, {})
+
+
+def test_the_size_of_what_nobody_knows_can_be_given(tmp_path: Path) -> None:
+    """As validation says: the text gives no shape for such a blob, so ``input_shapes`` may."""
+    lines = DATA, "tanh: TanH data -> t", "odd: Mystery t -> odd", "end: Dropout odd -> end"
+    pair = write_pair(tmp_path, prototxt(*lines), {"none": []})
+    net = load_pair(pair, input_shapes={"odd": (2, 3, 5, 4)})
+    assert net.graph().outputs[0].shape == (2, 3, 5, 4)
+    with pytest.raises(UsageError, match="the net has no input 't'"):
+        load_pair(pair, input_shapes={"t": (2, 3, 5, 4)})

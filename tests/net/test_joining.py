@@ -152,7 +152,7 @@ def test_what_does_not_fit_names_layer_and_blob(
 
 def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None:
     weights = model([("l", [Blob((7,)), Blob((1, 1, 2, 2), True)]), ("e", [Blob((9, 9))])])
-    text = INPUT + one("OfAFork") + one("InnerProduct", "e", "of_a_fork: 1", top="z")
+    text = INPUT + one("OfAFork") + one("InnerProduct", "e", "of_a_fork { }", top="z")
     net = load(tmp_path, text, weights)
     assert [blob.shape for blob in net.layers[1].blobs] == [(7,), (1, 1, 2, 2)]
     assert [blob.shape for blob in net.layers[2].blobs] == [(9, 9)]

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from caffe_merge.errors import WeightsError
 from tests.merger import Merger
 
 DATA = "data 2 4 8 7"
@@ -58,20 +59,48 @@ def test_a_field_beside_the_parameters(merged: Merger) -> None:
     assert "forward_type: FLOAT16" in result.text
 
 
-@pytest.mark.parametrize(
-    ("name", "blobs", "reason"),
-    [
-        ("bn", [np.ones(4)] * 5, "no BatchNorm that is known has blobs of shapes"),
-        ("scale", [np.ones(4)], "it has 1 blob, not 2"),
-    ],
-)
-def test_blobs_of_a_fork(merged: Merger, name: str, blobs: "list[np.ndarray]", reason: str) -> None:
-    """Where a field of a fork keeps the blobs from being checked, their number still counts."""
-    lines = [BN, SCALE]
-    lines = [line if line.split(":")[0] != name else f"{line} {{ fork: 1 }}" for line in lines]
-    lines = [line.replace("} { fork: 1 }", "fork: 1 }") for line in lines]
-    result = merged(DATA, CONV, *lines, END, weights={**VALUES, name: blobs})
-    result.refused(name, reason)
+def with_field(line: str, field: str) -> str:
+    """The layer's line with ``field`` beside its parameters."""
+    head, _, body = line.partition(" {")
+    return f"{head} {{ {field} {body or '}'}"
+
+
+MISFITS = [("conv", [np.ones(7)]), ("bn", [np.ones(4)] * 5), ("scale", [np.ones(4)])]
+
+
+@pytest.mark.parametrize(("name", "blobs"), MISFITS)
+def test_blobs_of_a_fork(merged: Merger, name: str, blobs: "list[np.ndarray]") -> None:
+    """A layer with a block of a fork is loaded with whatever blobs it has, and left alone."""
+    lines = [
+        with_field(line, "fork { a: 1 }") if line.startswith(name) else line
+        for line in (CONV, BN, SCALE, END)
+    ]
+    result = merged(DATA, *lines, weights={**VALUES, name: blobs})
+    assert name in result.names
+    assert "fork is a fork's field, whose effect is not known" in str(result.report.fates)
+
+
+@pytest.mark.parametrize(("name", "blobs"), MISFITS)
+def test_a_field_beside_the_parameters_switches_off_no_check(
+    merged: Merger, name: str, blobs: "list[np.ndarray]"
+) -> None:
+    """What changes nothing that a layer computes changes none of its blobs either."""
+    lines = [
+        with_field(line, "fork: 1") if line.startswith(name) else line
+        for line in (CONV, BN, SCALE, END)
+    ]
+    with pytest.raises(WeightsError, match=f"layer '{name}'"):
+        merged(DATA, *lines, weights={**VALUES, name: blobs})
+
+
+def test_shapes_behind_a_field_beside_the_parameters(merged: Merger) -> None:
+    """They are known: what goes away with the layer was no reason to leave weights unchecked."""
+    join, bn = with_field("cat: Concat conv -> cat", "fork: 1"), BN.replace("conv", "cat")
+    result = merged(DATA, CONV, join, bn, SCALE, END, weights=VALUES)
+    assert result.names == ["conv", "end"]
+    five = {**VALUES, "bn": [np.ones(5), np.ones(5), np.ones(1)]}
+    with pytest.raises(WeightsError, match=r"blob 0: expected shape \(4,\), found \(5,\)"):
+        merged(DATA, CONV, join, bn, SCALE, END, weights=five)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +113,8 @@ def test_blobs_of_a_fork(merged: Merger, name: str, blobs: "list[np.ndarray]", r
     ],
 )  # fmt: skip
 def test_weights_of_a_fork(merged: Merger, blobs: "list[np.ndarray]", reason: str) -> None:
-    """The same for a Convolution: nothing is folded into weights of an unknown form."""
-    conv = CONV.replace("{ conv", "{ fork: 1 conv", 1)
+    """Where the window alone is a fork's, nothing is folded into weights of an unknown form."""
+    conv = CONV.replace("num_output", "hole_h: 2 num_output")
     result = merged(DATA, conv, BN, SCALE, END, weights={**VALUES, "conv": blobs})
     assert result.names == ["conv", "scale", "end"]
     assert re.search(reason, result.fate("bn").detail)
