@@ -75,6 +75,21 @@ class Copy:
         return self.returncode
 
 
+def started_by(pid: int) -> List[int]:
+    """The processes that ``pid`` has started, and those that these have; [] where nothing tells."""
+    parents = {}
+    for name in os.listdir("/proc") if sys.platform == "linux" else ():
+        with contextlib.suppress(OSError, ValueError), open(
+            f"/proc/{int(name)}/stat", "rb"
+        ) as file:
+            # The command comes in brackets, and may hold any; then state and parent.
+            parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    found = [pid]
+    for parent in found:  # which grows
+        found += [child for child, of in parents.items() if of == parent]
+    return found[1:]
+
+
 def _become(work: Callable[[], None], files: Tuple[int, int, int]) -> NoReturn:
     """Be the copy: nothing of what was going on in this process is finished here."""
     status = 1

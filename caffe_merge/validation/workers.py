@@ -215,7 +215,12 @@ class Worker:
 
     def _time_out(self) -> None:
         self._timed_out = True
+        # A command that is a script may wait for the one that has our pipe, and hangs.
+        others = child.started_by(self._process.pid)
         self._process.kill()
+        for pid in others:
+            with contextlib.suppress(OSError):  # it may have ended with its parent
+                os.kill(pid, signal.SIGKILL)
 
     def _death(self) -> CaffeMergeError:
         status = self._process.wait()

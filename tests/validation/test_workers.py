@@ -132,6 +132,19 @@ def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path: Path) -> None:
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing tells what a process started")
+def test_a_script_whose_own_child_hangs_is_killed_with_it(tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nsleep 60\n")
+    script.chmod(0o755)
+    start = time.monotonic()
+    with Worker([str(script)], 1) as process, pytest.raises(
+        ValidationError, match="did not finish within 1 s"
+    ):
+        process.call({"do": "open"})
+    assert time.monotonic() - start < 20
+
+
 def test_the_limit_is_per_job_not_for_the_workers_life(tmp_path: Path) -> None:
     with worker(tmp_path, 'time.sleep(0.3)\nyield {"done": True}, None', limit=5) as process:
         process.call({})
