@@ -12,7 +12,9 @@ from caffe_merge.text.values import parse_integer
 from caffe_merge.weights.blobs import Blob
 
 Answer = TypeVar("Answer")
-New = Tuple[Any, Tuple[Blob, ...]]  # what a layer is to be: its parameters and blobs
+# What a layer is to be: its parameters (a fork_fields.Described where fields of a fork change) and
+# its blobs.
+New = Tuple[Any, Tuple[Blob, ...]]
 
 
 class Layer:
@@ -24,6 +26,7 @@ class Layer:
     loaded    ``blobs`` as loaded, to tell whether they changed
     extra     the fields of its text that the schema does not know: dotted name -> its text, "" for
               a block, several values with blanks between
+    written   ``extra`` as read, to tell what changed
     active    it is in the net: the NetState does not leave it out
     record    its LayerRecord in the weights' index, None if it has none
     phase     the phase of its net, which counts unless its own text names one
@@ -39,7 +42,7 @@ class Layer:
 
     __slots__ = (
         "active", "blobs", "extra", "filled", "implicit", "loaded", "misfit", "missing",
-        "original", "param", "phase", "record", "remembered", "sources", "style",
+        "original", "param", "phase", "record", "remembered", "sources", "style", "written",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +58,7 @@ class Layer:
         self.loaded: Tuple[Blob, ...] = ()
         self.record: Optional[Any] = None
         self.extra: Dict[str, str] = {}
+        self.written: Dict[str, str] = {}
         self.filled = False
         self.missing = False
         self.misfit = ""
@@ -79,6 +83,11 @@ class Layer:
     def trains(self) -> bool:
         """Whether its phase makes it behave as in training (net.cpp: its own, else the net's)."""
         return bool((self.param.phase if self.param.HasField("phase") else self.phase) == TRAIN)
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether its text is to say something else than what was read."""
+        return bool(self.param != self.original) or self.extra != self.written
 
     @property
     def parameters(self) -> int:

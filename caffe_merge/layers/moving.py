@@ -145,7 +145,7 @@ def _reshaped(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     bottom, top = bottoms[0], tops[0]
     if bottom is None or top is None:
         return _UNKNOWN
-    if not _keeps_images(layer, bottom, top):
+    if not keeps_images(layer, bottom, top):
         return Reason("it moves values from image to image")
     size, inner = bottom[axis], prod(bottom[axis + 1 :])
     for top_axis in range(1, len(top)):
@@ -157,7 +157,7 @@ def _reshaped(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     return Reason(f"it spreads axis {axis} over several axes")
 
 
-def _keeps_images(layer: Layer, bottom: Shape, top: Shape) -> bool:
+def keeps_images(layer: Layer, bottom: Shape, top: Shape) -> bool:
     """Whether twice as many images, where it takes them, come out as twice as many."""
     try:
         larger = shapes.tops(described(layer), [(2 * bottom[0], *bottom[1:])])

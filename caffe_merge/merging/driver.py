@@ -8,7 +8,7 @@ import numpy as np
 
 from caffe_merge.errors import OptionName, Text, UsageError
 from caffe_merge.layers import norms
-from caffe_merge.layers.fork_fields import misfit_notes
+from caffe_merge.layers.fork_fields import Described, misfit_notes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import free_name, rewire
@@ -253,8 +253,7 @@ class _Driver:
             reason = self._why_not_for_target(rewrite) or self._disproof(pass_, rewrite)
             if reason is None and not rewrite.changes:
                 # Rewrites made since this one was found may have brought a net input nearer.
-                reasons = [self.graph.why_not_bypass(layer) for layer in rewrite.removed]
-                reason = next(filter(None, reasons), None)
+                reason = self.graph.why_not_bypass(*rewrite.removed)
             if reason is not None:
                 return reason
         return None
@@ -296,6 +295,8 @@ class _Driver:
                 self.graph.bypass(layer)
         names = [layer.name for layer in rewrite.layers]
         for layer, (param, blobs) in rewrite.changes.items():
+            if isinstance(param, Described):
+                layer.extra, param = dict(param.extra), param.param
             if param is not layer.param:
                 # Names are the graph's; those of the rewrite are of when it was found.
                 for field in ("bottom", "top"):

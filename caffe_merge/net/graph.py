@@ -168,9 +168,13 @@ class Graph:
 
     # -- whether an edit would keep every value ---------------------------------------------
 
-    def why_not_bypass(self, layer: Layer) -> Optional[Reason]:
-        """Why ``layer`` (one bottom, its tops all equal to it) cannot go; None if it can."""
-        bottom = self.bottoms[layer][0]
+    def why_not_bypass(self, *chain: Layer) -> Optional[Reason]:
+        """Why the layers of ``chain`` cannot go; None if they can.
+
+        Each has one bottom, and all but the last one reader; the last one's tops equal what the
+        first reads.
+        """
+        bottom, layer = self.bottoms[chain[0]][0], chain[-1]
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
             outputs_named = counted(len(outputs), "net output")
@@ -182,7 +186,7 @@ class Graph:
                 return Reason(
                     f"its net output {outputs[0].name!r} would have readers, and be none then"
                 )
-        return self.why_not_alias([layer])
+        return self.why_not_alias(chain)
 
     def why_not_alias(self, layers: Sequence[Layer]) -> Optional[Reason]:
         """Why removing ``layers``, a chain, would change blobs in shared memory; None if not.

@@ -152,7 +152,7 @@ class Net:
                 self.places[layer] = Place(field, element)
                 with self.located(), About(layer):
                     layer.active = self.state.includes(param)
-                layer.extra = extra_fields(view.unknown)
+                layer.extra = layer.written = extra_fields(view.unknown)
                 for unknown in view.unknown:
                     note = self._note_unknown(layer.name, unknown.name, unknown.at)
                     self._unknown.append((note, layer, unknown.name))
@@ -176,7 +176,7 @@ class Net:
     def changed(self) -> bool:
         """Whether anything of it is not as it was loaded."""
         return len(self.all_layers) != len(self.loaded) or any(
-            layer is not old or layer.param != layer.original or layer.blobs is not layer.loaded
+            layer is not old or layer.is_rewritten or layer.blobs is not layer.loaded
             for layer, old in zip(self.all_layers, self.loaded)
         )
 

@@ -34,8 +34,11 @@ def text(net: Net) -> bytes:
             continue
         if layer not in kept:
             edits.remove(place.field, place.element)
-        elif layer.original is not None and layer.param != layer.original:
+        elif layer.original is not None and layer.is_rewritten:
             edits.update(place.block, layer.original, layer.param)
+            for name, words in layer.extra.items():
+                if words != layer.written[name]:
+                    edits.respell(place.block, name, words.split())
             for field in place.block.fields or ():
                 if field.name not in _KNOWN and field.name not in layer.extra:
                     edits.delete(field)  # a fork's, of the type that the layer was

@@ -12,12 +12,14 @@ from caffe_merge.passes.equalize import Equalize
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.passes.fold_forward import FoldForward
 from caffe_merge.passes.fold_image import FoldImage
+from caffe_merge.passes.fold_permute import FoldPermute
 from caffe_merge.passes.fold_swap import FoldSwap
 from caffe_merge.passes.fold_through import FoldThrough
 from caffe_merge.passes.in_place import InPlace
 from caffe_merge.passes.merge_branches import MergeBranches
 from caffe_merge.passes.merge_concat import MergeConcat
 from caffe_merge.passes.merge_groups import MergeGroups
+from caffe_merge.passes.merge_permutes import MergePermutes
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.passes.one_scale import OneScale
 from caffe_merge.passes.pool_first import PoolFirst
@@ -28,6 +30,8 @@ PASSES: Tuple[Type[Pass], ...] = (
     AbsorbBias,  # in front of the folds, which it leaves its layers to
     DropIdentity,  # next: a Dropout between a Convolution and its BatchNorm prevents the fold
     DropRectifier,  # likewise: what is not there hinders no fold
+    MergePermutes,  # likewise, and two may be none
+    FoldPermute,  # behind those, which leave one of several; merge-serial sees further then
     FoldSwap,  # before the folds, which would make another convolution of it
     FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
     MergeBranches,  # behind the folds, which leave bare convolutions

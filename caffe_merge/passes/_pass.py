@@ -34,6 +34,7 @@ class Insert(NamedTuple):
 class Rewrite(NamedTuple):
     """The layers of a match: some change, others are removed or moved; the outputs stay the same.
 
+    Without ``changes`` they are a chain whose end equals what it reads, and all of them go.
     ``changes`` has the new parameters and blobs of the layers that stay. ``reads`` is for layers of
     several bottoms: the numbers of those that a layer still reads (all without an entry) or, for a
     removed layer, of the one that replaces its top (the first without an entry). Layers of the

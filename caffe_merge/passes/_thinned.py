@@ -49,7 +49,7 @@ def linear(layer: Layer, below: Optional[Fewer], keep: Optional[Mask]) -> New:
         numbers[1 - axis] = np.flatnonzero(keep)
         linear_param(param).num_output = int(keep.sum())
         biases = [Dense(blob.float64()[keep], blob.dtype) for blob in biases]
-    return param, (_selected(weights, numbers, pairs, axis), *biases)
+    return param, (selected(weights, numbers, pairs, axis), *biases)
 
 
 def _pairs(below: Fewer, width: int) -> List[Tuple[int, int]]:
@@ -62,7 +62,7 @@ def _pairs(below: Fewer, width: int) -> List[Tuple[int, int]]:
     return pairs
 
 
-def _selected(
+def selected(
     weights: Blob, numbers: Sequence[Indices], pairs: Sequence[Tuple[int, int]], axis: int
 ) -> Blob:
     """Some rows and columns of ``weights``; ``pairs`` (to, of) are added up along ``axis``."""
@@ -97,7 +97,7 @@ def depthwise(layer: Layer, keep: Mask) -> New:
     weights, *biases = layer.blobs
     numbers = [np.flatnonzero(keep), np.arange(1)]
     new_biases = [Dense(blob.float64()[keep], blob.dtype) for blob in biases]
-    return param, (_selected(weights, numbers, (), 1), *new_biases)
+    return param, (selected(weights, numbers, (), 1), *new_biases)
 
 
 def per_channel(layer: Layer, keep: Mask) -> New:

@@ -9,6 +9,7 @@ from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import count
 from caffe_merge.errors import NetError
+from caffe_merge.layers.fork_fields import Described
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.standard import Standard, standard
@@ -45,10 +46,11 @@ def changed(layer: Layer, changes: Changes) -> Union[Standard, Reason, None]:
     """
     if layer not in changes:
         return None
-    new = Layer(changes[layer][0])
-    new.blobs = changes[layer][1]
+    param, blobs = changes[layer]
+    new = Layer(param.param if isinstance(param, Described) else param)
+    new.blobs = blobs
     if new.type == layer.type:
-        new.extra, new.style = layer.extra, layer.style
+        new.extra, new.style = getattr(param, "extra", layer.extra), layer.style
     return standard(new, any_window=True)
 
 

@@ -28,6 +28,7 @@ class LayerFacts:
     ) -> None:
         self.graph, self.layer = graph, layer
         self.param = layer.param if param is None else param
+        self.extra = getattr(self.param, "extra", layer.extra)  # of a fork_fields.Described
         self.blobs = layer.blobs if blobs is None else blobs
         self.bottoms: Sequence[Version] = graph.bottoms[layer]
         self.tops: Sequence[Version] = graph.tops[layer]
@@ -60,7 +61,7 @@ class LayerFacts:
 
     def _is_given(self, name: str) -> bool:
         row = CATALOGUE.get(self.type)
-        if row is not None and f"{row.block}.{name}" in self.layer.extra:
+        if row is not None and f"{row.block}.{name}" in self.extra:
             return True
         field = self.block.DESCRIPTOR.fields_by_name.get(name) if self.block is not None else None
         if field is None:
@@ -72,7 +73,7 @@ class LayerFacts:
         row, name = CATALOGUE.get(self.type), clause.fact
         field = self.block.DESCRIPTOR.fields_by_name.get(name) if self.block is not None else None
         if field is None:
-            text = self.layer.extra.get(f"{row.block}.{name}") if row is not None else None
+            text = self.extra.get(f"{row.block}.{name}") if row is not None else None
             return text if text is None else _plain(text)
         value = getattr(self.block, name)
         if is_repeated(field):
@@ -217,7 +218,7 @@ def _blanks(facts: LayerFacts) -> Value:
 
 
 def _order(facts: LayerFacts) -> Value:
-    return facts.layer.extra.get("permute_param.order", "") if facts.type == "Permute" else None
+    return facts.extra.get("permute_param.order", "") if facts.type == "Permute" else None
 
 
 def _batch_moves(facts: LayerFacts) -> Value:

@@ -87,6 +87,28 @@ class Edits(Splices):
         """Remove a field inside a block that ``update`` does not touch: one of a fork's."""
         self._delete(field)
 
+    def respell(self, block: Value, name: str, words: Sequence[str]) -> None:
+        """Write ``words`` as the values of a field of a fork, by its dotted name.
+
+        There are as many values as words, or fewer, but one at least.
+        """
+        *blocks, last = name.split(".")
+        fields = block.fields or []
+        for inner in blocks:
+            values = [value for field in fields if field.name == inner for value in field.values]
+            fields = [field for value in values for field in value.fields or ()]
+        fields = [field for field in fields if field.name == last]
+        values = [value for field in fields for value in field.values]
+        for value, word in zip(values, words):
+            if self.document.text[value.start : value.end] != word:
+                self.splice(value.start, value.end, word)
+        for word in words[len(values) :]:
+            end = fields[-1]
+            if end.is_list:
+                self.insert(values[-1].end, f", {word}")
+            else:
+                self.insert(end.end, f" {last}: {word}{self._gap(end.end)}")
+
     def insert_after(
         self, field: Optional[Field], name: str, message: Message, element: int = -1
     ) -> None:

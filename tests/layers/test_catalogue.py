@@ -37,7 +37,7 @@ from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
-from caffe_merge.passes import _through, affine_as
+from caffe_merge.passes import _through, affine_as, fold_permute
 from caffe_merge.proof import regions
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.upgrade import v1
@@ -58,6 +58,7 @@ TABLES: Dict[str, Set[str]] = {
     "fork fields": {*fork_fields.READ, *(t for row in fork_fields.HARMLESS for t in row.types)},
     "old formats": {*v1.TYPES.values(), *v1.FORK_TYPES.values()} - {""},
     "heads": {*deployment._HEADS, *deployment._HEADS.values()},
+    "into products": {*fold_permute._RULES},
     "fates": {*FOLLOWED},
 }
 

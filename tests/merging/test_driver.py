@@ -316,6 +316,8 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "absorb-bias",
         "drop-identity",
         "drop-rectifier",
+        "merge-permutes",
+        "fold-permute",
         "fold-swap",
         "fold-affine",
         "merge-branches",

@@ -96,6 +96,8 @@ WEIGHTS = {
 def merge(merged: Merger, form: str, **options: Any) -> Merged:
     """The merge of the case of ``form``, for its target."""
     target, lines, _, _ = CASES[form]
+    if form == "drop-flatten":
+        options.setdefault("skip", ["fold-permute"])  # which leaves it nothing
     if form in KEEPS_NORM:
         options.setdefault("skip", ["one-scale"])
     return merged(*lines, target=target, weights=WEIGHTS.get(form), **options)
