@@ -4,6 +4,7 @@ import errno
 import gc
 import gzip
 import io
+import lzma
 import os
 import subprocess
 import sys
@@ -156,9 +157,11 @@ TEXTS = {
     "HTML": (HTML, ":1:1: expected a prototxt, found a web page"),
     "LFS pointer": (LFS, ":1:1: expected a prototxt, found a Git LFS pointer"),
     "HDF5": (HDF5, ":1:1: expected a prototxt, found binary data"),
-    "zip": (zipped(), ":1:1: expected a prototxt, found binary data"),
+    "zip": (zipped(), ":1:1: expected a prototxt, found an archive: unpack it first"),
     "UTF-16": (UTF16, ":1:1: expected a prototxt, found UTF-16 text: save it as UTF-8"),
-    "UTF-16 without mark": (UTF16[2:], ":1:1: expected a prototxt, found binary data"),
+    "UTF-16 without mark": (UTF16[2:], ":1:1: expected a prototxt, found UTF-16 text"),
+    "gzip": (gzip.compress(b"name: 'x'"), ":1:1: expected a prototxt, found an archive: unpack"),
+    "xz": (lzma.compress(b"name: 'x'"), ":1:1: expected a prototxt, found an archive: unpack it"),
     "JSON": (b'{"message": "Not Found"}', ":1:1: expected a field name, found '{'"),
     "string not ended": (
         replaced('top: "fc"', 'top: "fc'),

@@ -8,6 +8,9 @@ from caffe_merge.text.syntax import MAX_BYTES
 from caffe_merge.weights import solverstate
 
 _SNIFFED = solverstate.HEAD
+_ARCHIVES = (  # zip, gzip, 7z, bzip2, xz, zstd, rar
+    b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"Rar!"
+)  # fmt: skip
 _CONTROL = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r")
 
 
@@ -44,8 +47,6 @@ def reject_weights(path: str) -> None:
     kind = _foreign(head)
     if not head:
         kind = "an empty file"
-    elif head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf")):
-        kind = "an archive: unpack it first"
     elif kind is None and _control_share(head) == 0 and b"\n" in head:
         kind = "text; is this the prototxt?"
     if kind is not None:
@@ -58,9 +59,20 @@ def _foreign(head: bytes) -> Optional[str]:
         return "a Git LFS pointer: fetch the file itself with `git lfs pull`"
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page: the download saved a page, not the file"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if head.startswith(_ARCHIVES):
+        return "an archive: unpack it first"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _is_utf16(head):
         return "UTF-16 text: save it as UTF-8"
     return None
+
+
+def _is_utf16(head: bytes) -> bool:
+    """Whether it is UTF-16 without its mark: each second byte is zero, the others are text."""
+    whole = head[: len(head) // 2 * 2]
+    for text, zeros in ((whole[::2], whole[1::2]), (whole[1::2], whole[::2])):
+        if len(text) > 4 and not any(zeros) and 0 not in text and _control_share(text) == 0:
+            return True
+    return False
 
 
 def _control_share(head: bytes) -> float:
