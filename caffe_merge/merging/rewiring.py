@@ -53,8 +53,8 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
                 overwritten, graph.unused_name(overwritten)
             )  # it cannot write in place
     for version in inputs:
-        if version.name not in inside:
-            continue
+        if version.name not in inside or version.is_input:
+            continue  # an input keeps its name, and what came in
         # A removed layer wrote over it in place: the name stood for the result, not for this.
         (reader, _), *others = version.readers
         in_place = reader.type in IN_PLACE and not others

@@ -7,7 +7,8 @@
 Every reader must be one that it folds into: Convolution, InnerProduct and Scale, and Deconvolution
 where there is no shift. Through what moves or resizes values, ReLU, PReLU, Pooling and products the
 map goes on to their own readers, where the layer commutes with it: f(scale x + shift) = scale' f(x)
-+ shift'. Who reads only the shape, as a Crop may, reads it as it is.
++ shift'. Who reads only the shape, as a Crop may, reads it as it is. A net input that was written
+over has its name and shape still, and in the end what came in.
 """
 
 from typing import Dict, List, Optional, Set, Union
@@ -58,7 +59,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
             return Reason("the number of its channels is not known")
         affine = affine.over(source.shape[1], 1)
     in_place = any(graph.tops[layer][0].name == source.name for layer in run.layers)
-    if in_place and not graph.is_private(source):
+    if in_place and not (source.is_input or graph.is_private(source)):
         return Reason(f"it is written over {source.name!r}, which keeps its name")
     alias = graph.why_not_alias(run.layers)
     if alias is not None:

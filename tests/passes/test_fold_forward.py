@@ -180,8 +180,40 @@ def test_negative_multipliers(merged: Merger, kind: str) -> None:
 
 
 def test_over_a_net_input(merged: Merger) -> None:
-    """The input keeps its name, so a Scale that writes over it stays."""
-    result = merged("x 2 12 9 11", "times: Scale x -> x", conv("c", bottom="x"))
+    """The input keeps its name and shape, and holds what came in."""
+    lines = ["n: BatchNorm x -> x", "times: Scale x -> x { scale_param { bias_term: true } }"]
+    for last in ("x", "s"):
+        lines[1] = lines[1].replace("-> x", f"-> {last}")
+        result = merged("x 2 12 9 11", *lines, conv("c", bottom=last), "r: ReLU c -> c")
+        assert result.names == ["c", "r"]
+        assert list(result.layer("c").param.bottom) == ["x"]
+
+
+def test_over_a_net_input_with_several_readers(merged: Merger) -> None:
+    readers = [conv("c", bottom="x"), conv("d", bottom="x")]
+    result = merged("x 2 12 9 11", "n: BatchNorm x -> x", "p: Power x -> x", *readers)
+    assert result.names == ["c", "d"]
+
+
+REFUSED_OVER_AN_INPUT = {
+    "it pads with 0": [conv("c", bottom="x", body="kernel_size: 3 pad: 1")],
+    "reads it: it cannot take it in": [conv("c", bottom="x"), "l: LRN x -> l"],
+    "kept": [conv("c", bottom="x")],
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED_OVER_AN_INPUT)
+def test_refused_over_a_net_input(merged: Merger, reason: str) -> None:
+    keep = ["c"] if reason == "kept" else []
+    result = merged("x 2 12 9 11", "n: BatchNorm x -> x", *REFUSED_OVER_AN_INPUT[reason], keep=keep)
+    assert result.layer("n").param.top == ["x"]
+    assert any(reason in refusal.reason for refusal in result.report.refusals)
+
+
+def test_over_a_net_input_that_another_layer_wrote_over(merged: Merger) -> None:
+    """Its name would hold what it never held."""
+    lines = ["r: ReLU x -> x", "times: Scale x -> x", conv("c", bottom="x")]
+    result = merged("x 2 12 9 11", *lines, only=["fold-forward"])
     result.refused("times", "it is written over 'x', which keeps its name")
 
 

@@ -70,8 +70,11 @@ def test_memory_that_is_written_in_place(merged: Merger) -> None:
 
 
 def test_over_a_net_input(merged: Merger) -> None:
+    """It keeps its name; nobody may read it behind another layer that writes over it."""
     line = "m: Bias data -> data { bias_param { num_axes: 3 } }"
-    result = merged(IN, line, fc("c").replace("s ->", "data ->"))
+    product = fc("c").replace("s ->", "data ->")
+    assert merged(IN, line, product).names == ["c"]
+    result = merged(IN, "r: ReLU data -> data", line, product)
     result.refused("m", "it is written over 'data', which keeps its name")
 
 
