@@ -87,6 +87,8 @@ def chained(first: LinearMap, second: LinearMap) -> Union[LinearMap, Reason]:
     if any(a.start < 0 and b.size > 1 for a, b in zip(inner.axes, outer.axes)):
         return Reason("the first cuts off places that the second would spread back")
     both = kernels.chained(outer.of, inner.of)
+    if isinstance(both, Kernel) and _dilates(both, (*inner.axes, *outer.axes)):
+        return Reason("together their taps lie apart, and few readers know such a Deconvolution")
     handed_on = None if inner.bias is None else _of_constant(outer, inner.bias)
     for reason in (both, handed_on):
         if isinstance(reason, Reason):
@@ -94,6 +96,13 @@ def chained(first: LinearMap, second: LinearMap) -> Union[LinearMap, Reason]:
     assert isinstance(both, Kernel)
     assert not isinstance(handed_on, Reason)
     return Transposed(both, bias_sum([handed_on, outer.bias]))
+
+
+def _dilates(kernel: Kernel, axes: Sequence[Axis]) -> bool:
+    """Whether the taps of ``kernel`` lie further apart than those of any of ``axes``."""
+    return max((axis.step for axis in kernel.axes), default=1) > max(
+        (a.step for a in axes), default=1
+    )
 
 
 _NOT_BOTH = Reason("a convolution of more than 1x1, or with a stride, is no deconvolution")

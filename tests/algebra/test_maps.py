@@ -133,6 +133,10 @@ APART = {
         spread(4, 2, 1, [Axis(-1, 3, stride=2)]), spread(3, 4, 1, [Axis(0, 3)]),
         "the first cuts off places that the second would spread back",
     ),
+    "dilation": (
+        spread(4, 2, 1, [Axis(0, 3)]), spread(3, 4, 1, [Axis(0, 1, stride=2)]),
+        "together their taps lie apart",
+    ),
     "window": (
         made(4, 2, 1, [Axis(0, 3)]), spread(3, 4, 1, [POINT]),
         "a convolution of more than 1x1",
