@@ -222,6 +222,8 @@ TESTED_IN: Dict[str, str] = {
     "merging.planning": "command/test_cli.py",
     "merging.report": "merging/test_driver.py",
     "merging.report_file": "files/test_outputs.py",
+    "command.actions": "command/test_calling.py",
+    "command.completion": "command/test_calling.py",
     "command.validating": "merging/test_approximation.py",
     "merging.originals": "merging/test_approximation.py",
     "validation.moved": "merging/test_approximation.py",

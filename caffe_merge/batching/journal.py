@@ -94,7 +94,13 @@ class Journal:
         return os.path.relpath(path, self._output)
 
     def unchanged(self, job: Job) -> Optional[Outcome]:
-        """The outcome of ``job`` in an earlier run, if all is still as that one left it."""
+        """The outcome of ``job`` in an earlier run, if all is still as that one left it.
+
+        A pair that is to have a page and has none is not as it should be.
+        """
+        page = job.flags.get("report")
+        if page is not None and not os.path.isfile(page):
+            return None
         entry = self._entries.get(self._below(job.outputs[1]))
         if entry is None or entry.get("status") != MERGED or entry.get("version") != __version__:
             return None

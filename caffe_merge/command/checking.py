@@ -45,6 +45,13 @@ class Checked(NamedTuple):
         source = f" [{problem.source.text}, {problem.source.date}]" if verbose else ""
         return f"  {problem.effect:8} {what}: {problem.why}; {by}{problem.advice}{source}"
 
+    def section(self) -> Dict[str, Any]:
+        """It as a page of the net has it."""
+        from caffe_merge.pages import targets
+
+        problems = [problem.to_json() for problem in self.problems]
+        return targets.of_check(self.target.name, self.target.title, problems)
+
     def to_json(self) -> Dict[str, Any]:
         """It as plain data; docs/report.md describes every entry."""
         return {

@@ -11,7 +11,8 @@ import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Optional, Sequence
 
 from caffe_merge import __version__
-from caffe_merge.command import flags, process
+from caffe_merge.command import completion, flags, process
+from caffe_merge.command.actions import ListTargets
 from caffe_merge.command.flags import flag_of
 from caffe_merge.command.formatter import HelpFormatter
 from caffe_merge.command.printing import print_lines, printing, tell, write
@@ -46,7 +47,7 @@ def all_commands(program: str = "caffe-merge", first: Optional[str] = None) -> "
     """
     parser = _Parser(prog=program, description=__doc_top__)
     _version_flag(parser)
-    flags.completion(parser)
+    completion.add_flag(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in [name for name in _COMMANDS if name == first] or _COMMANDS:
         about, options, action = _COMMANDS[name]
@@ -135,13 +136,15 @@ def _run(
 
 
 def _parse(parser: _Parser, arguments: Optional[Sequence[str]]) -> argparse.Namespace:
-    options, unknown = parser.parse_known_args(arguments)
+    try:
+        options, unknown = parser.parse_known_args(arguments)
+    except ListTargets:
+        return argparse.Namespace(action=_list("targets"))
     if unknown:
         program = " ".join(filter(None, (parser.prog, getattr(options, "command", ""))))
-        raise UsageError(flags.unknown(unknown[0], options, program))
-    if getattr(options, "target", None) == flags.LIST:
-        options.action = _list("targets")
-    elif hasattr(options, "pair"):
+        having = [name for name in _COMMANDS if flags.takes(_COMMANDS[name][1], unknown[0])]
+        raise UsageError(flags.unknown(unknown[0], options, program, having))
+    if hasattr(options, "pair"):
         flags.name_files(options)
     return options
 
@@ -269,7 +272,13 @@ def _check(options: argparse.Namespace) -> int:
 
     if options.target is None:
         raise UsageError("--target missing: expected the name of a program that reads Caffe pairs")
-    checked = Checked.of(_net(options), options.target)
+    from caffe_merge.pages import net_page
+
+    page = options.report and net_page.prepared(options.report, vars(options))
+    net = _net(options)
+    checked = Checked.of(net, options.target)
+    if page:
+        net_page.write(page, net, flag_of, checked.section())
     tell(options, lambda: checked.lines(options.verbose), checked.to_json)
     return FAILED if checked.problems else OK
 

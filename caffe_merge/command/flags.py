@@ -1,15 +1,15 @@
 """The flags of the commands, in groups, with examples."""
 
 import argparse
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Sequence, Tuple
 
+from caffe_merge.command.actions import Once, Target
 from caffe_merge.command.formatter import WithExamples
 from caffe_merge.errors import UsageError, spelled
 
 # What a merge was asked for, and whoever compares the two pairs must know.
 JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style", "absorb_bias")
 STDOUT = "-"  # as the name of a report
-LIST = "list"  # as the name of a target
 _NO_FLAGS = ("action", "command", "needed", "pair")
 
 Add = Callable[..., Any]
@@ -35,7 +35,7 @@ def add_flag(add: Callable[..., Any], name: str) -> None:
     elif declared.choices:
         how["choices"] = declared.choices
     else:
-        how["metavar"] = declared.metavar
+        how.update(action=Target if name == "target" else Once, metavar=declared.metavar)
     add(flag_of(name), **how)
 
 
@@ -96,14 +96,31 @@ def name_files(options: argparse.Namespace) -> None:
         options.report, options.json = None, True
 
 
-def unknown(argument: str, options: argparse.Namespace, program: str) -> str:
-    """What to say of an argument that no command takes; the flag that it may be meant for."""
+def takes(declare: Callable[[argparse.ArgumentParser], None], argument: str) -> bool:
+    """Whether the command whose flags ``declare`` declares has the one that ``argument`` is."""
+    if not argument.startswith("--"):
+        return False
+    parser = argparse.ArgumentParser(add_help=False)
+    declare(parser)
+    word = argument.partition("=")[0]
+    return any(word in action.option_strings for action in parser._actions)
+
+
+def unknown(
+    argument: str, options: argparse.Namespace, program: str, having: Sequence[str] = ()
+) -> str:
+    """What to say of an argument that the command does not take: the flag that it may be meant for.
+
+    ``having`` are the commands that take it.
+    """
     from difflib import get_close_matches
 
     flags = ["--" + name.replace("_", "-") for name in vars(options) if name not in _NO_FLAGS]
     word = argument.partition("=")[0]  # perhaps a flag of other commands: json is always set
     close = [flag for flag in get_close_matches(word, flags, 2, cutoff=0.7) if flag != word]
     hint = f"; did you mean {close[0]}?" if close else ""
+    if having:
+        hint = f", which {', '.join(having)} {'has' if len(having) == 1 else 'have'}"
     return f"unknown argument {argument}{hint} (see {program} --help)"
 
 
@@ -339,8 +356,11 @@ def ranges(parser: argparse.ArgumentParser) -> None:
 def check(parser: argparse.ArgumentParser) -> None:
     """The flags of the command check."""
     _net(parser, weights=False)
-    add_flag(parser.add_argument_group("for whom").add_argument, "target")
+    add = parser.add_argument_group("for whom").add_argument
+    add_flag(add, "target")
     _printing(parser)
+    add = parser.add_argument_group("the page").add_argument
+    add("--report", metavar="R.html", help="write a page of the net too, with what is listed")
     _examples(parser, "deploy.prototxt x.caffemodel --target ncnn", "--target list")
 
 
@@ -352,48 +372,3 @@ def engines(parser: argparse.ArgumentParser) -> None:
 
 def none(parser: argparse.ArgumentParser) -> None:
     """No flags: a command that only lists."""
-
-
-def completion(parser: argparse.ArgumentParser) -> None:
-    """``--completion SHELL``: what a shell needs to complete the commands and their flags."""
-    parser.add_argument(
-        "--completion",
-        action=_PrintCompletion,
-        default=argparse.SUPPRESS,  # it is no option of a pair: a batch writes those down
-        metavar="SHELL",
-        help="print the completion script for bash, zsh or another shell, and exit",
-    )
-
-
-class _PrintCompletion(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *values: Any) -> None:
-        try:
-            import shtab
-        except ImportError:
-            raise UsageError(
-                "completion needs shtab: pip install caffe_merge[completion]"
-            ) from None
-
-        shell = values[1]
-        if shell not in shtab.SUPPORTED_SHELLS:
-            shells = ", ".join(shtab.SUPPORTED_SHELLS)
-            raise UsageError(f"--completion: expected one of {shells}, found {shell!r}")
-        _complete_files(parser, shtab.FILE)
-        print(shtab.complete(parser, shell))
-        parser.exit()
-
-
-def _complete_files(parser: argparse.ArgumentParser, with_files: Any) -> None:
-    """Have what names a file be completed with the names of files."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                _complete_files(command, with_files)
-        elif action.dest in _FILES:
-            action.complete = with_files  # type: ignore[attr-defined]
-
-
-_FILES = (
-    "pair", "model", "weights", "output_model", "output_weights", "proto", "report", "mean",
-    "sources", "output", "output_dir", "images", "labels", "caffe_python",
-)  # fmt: skip

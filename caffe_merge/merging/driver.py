@@ -156,13 +156,10 @@ class _Driver:
 
     def run(self) -> Report:
         """Run the passes to a fixed point, then the forms; the report, complete."""
-        self._run_all(_chosen(PASSES, self.options))
-        if self.target is not None:
-            from caffe_merge.merging import target_forms
-            from caffe_merge.passes.forms import FORMS
-
-            self._run_all(_chosen(FORMS, self.options))
-            target_forms.settle(self.net, self.graph, self.target, self.report)
+        if self.target is None:
+            self._run_all(_chosen(PASSES, self.options))
+        else:
+            self._run_for(self.target)
         if self.raw is not None:
             self.raw.settle(self.net, self.report, self.options.input_layer)
         self._note_other_states()
@@ -178,6 +175,23 @@ class _Driver:
         for layer, refusal in chain.from_iterable(self.refusals.values()):
             refusals.setdefault(layer, []).append(refusal)
         return refusals
+
+    def _run_for(self, target: "Target") -> None:
+        """Run the passes, then the forms of ``target``; what it would not take is in the report."""
+        from caffe_merge.merging import target_forms
+        from caffe_merge.passes.forms import FORMS
+
+        before = target_forms.problems(self.net, self.graph, target)
+        self._run_all(_chosen(PASSES, self.options))
+        self._run_all(_chosen(FORMS, self.options))
+        target_forms.settle(self.net, self.graph, target, self.report)
+        after = target_forms.problems(self.net, self.graph, target, merged=True)
+        self.report.target = {
+            "name": target.name,
+            "title": target.title,
+            "before": before,
+            "after": after,
+        }
 
     def _run_all(self, passes: Sequence[Pass]) -> None:
         """Run ``passes`` again and again, until none finds anything.

@@ -123,6 +123,7 @@ class Report:
         self.notes: List[Note] = list(net.notes)
         self.unshared: List[Unshared] = []
         self.approximation: Optional[Approximation] = None  # what is not exact, as asked for
+        self.target: Optional[Dict[str, Any]] = None  # what it would not take, before and now
         self.input: Optional[Dict[str, Any]] = None  # what an input of raw pixels stands for
         self.extra: Dict[str, Any] = {}
         self.unchanged = False  # what was written is the net as it was loaded
@@ -173,6 +174,7 @@ class Report:
             "blobs_gone": self.blobs_gone,
             "notes": [note._asdict() for note in self.notes],
             "unshared": [shared._asdict() for shared in self.unshared],
+            "target": self.target,
             "input": self.input,
             "approximation": self.approximation and self.approximation.to_json(),
             "ranges": {

@@ -4,7 +4,7 @@ Some forms are no rewrites of layers: net-level inputs become layers and blobs g
 blanks when the text is read (net/text_forms.py), and the rest is the writer's, which is told here.
 """
 
-from typing import Iterator, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from caffe_merge.errors import OptionName, Text
 from caffe_merge.merging.report import Report
@@ -21,6 +21,7 @@ from caffe_merge.targets.table import Row, Target, find
 
 STORED_TYPES, CURRENT_FORMAT, NAMES = "stored-types", "current-format", "names-without-blanks"
 OUTPUT_APART = "output-apart"
+WRITTEN = {STORED_TYPES, CURRENT_FORMAT}  # by the writer, in whatever it writes
 
 
 def text_forms(target: str) -> Tuple[str, ...]:
@@ -55,6 +56,15 @@ def _is_unknown(kind: str, target: Target) -> bool:
     return bool(target.types) and kind not in target.types
 
 
+def problems(net: Net, graph: Graph, target: Target, merged: bool = False) -> List[Dict[str, Any]]:
+    """What ``target`` would not take, as plain data; of a merged net but for what is written so."""
+    return [
+        problem.to_json()
+        for problem in check(net, graph, target)
+        if not merged or problem.form not in WRITTEN
+    ]
+
+
 def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
     """The forms that are the writer's, once all layers are final; notes on what is left."""
     forms = target.forms()
@@ -62,9 +72,8 @@ def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
         _rename_layers(net, report)
     net.stored_types = STORED_TYPES in forms
     _set_outputs_apart(graph, target, report)
-    made = {STORED_TYPES, CURRENT_FORMAT}
     for problem in check(net, graph, target):
-        if problem.form not in made:
+        if problem.form not in WRITTEN:
             whom = OptionName("target"), f" {target.name}: "
             advice = f"{problem.form} cannot be done here" if problem.form else problem.advice
             text = Text(*whom, f"{problem.effect}: {problem.why}; {advice}")

@@ -15,7 +15,7 @@ from typing import (
 )
 
 from caffe_merge.errors import spelled_in
-from caffe_merge.pages import advice, charts, layers, ranges, rendering
+from caffe_merge.pages import advice, charts, layers, ranges, rendering, targets
 from caffe_merge.pages.drawing import draw, sized
 from caffe_merge.pages.facts import Facts, Makers, gather
 from caffe_merge.pages.snapshot import Nets
@@ -61,6 +61,7 @@ def content(report: Report, nets: Nets) -> Dict[str, Any]:
         "errors": charts.errors(validation, makers),
         "rewrites": _rewrites(report, numbers),
         "refusals": _refusals(report, numbers),
+        "for_target": report["target"] and targets.section(report["target"], numbers),
         "ranges": ranges.section(report["ranges"], {f.node.name: f.number for f in facts}),
         "notes": layers.notes(report["notes"]),
         "told": list(_told(report, validation)),

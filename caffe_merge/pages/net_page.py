@@ -7,7 +7,7 @@ from caffe_merge.layers.ranges import table
 from caffe_merge.net.loading import Net
 from caffe_merge.net.measures import activation_bytes
 from caffe_merge.net.propagation import parameter_counts
-from caffe_merge.pages import charts, layers, ranges, rendering
+from caffe_merge.pages import charts, layers, ranges, rendering, targets
 from caffe_merge.pages.drawing import colour_of, draw
 from caffe_merge.pages.facts import KEPT, Facts
 from caffe_merge.pages.snapshot import Node, Snapshots
@@ -15,24 +15,34 @@ from caffe_merge.wording import counted
 
 
 def prepare(flags: Mapping[str, Any]) -> str:
-    """Where the page goes, by the flags of the command show; checked before anything is done."""
-    path = flags["output"] or rendering.beside(flags["model"])
+    """Where the page of the command show goes; checked before anything is done."""
+    return prepared(flags["output"] or rendering.beside(flags["model"]), flags)
+
+
+def prepared(path: str, flags: Mapping[str, Any]) -> str:
+    """``path``, if a page may be written there."""
     read = (flags[name] for name in ("model", "weights", "proto"))
     rendering.check(path, [name for name in read if name])
-    return str(path)
+    return path
 
 
-def write(path: str, net: Net, name_of: Callable[[str], str] = str) -> None:
+def write(
+    path: str,
+    net: Net,
+    name_of: Callable[[str], str] = str,
+    target: Optional[Mapping[str, Any]] = None,
+) -> None:
     """Write the page of ``net``, options called by ``name_of``.
 
+    ``target`` is what one would not take of it (targets.of_check).
     Raises UsageError without Jinja2, NetError for a net that Caffe would not build, and FileError
     as writing does.
     """
     title = net.name or os.path.basename(net.document.path)
-    rendering.write(path, "net.html", title, content(net), name_of)
+    rendering.write(path, "net.html", title, content(net, target), name_of)
 
 
-def content(net: Net) -> Dict[str, Any]:
+def content(net: Net, target: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
     """All that the template prints, by the names that it has there."""
     graph = net.graph()
     nodes = Snapshots().take(graph, parameter_counts(net.layers, net.input_shapes))
@@ -45,6 +55,7 @@ def content(net: Net) -> Dict[str, Any]:
         "drawn": draw({counted(len(nodes), "layer"): nodes}, {fact.number: fact for fact in facts}),
         "sums": _sums(nodes),
         "ranges": weights and ranges.section(weights, numbers),
+        "for_target": target and targets.section(target, numbers),
         "errors": None,
         "notes": layers.notes([note._asdict() for note in net.notes]),
         "told": [],

@@ -135,3 +135,26 @@ def test_completion_is_a_script_of_that_shell(
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["--completion", "bash"]) == 2
     assert "pip install caffe_merge[completion]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["merge"], ["plan"], ["check"], ["batch"], ["batch", "x"]])
+def test_target_list_needs_nothing_else(
+    capsys: pytest.CaptureFixture[str], words: List[str]
+) -> None:
+    assert main([*words, "--target", "list"]) == 0
+    assert capsys.readouterr().out.startswith("opencv ")
+
+
+@pytest.mark.parametrize("flag", ["--target", "--bn-style", "--mean"])
+def test_a_second_value_is_an_error(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    """The last one would win, without a word."""
+    assert main(["merge", "p", "w", flag, "1", flag, "2"]) == 2
+    error = f"caffe-merge: error: {flag} is given twice, '1' and '2': expected one\n"
+    assert capsys.readouterr().err == error
+
+
+def test_a_flag_of_other_commands_is_said_to_be_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", "p", "w", "--report", "r.html"]) == 2
+    assert "unknown argument --report, which merge, plan, batch, check have (see" in (
+        capsys.readouterr().err
+    )

@@ -79,6 +79,21 @@ def test_a_batch_that_goes_on_keeps_pages(source: Path) -> None:
     assert [title.text for title in page.all("b")][:1] == ["layers"]
 
 
+def test_a_batch_that_goes_on_makes_pages_that_are_not_there(source: Path) -> None:
+    """The run before asked for none; another one took one away."""
+    (source / "b" / "broken.caffemodel").unlink()
+    output = str(source.parent / "out")
+    assert main(["batch", str(source), "--output-dir", output, "--jobs", "1", "-q"]) == 0
+    assert run(source, "--resume") == 0
+    links = [a["href"] for a in index(source).all("a") if "_pages" in a["href"]]
+    assert len(links) == 2
+    (source.parent / unquote(links[0])).unlink()
+    assert run(source, "--resume") == 0
+    page = index(source)
+    assert page.id("pairs").text.count("unchanged") == 1
+    assert len([a for a in page.all("a") if "_pages" in a["href"]]) == 2
+
+
 def test_pages_harm_no_file(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = source.parent / "all: 1_pages" / "a: b" / "x?.caffemodel.html"
     mine.parent.mkdir(parents=True)
