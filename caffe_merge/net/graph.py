@@ -171,8 +171,7 @@ class Graph:
     def why_not_bypass(self, *chain: Layer) -> Optional[Reason]:
         """Why the layers of ``chain`` cannot go; None if they can.
 
-        Each has one bottom, and all but the last one reader; the last one's tops equal what the
-        first reads.
+        All but the last have one reader; the tops of the last equal the first bottom of the first.
         """
         bottom, layer = self.bottoms[chain[0]][0], chain[-1]
         outputs = [version for version in self.tops[layer] if version.is_output]
@@ -258,14 +257,15 @@ class Graph:
     # -- edits, for merging/ only ----------------------------------------------------------
 
     def bypass(self, layer: Layer, rename: bool = True) -> None:
-        """Take ``layer`` out: readers of its tops read its bottom instead.
+        """Take ``layer`` out: readers of its tops read its (first) bottom instead.
 
         The two versions become one, under one of their names: that of the top if it is a net
         output, or if the layer was the bottom's only reader and nobody else sees its memory.
         Without ``rename`` it is the bottom's in any case.
         """
         bottom = self.bottoms[layer][0]
-        bottom.readers = [(reader, n) for reader, n in bottom.readers if reader is not layer]
+        for read in self.bottoms[layer]:
+            read.readers = [(reader, n) for reader, n in read.readers if reader is not layer]
         tops = self.tops[layer]
         outputs = [top for top in tops if top.is_output]
         name = bottom.name

@@ -5,6 +5,7 @@ from typing import Tuple, Type
 from caffe_merge.passes._pass import Pass
 from caffe_merge.passes.absorb_bias import AbsorbBias
 from caffe_merge.passes.affine_as import AffineAs
+from caffe_merge.passes.drop_crop import DropCrop
 from caffe_merge.passes.drop_dead_channels import DropDeadChannels
 from caffe_merge.passes.drop_identity import DropIdentity
 from caffe_merge.passes.drop_rectifier import DropRectifier
@@ -29,6 +30,7 @@ from caffe_merge.passes.raise_stride import RaiseStride
 PASSES: Tuple[Type[Pass], ...] = (
     AbsorbBias,  # in front of the folds, which it leaves its layers to
     DropIdentity,  # next: a Dropout between a Convolution and its BatchNorm prevents the fold
+    DropCrop,  # likewise
     DropRectifier,  # likewise: what is not there hinders no fold
     MergePermutes,  # likewise, and two may be none
     FoldPermute,  # behind those, which leave one of several; merge-serial sees further then

@@ -315,6 +315,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
     assert names == [
         "absorb-bias",
         "drop-identity",
+        "drop-crop",
         "drop-rectifier",
         "merge-permutes",
         "fold-permute",
