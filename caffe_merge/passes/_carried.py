@@ -44,7 +44,7 @@ def channels(version: Version) -> int:
 def links(graph: Graph, layer: Layer) -> List[Link]:
     """The links of ``layer``; none where it is of another type, or not known well enough."""
     bottoms, tops = graph.bottoms[layer], graph.tops[layer]
-    if not bottoms or not all(map(channels, (*bottoms, *tops))) or layer.misfit:
+    if not bottoms or not tops or layer.misfit or not all(map(channels, (*bottoms, *tops))):
         return []
     if layer.type in ("Concat", "Slice"):
         return _in_a_row(layer, bottoms, tops)

@@ -209,6 +209,12 @@ def test_a_constant_that_stays(merged: Merger, reason: str) -> None:
     result.refused("a", f"it makes 1 constant channel: .*{pattern}")
 
 
+def test_a_layer_without_tops_is_a_reader_like_any_other(merged: Merger) -> None:
+    lines = [conv("a", "data", 6), "r: ReLU a -> y", conv("b", "y", 4), "quiet: Silence b -> "]
+    result = merged(IN, *lines, "end: TanH b -> end", weights={"a": weights(A, dead=[1, 4])})
+    assert sizes(result) == {"a": [4, 3, 3, 3], "b": [4, 4, 3, 3]}
+
+
 def test_of_a_net_input_all_channels_stay(merged: Merger) -> None:
     result = merged(IN, conv("a", "data", 4), weights={"a": weights((4, 3, 3, 3), unread=[1])})
     result.refused("a", "could do without 1 channel of its bottom: they are those of a net input")
