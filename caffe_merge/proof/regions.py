@@ -38,8 +38,7 @@ from caffe_merge.proof.sampling import (
     absolute,
     check_size,
     columns,
-    exact,
-    first_difference,
+    compared,
     noise,
     rounded,
     spread,
@@ -73,11 +72,11 @@ def prove(wiring: Wiring) -> Optional[str]:
     outputs, new_outputs = wiring.outputs, wiring.new_outputs
     patch = _patch(wiring.inputs, wiring.old)
     samples = _samples(outputs, wiring.old, patch)
-    before = _run(wiring.old, dict(zip(outputs, samples)), patch, exact)
+    before = partial(_run, wiring.old, dict(zip(outputs, samples)), patch)
     after = _run(wiring.new, dict(zip(new_outputs, samples)), patch, rounded)
     absolute_patch = {version: np.abs(values) for version, values in patch.items()}
     terms = _run(wiring.new, dict(zip(new_outputs, samples)), absolute_patch, rounded, signs=False)
-    return first_difference(before, after, terms)
+    return compared(before, after, terms)
 
 
 # -- the patch -----------------------------------------------------------------------------

@@ -82,6 +82,21 @@ def first_difference(
     return next((failure for failure in failures if failure is not None), None)
 
 
+def compared(
+    before: Callable[[Reading], Sequence[Values]], after: Sequence[Values], terms: Sequence[Values]
+) -> Optional[str]:
+    """What is wrong with ``after``, the outputs of the new layers; None if nothing is.
+
+    They are to be what the old layers give out with their exact weights or else, where a curve such
+    as Sigmoid makes more of the rounding of an earlier rewrite, with their weights as they would be
+    written: what this rewrite adds to that is what counts.
+    """
+    failure = first_difference(before(exact), after, terms)
+    if failure is None or first_difference(before(rounded), after, terms) is None:
+        return None
+    return failure
+
+
 def check_size(values: int) -> None:
     """Raise NetError where a blob of so many values is too large to be run."""
     if values > MOST_VALUES:

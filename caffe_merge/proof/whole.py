@@ -5,6 +5,7 @@ layers take no other input than the one that the net gives them. It is slower an
 where the shapes are known.
 """
 
+from functools import partial
 from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -20,8 +21,7 @@ from caffe_merge.proof.sampling import (
     Step,
     absolute,
     check_size,
-    exact,
-    first_difference,
+    compared,
     noise,
     rounded,
 )
@@ -34,13 +34,13 @@ def prove(wiring: Wiring) -> Optional[str]:
     """Run a region before and after the rewrite; what differs, or None if nothing does."""
     try:
         patch = {version: _noise(version) for version in wiring.inputs}
-        before = _run(wiring.old, patch, wiring.outputs, exact)
+        before = partial(_run, wiring.old, patch, wiring.outputs)
         after = _run(wiring.new, patch, wiring.new_outputs, rounded)
         absolute_patch = {version: np.abs(values) for version, values in patch.items()}
         terms = _run(wiring.new, absolute_patch, wiring.new_outputs, rounded, signs=False)
+        return compared(before, after, terms)
     except CaffeMergeError as error:
         return f"it cannot be run: {error}"
-    return first_difference(before, after, terms)
 
 
 def _noise(version: Version) -> Values:

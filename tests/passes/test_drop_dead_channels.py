@@ -234,3 +234,17 @@ def test_kept_as_asked(merged: Merger, kept: str) -> None:
     lines = [conv("a", "data", 6), "r: ReLU a -> r", conv("b", "r", 4)]
     given = {"a": weights(A, dead=[2])}
     assert merged(IN, *lines, weights=given, only=ONLY, keep=[kept]).report.changes == []
+
+
+def test_rounding_that_a_curve_makes_more_of(merged: Merger) -> None:
+    """The norm's fold rounds large weights: behind Sigmoid that shows, with or without channels."""
+    kernel, bias = weights((60, 3, 3, 3))
+    lines = [conv("a", "data", 60), "n: BatchNorm a -> n", "s: Sigmoid n -> s",
+             conv("b", "s", 5, "kernel_size: 1"), "t: ReLU b -> t"]  # fmt: skip
+    blobs = {
+        "a": [500 * kernel, bias],
+        "n": [np.zeros(60), np.full(60, 0.7), np.ones(1)],
+        "b": weights((5, 60, 1, 1), unread=[2]),
+    }
+    result = merged(IN, *lines, weights=blobs)
+    assert sizes(result) == {"a": [59, 3, 3, 3], "b": [5, 59, 1, 1]}
