@@ -16,6 +16,7 @@ from caffe_merge.layers.norms import choose_style
 from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
+from caffe_merge.passes import PASSES
 from caffe_merge.passes.forms import FORMS
 from caffe_merge.validation import run as running
 from caffe_merge.weights.blobs import Dense
@@ -112,6 +113,8 @@ class Merger:
         _check_interface(before, after)
         _check_report(before, after, new.report)
         _check_shared(after)
+        for net in (before, after):
+            _check_left_out(net)
         if not options.keys() & {"serial", "affine_as", "mean", "scale", "swap_rgb"}:
             assert _kernels(after) <= _kernels(before) + _ones(after, new.report), "kernels grew"
         self._check_numbers(pair, new.pair, limit, options.get("bn_style"))
@@ -230,6 +233,14 @@ def _check_interface(before: Net, after: Net) -> None:
         for net in (before, after)
     ]
     assert inputs[0] == inputs[1]
+
+
+def _check_left_out(net: Net) -> None:
+    """A pass that is not tried, as no layer is of its types, would have found nothing."""
+    graph = Graph(net.layers, {})
+    types = {layer.type for layer in graph.layers}
+    for listed in PASSES:
+        assert listed.may_find(types) or listed().find(graph) == []
 
 
 def _check_report(before: Net, after: Net, report: Report) -> None:

@@ -11,10 +11,9 @@ from caffe_merge.merging.approximation import Approximation
 from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
-from caffe_merge.passes.equalize import Equalize
 from caffe_merge.wording import counted, named, quoted
 
-EQUALIZE = Equalize.name
+EQUALIZE = "equalize"
 
 
 def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterator[str]:

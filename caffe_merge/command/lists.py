@@ -10,8 +10,8 @@ def passes() -> Iterator[str]:
     from caffe_merge.passes import PASSES
     from caffe_merge.passes.forms import FORMS
 
-    of_targets = [(form.name, "With --target: " + _first_line(form)) for form in FORMS]
-    yield from aligned([(a_pass.name, _first_line(a_pass)) for a_pass in PASSES] + of_targets)
+    of_targets = [(form.name, "With --target: " + form.summary) for form in FORMS]
+    yield from aligned([(a_pass.name, a_pass.summary) for a_pass in PASSES] + of_targets)
 
 
 def styles() -> Iterator[str]:
@@ -31,10 +31,6 @@ def targets() -> Iterator[str]:
     from caffe_merge.targets.table import table
 
     yield from aligned([(target.name, target.title) for target in table().targets.values()])
-
-
-def _first_line(documented: type) -> str:
-    return (documented.__doc__ or "").strip().split("\n")[0]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -72,12 +72,14 @@ class Layer:
     @property
     def name(self) -> str:
         """The layer's name; Caffe lets several layers have one name."""
-        return str(self.param.name)
+        value: str = self.param.name
+        return value
 
     @property
     def type(self) -> str:
         """The type string."""
-        return str(self.param.type)
+        value: str = self.param.type
+        return value
 
     @property
     def trains(self) -> bool:

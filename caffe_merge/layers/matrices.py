@@ -77,7 +77,8 @@ def facts(layer: Layer) -> Facts:
 def _alike(weights: Blob, axis: int, first: Array, bias: Float64) -> Indices:
     """For each slice along ``axis`` the first that equals it, the biases included."""
     alike = np.arange(len(first))
-    if len(np.unique(bias.astype(weights.dtype))) == len(first):
+    heads, _ = np.unique(bias.astype(weights.dtype), return_counts=True)  # else it imports numpy.ma
+    if len(heads) == len(first):
         return alike
     heads, group, sizes = np.unique(first[:, 0], return_inverse=True, return_counts=True)
     if len(heads) == len(first):

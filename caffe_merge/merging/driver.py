@@ -2,7 +2,7 @@
 
 from itertools import chain
 from operator import is_
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from caffe_merge.net.propagation import why_unfit
 from caffe_merge.net.shared import shared_blobs
 from caffe_merge.notes import PROOF, SHARED, Note, Reason
 from caffe_merge.options import Options
-from caffe_merge.passes import PASSES
+from caffe_merge.passes import PASSES, Listed
 from caffe_merge.passes._pass import Pass, Refused, Rewrite
 from caffe_merge.proof import prove
 
@@ -62,7 +62,7 @@ def check_names(options: Options) -> None:
     if options.only or options.skip:
         from caffe_merge.passes.forms import FORMS
 
-        names = [kind.name for kind in (*PASSES, *FORMS)]
+        names = [listed.name for listed in (*PASSES, *FORMS)]
         for name in (*options.only, *options.skip):
             if name not in names:
                 raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
@@ -85,12 +85,6 @@ def _check_net(net: Net, options: Options) -> None:
     names = {layer.name for layer in net.layers}
     for name in sorted(set(options.keep) - names):
         raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
-
-
-def _chosen(kinds: Sequence[Type[Pass]], options: Options) -> List[Pass]:
-    """Those of ``kinds`` that the user asks for, in order."""
-    kinds = [kind for kind in kinds if not options.only or kind.name in options.only]
-    return [kind(options) for kind in kinds if kind.name not in options.skip]
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
@@ -157,7 +151,7 @@ class _Driver:
     def run(self) -> Report:
         """Run the passes to a fixed point, then the forms; the report, complete."""
         if self.target is None:
-            self._run_all(_chosen(PASSES, self.options))
+            self._run_all(PASSES)
         else:
             self._run_for(self.target)
         if self.raw is not None:
@@ -182,8 +176,8 @@ class _Driver:
         from caffe_merge.passes.forms import FORMS
 
         before = target_forms.problems(self.net, self.graph, target)
-        self._run_all(_chosen(PASSES, self.options))
-        self._run_all(_chosen(FORMS, self.options))
+        self._run_all(PASSES)
+        self._run_all(FORMS)
         target_forms.settle(self.net, self.graph, target, self.report)
         after = target_forms.problems(self.net, self.graph, target, merged=True)
         self.report.target = {
@@ -193,20 +187,26 @@ class _Driver:
             "after": after,
         }
 
-    def _run_all(self, passes: Sequence[Pass]) -> None:
-        """Run ``passes`` again and again, until none finds anything.
+    def _run_all(self, passes: Sequence[Listed]) -> None:
+        """Run those of ``passes`` that are asked for again and again, until none finds anything.
 
         A pass is left out where nothing changed since it last began: it would find the same. Every
         rewrite is right by itself, so that passes which undo each other do no harm, but they would
         go on for ever: rounds are bounded, by more than any net was seen to need.
         """
-        seen: Dict[Pass, int] = {}  # how many changes there were when it last began
+        passes = [listed for listed in passes if listed.is_asked_for(self.options)]
+        made: Dict[str, Pass] = {}
+        seen: Dict[str, int] = {}  # how many changes there were when a pass last began
         for _ in range(100 + len(self.net.layers)):
             done = len(self.report.changes)
-            for pass_ in passes:
-                if seen.get(pass_) != len(self.report.changes):
-                    seen[pass_] = len(self.report.changes)
-                    self._run(pass_)
+            types = {layer.type for layer in self.graph.layers}
+            for listed in passes:
+                name, changes = listed.name, len(self.report.changes)
+                if name not in made and listed.may_find(types):
+                    made[name] = listed(self.options)
+                if name in made and seen.get(name) != changes:
+                    seen[name] = changes
+                    self._run(made[name])
             if self.raw is not None:
                 self.raw.hear(self._refusals_by_layer())
             if len(self.report.changes) == done:

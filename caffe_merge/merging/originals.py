@@ -11,7 +11,6 @@ from caffe_merge.merging.driver import merge
 from caffe_merge.net.loading import Net
 from caffe_merge.net.saving import save
 from caffe_merge.options import Options
-from caffe_merge.passes.absorb_bias import AbsorbBias
 from caffe_merge.text.syntax import encode
 
 Pair = Tuple[str, str]
@@ -45,7 +44,7 @@ def approximated(net: Net, options: Options) -> Iterator[Tuple[Pair, Optional[Ap
     is judged by this pair. It is there as long as the context is; with it comes what was done.
     """
     alone = Options(
-        only=(AbsorbBias.name,),
+        only=("absorb-bias",),
         keep=options.keep,
         bn_style=options.bn_style,
         input_shapes=options.input_shapes,

@@ -187,7 +187,7 @@ def _links(names: Sequence[str], numbers: Numbers) -> List[Tuple[Optional[int], 
 
 def _about() -> Dict[str, str]:
     """What each pass does, in a sentence, by its name."""
-    return {kind.name: (kind.__doc__ or "").strip().split("\n")[0] for kind in PASSES}
+    return {a_pass.name: a_pass.summary for a_pass in PASSES}
 
 
 def _rewrites(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:

@@ -1,53 +1,96 @@
 """The rewrites, one a file, in the order in which they are tried."""
 
-from typing import Tuple, Type
+from importlib import import_module
+from typing import Collection, Optional, Tuple, Type, cast
 
+from caffe_merge.layers.catalogue import POOLING, of_family, that
+from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
+from caffe_merge.options import Options
 from caffe_merge.passes._pass import Pass
-from caffe_merge.passes.absorb_bias import AbsorbBias
-from caffe_merge.passes.affine_as import AffineAs
-from caffe_merge.passes.drop_crop import DropCrop
-from caffe_merge.passes.drop_dead_channels import DropDeadChannels
-from caffe_merge.passes.drop_identity import DropIdentity
-from caffe_merge.passes.drop_rectifier import DropRectifier
-from caffe_merge.passes.equalize import Equalize
-from caffe_merge.passes.fold_affine import FoldAffine
-from caffe_merge.passes.fold_forward import FoldForward
-from caffe_merge.passes.fold_image import FoldImage
-from caffe_merge.passes.fold_permute import FoldPermute
-from caffe_merge.passes.fold_swap import FoldSwap
-from caffe_merge.passes.fold_through import FoldThrough
-from caffe_merge.passes.in_place import InPlace
-from caffe_merge.passes.merge_branches import MergeBranches
-from caffe_merge.passes.merge_concat import MergeConcat
-from caffe_merge.passes.merge_groups import MergeGroups
-from caffe_merge.passes.merge_permutes import MergePermutes
-from caffe_merge.passes.merge_serial import MergeSerial
-from caffe_merge.passes.one_scale import OneScale
-from caffe_merge.passes.pool_first import PoolFirst
-from caffe_merge.passes.raise_stride import RaiseStride
+
+
+class Listed:
+    """A pass by its name; its module, ``drop_identity`` of "drop-identity", is imported when used.
+
+    It finds nothing, and refuses nothing, in a net without a layer of its ``types``, where it has
+    any; nor, with an ``option``, where the user asks for neither that nor this pass alone.
+    """
+
+    def __init__(self, name: str, types: Collection[str] = (), option: str = "") -> None:
+        self.name = name
+        self._types = frozenset(types)
+        self._option = option
+
+    @property
+    def kind(self) -> Type[Pass]:
+        """The class, "DropIdentity" of "drop-identity"."""
+        module = import_module(f"{__name__}.{self.name.replace('-', '_')}")
+        return cast(Type[Pass], getattr(module, self.name.title().replace("-", "")))
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return (self.kind.__doc__ or "").split("\n")[0]
+
+    def __call__(self, options: Optional[Options] = None) -> Pass:
+        """The pass, for a merge with ``options``."""
+        return self.kind(options)
+
+    def is_asked_for(self, options: Options) -> bool:
+        """Whether a merge with ``options`` is to try it."""
+        if self.name in options.skip or (options.only and self.name not in options.only):
+            return False
+        return not self._option or bool(getattr(options, self._option) or options.only)
+
+    def may_find(self, types: Collection[str]) -> bool:
+        """Whether there can be something for it in a net with layers of these ``types``."""
+        return not self._types or not self._types.isdisjoint(types)
+
 
 # Tried in this order, again and again until none finds anything.
-PASSES: Tuple[Type[Pass], ...] = (
-    AbsorbBias,  # in front of the folds, which it leaves its layers to
-    DropIdentity,  # next: a Dropout between a Convolution and its BatchNorm prevents the fold
-    DropCrop,  # likewise
-    DropRectifier,  # likewise: what is not there hinders no fold
-    MergePermutes,  # likewise, and two may be none
-    FoldPermute,  # behind those, which leave one of several; merge-serial sees further then
-    FoldSwap,  # before the folds, which would make another convolution of it
-    FoldAffine,  # before one-scale: a layer that is folded away costs nothing, a Scale does
-    MergeBranches,  # behind the folds, which leave bare convolutions
-    MergeConcat,  # before the chains: a layer behind the Concat may merge with one convolution
-    MergeGroups,  # likewise
-    MergeSerial,  # behind the branches, whose chains cost nothing beside a larger kernel
-    PoolFirst,  # behind the folds and the Concats: of several layers before it one is left
-    RaiseStride,  # behind what makes fewer layers of the way up, and kernels of other sizes
-    FoldThrough,  # before forwards: one layer changes, however many readers there are
-    FoldForward,  # what none of those folded
-    FoldImage,  # likewise
-    OneScale,  # what is left over
-    DropDeadChannels,  # behind the folds: a multiplier of 0 has made zeros, and few layers are left
-    AffineAs,  # behind all that fold: the form of what is left, where the user asks for one
-    Equalize,  # behind those: no layer goes, and the ranges are those of the merged layers
-    InPlace,  # last: other passes ask less of a blob that is not written over
+PASSES: Tuple[Listed, ...] = (
+    # in front of the folds, which it leaves its layers to
+    Listed("absorb-bias", ["ReLU"], option="absorb_bias"),
+    # next: a Dropout between a Convolution and its BatchNorm prevents the fold
+    Listed("drop-identity"),
+    # likewise
+    Listed("drop-crop", ["Crop"]),
+    # likewise: what is not there hinders no fold
+    Listed("drop-rectifier", that("rectifier")),
+    # likewise, and two may be none
+    Listed("merge-permutes", ["Permute"]),
+    # behind those, which leave one of several; merge-serial sees further then
+    Listed("fold-permute", ["Flatten", "Permute", "Reshape"]),
+    # before the folds, which would make another convolution of it
+    Listed("fold-swap", CONVOLUTIONS),
+    # before one-scale: a layer that is folded away costs nothing, a Scale does
+    Listed("fold-affine"),
+    # behind the folds, which leave bare convolutions
+    Listed("merge-branches", ["Eltwise"]),
+    # before the chains: a layer behind the Concat may merge with one convolution
+    Listed("merge-concat", ["Concat"]),
+    # likewise
+    Listed("merge-groups", ["Slice"]),
+    # behind the branches, whose chains cost nothing beside a larger kernel
+    Listed("merge-serial", LINEAR_TYPES),
+    # behind the folds and the Concats: of several layers before it one is left
+    Listed("pool-first", of_family(POOLING)),
+    # behind what makes fewer layers of the way up, and kernels of other sizes
+    Listed("raise-stride", (*CONVOLUTIONS, *of_family(POOLING))),
+    # before forwards: one layer changes, however many readers there are
+    Listed("fold-through"),
+    # what none of those folded
+    Listed("fold-forward"),
+    # likewise
+    Listed("fold-image", ["Bias"]),
+    # what is left over
+    Listed("one-scale"),
+    # behind the folds: a multiplier of 0 has made zeros, and few layers are left
+    Listed("drop-dead-channels", LINEAR_TYPES),
+    # behind all that fold: the form of what is left, where the user asks for one
+    Listed("affine-as", option="affine_as"),
+    # behind those: no layer goes, and the ranges are those of the merged layers
+    Listed("equalize", LINEAR_TYPES, option="equalize"),
+    # last: other passes ask less of a blob that is not written over
+    Listed("in-place", option="in_place"),
 )

@@ -15,12 +15,13 @@ from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES, Output, output_channels
-from caffe_merge.layers.matrices import Mask, bias_of, facts, inputs_axis
+from caffe_merge.layers.linear import CONVOLUTIONS
+from caffe_merge.layers.matrices import Mask, bias_of, facts
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
+from caffe_merge.passes._along_channels import channels, is_dense, is_depthwise
 from caffe_merge.passes._forwards import why_not_folded
 from caffe_merge.passes._through import on
 from caffe_merge.weights.blobs import Blob
@@ -36,11 +37,6 @@ class Link(NamedTuple):
     channels: int
 
 
-def channels(version: Version) -> int:
-    """The channels of ``version``, on axis 1; 0 where they are not known."""
-    return 0 if version.shape is None or len(version.shape) < 2 else version.shape[1]
-
-
 def links(graph: Graph, layer: Layer) -> List[Link]:
     """The links of ``layer``; none where it is of another type, or not known well enough."""
     bottoms, tops = graph.bottoms[layer], graph.tops[layer]
@@ -53,19 +49,6 @@ def links(graph: Graph, layer: Layer) -> List[Link]:
     if not _is_channelwise(graph, layer):
         return []
     return [Link(bottom, 0, tops[0], 0, channels(bottom)) for bottom in bottoms]
-
-
-def joins_channels(layer: Layer) -> bool:
-    """Whether ``layer`` is a Concat of the channels of several blobs."""
-    param = layer.param
-    concat_param = param.concat_param
-    return (
-        layer.type == "Concat"
-        and concat_param.axis == concat_param.concat_dim == 1
-        and unknown_fields(layer) is None
-        and len(param.bottom) > 1
-        and len(param.top) == 1
-    )
 
 
 def _in_a_row(layer: Layer, bottoms: Sequence[Version], tops: Sequence[Version]) -> List[Link]:
@@ -100,33 +83,6 @@ def _is_channelwise(graph: Graph, layer: Layer) -> bool:
         param = layer.param.pooling_param
         return param.pool in (param.AVE, param.MAX) and unknown_fields(layer) is None
     return is_depthwise(graph, layer)
-
-
-def is_depthwise(graph: Graph, layer: Layer) -> bool:
-    """Whether ``layer`` is a convolution of as many groups as channels, bottom and top."""
-    if layer.type not in CONVOLUTIONS or not _is_known(graph, layer):
-        return False
-    size = channels(graph.tops[layer][0])
-    shape = layer.blobs[0].shape
-    return channels(graph.bottoms[layer][0]) == size > 1 and shape[:2] == (size, 1)
-
-
-def is_dense(graph: Graph, layer: Layer) -> bool:
-    """Whether ``layer`` is linear along channels and not grouped."""
-    if layer.type not in LINEAR_TYPES or not _is_known(graph, layer):
-        return False
-    inputs, size = layer.blobs[0].shape[inputs_axis(layer)], channels(graph.bottoms[layer][0])
-    if layer.type == "InnerProduct":
-        return inputs % size == 0
-    return inputs == size and layer.param.convolution_param.group == 1
-
-
-def _is_known(graph: Graph, layer: Layer) -> bool:
-    """Whether the weights of a linear layer are known, and its channels lie on axis 1."""
-    if not all(map(channels, (*graph.bottoms[layer], *graph.tops[layer]))):
-        return False
-    output = output_channels(layer, graph.tops[layer][0].rank)
-    return isinstance(output, Output) and output.axis == 1
 
 
 # -- constant channels ---------------------------------------------------------------------

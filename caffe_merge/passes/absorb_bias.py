@@ -45,8 +45,6 @@ class AbsorbBias(Pass):
         self._refused: Optional[List[Finding]] = None  # of the first round: then norms are folded
 
     def find(self, graph: Graph) -> List[Finding]:
-        if not self.options.absorb_bias and self.name not in self.options.only:
-            return []
         if self._refused is not None:
             return self._refused
         self._refused = []

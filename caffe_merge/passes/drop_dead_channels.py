@@ -14,45 +14,15 @@ Eltwise where the channel may go from all of its bottoms. Of every blob one chan
 and of net inputs, net outputs and what other layers read all do.
 """
 
-from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set
-
-import numpy as np
+from typing import List
 
 from caffe_merge.algebra.affine import Affine
-from caffe_merge.layers.layer import Layer, New
-from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
-from caffe_merge.layers.matrices import Mask, facts
+from caffe_merge.layers.linear import LINEAR_TYPES
+from caffe_merge.layers.matrices import facts
 from caffe_merge.layers.per_channel import affine_of
-from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import SHARED, Reason
-from caffe_merge.passes import _thinned
-from caffe_merge.passes._carried import (
-    Link,
-    Signs,
-    channels,
-    is_dense,
-    is_depthwise,
-    links,
-    signs,
-    twins,
-)
-from caffe_merge.passes._forwards import why_not_folded
-from caffe_merge.passes._held import Held
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import quoted
-from caffe_merge.passes._thinned import Fewer
-from caffe_merge.wording import counted
-
-Linked = Dict[Layer, List[Link]]
-Known = Mapping[Version, Signs]
-Stays = Mapping[Version, Mask]  # the channels that stay
-
-
-class Spare(NamedTuple):
-    """What a linear layer reads: ``goes.keep`` has the channels that it needs, and why it does."""
-
-    goes: Fewer
-    why: Reason
+from caffe_merge.net.graph import Graph
+from caffe_merge.passes._along_channels import is_dense, is_depthwise, reads_twice
+from caffe_merge.passes._pass import Finding, Pass
 
 
 class DropDeadChannels(Pass):
@@ -62,57 +32,15 @@ class DropDeadChannels(Pass):
 
     def find(self, graph: Graph) -> List[Finding]:
         if not _may_have_dead(graph):
-            return []  # as good as always
-        found = ((layer, links(graph, layer)) for layer in graph.layers)
-        linked = {layer: parts for layer, parts in found if parts}
-        dense = [layer for layer in graph.layers if layer not in linked and is_dense(graph, layer)]
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
-        known = signs(graph, linked)
-        for spares in (_dead(graph, known, dense), _twice(graph, linked, dense)):
-            if not any(_has_spare(layer, spare) for layer, spare in spares.items()):
-                continue
-            held = self._held(graph, linked, spares)
-            for stays in held.groups():
-                rewrite = _rewrite(graph, known, spares, stays)
-                if used.isdisjoint(rewrite.layers):
-                    findings.append(rewrite)
-                    used.update(rewrite.layers)
-            findings += _refusals(graph, spares, held)
-        return findings
+            return []  # as good as always, so the rest is imported where there are some
+        from caffe_merge.passes._dead import findings
 
-    def _held(self, graph: Graph, linked: Linked, spares: Mapping[Layer, Spare]) -> Held:
-        """What stays: what is read, what others have to do with, and all that is linked to it."""
-        held = Held(graph, [link for parts in linked.values() for link in parts])
-        fixed, sharers = self.fixed(graph), graph.sharers()
-        for layer in graph.layers:
-            bottoms, tops = graph.bottoms[layer], graph.tops[layer]
-            reason: Optional[Reason] = None
-            if layer in fixed:
-                reason = kept(f"{layer.type} {layer.name!r} is")
-            elif layer in sharers:
-                others = quoted([other.name for other in sharers[layer]])
-                what = f"{layer.type} {layer.name!r} shares its weights with {others}"
-                reason = Reason(what, SHARED)
-            elif layer in spares:
-                spare = spares[layer]
-                held.hold(bottoms[0], spare.goes.keep, Reason.about(_reads(layer), spare.why))
-            elif not bottoms:
-                reason = Reason("they are those of a net input")
-            elif layer not in linked:
-                reason = Reason(f"{layer.type} {layer.name!r} needs or makes all of them")
-            if reason is not None:
-                for version in (*bottoms, *tops):
-                    held.hold_all(version, reason)
-        for version in graph.outputs:
-            held.hold_all(version, Reason(f"they are those of the net output {version.name!r}"))
-        held.settle()
-        return held
+        return findings(graph, self.fixed(graph))
 
 
 def _may_have_dead(graph: Graph) -> bool:
     """Whether any layer can make a channel constant, or one like another, or leaves one unread."""
-    if _reads_twice(graph):
+    if reads_twice(graph):
         return True
     for layer in graph.layers:
         if layer.type in LINEAR_TYPES:
@@ -123,116 +51,3 @@ def _may_have_dead(graph: Graph) -> bool:
         if isinstance(affine, Affine) and not affine.scale.all():
             return True
     return False
-
-
-def _reads_twice(graph: Graph) -> bool:
-    """Whether a Concat has a blob twice."""
-    bottoms = (graph.bottoms[layer] for layer in graph.layers if layer.type == "Concat")
-    return any(len(set(versions)) < len(versions) for versions in bottoms)
-
-
-def _reads(layer: Layer) -> str:
-    return f"{layer.type} {layer.name!r} reads them"
-
-
-def _has_spare(layer: Layer, spare: Spare) -> bool:
-    return not spare.goes.keep.all() or bool(facts(layer).zero_outputs.any())
-
-
-def _dead(graph: Graph, known: Known, dense: Iterable[Layer]) -> Dict[Layer, Spare]:
-    """The channels that each linear layer multiplies with 0, or that are constant."""
-    spares: Dict[Layer, Spare] = {}
-    for layer in dense:
-        (bottom,) = graph.bottoms[layer]
-        size = channels(bottom)
-        unread = facts(layer).zero_inputs.reshape(size, -1).all(axis=1)
-        constant = np.where(unread, 0.0, known[bottom].constant)
-        values = np.nan_to_num(constant)
-        why: Optional[Reason] = None
-        if values.any():
-            why = why_not_folded(layer, Affine(np.ones(size), values, 1), bottom.shape)
-        goes = constant == 0 if why is not None else ~np.isnan(constant)
-        twin = np.full(size, -1)
-        spares[layer] = Spare(Fewer(~goes, values, twin), why or Reason("they are not all 0"))
-    return spares
-
-
-def _twice(graph: Graph, linked: Linked, dense: Iterable[Layer]) -> Dict[Layer, Spare]:
-    """The channels that each linear layer reads under another number already."""
-    if not any(facts(layer).has_alike for layer in dense) and not _reads_twice(graph):
-        return {}
-    first = twins(graph, linked)
-    spares: Dict[Layer, Spare] = {}
-    for layer in dense:
-        twin = first[graph.bottoms[layer][0]]
-        keep = twin == np.arange(len(twin))
-        spares[layer] = Spare(Fewer(keep, np.zeros(len(twin)), twin), Reason("each once"))
-    return spares
-
-
-def _rewrite(graph: Graph, known: Known, spares: Mapping[Layer, Spare], stays: Stays) -> Rewrite:
-    """The rewrite that leaves only those channels in a group of versions."""
-    region = {version.producer for version in stays}
-    region |= {reader for version in stays for reader, _ in version.readers}
-    for version, mask in stays.items():
-        layer = version.producer
-        if layer.type in LINEAR_TYPES:
-            weighed = known[version].never_positive & ~facts(layer).zero_outputs & ~mask
-            region |= _signing(graph, known, graph.bottoms[layer][0]) if weighed.any() else set()
-    layers = graph.in_order(region)
-    changes: Changes = {layer: _new(graph, layer, spares.get(layer), stays) for layer in layers}
-    makers = [layer for layer in layers if layer in spares and graph.tops[layer][0] in stays]
-    number = sum(int((~stays[graph.tops[layer][0]]).sum()) for layer in makers)
-    names = quoted([layer.name for layer in makers])
-    note = f"{counted(number, 'channel')} of {names} left out"
-    return Rewrite(layers=layers, changes=changes, note=note, kept_note=note)
-
-
-def _signing(graph: Graph, known: Known, version: Version) -> Set[Layer]:
-    """The layers by which ``version`` is never below 0: the proof has to run them too."""
-    layer = version.producer
-    if not graph.bottoms[layer] or not known[version].never_negative.any():
-        return set()
-    if layer.type == "ReLU":
-        return {layer}
-    above = [_signing(graph, known, bottom) for bottom in graph.bottoms[layer]]
-    return {layer}.union(*above)
-
-
-def _new(graph: Graph, layer: Layer, spare: Optional[Spare], stays: Stays) -> New:
-    """New parameters and blobs of a layer for the channels that stay."""
-    bottoms, tops = graph.bottoms[layer], graph.tops[layer]
-    keep = stays.get(tops[0])
-    if stays.keys().isdisjoint((*bottoms, *tops)):
-        return layer.param, layer.blobs
-    if spare is not None:
-        below = None
-        if bottoms[0] in stays:
-            staying = stays[bottoms[0]]
-            constant = np.where(staying, 0.0, spare.goes.constant)
-            below = Fewer(staying, constant, spare.goes.twin)
-        return _thinned.linear(layer, below, keep)
-    if layer.type == "Slice":
-        sizes = [int(stays[top].sum()) if top in stays else channels(top) for top in tops]
-        return _thinned.sliced(layer, sizes)
-    if keep is None or layer.type == "Concat":
-        return layer.param, layer.blobs
-    if layer.type in CONVOLUTIONS:
-        return _thinned.depthwise(layer, keep)
-    return _thinned.per_channel(layer, keep)
-
-
-def _refusals(graph: Graph, spares: Mapping[Layer, Spare], held: Held) -> Iterator[Refused]:
-    """Channels that are dead and stay, by the layer that could do without them or makes them."""
-    for layer, spare in spares.items():
-        bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
-        unneeded = ~spare.goes.keep & ~held.free(bottom)
-        if unneeded.any():
-            number = counted(int(unneeded.sum()), "channel")
-            why = held.why(bottom, unneeded)
-            yield Refused(layer, Reason.about(f"it could do without {number} of its bottom", why))
-        constant = facts(layer).zero_outputs & ~held.free(top)
-        if constant.any():
-            number = counted(int(constant.sum()), "constant channel")
-            why = held.why(top, constant)
-            yield Refused(layer, Reason.about(f"it makes {number}", why))

@@ -49,8 +49,6 @@ class Equalize(Pass):
         self._made: Dict[int, Changes] = {}
 
     def find(self, graph: Graph) -> List[Finding]:
-        if not self.options.equalize and self.name not in self.options.only:
-            return []
         classes = classes_of(graph, self.fixed(graph))
         self._solve(graph, classes)
         findings: List[Finding] = [Refused(layer, reason) for layer, reason in classes.refused]

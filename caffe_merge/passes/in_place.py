@@ -26,8 +26,6 @@ class InPlace(Pass):
     name = "in-place"
 
     def find(self, graph: Graph) -> List[Finding]:
-        if not self.options.in_place and self.name not in self.options.only:
-            return []
         findings: List[Finding] = []
         for layer in graph.layers:
             if layer.type not in TYPES or _writes_in_place(graph, layer):

@@ -21,7 +21,8 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._carried import joins_channels, links
+from caffe_merge.passes._along_channels import joins_channels
+from caffe_merge.passes._carried import links
 from caffe_merge.passes._kernels import as_convolution, kernel_of
 from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import quoted

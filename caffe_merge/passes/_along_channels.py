@@ -1,0 +1,58 @@
+"""Which layers work along the channels of their bottoms, axis 1, where these are known."""
+
+from caffe_merge.layers.fork_fields import unknown_fields
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES, Output, output_channels
+from caffe_merge.layers.matrices import inputs_axis
+from caffe_merge.net.graph import Graph, Version
+
+
+def channels(version: Version) -> int:
+    """The channels of ``version``, on axis 1; 0 where they are not known."""
+    return 0 if version.shape is None or len(version.shape) < 2 else version.shape[1]
+
+
+def is_depthwise(graph: Graph, layer: Layer) -> bool:
+    """Whether ``layer`` is a convolution of as many groups as channels, bottom and top."""
+    if layer.type not in CONVOLUTIONS or not _is_known(graph, layer):
+        return False
+    size = channels(graph.tops[layer][0])
+    shape = layer.blobs[0].shape
+    return channels(graph.bottoms[layer][0]) == size > 1 and shape[:2] == (size, 1)
+
+
+def is_dense(graph: Graph, layer: Layer) -> bool:
+    """Whether ``layer`` is linear along channels and not grouped."""
+    if layer.type not in LINEAR_TYPES or not _is_known(graph, layer):
+        return False
+    inputs, size = layer.blobs[0].shape[inputs_axis(layer)], channels(graph.bottoms[layer][0])
+    if layer.type == "InnerProduct":
+        return inputs % size == 0
+    return inputs == size and layer.param.convolution_param.group == 1
+
+
+def _is_known(graph: Graph, layer: Layer) -> bool:
+    """Whether the weights of a linear layer are known, and its channels lie on axis 1."""
+    if not all(map(channels, (*graph.bottoms[layer], *graph.tops[layer]))):
+        return False
+    output = output_channels(layer, graph.tops[layer][0].rank)
+    return isinstance(output, Output) and output.axis == 1
+
+
+def joins_channels(layer: Layer) -> bool:
+    """Whether ``layer`` is a Concat of the channels of several blobs."""
+    param = layer.param
+    concat_param = param.concat_param
+    return (
+        layer.type == "Concat"
+        and concat_param.axis == concat_param.concat_dim == 1
+        and unknown_fields(layer) is None
+        and len(param.bottom) > 1
+        and len(param.top) == 1
+    )
+
+
+def reads_twice(graph: Graph) -> bool:
+    """Whether a Concat has a blob twice."""
+    bottoms = (graph.bottoms[layer] for layer in graph.layers if layer.type == "Concat")
+    return any(len(set(versions)) < len(versions) for versions in bottoms)
