@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Collection, Optional, Tuple, Type, cast
 
-from caffe_merge.layers.catalogue import POOLING, of_family, that
+from caffe_merge.layers.catalogue import MOVING, POOLING, of_family, that
 from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
 from caffe_merge.options import Options
 from caffe_merge.passes._pass import Pass
@@ -60,7 +60,7 @@ PASSES: Tuple[Listed, ...] = (
     # likewise, and two may be none
     Listed("merge-permutes", ["Permute"]),
     # behind those, which leave one of several; merge-serial sees further then
-    Listed("fold-permute", ["Flatten", "Permute", "Reshape"]),
+    Listed("fold-permute", of_family(MOVING)),
     # before the folds, which would make another convolution of it
     Listed("fold-swap", CONVOLUTIONS),
     # before one-scale: a layer that is folded away costs nothing, a Scale does
