@@ -191,6 +191,8 @@ def _shapes(nodes: Sequence[Node], inputs: Mapping[Version, Shape]) -> Dict[Vers
         if tops is None:
             raise NetError(f"layer {node.param.name!r}: its top shapes cannot be told")
         known_shapes.update(zip(node.tops, tops))
+    if any(len(shape) < 2 for shape in known_shapes.values()):
+        raise NetError("it has a blob without channels")
     return known_shapes
 
 
@@ -223,8 +225,6 @@ def _samples(
 ) -> List[Index]:
     """A sample of the channels of each output; of a Concat, some of each of its bottoms."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
-    if any(len(sizes[output]) < 2 for output in outputs):
-        raise NetError("what it gives out has no channels")
     joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node)}
     samples = []
     for output in outputs:

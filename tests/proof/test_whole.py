@@ -59,6 +59,20 @@ def test_a_product_along_the_batch(merged: Merger, axis: int) -> None:
     assert ("b" in result.names) == (axis == 0)
 
 
+def test_a_blob_without_channels(merged: Merger) -> None:
+    """Small patches have channels: a Flatten of the batch leaves none of them."""
+    result = merged(
+        "data 2 1 8 4",
+        "f: Flatten data -> f { flatten_param { axis: 0 end_axis: 3 } }",
+        "p: BNLL f -> p",
+        "r: Reshape p -> r { reshape_param { axis: 1 num_axes: 0 shape { dim: 1 } } }",
+        "c: Concat r r -> c",
+        "a: AbsVal c -> a",
+        "end: TanH a -> end",
+    )
+    assert result.names == ["f", "p", "r", "c", "end"]
+
+
 def test_shapes_that_nobody_knows(tmp_path: Path) -> None:
     """Without a shape there is no other way to run it, and the reason says so."""
     text = prototxt(IN, CONV % "kernel_size: 1", NORM)
