@@ -61,6 +61,15 @@ def _megabytes(pair: Pair) -> int:
     return os.path.getsize(pair[1]) // 1_000_000
 
 
+def forward_passes(folder: Path, nsfw: Optional[Pair], caffe: Optional[str], times: int) -> None:
+    """Whole nets in real Caffe, if it is there."""
+    whole = {name: write_pair(folder, name, build) for name, build in nets.FORWARD.items()}
+    if nsfw is not None:
+        whole["open_nsfw"] = nsfw
+    if caffe is not None:
+        forward(whole, folder, caffe, times)
+
+
 def main() -> None:
     """Everything that can be measured here."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,6 +77,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5, help="counted runs of each command")
     parser.add_argument("--large", action="store_true", help="pairs of 1 GB and over 2 GB too")
     parser.add_argument("--pairs", type=int, default=1000, help="small pairs of the batch (1000)")
+    parser.add_argument("--forward", action="store_true", help="the forward passes of nets alone")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +88,9 @@ def main() -> None:
     if nsfw is None:
         print("open_nsfw could not be downloaded: what needs it is left out")
 
+    if options.forward:
+        forward_passes(folder, nsfw, caffe, 3 * options.times)
+        return
     many(folder, options.pairs)
     pairs = [write_pair(folder, "resnet152", nets.resnet152)]
     for repeat in (5, 10) if options.large else ():
@@ -88,10 +101,7 @@ def main() -> None:
     if caffe is not None:
         for one in filter(None, [nsfw, pairs[0]]):
             against_caffe(one, folder, options.times, caffe)
-        whole = {name: write_pair(folder, name, build) for name, build in nets.FORWARD.items()}
-        if nsfw is not None:
-            whole["open_nsfw"] = nsfw
-        forward(whole, folder, caffe, 3 * options.times)
+    forward_passes(folder, nsfw, caffe, 3 * options.times)
 
 
 if __name__ == "__main__":

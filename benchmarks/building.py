@@ -55,12 +55,13 @@ class Building:
         self._blobs(name, deviation * self._random.standard_normal(shape, np.float32))
         return Blob(name, outputs, 2 * x.power)
 
-    def depthwise(self, x: Blob, name: str, stride: int = 1) -> Blob:
-        """A Convolution of 3x3 on each channel by itself, BatchNorm and Scale in place."""
+    def depthwise(self, x: Blob, name: str, stride: int = 1, kernel: int = 3) -> Blob:
+        """A Convolution on each channel by itself, BatchNorm and Scale in place."""
         own = f"    num_output: {x.channels}\n    bias_term: false\n    group: {x.channels}\n"
-        own += f"    kernel_size: 3\n    pad: 1\n    stride: {stride}\n"
+        own += f"    kernel_size: {kernel}\n    pad: {kernel // 2}\n    stride: {stride}\n"
         self._layer(name, "Convolution", (x,), name, f"  convolution_param {{\n{own}  }}\n")
-        weights = (2 / 9) ** 0.5 * self._random.standard_normal((x.channels, 1, 3, 3), np.float32)
+        shape = (x.channels, 1, kernel, kernel)
+        weights = 2**0.5 / kernel * self._random.standard_normal(shape, np.float32)
         self._blobs(name, weights)
         return self.normalise(Blob(name, x.channels, 2 * x.power), name)
 
@@ -107,6 +108,29 @@ class Building:
         """An Eltwise, the sum."""
         self._layer(name, "Eltwise", bottoms, name)
         return Blob(name, bottoms[0].channels, sum(x.power for x in bottoms))
+
+    def product(self, name: str, x: Blob, y: Blob) -> Blob:
+        """An Eltwise, the product."""
+        self._layer(name, "Eltwise", (x, y), name, "  eltwise_param { operation: PROD }\n")
+        return Blob(name, x.channels, x.power * y.power)
+
+    def hard_sigmoid(self, x: Blob, name: str) -> Blob:
+        """``max(x + 3, 0) / 6``: a Power, a ReLU (BVLC has no ReLU6) and a Power."""
+        self._layer(f"{name}_plus", "Power", (x,), f"{name}_plus", "  power_param { shift: 3 }\n")
+        y = self.relu(Blob(f"{name}_plus", x.channels, x.power + 9))
+        own = "  power_param { scale: 0.16666667 }\n"
+        self._layer(f"{name}_div", "Power", (y,), f"{name}_div", own)
+        return Blob(f"{name}_div", x.channels, y.power / 18)
+
+    def excite(self, x: Blob, name: str) -> Blob:
+        """Squeeze and excitation: each channel times what is made of the means of all."""
+        y = self.pool(x, f"{name}_mean", "pool: AVE global_pooling: true")
+        y = self.relu(self.conv(y, f"{name}_squeeze", x.channels // 4, 1))
+        y = self.hard_sigmoid(self.conv(y, f"{name}_excite", x.channels, 1), name)
+        self._layer(f"{name}_flat", "Flatten", (y,), f"{name}_flat")
+        own = "  scale_param { axis: 0 }\n"
+        self._layer(name, "Scale", (x, y._replace(name=f"{name}_flat")), name, own)
+        return Blob(name, x.channels, x.power * y.power)
 
     def concat(self, name: str, *bottoms: Blob) -> Blob:
         """A Concat of channels."""

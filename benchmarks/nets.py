@@ -23,6 +23,13 @@ MOBILENET_V2 = (
     (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
 )  # fmt: skip
+# Kernel, width, channels, whether it excites, whether it has h-swish, stride.
+MOBILENET_V3 = (
+    (3, 16, 16, 0, 0, 1), (3, 64, 24, 0, 0, 2), (3, 72, 24, 0, 0, 1), (5, 72, 40, 1, 0, 2),
+    (5, 120, 40, 1, 0, 1), (5, 120, 40, 1, 0, 1), (3, 240, 80, 0, 1, 2), (3, 200, 80, 0, 1, 1),
+    (3, 184, 80, 0, 1, 1), (3, 184, 80, 0, 1, 1), (3, 480, 112, 1, 1, 1), (3, 672, 112, 1, 1, 1),
+    (5, 672, 160, 1, 1, 2), (5, 960, 160, 1, 1, 1), (5, 960, 160, 1, 1, 1),
+)  # fmt: skip
 APART = (
     1.0  # the spread of a trained MobileNet's channels: the largest is 10 to 20 times the median
 )
@@ -203,6 +210,44 @@ def mobilenet_v2(net: Building) -> None:
     net.classify(net.relu(net.conv_norm(x, "last", 1280, 1)))
 
 
+def mobilenet_v3(net: Building) -> None:
+    """Howard et al. 2019, large: h-swish is a product of x and two Powers around a ReLU."""
+
+    def swish(x: Blob) -> Blob:
+        return net.product(f"{x.name}_swish", x, net.hard_sigmoid(x, f"{x.name}_hard"))
+
+    x = swish(net.conv_norm(net.input(), "conv1", 16, 3, 2))
+    for number, (kernel, width, channels, excites, swishes, stride) in enumerate(MOBILENET_V3):
+        name, act = f"b{number}", swish if swishes else net.relu
+        y = x if width == x.channels else act(net.conv_norm(x, f"{name}_up", width, 1))
+        y = act(net.depthwise(y, f"{name}_dw", stride, kernel))
+        y = net.excite(y, f"{name}_se") if excites else y
+        y = net.conv_norm(y, f"{name}_down", channels, 1)
+        x = net.add(f"{name}_sum", y, x) if stride == 1 and channels == x.channels else y
+    x = swish(net.conv_norm(x, "last", 960, 1))
+    x = net.pool(x, "squeeze", "pool: AVE global_pooling: true")
+    net.classify(swish(net.conv(x, "wide", 1280, 1)))
+
+
+def inception_resnet50(net: Building) -> None:
+    """ResNet-50 with two paths in each block, normalised behind their Concat, as AirX-50 has it."""
+    x = _stem(net)
+    for stage, (blocks, width) in enumerate(RESNET_50):
+        for block in range(blocks):
+            name, stride = f"s{stage}b{block}", 2 if stage and not block else 1
+            short = x if block else net.conv_norm(x, f"{name}_proj", 4 * width, 1, stride)
+            y = net.relu(net.conv_norm(x, f"{name}_a1", width // 2, 1))
+            z = net.relu(net.conv_norm(x, f"{name}_b1", width // 4, 1))
+            z = net.relu(net.conv_norm(z, f"{name}_b2", width // 4, 3))
+            ends = (
+                net.conv(y, f"{name}_a2", width // 2, 3, stride),
+                net.conv(z, f"{name}_b3", width // 2, 3, stride),
+            )
+            y = net.norm_relu(net.concat(f"{name}_cat", *ends), f"{name}_n")
+            x = net.relu(net.add(f"{name}_sum", net.conv_norm(y, f"{name}_c", 4 * width, 1), short))
+    net.classify(x)
+
+
 # Nets whose weights are rounded to 8 bits.
 MOBILE: Dict[str, Callable[[Building], None]] = {
     "mobilenet_v1": mobilenet_v1,
@@ -216,4 +261,6 @@ FORWARD: Dict[str, Callable[[Building], None]] = {
     "densenet121": densenet,
     "resnet50": resnet50,
     "preact_resnet50": preact,
+    "mobilenet_v3": mobilenet_v3,
+    "inception_resnet50": inception_resnet50,
 }
