@@ -1,0 +1,28 @@
+"""The benchmark of validation's sharpness counts what is found."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import sharpness
+from tests.nets import prototxt, write_pair
+
+LINES = (
+    "data 1 3 6 6",
+    "c: Convolution data -> c { convolution_param { num_output: 4 kernel_size: 3 } }",
+    "b: BatchNorm c -> c",
+    "t: TanH c -> t",
+)
+
+
+def test_a_pair_is_merged_and_made_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pair(tmp_path, prototxt(*LINES))
+    monkeypatch.setattr("sys.argv", ["sharpness", str(tmp_path)])
+    sharpness.main()
+    rows = [line.split("|")[1:6] for line in capsys.readouterr().out.splitlines() if "|" in line]
+    found = {row[0].strip(): [int(cell) for cell in row[1:]] for row in rows[2:]}
+    assert found.pop("right, deviation 1") == found.pop("right, deviation 128") == [1, 1, 0, 0]
+    assert found[sharpness.EPS] == found["one channel by 1 %"] == [1, 0, 1, 0]
+    assert set(found) == {sharpness.EPS, *(kind.name for kind in sharpness.KINDS)}
