@@ -266,6 +266,7 @@ TESTED_IN: Dict[str, str] = {
     "passes.written_defaults": "passes/test_forms.py",
     "algebra.sizes": "passes/test_drop_crop.py",
     "passes._sizes": "passes/test_drop_crop.py",
+    "algebra.dense": "passes/test_merge_product.py",
     "algebra.orders": "passes/test_merge_permutes.py",
     "passes._runs": "passes/test_fold_affine.py",
     "merging.target_forms": "passes/test_forms.py",

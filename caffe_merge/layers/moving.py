@@ -15,7 +15,7 @@ import numpy as np
 from caffe_merge.arrays import Indices, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.fork_fields import described, fork_values
+from caffe_merge.layers.fork_fields import described, fork_values, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.shapes.geometry import canonical
@@ -155,6 +155,11 @@ def _reshaped(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
         origins = places // (inner // top_inner) % size
         return [Link(0, 0, axis, top_axis, origins, places)]
     return Reason(f"it spreads axis {axis} over several axes")
+
+
+def keeps_order(layer: Layer) -> bool:
+    """Whether it gives out the values that it reads in their order, in another shape."""
+    return RULES.get(layer.type) is _reshaped and unknown_fields(layer) is None
 
 
 def keeps_images(layer: Layer, bottom: Shape, top: Shape) -> bool:

@@ -67,6 +67,8 @@ PASSES: Tuple[Listed, ...] = (
     Listed("fold-affine"),
     # behind the folds, which leave bare convolutions
     Listed("merge-branches", ["Eltwise"]),
+    # likewise, and there is one convolution of several then
+    Listed("merge-product", ["InnerProduct"]),
     # before the chains: a layer behind the Concat may merge with one convolution
     Listed("merge-concat", ["Concat"]),
     # likewise

@@ -2,7 +2,7 @@
 
 from itertools import chain
 from math import prod
-from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import map_of
+from caffe_merge.schema.messages import copied
 
 
 class Branch(NamedTuple):
@@ -180,3 +181,13 @@ def scaled_kernel(
         ones = np.ones(others[0].inputs)
         kernel = diagonal(ones, 0 * ones, len(others[0].axes))
     return kernel.scaled(factor)
+
+
+def sum_of(layer: Layer, numbers: Sequence[int], merged: int, factors: Sequence[float]) -> Any:
+    """The Eltwise with fewer bottoms; the merged one has its factors in the weights."""
+    param = copied(layer.param)
+    kept = [1.0 if number == merged else factors[number] for number in numbers]
+    param.eltwise_param.ClearField("coeff")
+    if any(factor != 1 for factor in kept):
+        param.eltwise_param.coeff.extend(kept)
+    return param

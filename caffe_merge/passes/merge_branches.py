@@ -33,11 +33,11 @@ from caffe_merge.passes._branches import (
     is_sum,
     multiply_adds,
     scaled_kernel,
+    sum_of,
 )
 from caffe_merge.passes._kernels import as_layer
 from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
-from caffe_merge.schema.messages import copied
 
 
 class MergeBranches(Pass):
@@ -163,7 +163,7 @@ def _rewrite(
     kept = [n for n in range(len(coefficients)) if n == chosen.number or n not in merged]
     changes: Dict[Layer, Any] = {survivor: as_layer(survivor, kernel)}
     if len(kept) > 1:
-        changes[layer] = (_sum_of(layer, kept, chosen.number, coefficients), ())
+        changes[layer] = (sum_of(layer, kept, chosen.number, coefficients), ())
     others = [inner.name for inner in inside if inner is not survivor]
     reads = {inner: (0,) for inner in inside if inner.type == "Eltwise"}
     return Rewrite(
@@ -190,13 +190,3 @@ def _survivor(members: Sequence[Branch], kernel: LinearMap) -> Optional[Branch]:
         if branch.convolution is not None and (branch.convolution.type == "Deconvolution") == kind
     ]
     return min(fit, key=distance, default=None)
-
-
-def _sum_of(layer: Layer, numbers: Sequence[int], merged: int, factors: Sequence[float]) -> Any:
-    """The Eltwise with fewer bottoms; the merged one has its factors in the weights."""
-    param = copied(layer.param)
-    kept = [1.0 if number == merged else factors[number] for number in numbers]
-    param.eltwise_param.ClearField("coeff")
-    if any(factor != 1 for factor in kept):
-        param.eltwise_param.coeff.extend(kept)
-    return param
