@@ -42,6 +42,9 @@ def bar(title: str, before: float, after: float, unit: str = "", note: str = "")
     )
 
 
+_TIMES = "\N{MULTIPLICATION SIGN}"
+
+
 def error_bar(name: str, error: Optional[float], limit: float) -> Bar:
     """The worst error, of blob ``name``, beside the limit: the lengths are on a log scale."""
     lengths = [_power(value) - _FLOOR for value in (limit, error)]
@@ -52,8 +55,10 @@ def error_bar(name: str, error: Optional[float], limit: float) -> Bar:
         "none" if error == 0 else "no number" if error is None else f"{error:.2g}",
         round(100 * lengths[0] / most, 2),
         round(100 * lengths[1] / most, 2),
-        "of the limit" if error is None else f"{error / limit:.2g} of limit",
-        "more" if error is None or error > limit else "less",
+        "beyond the limit"
+        if error is None
+        else f"{error / limit:.2g} \N{MULTIPLICATION SIGN} limit",
+        "beyond" if error is None or error > limit else "less",
         f"in {name!r}",
     )
 

@@ -68,8 +68,8 @@ def _line(rows: Sequence[Mapping[str, Any]], is_check: bool) -> str:
         total = counts[_LEFT] + counts[_FORM]
         if not total:
             return "It takes all layers, as far as is known."
-        otherwise = f"{counts[_FORM]} of which a merge for it writes otherwise"
-        return f"{counted(total, 'thing')} that it does not take, {otherwise}."
+        some = f", {counts[_FORM]} of which a merge for it writes otherwise"
+        return f"{counted(total, 'thing')} that it does not take{some if counts[_FORM] else ''}."
     if not rows:
         return "It took all layers before, and does now, as far as is known."
     left = f"{counted(counts[_LEFT], 'thing')} left that it does not take" if counts[_LEFT] else ""

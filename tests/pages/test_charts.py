@@ -41,15 +41,15 @@ def test_a_bar() -> None:
     ("error", "way", "words"),
     [
         (3e-7, "less", "3e-07"),
-        (1e-3, "more", "0.001"),
+        (1e-3, "beyond", "0.001"),
         (0.0, "less", "none"),
-        (None, "more", "no number"),
+        (None, "beyond", "no number"),
     ],
 )
 def test_the_bar_of_the_worst_error(error: Optional[float], way: str, words: str) -> None:
     bar = charts.error_bar("blob", error, 1e-5)
     assert (bar.way, bar.after, bar.note) == (way, words, "in 'blob'")
-    longer = "after" if way == "more" else "before"
+    longer = "after" if way == "beyond" else "before"
     assert getattr(bar, f"{longer}_width") == 100
 
 

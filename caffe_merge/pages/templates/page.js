@@ -103,7 +103,9 @@ function picture() {
     scroller.scrollTop = top * scale - y;
     draw();
   }
-  const fitting = () => Math.min(1.15, Math.max(0.36, scroller.clientWidth / size.width));
+  // On a phone no smaller than can be read: the other side is scrolled to.
+  const readable = () => (scroller.clientWidth < 600 ? 0.72 : 0.36);
+  const fitting = () => Math.min(1.15, Math.max(readable(), scroller.clientWidth / size.width));
   const fit = () => { zoom(fitting(), 0, 0); };
 
   goTo = (number) => {
