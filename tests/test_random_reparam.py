@@ -305,6 +305,11 @@ def _line(name: str, bottom: str, outputs: int, kernel: int) -> str:
     return f"{name}: Convolution {bottom} -> {name} {{ convolution_param {{ {body} }} }}"
 
 
+def _up(name: str, outputs: int, kernel: int, pad: int) -> str:
+    body = f"num_output: {outputs} kernel_size: {kernel} stride: 2 pad: {pad}"
+    return f"{name}: Deconvolution data -> {name} {{ convolution_param {{ {body} }} }}"
+
+
 # For each rewrite that these nets are about, the shortest one that it makes something of.
 SHORTEST = {
     "merge-branches": [
@@ -314,6 +319,12 @@ SHORTEST = {
         _line("a", "data", 6, 3), _line("b", "data", 4, 3), "both: Concat a b -> both",
     ],
     "merge-serial": [_line("a", "data", 6, 3), _line("b", "a", 4, 1)],
+    "merge-serial of a Deconvolution": [_up("a", 6, 4, 1), _line("b", "a", 4, 1)],
+    "merge-branches of Deconvolutions": [
+        _up("a", 6, 4, 1), _up("b", 6, 2, 0), "sum: Eltwise a b -> sum",
+    ],
+    "merge-groups": ["cut: Slice data -> p q", _line("a", "p", 4, 3), _line("b", "q", 4, 3),
+                     "both: Concat a b -> both"],
     "fold-forward": ["t: TanH data -> t", "n: BatchNorm t -> n", _line("c", "n", 5, 1)],
     "fold-through": [_line("a", "data", 6, 3), "r: ReLU a -> r",
                      "p: Power r -> p { power_param { scale: 0.5 } }", "t: TanH p -> t"],
@@ -324,6 +335,6 @@ SHORTEST = {
 @pytest.mark.parametrize("rewrite", SHORTEST)
 def test_each_rewrite_holds_at_any_size(merged: Merger, rewrite: str, by: Pair) -> None:
     result = merged("data 2 6 9 8", *SHORTEST[rewrite])
-    assert rewrite in {change.rewrite for change in result.report.changes}
+    assert rewrite.split()[0] in {change.rewrite for change in result.report.changes}
     _check_size(result, "auto")
     assert _check_other_sizes(result, by)

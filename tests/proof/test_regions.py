@@ -16,6 +16,7 @@ from caffe_merge.passes.fold_forward import FoldForward
 from caffe_merge.passes.fold_through import FoldThrough
 from caffe_merge.passes.merge_branches import MergeBranches
 from caffe_merge.passes.merge_concat import MergeConcat
+from caffe_merge.passes.merge_groups import MergeGroups
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.proof import prove
 from caffe_merge.weights.blobs import Dense
@@ -28,6 +29,12 @@ def conv(name: str, body: str, bottom: str = "data", outputs: int = 6) -> str:
     """A Convolution that writes a blob of its own name."""
     own = f"convolution_param {{ num_output: {outputs} {body} }}"
     return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+
+
+def up(name: str, body: str) -> str:
+    """A Deconvolution of twice the size."""
+    own = f"convolution_param {{ num_output: 6 stride: 2 {body} }}"
+    return f"{name}: Deconvolution data -> {name} {{ {own} }}"
 
 
 K3, K1 = "kernel_size: 3 pad: 1", "kernel_size: 1"
@@ -48,6 +55,19 @@ NETS: Dict[str, Tuple[Type[Pass], List[str]]] = {
          "sum: Eltwise t a b -> sum { eltwise_param { coeff: 2 coeff: -1 coeff: 3 } }"],
     ),
     "concat": (MergeConcat, [conv("a", K3), conv("b", K3, outputs=2), "j: Concat a b -> j"]),
+    "groups": (
+        MergeGroups,
+        ["cut: Slice data -> p q", conv("a", K3, "p"), "r: ReLU a -> a", conv("b", K3, "q"),
+         "s: ReLU b -> b", "j: Concat a b -> j"],
+    ),
+    "ups": (
+        MergeBranches,
+        [up("a", "kernel_size: 4 pad: 1 group: 2"), up("b", "kernel_size: 2 group: 2"),
+         "sum: Eltwise a b -> sum"],
+    ),
+    "up_serial": (
+        MergeSerial, [up("a", "kernel_size: 4 pad: 1"), conv("b", K1, "a", 5)],
+    ),
     "serial": (MergeSerial, [conv("a", K3, outputs=8), conv("b", K1, "a", 5)]),
     "serial_grouped": (
         MergeSerial, [conv("a", f"{K3} group: 2", outputs=12), conv("b", f"{K1} group: 2", "a", 4)],
@@ -142,17 +162,18 @@ def _scaled(param: Any, blobs: List[np.ndarray]) -> None:
     blobs[0][0] *= 1 + 1e-4
 
 
+WINDOWS = "branches grouped strided concat groups serial ups up_serial"
 DAMAGES: Dict[str, Tuple[Damage, str]] = {
-    "tap": (_tap, "branches grouped strided some concat serial serial_grouped covering forward"),
-    "first_tap": (_first_tap, "branches grouped strided some concat serial covering forward"),
-    "bias": (_bias, "branches grouped strided some concat serial covering forward through"),
-    "outputs_swapped": (_outputs_swapped, "branches grouped strided concat serial covering"),
-    "inputs_swapped": (_inputs_swapped, "branches strided concat serial covering forward"),
-    "groups_swapped": (_groups_swapped, "grouped serial_grouped"),
-    "mirrored": (_mirrored, "branches grouped strided concat serial forward through"),
-    "turned": (_turned, "branches grouped strided concat serial forward"),
-    "border": (_border, "branches grouped strided some concat serial"),
-    "scaled": (_scaled, "branches grouped strided some concat serial covering forward through"),
+    "tap": (_tap, f"{WINDOWS} some serial_grouped covering forward"),
+    "first_tap": (_first_tap, f"{WINDOWS} some covering forward"),
+    "bias": (_bias, f"{WINDOWS} some covering forward through"),
+    "outputs_swapped": (_outputs_swapped, f"{WINDOWS} covering"),
+    "inputs_swapped": (_inputs_swapped, WINDOWS.replace("grouped", "covering forward")),
+    "groups_swapped": (_groups_swapped, "grouped groups ups serial_grouped"),
+    "mirrored": (_mirrored, f"{WINDOWS} forward through"),
+    "turned": (_turned, f"{WINDOWS} forward"),
+    "border": (_border, f"{WINDOWS} some"),
+    "scaled": (_scaled, f"{WINDOWS} some covering forward through"),
 }
 
 
