@@ -47,7 +47,11 @@ CASES = [
     conv("depthwise_one_d", "num_output: 6 kernel_size: 3 pad: 1 stride: 2 group: 6", (2, 6, 11)),
     conv("depthwise_large", "num_output: 3 kernel_size: 8 stride: 4 group: 3", (2, 3, 7, 9)),
     conv("depthwise_apart", "num_output: 6 kernel_size: 3 stride: 2 dilation: 4 pad: 4 group: 6"),
-    conv("depthwise_three_d", "num_output: 6 kernel_size: 2 pad: 1 group: 6", (2, 6, 3, 4, 5)),
+    conv(
+        "depthwise_three_d",
+        "num_output: 6 kernel_size: 2 kernel_size: 3 kernel_size: 1 pad: 1 group: 6",
+        (2, 6, 3, 4, 5),
+    ),
     conv("few", "num_output: 2 kernel_size: 3 pad: 1"),
     conv(
         "few_group", "num_output: 2 kernel_h: 3 kernel_w: 2 pad_h: 2 pad_w: 0 dilation: 2 group: 2"
