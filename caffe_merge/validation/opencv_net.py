@@ -193,6 +193,8 @@ def fault(layer: Layer) -> str:
     if any(not blob.shape for blob in layer.blobs):
         return f"{title}: OpenCV cannot read a blob without axes"
     measured = MEASURED[layer.type](param)
+    if any(len(blob.shape) > 4 for blob in layer.blobs):  # one kernel size may stand for three
+        measured = measured or "three spatial axes"
     return f"{title}: OpenCV differs from Caffe in {measured}" if measured else ""
 
 

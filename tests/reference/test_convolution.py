@@ -52,6 +52,7 @@ CASES = [
         "num_output: 6 kernel_size: 2 kernel_size: 3 kernel_size: 1 pad: 1 group: 6",
         (2, 6, 3, 4, 5),
     ),
+    conv("depthwise_cube", "num_output: 6 kernel_size: 2 pad: 1 group: 6", (2, 6, 3, 4, 5)),
     conv("few", "num_output: 2 kernel_size: 3 pad: 1"),
     conv(
         "few_group", "num_output: 2 kernel_h: 3 kernel_w: 2 pad_h: 2 pad_w: 0 dilation: 2 group: 2"
