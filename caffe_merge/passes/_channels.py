@@ -6,7 +6,7 @@ are affine per channel; an Eltwise ties the channels that it adds up or compares
 tied are of one class.
 """
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -43,10 +43,10 @@ class Classes(NamedTuple):
     component_of: Indices
     refused: List[Tuple[Layer, Reason]]
 
-    def touches(self, versions: Sequence[Version], component: int) -> bool:
-        """Whether one of ``versions`` has channels of the component."""
-        found = (self.of[version] for version in versions if version in self.of)
-        return any(bool((self.component_of[classes] == component).any()) for classes in found)
+    def components(self) -> Dict[Version, FrozenSet[int]]:
+        """The components of which each blob has channels."""
+        found = {version: np.unique(self.component_of[of]) for version, of in self.of.items()}
+        return {version: frozenset(numbers.tolist()) - {0} for version, numbers in found.items()}
 
 
 def classes_of(graph: Graph, fixed: Set[Layer]) -> Classes:

@@ -11,7 +11,7 @@ but the weights round better with one scale per tensor. algebra/equalize.py has 
 """
 
 from copy import copy
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -35,6 +35,14 @@ WORTH = 0.25  # bits that some channel must move, for a rewrite of its component
 CONSTANT = 64  # bias / range of a channel that is nearly its bias: it would outgrow the others
 
 
+class Touched(NamedTuple):
+    """A layer that reads or makes channels of a component."""
+
+    layer: Layer
+    reads: bool
+    makes: bool
+
+
 class Equalize(Pass):
     """Moves scales between layers, so that the ranges of channels come together (--equalize)."""
 
@@ -53,11 +61,12 @@ class Equalize(Pass):
         self._solve(graph, classes)
         findings: List[Finding] = [Refused(layer, reason) for layer, reason in classes.refused]
         used: Set[Layer] = set()
+        touched = _touched(graph, classes)
         for component in range(1, int(classes.component_of.max()) + 1):
             factors = np.where(classes.component_of == component, self._scales, 1.0)
             if component in self._done or np.abs(np.log2(factors)).max() < WORTH:
                 continue
-            changes = _rescaled(graph, classes, component, factors)
+            changes = _rescaled(graph, classes, touched.get(component, ()), factors)
             if used.isdisjoint(changes):
                 used.update(changes)
                 self._made[component] = changes
@@ -93,14 +102,30 @@ def _rewrite(graph: Graph, changes: Changes) -> Rewrite:
     )
 
 
-def _rescaled(graph: Graph, classes: Classes, component: int, factors: Float64) -> Changes:
-    """The layers that make, read or hand on channels of the component; ``factors`` are by class."""
-    changes: Changes = {}
+def _touched(graph: Graph, classes: Classes) -> Dict[int, List[Touched]]:
+    """For each component the layers that read or make channels of it, in net order."""
+    of = classes.components()
+    none: FrozenSet[int] = frozenset()
+    touched: Dict[int, List[Touched]] = {}
     for layer in graph.layers:
+        reads, makes = (
+            none.union(*(of.get(version, none) for version in versions))
+            for versions in (graph.bottoms[layer], graph.tops[layer])
+        )
+        for component in reads | makes:
+            touched.setdefault(component, []).append(
+                Touched(layer, component in reads, component in makes)
+            )
+    return touched
+
+
+def _rescaled(
+    graph: Graph, classes: Classes, touched: Iterable[Touched], factors: Float64
+) -> Changes:
+    """The layers that make, read or hand on channels of a component; ``factors`` are by class."""
+    changes: Changes = {}
+    for layer, reads, makes in touched:
         bottoms, tops = graph.bottoms[layer], graph.tops[layer]
-        reads, makes = (classes.touches(versions, component) for versions in (bottoms, tops))
-        if not reads and not makes:
-            continue
         new: New = layer.param, layer.blobs
         if layer.type not in LINEAR_TYPES:
             changes[layer] = _between(layer, bottoms[0], factors[classes.of[tops[0]]])

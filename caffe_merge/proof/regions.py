@@ -250,6 +250,11 @@ def _selected(array: Values, channels: Index) -> Values:
     return array[:, channels]
 
 
+def _picked(array: Values, held: Index, channels: Index) -> Values:
+    """Those of the ``held`` channels of ``array``; all of them are not copied."""
+    return array if len(channels) == len(held) else array[:, np.searchsorted(held, channels)]
+
+
 def _run(
     nodes: Sequence[Node],
     outputs: Mapping[Version, Index],
@@ -274,17 +279,14 @@ def _run(
     for node, plan in zip(nodes, reversed(plans)):
         step = plan.step(reading) if signs else absolute(plan.step(reading))
         inputs = [
-            values[bottom][:, np.searchsorted(needed[bottom], channels)]
+            _picked(values[bottom], needed[bottom], channels)
             for bottom, channels in zip(node.bottoms, plan.bottom_channels)
         ]
         tops = reference.forward(step.param, step.blobs, inputs)
         if plan.top_index is not None:
             tops = [top[:, places] for top, places in zip(tops, plan.top_index)]
         values.update(zip(node.tops, tops))
-    return [
-        values[output][:, np.searchsorted(needed[output], sample)]
-        for output, sample in outputs.items()
-    ]
+    return [_picked(values[output], needed[output], sample) for output, sample in outputs.items()]
 
 
 def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
