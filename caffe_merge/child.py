@@ -84,10 +84,10 @@ def started_by(pid: int) -> List[int]:
         ) as file:
             # The command comes in brackets, and may hold any; then state and parent.
             parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
-    found = [pid]
-    for parent in found:  # which grows
-        found += [child for child, of in parents.items() if of == parent]
-    return found[1:]
+    processes = [pid]
+    for parent in processes:  # which grows
+        processes += [child for child, of in parents.items() if of == parent]
+    return processes[1:]
 
 
 def _become(work: Callable[[], None], files: Tuple[int, int, int]) -> NoReturn:

@@ -16,10 +16,10 @@ from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.layers.per_channel import affine_of, random_dropout
 from caffe_merge.notes import Reason
 
-Answer = Union[bool, Reason]
+IsIdentity = Union[bool, Reason]
 
 
-def identity(layer: Layer, rank: Optional[int]) -> Answer:
+def identity(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """Whether every top of ``layer`` (of one bottom, of ``rank`` axes) equals its bottom."""
     if len(layer.param.bottom) != 1 or not layer.param.top:
         return False
@@ -30,23 +30,23 @@ def identity(layer: Layer, rank: Optional[int]) -> Answer:
     return odd if odd is not None else rule(layer, rank)
 
 
-def _always(layer: Layer, rank: Optional[int]) -> Answer:
+def _always(layer: Layer, rank: Optional[int]) -> IsIdentity:
     return True
 
 
-def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
+def _dropout(layer: Layer, rank: Optional[int]) -> IsIdentity:
     odd = random_dropout(layer)
     if odd is not None:
         return odd
     return affine_of(layer, None) is None or _unit(layer, rank)
 
 
-def _spatial_dropout(layer: Layer, rank: Optional[int]) -> Answer:
+def _spatial_dropout(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """Intel's: whole channels are dropped in training, nothing at test time."""
     return Reason("its phase is TRAIN: it drops at inference too") if layer.trains else True
 
 
-def _unit(layer: Layer, rank: Optional[int]) -> Answer:
+def _unit(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """Scale, Bias and Power that multiply by 1 and add 0."""
     affine = affine_of(layer, rank)
     return isinstance(affine, Affine) and bool(
@@ -54,12 +54,12 @@ def _unit(layer: Layer, rank: Optional[int]) -> Answer:
     )
 
 
-def _eltwise(layer: Layer, rank: Optional[int]) -> Answer:
+def _eltwise(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """Of one bottom: BVLC's Caffe wants two, hand-cut nets have one."""
     return all(factor == 1 for factor in layer.param.eltwise_param.coeff)
 
 
-def _pooling(layer: Layer, rank: Optional[int]) -> Answer:
+def _pooling(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """Windows of one value, one for each; Caffe lets such a window have no padding."""
     if layer.param.pooling_param.global_pooling or (rank or 4) < 4:
         return False
@@ -70,32 +70,32 @@ def _pooling(layer: Layer, rank: Optional[int]) -> Answer:
     return {*window.kernel, *window.stride} == {1} and not any(window.pads)
 
 
-def _relu(layer: Layer, rank: Optional[int]) -> Answer:
+def _relu(layer: Layer, rank: Optional[int]) -> IsIdentity:
     return bool(layer.param.relu_param.negative_slope == 1)
 
 
-def _prelu(layer: Layer, rank: Optional[int]) -> Answer:
+def _prelu(layer: Layer, rank: Optional[int]) -> IsIdentity:
     return bool(layer.blobs) and bool((np.asarray(layer.blobs[0].float64()) == 1).all())
 
 
-def _reshape(layer: Layer, rank: Optional[int]) -> Answer:
+def _reshape(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """Every axis copied: true whatever size the net is run at."""
     param = layer.param.reshape_param
     copied = len(param.shape.dim) > 0 and not any(param.shape.dim)
     return copied and param.axis == 0 and param.num_axes == -1 and len(param.shape.dim) == rank
 
 
-def _flatten(layer: Layer, rank: Optional[int]) -> Answer:
+def _flatten(layer: Layer, rank: Optional[int]) -> IsIdentity:
     param = layer.param.flatten_param
     return rank == 2 and param.axis == 1 and param.end_axis in (-1, 1)
 
 
-def _permute(layer: Layer, rank: Optional[int]) -> Answer:
+def _permute(layer: Layer, rank: Optional[int]) -> IsIdentity:
     """SSD's Caffe shares the blob then, as a Reshape does (layers.layer, shares_memory)."""
     return shares_memory(layer)
 
 
-_RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
+_RULES: Dict[str, Callable[[Layer, Optional[int]], IsIdentity]] = {
     "Bias": _unit,
     "Concat": _always,
     "Dropout": _dropout,

@@ -11,7 +11,7 @@ from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.values import parse_integer
 from caffe_merge.weights.blobs import Blob
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 # What a layer is to be: its parameters (a fork_fields.Described where fields of a fork change) and
 # its blobs.
 New = Tuple[Any, Tuple[Blob, ...]]
@@ -101,7 +101,7 @@ class Layer:
         self.blobs = self.loaded = tuple(blobs)
 
 
-def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
+def remembered(find: Callable[..., Result]) -> Callable[..., Result]:
     """Cache the result of ``find(layer, ...)`` on the layer: every pass asks for the same again.
 
     It is computed anew when the layer has other parameters, blobs, shapes or fork fields or another
@@ -111,13 +111,13 @@ def remembered(find: Callable[..., Answer]) -> Callable[..., Answer]:
     """
 
     @wraps(find)
-    def lookup(layer: Layer, *more: Any) -> Answer:
+    def lookup(layer: Layer, *more: Any) -> Result:
         facts = (layer.extra, layer.style, layer.missing, layer.misfit)
         basis = (layer.param, layer.blobs, *facts, *more)
         cached = layer.remembered.get(find)
         if cached is None or any(map(is_not, cached[0], basis)):
             cached = layer.remembered[find] = (basis, find(layer, *more))
-        value: Answer = cached[1]
+        value: Result = cached[1]
         return value
 
     return lookup

@@ -20,10 +20,10 @@ from caffe_merge.text.values import parse_bool
 from caffe_merge.weights.blobs import Blob
 from caffe_merge.wording import counted
 
-Answer = Union[Affine, Reason, None]
+MaybeAffine = Union[Affine, Reason, None]
 
 
-def affine_of(layer: Layer, rank: Optional[int]) -> Answer:
+def affine_of(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     """The affine map that ``layer`` is; ``rank`` is its bottom's number of axes, None if unknown.
 
     Raises WeightsError where its values are not finite or a variance is negative.
@@ -39,7 +39,7 @@ def affine_of(layer: Layer, rank: Optional[int]) -> Answer:
 
 
 @remembered
-def _by_rule(layer: Layer, rank: Optional[int]) -> Answer:
+def _by_rule(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     odd = unknown_fields(layer) or _odd_blobs(layer)
     return odd if odd is not None else _RULES[layer.type](layer, rank)
 
@@ -63,11 +63,11 @@ def _odd_blobs(layer: Layer) -> Optional[Reason]:
     return None
 
 
-def _norm(layer: Layer, rank: Optional[int]) -> Answer:
+def _norm(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     return norms.affine_of(layer)
 
 
-def _scale(layer: Layer, rank: Optional[int]) -> Answer:
+def _scale(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     param = layer.param.scale_param
     factor = _values(layer, 0)
     axis = _channel_axis(layer.blobs[0], param.axis, rank)
@@ -77,7 +77,7 @@ def _scale(layer: Layer, rank: Optional[int]) -> Answer:
     return _vectors(factor, shift, axis)
 
 
-def _bias(layer: Layer, rank: Optional[int]) -> Answer:
+def _bias(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     shift = _values(layer, 0)
     axis = _channel_axis(layer.blobs[0], layer.param.bias_param.axis, rank)
     if isinstance(axis, Reason):
@@ -85,14 +85,14 @@ def _bias(layer: Layer, rank: Optional[int]) -> Answer:
     return _vectors(np.ones(shift.shape), shift, axis)
 
 
-def _power(layer: Layer, rank: Optional[int]) -> Answer:
+def _power(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     param = layer.param.power_param
     if param.power != 1:
         return Reason(f"its power is {param.power:g}, not 1")
     return Affine(np.array(float(param.scale)), np.array(float(param.shift)))
 
 
-def _dropout(layer: Layer, rank: Optional[int]) -> Answer:
+def _dropout(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     """``scale_train: false`` of some forks: nothing in training, times 1 - ratio at test time."""
     odd = random_dropout(layer)
     if odd is not None:
@@ -109,7 +109,7 @@ def _dropout_of_enet(layer: Layer) -> Union[float, Reason, None]:
     return enet_dropout.dropout(layer)
 
 
-def _python(layer: Layer, rank: Optional[int]) -> Answer:
+def _python(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     factor = _dropout_of_enet(layer)
     return Affine(np.array(factor), np.array(0.0)) if isinstance(factor, float) else factor
 
@@ -123,7 +123,7 @@ def random_dropout(layer: Layer) -> Optional[Reason]:
     return None
 
 
-_RULES: Dict[str, Callable[[Layer, Optional[int]], Answer]] = {
+_RULES: Dict[str, Callable[[Layer, Optional[int]], MaybeAffine]] = {
     **dict.fromkeys(norms.TYPES, _norm),
     "Scale": _scale,
     "Bias": _bias,

@@ -108,15 +108,15 @@ def table(layers: Iterable[Layer]) -> Table:
 
 def worst(layers: Iterable[Layer]) -> Optional[Worst]:
     """The worst of the linear ones of ``layers``; None if there is none. It rounds nothing."""
-    found: Optional[Worst] = None
+    furthest: Optional[Worst] = None
     for layer in layers:
         ranges = channel_ranges(layer) if layer.type in LINEAR_TYPES else None
         if ranges is None or isinstance(ranges, Reason):
             continue
         to_median = spread(ranges).to_median or 0.0
-        if found is None or to_median > found.to_median:
-            found = Worst(layer.name, to_median)
-    return found
+        if furthest is None or to_median > furthest.to_median:
+            furthest = Worst(layer.name, to_median)
+    return furthest
 
 
 def channel_ranges(layer: Layer) -> Union[Float64, Reason]:

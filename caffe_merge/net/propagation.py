@@ -39,8 +39,10 @@ def _with_given(
     names = layer.param.top
     if not any(name in input_shapes for name in names):
         return tops
-    told = [tops[n] if layer.param.bottom and n < len(tops) else None for n in range(len(names))]
-    return [shape or input_shapes.get(name) for name, shape in zip(names, told)]
+    inferred = [
+        tops[n] if layer.param.bottom and n < len(tops) else None for n in range(len(names))
+    ]
+    return [shape or input_shapes.get(name) for name, shape in zip(names, inferred)]
 
 
 def top_shapes(

@@ -58,26 +58,26 @@ def input_fields(document: Document, notes: List[Note]) -> Document:
     Layers that say more than a name, tops and their shapes stay.
     """
     fields = [field for field in document.fields if field.name in ("layer", *_INPUTS)]
-    own = NetParameter()
+    inputs = NetParameter()
     gone: List[Field] = []
     for field in fields:
         if field.name in _INPUTS:  # both in one net: which blob comes first would be another
             return document
-        if len(field.values) == 1 and _add_input(document, field, own):
+        if len(field.values) == 1 and _add_input(document, field, inputs):
             gone.append(field)
     if not gone:
         return document
     edits = Edits(document)
-    edits.replace_by_fields(gone[0], own)
+    edits.replace_by_fields(gone[0], inputs)
     for field in gone[1:]:
         edits.remove(field)
-    names = ", ".join(map(repr, own.input))
+    names = ", ".join(map(repr, inputs.input))
     notes.append(Note("target-form", "", f"Input layers are the net's own inputs now: {names}"))
     return edits.rewritten()
 
 
-def _add_input(document: Document, field: Field, own: NetParameter) -> bool:
-    """Add the tops of an Input layer to ``own``; whether it is one that the fields can say."""
+def _add_input(document: Document, field: Field, inputs: NetParameter) -> bool:
+    """Add the tops of an Input layer to ``inputs``; whether it is one that the fields can say."""
     net = NetParameter()
     View(document).read([field], net)
     layer = net.layer[0]
@@ -86,8 +86,8 @@ def _add_input(document: Document, field: Field, own: NetParameter) -> bool:
     if layer.type != "Input" or not plain or len(shapes) not in (1, len(layer.top)):
         return False
     for number, top in enumerate(layer.top):
-        own.input.append(top)
-        own.input_shape.add(dim=shapes[number if len(shapes) > 1 else 0].dim)
+        inputs.input.append(top)
+        inputs.input_shape.add(dim=shapes[number if len(shapes) > 1 else 0].dim)
     return True
 
 

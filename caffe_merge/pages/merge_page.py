@@ -64,7 +64,7 @@ def content(report: Report, nets: Nets) -> Dict[str, Any]:
         "for_target": report["target"] and targets.section(report["target"], numbers),
         "ranges": ranges.section(report["ranges"], {f.node.name: f.number for f in facts}),
         "notes": layers.notes(report["notes"]),
-        "told": list(_told(report, validation)),
+        "told": list(_validation_details(report, validation)),
         **layers.told(facts),
     }
 
@@ -228,7 +228,7 @@ def _refusals(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:
     ]
 
 
-def _told(report: Report, validation: Optional[Mapping[str, Any]]) -> Iterator[str]:
+def _validation_details(report: Report, validation: Optional[Mapping[str, Any]]) -> Iterator[str]:
     """What else a reader may ask about the comparison."""
     if validation is None:
         return

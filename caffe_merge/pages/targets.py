@@ -17,9 +17,9 @@ def section(target: Mapping[str, Any], numbers: Numbers) -> Dict[str, Any]:
     before, after = target["before"], target["after"]
     left = {_said(problem) for problem in before if after is None}
     left.update(_said(problem) for problem in after or ())
-    found = {_whole(problem): problem for problem in (*(after or ()), *before)}
+    by_problem = {_whole(problem): problem for problem in (*(after or ()), *before)}
     groups: Dict[Tuple[str, ...], List[Mapping[str, Any]]] = {}
-    for problem in found.values():
+    for problem in by_problem.values():
         stays = _said(problem) in left
         fate = (_FORM if problem["form"] and after is None else _LEFT) if stays else _DONE
         key = fate, problem["effect"], problem["why"], problem["form"], problem["advice"]

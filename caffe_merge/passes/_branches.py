@@ -119,8 +119,8 @@ def _step(graph: Graph, version: Version, end: Version) -> Optional[Branch]:
     if layer.type == "Pooling":
         return Branch(0, source, (layer,), kernel)
     convolution = layer if layer.type in (*CONVOLUTIONS, "Deconvolution") else None
-    known = end.shape is not None
-    cost = multiply_adds(kernel, source, version) if known else kernel.cost
+    has_shape = end.shape is not None
+    cost = multiply_adds(kernel, source, version) if has_shape else kernel.cost
     return Branch(0, source, (layer,), kernel, cost, kernel.cost, convolution)
 
 

@@ -21,7 +21,7 @@ from caffe_merge.passes._thinned import Fewer
 from caffe_merge.wording import counted
 
 Linked = Dict[Layer, List[Link]]
-Known = Mapping[Version, Signs]
+SignsOf = Mapping[Version, Signs]
 Stays = Mapping[Version, Mask]  # the channels that stay
 
 
@@ -42,13 +42,13 @@ def findings(graph: Graph, fixed: Set[Layer]) -> List[Finding]:
     dense = [layer for layer in graph.layers if layer not in linked and is_dense(graph, layer)]
     out: List[Finding] = []
     used: Set[Layer] = set()
-    known = signs(graph, linked)
-    for spares in (_dead(graph, known, dense), _twice(graph, linked, dense)):
+    signs_of = signs(graph, linked)
+    for spares in (_dead(graph, signs_of, dense), _twice(graph, linked, dense)):
         if not any(_has_spare(layer, spare) for layer, spare in spares.items()):
             continue
         held = _held(graph, fixed, linked, spares)
         for stays in held.groups():
-            rewrite = _rewrite(graph, known, spares, stays)
+            rewrite = _rewrite(graph, signs_of, spares, stays)
             if used.isdisjoint(rewrite.layers):
                 out.append(rewrite)
                 used.update(rewrite.layers)
@@ -93,14 +93,14 @@ def _has_spare(layer: Layer, spare: Spare) -> bool:
     return not spare.goes.keep.all() or bool(facts(layer).zero_outputs.any())
 
 
-def _dead(graph: Graph, known: Known, dense: Iterable[Layer]) -> Dict[Layer, Spare]:
+def _dead(graph: Graph, signs_of: SignsOf, dense: Iterable[Layer]) -> Dict[Layer, Spare]:
     """The channels that each linear layer multiplies with 0, or that are constant."""
     spares: Dict[Layer, Spare] = {}
     for layer in dense:
         (bottom,) = graph.bottoms[layer]
         size = channels(bottom)
         unread = facts(layer).zero_inputs.reshape(size, -1).all(axis=1)
-        constant = np.where(unread, 0.0, known[bottom].constant)
+        constant = np.where(unread, 0.0, signs_of[bottom].constant)
         values = np.nan_to_num(constant)
         why: Optional[Reason] = None
         if values.any():
@@ -124,15 +124,17 @@ def _twice(graph: Graph, linked: Linked, dense: Iterable[Layer]) -> Dict[Layer, 
     return spares
 
 
-def _rewrite(graph: Graph, known: Known, spares: Mapping[Layer, Spare], stays: Stays) -> Rewrite:
+def _rewrite(
+    graph: Graph, signs_of: SignsOf, spares: Mapping[Layer, Spare], stays: Stays
+) -> Rewrite:
     """The rewrite that leaves only those channels in a group of versions."""
     region = {version.producer for version in stays}
     region |= {reader for version in stays for reader, _ in version.readers}
     for version, mask in stays.items():
         layer = version.producer
         if layer.type in LINEAR_TYPES:
-            weighed = known[version].never_positive & ~facts(layer).zero_outputs & ~mask
-            region |= _signing(graph, known, graph.bottoms[layer][0]) if weighed.any() else set()
+            weighed = signs_of[version].never_positive & ~facts(layer).zero_outputs & ~mask
+            region |= _signing(graph, signs_of, graph.bottoms[layer][0]) if weighed.any() else set()
     layers = graph.in_order(region)
     changes: Changes = {layer: _new(graph, layer, spares.get(layer), stays) for layer in layers}
     makers = [layer for layer in layers if layer in spares and graph.tops[layer][0] in stays]
@@ -142,14 +144,14 @@ def _rewrite(graph: Graph, known: Known, spares: Mapping[Layer, Spare], stays: S
     return Rewrite(layers=layers, changes=changes, note=note, kept_note=note)
 
 
-def _signing(graph: Graph, known: Known, version: Version) -> Set[Layer]:
+def _signing(graph: Graph, signs_of: SignsOf, version: Version) -> Set[Layer]:
     """The layers by which ``version`` is never below 0: the proof has to run them too."""
     layer = version.producer
-    if not graph.bottoms[layer] or not known[version].never_negative.any():
+    if not graph.bottoms[layer] or not signs_of[version].never_negative.any():
         return set()
     if layer.type == "ReLU":
         return {layer}
-    above = [_signing(graph, known, bottom) for bottom in graph.bottoms[layer]]
+    above = [_signing(graph, signs_of, bottom) for bottom in graph.bottoms[layer]]
     return {layer}.union(*above)
 
 

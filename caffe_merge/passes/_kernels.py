@@ -17,7 +17,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, FLOAT, Blob, Computed, Dense, Rows
 
-Answer = Union[Kernel, Reason, None]
+MaybeKernel = Union[Kernel, Reason, None]
 
 
 def map_of(graph: Graph, layer: Layer) -> Union[LinearMap, Reason, None]:
@@ -32,7 +32,7 @@ def map_of(graph: Graph, layer: Layer) -> Union[LinearMap, Reason, None]:
     return kernel
 
 
-def kernel_of(graph: Graph, layer: Layer) -> Answer:
+def kernel_of(graph: Graph, layer: Layer) -> MaybeKernel:
     """The kernel that ``layer`` computes, channels on axis 1; None if it is of another type."""
     if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return None
@@ -112,7 +112,7 @@ def window_of(axes: Sequence[Axis]) -> Window:
     )
 
 
-def _mean(graph: Graph, layer: Layer) -> Answer:
+def _mean(graph: Graph, layer: Layer) -> MaybeKernel:
     """Average pooling: a kernel where its windows lie inside the padded input."""
     param = layer.param.pooling_param
     if param.pool != param.AVE:

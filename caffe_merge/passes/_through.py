@@ -32,12 +32,12 @@ def on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, R
     if reason is not None:
         return reason
 
-    def moves(found: Sequence[Link]) -> Union[List["_Move"], Reason]:
-        linked = {link.bottom for link in found}
+    def moves(between: Sequence[Link]) -> Union[List["_Move"], Reason]:
+        linked = {link.bottom for link in between}
         for number, affine in enumerate(maps):
             if affine and number not in linked and not reads_shape_only(layer, number):
                 return Reason("it takes from it where values go")
-        return [_Move(*link[::2], *link[1::2]) for link in found]
+        return [_Move(*link[::2], *link[1::2]) for link in between]
 
     return _moved(layer, maps, bottoms, tops, moves, tops)
 
@@ -53,9 +53,9 @@ def back(
     if reason is not None:
         return reason
 
-    def moves(found: Sequence[Link]) -> Union[List["_Move"], Reason]:
+    def moves(between: Sequence[Link]) -> Union[List["_Move"], Reason]:
         product = is_product(layer)
-        taken = [link for link in found if not product or link.bottom == chosen]
+        taken = [link for link in between if not product or link.bottom == chosen]
         if {n for n, affine in enumerate(maps) if affine} - {link.top for link in taken}:
             return Reason("what it gives out is not made of what it reads")
         return [_Move(*link[1::2], *link[::2]) for link in taken]
@@ -96,8 +96,8 @@ def _moved(
     axes = range(1, max([2, *(len(shape) for shape in bottoms if shape is not None)]))
     refusal = None
     for axis in dict.fromkeys([*own_axes, *axes]):
-        found = links(layer, bottoms, tops, axis)
-        directed = found if isinstance(found, Reason) else moves(found)
+        between = links(layer, bottoms, tops, axis)
+        directed = between if isinstance(between, Reason) else moves(between)
         if isinstance(directed, Reason):
             refusal = refusal or directed
             continue

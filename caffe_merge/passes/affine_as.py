@@ -30,12 +30,12 @@ from caffe_merge.wording import counted
 # A Power has no weights: it is as good for any tool chain.
 AFFINE = frozenset(of_family(catalogue.NORM, catalogue.AFFINE)) - {"Power"}
 # The blocks of these and of a convolution, where the schema has them.
-_OWN = sorted(
+_BLOCKS = sorted(
     {block for kind in (*AFFINE, *CONVOLUTIONS) for block in CATALOGUE[kind].blocks}
     & {*LayerParameter.DESCRIPTOR.fields_by_name}
 )
 
-Answer = Union[Affine, Reason, None]
+MaybeAffine = Union[Affine, Reason, None]
 
 
 class AffineAs(Pass):
@@ -61,7 +61,7 @@ class AffineAs(Pass):
         return findings
 
 
-def _affine(graph: Graph, layer: Layer) -> Answer:
+def _affine(graph: Graph, layer: Layer) -> MaybeAffine:
     """The map that a per-channel layer computes, as vectors; None for any other layer."""
     if layer.type not in AFFINE:
         return None
@@ -81,7 +81,7 @@ def _affine(graph: Graph, layer: Layer) -> Answer:
     return affine.over(bottom.shape[1], 1)
 
 
-def _diagonal(graph: Graph, layer: Layer) -> Answer:
+def _diagonal(graph: Graph, layer: Layer) -> MaybeAffine:
     """The map that a depthwise convolution of 1x1 computes; None for any other layer."""
     kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
     if not isinstance(kernel, Kernel) or not kernel.group == kernel.inputs == kernel.outputs:
@@ -111,7 +111,7 @@ def _bare(layer: Layer, affine: Affine, kind: str) -> Any:
     """The parameters of ``layer`` for a layer of type ``kind``, without those of its old type."""
     both_have_weights = {layer.type, kind} == {"Scale", "Convolution"}
     param = copied(layer.param)
-    for name in _OWN:
+    for name in _BLOCKS:
         param.ClearField(name)
     if not both_have_weights or len(layer.blobs) != 1 + affine.shift.any():
         param.ClearField("param")  # of other blobs

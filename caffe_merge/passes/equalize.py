@@ -176,12 +176,12 @@ def _tensors(graph: Graph, classes: Classes, layer: Layer) -> List[Tensor]:
 
 def _constant(graph: Graph, classes: Classes) -> Indices:
     """The classes of channels that are nearly the bias of their layer."""
-    found: List[Indices] = []
+    constant: List[Indices] = []
     for layer in graph.layers:
         outputs = classes.of.get(graph.tops[layer][0]) if graph.tops[layer] else None
         if layer.type not in LINEAR_TYPES or outputs is None or len(layer.blobs) < 2:
             continue
         ranges = channel_ranges(layer)
         if not isinstance(ranges, Reason):
-            found.append(outputs[np.abs(layer.blobs[1].float64()) > CONSTANT * ranges])
-    return np.concatenate([np.zeros(0, np.intp), *found])
+            constant.append(outputs[np.abs(layer.blobs[1].float64()) > CONSTANT * ranges])
+    return np.concatenate([np.zeros(0, np.intp), *constant])

@@ -93,7 +93,7 @@ def _grouped(
     graph: Graph, layer: Layer, towers: Sequence[Tower], fixed: Set[Layer]
 ) -> Union[Rewrite, Reason]:
     cut = towers[0].part.producer
-    inside = [one for tower in towers for one in tower.layers]
+    inside = [member for tower in towers for member in tower.layers]
     reason = _why_not_these(graph, cut, towers)
     if not fixed.isdisjoint((cut, layer, *inside)):
         reason = kept("one of them is")
@@ -109,13 +109,14 @@ def _grouped(
     bottoms = tuple(n for n in range(len(graph.bottoms[layer])) if n not in dropped)
     if len(bottoms) > 1:
         changes[layer] = (layer.param, layer.blobs)
-    convolutions = [one for one in inside if one.type in CONVOLUTIONS]
-    staying = [one.name for one in convolutions if one in changes]
+    convolutions = [member for member in inside if member.type in CONVOLUTIONS]
+    staying = [member.name for member in convolutions if member in changes]
     return Rewrite(
         layers=graph.in_order([cut, *inside, layer]),
         changes=changes,
         note=f"merged into Convolution {quoted(staying)}",
-        kept_note="took in " + quoted([one.name for one in convolutions if one not in changes]),
+        kept_note="took in "
+        + quoted([member.name for member in convolutions if member not in changes]),
         reads={layer: bottoms},
     )
 

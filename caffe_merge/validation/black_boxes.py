@@ -158,6 +158,6 @@ def _agree(expected: Optional[Sequence[Any]], stored: Sequence[Shape]) -> bool:
     if expected is None:
         return True
     return len(expected) == len(stored) and all(
-        wanted is None or (None not in wanted and count(wanted) == count(shape))
-        for wanted, shape in zip(expected, stored)
+        rule is None or (None not in rule and count(rule) == count(shape))
+        for rule, shape in zip(expected, stored)
     )

@@ -335,12 +335,12 @@ def labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optio
     """The class of each image: by its path, by the end of its path, or by its name; UsageError."""
     if labels is None:
         return None
-    found = []
+    classes = []
     for path in paths:
         parts = path.replace(os.sep, "/").split("/")
         names = (path, *("/".join(parts[start:]) for start in range(len(parts))))
         label = next((labels[name] for name in names if name in labels), None)
         if label is None:
             raise UsageError(_LABELS, f": no class is given for {path}")
-        found.append(label)
-    return found
+        classes.append(label)
+    return classes

@@ -99,14 +99,14 @@ def _twins(before: Sequence[Any], after: Sequence[Any]) -> Dict[int, int]:
     places: Dict[str, List[int]] = {}
     for index, layer in enumerate(before):
         places.setdefault(layer.name, []).append(index)
-    found: Dict[int, int] = {}
+    place_of: Dict[int, int] = {}
     for index, layer in enumerate(after):
         free = places.get(layer.name, [])
         place = next((place for place in free if _same(before[place], layer)), None)
         if place is not None:
             free.remove(place)
-            found[index] = place
-    return found
+            place_of[index] = place
+    return place_of
 
 
 def _same(old: Any, new: Any) -> bool:

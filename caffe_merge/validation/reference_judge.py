@@ -68,8 +68,8 @@ def _attempt(
 def _more_boxes(nets: Tuple[Net, Net], runs: Tuple[Run, Run]) -> bool:
     """Whether layers could not be run that were thought to be such as can; now they are boxes."""
     more = [run.unable - net.boxes for net, run in zip(nets, runs)]
-    for net, found in zip(nets, more):
-        net.boxes |= found
+    for net, unable in zip(nets, more):
+        net.boxes |= unable
     return any(more)
 
 

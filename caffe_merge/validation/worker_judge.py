@@ -165,16 +165,16 @@ def witnesses(
 ) -> List[str]:
     """The first blobs behind a layer that agree: whatever it does wrong shows there or nowhere."""
     reached = {(top, index) for top in layers[index].param.top}
-    found: Dict[str, None] = {}
+    agreeing: Dict[str, None] = {}
     for reader in range(index, len(layers)):
         if reader > index and not reached.isdisjoint(made.reads[reader]):
             reached.update((top, reader) for top in layers[reader].param.top)
         for name in layers[reader].param.top:
             version = name, reader
             if version in reached and name in values and made.final[name] == version:
-                found[name] = None
+                agreeing[name] = None
                 reached.discard(version)
-    return list(found)
+    return list(agreeing)
 
 
 @contextlib.contextmanager

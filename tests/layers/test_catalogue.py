@@ -222,4 +222,9 @@ def test_blocks() -> None:
     assert CATALOGUE["CuDNNBatchNorm"].blocks == ("cudnn_batch_norm_param", "batch_norm_param")
     assert CATALOGUE["AbsVal"].blocks == ()
     assert all(CATALOGUE[kind].blocks == norms.styles.blocks(kind) for kind in norms.TYPES)
-    assert affine_as._OWN == ["batch_norm_param", "bias_param", "convolution_param", "scale_param"]
+    assert affine_as._BLOCKS == [
+        "batch_norm_param",
+        "bias_param",
+        "convolution_param",
+        "scale_param",
+    ]
