@@ -28,6 +28,7 @@ from caffe_merge.batching.reading import MANY, Holdings, read, read_by
 from caffe_merge.batching.running import run
 from caffe_merge.batching.sources import EARLIER_BATCH, Sources
 from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
+from caffe_merge.files.places import absolute
 from caffe_merge.files.recovery import put_right
 from caffe_merge.wording import counted
 
@@ -104,7 +105,7 @@ def plan(request: Request) -> Plan:
 
 def _check_folder(output_dir: str) -> None:
     """Refuse an output folder that is a file, or would be below one."""
-    path = os.path.abspath(output_dir)
+    path = absolute(output_dir)
     while not os.path.lexists(path):
         path = os.path.dirname(path)
     if not os.path.isdir(path):

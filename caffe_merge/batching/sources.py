@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from caffe_merge.errors import UsageError
 from caffe_merge.files.inputs import opened
 from caffe_merge.files.outputs import default_output
+from caffe_merge.files.places import absolute
 
 JOURNAL = "caffe-merge-batch.jsonl"  # in the folder of outputs
 EARLIER_BATCH = "the outputs of an earlier batch"  # why a folder is left out
@@ -78,7 +79,7 @@ class Sources:
         return folder
 
     def _check_folder(self, source: str) -> None:
-        if os.path.isdir(source) and os.path.realpath(source) == self._output:
+        if os.path.isdir(source) and os.path.realpath(absolute(source)) == self._output:
             raise UsageError(f"{source}: the outputs would be among the inputs")
 
     def _walk(self, folder: str) -> None:

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Dict, Iterable, NamedTuple, Optional, Type
 
 from caffe_merge.errors import FileError
-from caffe_merge.files.places import check_file
+from caffe_merge.files.places import absolute, check_file
 
 CHANGED = "the file changed while it was read; run the command anew"
 
@@ -41,8 +41,9 @@ def same_file(first: str, second: str) -> bool:
             return True
     except OSError:
         pass
-    folders = [os.path.dirname(os.path.abspath(path)) for path in (first, second)]
-    if os.path.basename(os.path.abspath(first)) != os.path.basename(os.path.abspath(second)):
+    first, second = absolute(first), absolute(second)
+    folders = [os.path.dirname(path) for path in (first, second)]
+    if os.path.basename(first) != os.path.basename(second):
         return os.path.realpath(first) == os.path.realpath(second)
     try:
         return os.path.samefile(*folders)

@@ -11,6 +11,15 @@ _OF_USERS = ("/dev/shm",)
 _MOST_LINKS = 40
 
 
+def absolute(path: str) -> str:
+    """``path`` from the root of the file system. Raises FileError where it starts from nowhere."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        gone = "the folder that this was started in is gone: give a path that begins with /"
+        raise FileError(gone, path=path) from None
+
+
 def check_file(path: str) -> None:
     """Raise FileError unless ``path`` names a file that can be read as often as need be.
 
@@ -44,7 +53,7 @@ def is_of_the_system(path: str) -> bool:
 
 def _hops(path: str) -> Iterator[str]:
     """The path, and each path that a link at the one before names."""
-    path = os.path.abspath(path)
+    path = absolute(path)
     for _ in range(_MOST_LINKS):
         yield path
         try:

@@ -7,6 +7,7 @@ from typing import Dict, Iterable, Iterator, NoReturn, Optional
 from caffe_merge.errors import BusyError, FileError
 from caffe_merge.files import workplace
 from caffe_merge.files.identity import at
+from caffe_merge.files.places import absolute
 from caffe_merge.files.workplace import Renames, Workplace
 from caffe_merge.files.writing import sync_folder
 
@@ -106,7 +107,7 @@ def sync_folders(targets: Iterable[str]) -> None:
 
 def real(target: str) -> str:
     """The path of ``target`` in its real folder; it may itself be a link."""
-    folder, name = os.path.split(os.path.abspath(target))
+    folder, name = os.path.split(absolute(target))
     return os.path.join(os.path.realpath(folder), name)
 
 

@@ -20,6 +20,7 @@ import zlib
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from caffe_merge.files.identity import Identity
+from caffe_merge.files.places import absolute
 
 try:
     import fcntl
@@ -150,7 +151,7 @@ def has_locks() -> bool:
 
 def is_inside(path: str) -> bool:
     """Whether ``path``, links followed, lies in somebody's workplace."""
-    folder = os.path.dirname(os.path.realpath(path))
+    folder = os.path.dirname(os.path.realpath(absolute(path)))
     if not os.path.basename(folder).startswith(PREFIX):
         return False
     return os.path.isfile(os.path.join(folder, "record"))
