@@ -108,7 +108,7 @@ def removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [truncated, emptied, written, grown, replaced, removed])
-@pytest.mark.parametrize("moment", ["loaded", "merge", "write", "_validate"])
+@pytest.mark.parametrize("moment", ["loaded", "merge", "write", "_judged"])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_file_that_changes_meanwhile(
     change: Callable[[Path], None],
