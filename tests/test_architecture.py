@@ -206,7 +206,6 @@ TESTED_IN: Dict[str, str] = {
     "command.printing": "command/test_messages.py",
     "errors": "test_bad_input.py",
     "files.identity": "files/test_outputs.py",
-    "files.places": "files/test_outputs.py",
     "files.signals": "merging/test_interrupted.py",
     "files.workplace": "files/test_replacement.py",
     "layers.enet_dropout": "layers/test_identity.py",
