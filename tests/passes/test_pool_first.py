@@ -81,7 +81,7 @@ def test_what_the_convolution_reads_may_have_other_readers(merged: Merger) -> No
 
 
 def test_in_place_layers_around(merged: Merger) -> None:
-    lines = ["q: Sigmoid data -> q", "r: ReLU q -> q", conv("a", "q"), pool("p", "a"),
+    lines = ["q: TanH data -> q", "r: ReLU q -> q", conv("a", "q"), pool("p", "a"),
              "t: TanH p -> p"]  # fmt: skip
     assert order(merged(IN, *lines)) == ["data:q", "q:r", "q:p", "p_merged:a", "p:t"]
 
