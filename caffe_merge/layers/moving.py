@@ -52,6 +52,8 @@ def links(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     Every top is linked at all its places or at none. A bottom without a link is a mask, or read for
     its shape alone. Of a layer of several bottoms the axis is that of the first.
     """
+    if bottoms[0] is not None and axis >= len(bottoms[0]):
+        return Reason(f"what it reads has no axis {axis}")
     return RULES[layer.type](layer, bottoms, tops, axis)
 
 

@@ -296,3 +296,15 @@ def test_shared_behind_a_concat(merged: Merger) -> None:
     assert "m" not in result.names
     result = merged(IN, *lines, "m: Scale y -> n", *END, weights=weights, keep_shared=True)
     result.refused("m", "shares its weights with 'a', kept so")
+
+
+def test_a_reshape_of_what_has_one_axis(merged: Merger) -> None:
+    """There is no axis behind it that a map per channel could come from."""
+    lines = [
+        "data 2 5",
+        "s: Reduction data -> s { reduction_param { axis: 1 } }",
+        "y: Reshape s -> y { reshape_param { axis: 1 num_axes: 0 shape { dim: 1 } } }",
+        "b: Bias y -> b { bias_param { axis: -1 } }",
+        "m: Scale b -> m { scale_param { bias_term: true } }",
+    ]
+    assert merged(*lines).names == ["s", "y", "m"]
