@@ -11,11 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from caffe_env import PACKAGES, find
 
+AT_ONCE = 2  # rows
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("tests", "proto", "docs", "examples", "benchmarks", "README.md", "pyproject.toml")
 
@@ -64,46 +66,79 @@ ROWS: Dict[str, Row] = {
 def main() -> int:
     """Every row, or the named ones; 0 if all that could run passed."""
     folder, wheel = (Path(argument).resolve() for argument in sys.argv[1:3])
+    names = sys.argv[3:] or list(ROWS)
     failed = []
-    for name in sys.argv[3:] or list(ROWS):
-        base = find(ROWS[name].versions)
-        if base is None:
-            print(f"{name}: no Python {' or '.join(ROWS[name].versions)} found", flush=True)
-            failed += [name] if os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") else []
-            continue
-        if not run(folder / name, base, wheel, ROWS[name]):
-            failed.append(name)
+    # One row is installed, on one core, while another one is tested.
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for name, result in zip(names, pool.map(lambda name: run(folder, name, wheel), names)):
+            print(f"{name}:\n{result.output}", flush=True)
+            failed += [] if result.passed else [name]
     print(f"failed: {', '.join(failed)}" if failed else "all versions passed")
     return 1 if failed else 0
 
 
-def run(folder: Path, base: str, wheel: Path, row: Row) -> bool:
-    """Install and test in ``folder``; whether all went well."""
-    shutil.rmtree(str(folder), ignore_errors=True)
+class Result(NamedTuple):
+    """Whether a row passed, or needs not; what its commands printed."""
+
+    passed: bool
+    output: str
+
+
+def run(folder: Path, name: str, wheel: Path) -> Result:
+    """Install and test the row ``name`` in a folder of its own, up to the first failure."""
+    row = ROWS[name]
+    base = find(row.versions)
+    if base is None:
+        is_needed = bool(os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE"))
+        return Result(not is_needed, f"no Python {' or '.join(row.versions)} found")
+    work = folder / name / "work"
+    shutil.rmtree(str(folder / name), ignore_errors=True)
+    copy_tests(work)
+    output = ""
+    for command in commands(folder / name, base, wheel, row):
+        done = subprocess.run(
+            command,
+            cwd=str(work),
+            env=environment(row),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        output += done.stdout
+        if done.returncode:
+            return Result(False, output)
+    return Result(True, output)
+
+
+def commands(folder: Path, base: str, wheel: Path, row: Row) -> Iterator[List[str]]:
+    """What sets up ``folder`` as an environment and tests the wheel in it."""
     python = str(folder / "bin" / "python")
     install = [python, "-m", "pip", "install", "--quiet"]
-    for command in (
-        [base, "-m", "venv", str(folder)],
-        [*install, "--upgrade", "pip"],
-        [*install, str(wheel), *row.pins, *TOOLS],
-    ):
-        if subprocess.run(command).returncode:
-            return False
-    work = folder / "work"
-    work.mkdir()
+    yield [base, "-m", "venv", str(folder)]
+    yield [*install, "--upgrade", "pip"]
+    yield [*install, str(wheel), *row.pins, *TOOLS]
+    versions = "import sys, numpy, google.protobuf as p; print(sys.version.split()[0], 'numpy',"
+    yield [python, "-c", versions + " numpy.__version__, 'protobuf', p.__version__)"]
+    tests = [python, "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4"]
+    tests += [f"tests/{name}" for name in row.tests]
+    yield tests + [f"--ignore=tests/{name}" for name in (*OF_CHECKOUT, *LONG)]
+
+
+def copy_tests(work: Path) -> None:
+    """Copy what the tests need to ``work``, a new folder without the package."""
+    work.mkdir(parents=True)
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(str(ROOT / name), str(work / name))
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["CAFFE_MERGE_CAFFE_PYTHON"] = ""  # only an interpreter that has Caffe itself
+
+
+def environment(row: Row) -> Dict[str, str]:
+    """The variables of a row's commands: none leads to the checkout or to another Caffe."""
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    variables["CAFFE_MERGE_CAFFE_PYTHON"] = ""  # only an interpreter that has Caffe itself
     if row.pins is not PACKAGES:
-        environment.pop("CAFFE_MERGE_REQUIRE_CAFFE", None)
-    versions = "import sys, numpy, google.protobuf as p; print(sys.version.split()[0], 'numpy',"
-    subprocess.run([python, "-c", versions + " numpy.__version__, 'protobuf', p.__version__)"])
-    tests = [python, "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4"]
-    tests += [f"tests/{name}" for name in row.tests]
-    tests += [f"--ignore=tests/{name}" for name in (*OF_CHECKOUT, *LONG)]
-    return subprocess.run(tests, cwd=str(work), env=environment).returncode == 0
+        variables.pop("CAFFE_MERGE_REQUIRE_CAFFE", None)
+    return variables
 
 
 if __name__ == "__main__":
