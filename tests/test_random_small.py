@@ -20,7 +20,7 @@ from tests.real_caffe import RealCaffe
 from tests.seeds import examples
 from tests.test_random_moving import PARTS, Moving
 
-NEVER_NEGATIVE = ("Sigmoid", "AbsVal", "Softmax", "Exp", "BNLL", "ReLU")
+NEVER_NEGATIVE = ("Sigmoid", "AbsVal", "Softmax", "BNLL", "ReLU")
 RECTIFIERS = ("ReLU", "PReLU", "ELU", "AbsVal")
 
 
