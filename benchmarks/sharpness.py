@@ -134,7 +134,7 @@ def draw(layer: Any, kind: Kind, random: np.random.Generator) -> Optional[Tuple[
     if kind.channel:
         values = np.abs(values).reshape(len(values), -1).max(axis=1)
     there = np.argwhere(values)
-    return tuple(int(n) for n in random.choice(there)) if len(there) else None
+    return tuple(int(n) for n in there[random.integers(len(there))]) if len(there) else None
 
 
 def wrong_eps(subject: Subject, tally: Tally, work: Path) -> None:
