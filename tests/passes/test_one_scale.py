@@ -105,8 +105,9 @@ def test_names(merged: Merger, names: str, feeding: str, after: str) -> None:
     )
     kinds = [layer.type for layer in result.after.layers]
     assert "BatchNorm" not in kinds
-    # A net input that a step between writes in place holds that step to its name.
-    held = "input" in feeding and one == "x" and three != "x"
+    # The input itself keeps what came in; what is written over it once holds the next to its name.
+    written = {"input": two == "x", "in_place_on_input": True}.get(feeding, False)
+    held = written and one == "x" and three != "x"
     assert sum(kind in ("Scale", "Bias") for kind in kinds) == (2 if held else 1)
 
 
