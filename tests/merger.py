@@ -133,8 +133,9 @@ class Merger:
         for one in (net, merged):
             choose_style(one.layers, style)
         inputs = random_inputs(net)
-        freed = _written_over(net) - _written_over(merged)  # inputs that hold what came in now
-        before, after = run(net, inputs), without(run(merged, inputs), freed)
+        before = run(net, inputs)
+        freed = freed_inputs(net, merged, inputs, before)
+        after = without(run(merged, inputs), freed)
         try:
             assert_equal(before, after, limit)
         except AssertionError:
@@ -168,6 +169,15 @@ def random_inputs(net: Net) -> Arrays:
             if layer.type == "Input":
                 out[version.name] = random.standard_normal(version.shape).astype(np.float32)
     return out
+
+
+def freed_inputs(net: Net, merged: Net, inputs: Arrays, before: Arrays) -> Set[str]:
+    """The net inputs that hold what came in, where ``net`` wrote over them and ``merged`` does not.
+
+    ``before`` are the values of ``net`` in the end: what was written may be the same.
+    """
+    names = _written_over(net) - _written_over(merged)
+    return {name for name in names if not np.array_equal(before[name], inputs[name])}
 
 
 def _written_over(net: Net) -> Set[str]:

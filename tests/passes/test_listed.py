@@ -17,6 +17,7 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
         "fold-swap",
         "fold-affine",
         "merge-branches",
+        "merge-product",
         "merge-concat",
         "merge-groups",
         "merge-serial",
