@@ -17,6 +17,7 @@ from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, S
 import numpy as np
 
 from caffe_merge.layers.catalogue import DATA, DROPOUT, of_family
+from caffe_merge.layers.moving import reads_shape_only
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.validation.run import Plan, Version, outputs
 
@@ -78,7 +79,9 @@ def pair(
     for index in sorted(twins, reverse=True):
         read = list(zip(old.reads[twins[index]], new.reads[index]))
         target = firm if _confirmed(index, twins[index], before, after, firm) else loose
-        for both in read:
+        for number, both in enumerate(read):
+            if reads_shape_only(after[index], number):
+                continue  # its values may be others: nothing that is made of them is
             target.setdefault(both, _reader(after[index], both, plans))
     given = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
     points = [
