@@ -49,9 +49,7 @@ class Listed:
 
 # Tried in this order, again and again until none finds anything.
 PASSES: Tuple[Listed, ...] = (
-    # in front of the folds, which it leaves its layers to
-    Listed("absorb-bias", ["ReLU"], option="absorb_bias"),
-    # next: a Dropout between a Convolution and its BatchNorm prevents the fold
+    # first: a Dropout between a Convolution and its BatchNorm prevents the fold
     Listed("drop-identity"),
     # likewise
     Listed("drop-crop", ["Crop"]),
@@ -61,6 +59,8 @@ PASSES: Tuple[Listed, ...] = (
     Listed("merge-permutes", ["Permute"]),
     # behind those, which leave one of several; merge-serial sees further then
     Listed("fold-permute", of_family(MOVING)),
+    # behind those, which may stand in its way; before the folds, which it leaves its layers to
+    Listed("absorb-bias", ["ReLU"], option="absorb_bias"),
     # before the folds, which would make another convolution of it
     Listed("fold-swap", CONVOLUTIONS),
     # before one-scale: a layer that is folded away costs nothing, a Scale does

@@ -43,6 +43,8 @@ def shifted(result: Merged) -> List[str]:
 
 
 FIRES: Dict[str, List[str]] = {
+    "dropout": ["d: Dropout a -> a", LAST],
+    "relu_twice": ["s: ReLU a -> a", LAST],
     "convolution": [LAST],
     "not_in_place": [conv("z", "b")],
     "grouped": [conv("z", "a", 6, "group: 2")],

@@ -8,12 +8,12 @@ def test_every_pass_has_a_name_and_a_reason() -> None:
     """Pass names are the command line's: kebab-case, no two alike."""
     names = [listed.name for listed in PASSES]
     assert names == [
-        "absorb-bias",
         "drop-identity",
         "drop-crop",
         "drop-rectifier",
         "merge-permutes",
         "fold-permute",
+        "absorb-bias",
         "fold-swap",
         "fold-affine",
         "merge-branches",
