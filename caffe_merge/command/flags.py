@@ -357,7 +357,8 @@ def check(parser: argparse.ArgumentParser) -> None:
     """The flags of the command check."""
     _net(parser, weights=False)
     add = parser.add_argument_group("for whom").add_argument
-    add_flag(add, "target")
+    help_ = "the program that is to read the pair; list names those that are known"
+    add("--target", metavar="T", action=Target, help=help_)
     _printing(parser)
     add = parser.add_argument_group("the page").add_argument
     add("--report", metavar="R.html", help="write a page of the net too, with what is listed")

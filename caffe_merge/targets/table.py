@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, meant
 from caffe_merge.targets.conditions import Clause, parse
 
 FILE = Path(__file__).with_name("targets.json")
@@ -81,11 +81,12 @@ def table() -> Table:
 
 
 def find(name: str) -> Target:
-    """The target of this name. Raises UsageError where there is none."""
+    """The target of this name, in any case of letters. Raises UsageError where there is none."""
     targets = table().targets
-    if name not in targets:
-        raise UsageError(f"no target is called {name!r}; there are {', '.join(targets)}")
-    return targets[name]
+    target = targets.get(name.lower())
+    if target is None:
+        raise UsageError(f"no target is called {name!r}{meant(name.lower(), targets)}")
+    return target
 
 
 def _target(entry: Dict[str, Any]) -> Target:

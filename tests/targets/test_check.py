@@ -125,7 +125,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         (["check", "P"], "--target missing: expected the name of a program"),
-        (["check", "P", "--target", "mmn"], "no target is called 'mmn'; there are opencv,"),
+        (["check", "P", "--target", "mmn"], "no target is called 'mmn'; did you mean 'mnn'?"),
         (["merge", "P", "W", "--target", "mmn"], "no target is called 'mmn'"),
     ],
 )

@@ -31,6 +31,7 @@ def test_the_targets() -> None:
     assert tuple(table().targets) == NAMES
     with pytest.raises(UsageError, match="no target is called 'tensorrt'; there are opencv, ncnn"):
         find("tensorrt")
+    assert find("MNN") is find("mnn")
 
 
 def is_fact(fact: str, kind: str) -> bool:
