@@ -207,7 +207,7 @@ def test_affine_as_is_passed_on(pair: Pair, tmp_path: Path) -> None:
     [
         (
             ["--only", "nonsense"],
-            "no pass is called 'nonsense'; there are absorb-bias, drop",
+            "no pass is called 'nonsense'; there are drop-identity, drop",
         ),
         (["--keep", "nobody"], "--keep nobody: the net has no layer of this name"),
         (["--validate", "guess"], "invalid choice: 'guess'"),

@@ -207,7 +207,7 @@ def test_names_that_are_none(tmp_path: Path) -> None:
     net = net_of(tmp_path, *LINES)
     before = state(net)
     for options in ({"only": ["fold"]}, {"skip": ["Fold-Affine"]}):
-        with pytest.raises(UsageError, match=r"no pass is called .* are absorb-bias, drop-"):
+        with pytest.raises(UsageError, match=r"no pass is called .* are drop-identity, drop-"):
             caffe_merge.merge(net, **options)
     with pytest.raises(UsageError, match="keep conv9: the net has no layer of this name"):
         caffe_merge.merge(net, keep=["conv", "conv9"])
