@@ -82,11 +82,10 @@ def table() -> Table:
 
 def find(name: str) -> Target:
     """The target of this name, in any case of letters. Raises UsageError where there is none."""
-    targets = table().targets
-    target = targets.get(name.lower())
-    if target is None:
-        raise UsageError(f"no target is called {name!r}{meant(name.lower(), targets)}")
-    return target
+    targets, lower = table().targets, str(name).lower()
+    if lower not in targets:
+        raise UsageError(f"no target is called {name!r}{meant(lower, targets)}")
+    return targets[lower]
 
 
 def _target(entry: Dict[str, Any]) -> Target:
