@@ -3,12 +3,12 @@
 Which layers of a net it is about, the rows of the target's table say; a form says only how.
 """
 
-from typing import List, Set, Union
+from typing import List, Union
 
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import KEPT
 from caffe_merge.targets.check import asked
 from caffe_merge.targets.table import find as find_target
@@ -18,17 +18,15 @@ class Form(Pass):
     """A rewrite of single layers, where the target of the merge asks for it."""
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
+        findings = Findings()
         if self.options.target is None:
             return findings
-        used: Set[Layer] = set()
         for layer in asked(graph, find_target(self.options.target), self.name):
             rewrite = KEPT if layer.name in self.keep else self.rewrite(graph, layer)
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
-            elif used.isdisjoint(rewrite.layers):  # else it is found in the next round
-                findings.append(rewrite)
-                used.update(rewrite.layers)
+            else:
+                findings.add(rewrite)
         return findings
 
     def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:

@@ -101,6 +101,20 @@ class Refused(NamedTuple):
 Finding = Union[Rewrite, Refused]
 
 
+class Findings(List[Finding]):
+    """What a pass finds, in order; no two of its rewrites share a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._used: Set[Layer] = set()
+
+    def add(self, rewrite: Rewrite) -> None:
+        """Have ``rewrite``, unless an earlier one has a layer of it: the next round may."""
+        if self._used.isdisjoint(rewrite.layers):
+            self.append(rewrite)
+            self._used.update(rewrite.layers)
+
+
 def kept(which: str = "") -> Reason:
     """The reason where the user has a layer kept; ``which`` says of whom: "'a' and 'b' are"."""
     return Reason(Text(f"{which} kept as asked with ".lstrip(), OptionName("keep")), ASKED)

@@ -22,7 +22,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._forwards import along_channels, folded_forward, why_not_folded
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import Run, quoted, runs
 from caffe_merge.passes._through import Maps, on
 from caffe_merge.passes.one_scale import as_scale
@@ -34,8 +34,7 @@ class FoldForward(Pass):
     name = "fold-forward"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for run in runs(graph, self.keep)[0]:
             rewrite = _forwards(graph, run, fixed)
@@ -43,9 +42,8 @@ class FoldForward(Pass):
                 findings += [
                     Refused(layer, Reason.about("forwards", rewrite)) for layer in run.layers
                 ]
-            elif used.isdisjoint(rewrite.layers):
-                findings.append(rewrite)
-                used.update(rewrite.layers)
+            else:
+                findings.add(rewrite)
         return findings
 
 

@@ -8,7 +8,7 @@ their order, simply go.
 """
 
 from math import prod
-from typing import Callable, Dict, List, NamedTuple, Optional, Set, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import quoted
 from caffe_merge.passes._thinned import selected
 from caffe_merge.schema.messages import copied
@@ -35,8 +35,7 @@ class FoldPermute(Pass):
     name = "fold-permute"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             if layer.type not in _RULES or len(graph.tops[layer]) != 1:
@@ -49,9 +48,8 @@ class FoldPermute(Pass):
                 rewrite = _folded(graph, layer, products)
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
-            elif used.isdisjoint(rewrite.layers):
-                findings.append(rewrite)
-                used.update(rewrite.layers)
+            else:
+                findings.add(rewrite)
         return findings
 
 

@@ -24,7 +24,7 @@ from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import kernel_of
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import KEPT, forward_rewrite
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
@@ -36,8 +36,7 @@ class FoldSwap(Pass):
     name = "fold-swap"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             order = _order(graph, layer)
@@ -46,9 +45,8 @@ class FoldSwap(Pass):
             rewrite = KEPT if layer in fixed else _forwards(graph, layer, order, fixed)
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
-            elif used.isdisjoint(rewrite.layers):
-                findings.append(rewrite)
-                used.update(rewrite.layers)
+            else:
+                findings.add(rewrite)
         return findings
 
 

@@ -16,7 +16,7 @@ bottoms come from one blob in this way, those become one bottom. It is done wher
 multiply-adds and weights than the branches.
 """
 
-from typing import Any, Collection, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple, Union
 
 from caffe_merge.algebra.maps import LinearMap, Transposed, added
 from caffe_merge.errors import Text
@@ -36,7 +36,7 @@ from caffe_merge.passes._branches import (
     sum_of,
 )
 from caffe_merge.passes._kernels import as_layer
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 
 
@@ -46,8 +46,7 @@ class MergeBranches(Pass):
     name = "merge-branches"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         candidates: List[Tuple[Layer, Union[Rewrite, Reason, None]]] = []
         sums: Sums = {layer: None for layer in graph.layers if layer.name in self.keep}
         for layer in graph.layers:
@@ -58,9 +57,8 @@ class MergeBranches(Pass):
         for layer, rewrite in reversed(candidates):  # a sum around another one does both
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
-            elif rewrite is not None and used.isdisjoint(rewrite.layers):
-                findings.append(rewrite)
-                used.update(rewrite.layers)
+            elif rewrite is not None:
+                findings.add(rewrite)
         return findings
 
 

@@ -18,7 +18,7 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._along_channels import joins_channels
 from caffe_merge.passes._kernels import as_convolution, kernel_of
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 
 
@@ -37,8 +37,7 @@ class MergeConcat(Pass):
     name = "merge-concat"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             if layer in fixed or not joins_channels(layer):
@@ -47,9 +46,8 @@ class MergeConcat(Pass):
                 rewrite = _stacked(graph, layer, parts)
                 if isinstance(rewrite, Reason):
                     findings.append(Refused(layer, rewrite))
-                elif used.isdisjoint(rewrite.layers):
-                    findings.append(rewrite)
-                    used.update(rewrite.layers)
+                else:
+                    findings.add(rewrite)
         return findings
 
 

@@ -24,7 +24,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.passes._along_channels import joins_channels
 from caffe_merge.passes._carried import links
 from caffe_merge.passes._kernels import as_convolution, kernel_of
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import quoted
 from caffe_merge.schema.messages import copied
 
@@ -45,8 +45,7 @@ class MergeGroups(Pass):
     name = "merge-groups"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             for towers in _neighbours(graph, layer) if joins_channels(layer) else ():
@@ -54,9 +53,8 @@ class MergeGroups(Pass):
                 if isinstance(rewrite, Reason):
                     names = quoted([tower.layers[-1].name for tower in towers])
                     findings.append(Refused(layer, Reason.about(f"{names} stay apart", rewrite)))
-                elif used.isdisjoint(rewrite.layers):
-                    findings.append(rewrite)
-                    used.update(rewrite.layers)
+                else:
+                    findings.add(rewrite)
         return findings
 
 

@@ -10,7 +10,7 @@ InnerProducts are added likewise. The InnerProduct has as many weights as before
 size, at which the convolution is some of them.
 """
 
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.algebra.dense import dense
 from caffe_merge.algebra.kernels import Kernel, added
@@ -22,7 +22,7 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._branches import factors_of, is_sum, sum_of
 from caffe_merge.passes._kernels import as_inner_product, inner_product_kernel, kernel_of
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._runs import quoted
 
 
@@ -45,8 +45,7 @@ class MergeProduct(Pass):
     name = "merge-product"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             for branches in _groups(graph, layer) if is_sum(layer) else ():
@@ -55,9 +54,8 @@ class MergeProduct(Pass):
                     rewrite = _merged(graph, layer, branches)
                 if isinstance(rewrite, Reason):
                     findings.append(Refused(layer, rewrite))
-                elif used.isdisjoint(rewrite.layers):
-                    findings.append(rewrite)
-                    used.update(rewrite.layers)
+                else:
+                    findings.add(rewrite)
         return findings
 
 

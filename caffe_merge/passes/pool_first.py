@@ -9,7 +9,7 @@ then works on fewer. Groups and partial last windows are no problem: Caffe divid
 window lies inside. With padding it counts zeros as well, and a bias would count less at the border.
 """
 
-from typing import List, Optional, Set, Union
+from typing import List, Optional, Union
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import kernel_of
-from caffe_merge.passes._pass import Finding, Insert, Pass, Refused, Rewrite, kept
+from caffe_merge.passes._pass import Finding, Findings, Insert, Pass, Refused, Rewrite, kept
 from caffe_merge.passes._through import on
 
 # Caffe's loop over windows takes as long for a value as its matrix product for 10 to 60 (measured).
@@ -36,8 +36,7 @@ class PoolFirst(Pass):
     name = "pool-first"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             kernel = _pooled_kernel(graph, layer)
@@ -50,9 +49,8 @@ class PoolFirst(Pass):
             if isinstance(rewrite, Reason):
                 behind = f"behind {convolution.type} {convolution.name!r}"
                 findings.append(Refused(layer, Reason.about(behind, rewrite)))
-            elif used.isdisjoint(rewrite.layers):
-                findings.append(rewrite)
-                used.update(rewrite.layers)
+            else:
+                findings.add(rewrite)
         return findings
 
 

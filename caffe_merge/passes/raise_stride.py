@@ -29,7 +29,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes._kernels import axes_of, kernel_of, window_of
-from caffe_merge.passes._pass import Changes, Finding, Insert, Pass, Refused, Rewrite
+from caffe_merge.passes._pass import Changes, Finding, Findings, Insert, Pass, Refused, Rewrite
 from caffe_merge.passes._runs import quoted
 from caffe_merge.schema.messages import LayerParameter, copied
 from caffe_merge.weights.blobs import FLOAT, Dense
@@ -43,8 +43,7 @@ class RaiseStride(Pass):
     name = "raise-stride"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             for version in graph.tops[layer]:
@@ -54,9 +53,8 @@ class RaiseStride(Pass):
                 rewrite = _raised(graph, version, stride, fixed)
                 if isinstance(rewrite, Reason):
                     findings += [Refused(reader, rewrite) for reader, _ in version.readers]
-                elif used.isdisjoint(rewrite.layers):
-                    findings.append(rewrite)
-                    used.update(rewrite.layers)
+                else:
+                    findings.add(rewrite)
         return findings
 
 
