@@ -21,7 +21,7 @@ from caffe_merge.net.graph import Graph, Version
 
 
 class Origin(NamedTuple):
-    """A size is ``size`` of that of ``version`` along an axis, or of 0 without a version."""
+    """A size is ``size`` of that of ``version`` along an axis; without a version, of any."""
 
     version: Optional[Version]
     size: Size
@@ -40,7 +40,7 @@ def size_of(graph: Graph, version: Version, axis: int) -> Origin:
             break
         steps.append(step)
         start = before
-    size: Size = ()
+    size = Size()
     for step in reversed(steps):
         size = then(size, step)
     return Origin(start, size)

@@ -4,14 +4,16 @@ from typing import Dict, List
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from caffe_merge.algebra.sizes import Floor, Size, then
+from caffe_merge.errors import NetError
 from caffe_merge.net.graph import Graph
 from caffe_merge.passes._sizes import size_of
 from tests.merger import Merger
 from tests.nets import parse, prototxt
+from tests.real_caffe import RealCaffe
 from tests.seeds import examples
 
 IN = "data 2 3 16 12"
@@ -52,6 +54,10 @@ OTHER: Dict[str, List[str]] = {
     "rounded down and up": [pool("a", "data"),
                             pool("b", "data", "kernel_size: 2 stride: 2 round_mode: FLOOR"),
                             "t: TanH b -> t", CROP.format("a", "b", 2)],
+    "smaller than a kernel": [conv("p", "data", "kernel_size: 4 stride: 3"),
+                              conv("a", "p", "kernel_size: 2 pad: 1"),
+                              conv("b", "data", "kernel_size: 3 stride: 3 pad: 1"),
+                              "t: TanH b -> t", CROP.format("a", "b", 2)],
     "another input": ["other 2 5 16 12", conv("a", "data"), "t: TanH other -> t",
                       CROP.format("a", "other", 2)],
     "its batch": ["other 2 3 16 12", conv("a", "data"), conv("b", "other"), "t: TanH b -> t",
@@ -110,25 +116,57 @@ def test_in_place_around(merged: Merger) -> None:
     assert merged(IN, *lines, only=["drop-crop"]).names == ["a", "r", "t", "e"]
 
 
+def test_of_an_input_smaller_than_a_kernel(real_caffe: RealCaffe) -> None:
+    """C's division gives the kernel one place: the Crop above takes one of two there."""
+    for side, whole, part in (16, 6, 6), (2, 2, 1):
+        text = prototxt(f"data 2 3 {side} {side}", *OTHER["smaller than a kernel"])
+        tops = real_caffe.top_shapes(text)
+        assert (tops["a"][2], tops["y"][2]) == (whole, part)
+
+
 _FLOORS = st.builds(Floor, st.integers(0, 4), st.integers(-9, 9), st.integers(1, 4))
 
 
 @examples(200)
-@given(st.lists(_FLOORS, max_size=5), st.integers(0, 99))
+@given(st.lists(_FLOORS, max_size=5), st.integers(1, 99))
 def test_algebra(steps: List[Floor], start: int) -> None:
-    size: Size = ()
-    value = start
+    size, value = Size(), start
     for step in steps:
-        size, value = then(size, step), step(value)
-    for step in size:
-        start = step(start)
-    assert start == value
+        size, value = then(size, step), max(step(value), 1)
+    assert size(start) == value
+    assert size(1) == size.least
 
 
 @examples(60)
 @given(st.data())
 def test_sizes_are_those_of_the_layers(data: st.DataObject) -> None:
-    """What is said of a size holds for each size that the net is run at."""
+    """What is said of a size holds for each size that the net can be run at."""
+    lines = _drawn(data)
+    height = _height_of(lines)
+    for size in range(1, 33):
+        try:
+            graph = _graph(size, lines)
+        except NetError:
+            continue
+        top = graph.tops[graph.layers[-1]][0]
+        assert top.shape is not None
+        assert top.shape[2] == height(size)
+
+
+@examples(20)
+@given(st.data())
+def test_small_sizes_are_those_of_real_caffe(real_caffe: RealCaffe, data: st.DataObject) -> None:
+    lines, size = _drawn(data), data.draw(st.integers(1, 12))
+    try:
+        _graph(size, lines)
+    except NetError:
+        assume(False)
+    tops = real_caffe.top_shapes(prototxt(f"data 2 3 {size} 40", *lines))
+    assert tops[f"l{len(lines) - 1}"][2] == _height_of(lines)(size)
+
+
+def _drawn(data: st.DataObject) -> List[str]:
+    """A few windows in a row, the last of them ``l<n>``."""
     lines, last = [], "data"
     for number in range(data.draw(st.integers(1, 4))):
         kernel, stride, pad = (data.draw(st.integers(low, high)) for low, high in
@@ -140,12 +178,16 @@ def test_sizes_are_those_of_the_layers(data: st.DataObject) -> None:
         else:
             lines.append(conv(f"l{number}", last, body, kind))
         last = f"l{number}"
-    for size in range(20, 33):
-        graph = Graph(parse(prototxt(f"data 2 3 {size} 40", *lines)).layers, {})
-        top = graph.tops[graph.layers[-1]][0]
-        origin, expected = size_of(graph, top, 2), size
-        assert origin.version is graph.tops[graph.layers[0]][0]
-        for step in origin.size:
-            expected = step(expected)
-        assert top.shape is not None
-        assert top.shape[2] == expected
+    return lines
+
+
+def _graph(size: int, lines: List[str]) -> Graph:
+    return Graph(parse(prototxt(f"data 2 3 {size} 40", *lines)).layers, {})
+
+
+def _height_of(lines: List[str]) -> Size:
+    """The height that the last layer is said to have."""
+    graph = _graph(32, lines)
+    origin = size_of(graph, graph.tops[graph.layers[-1]][0], 2)
+    assert origin.version is graph.tops[graph.layers[0]][0]
+    return origin.size
