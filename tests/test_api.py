@@ -96,7 +96,7 @@ print(*sorted(name.replace("caffe_merge.", "") for name in ours), masked)
     assert masked == "False"
     assert {"merging.planning", "reference.convolution"} <= {*modules}
     needless = {"files.replacement", "merging.convert", "net.deployment", "net.pixels",
-                "net.saving", "passes._dead", "passes.absorb_bias", "passes.equalize",
+                "net.saving", "rewriting.dead_channels", "passes.absorb_bias", "passes.equalize",
                 "passes.fold_image", "passes.in_place", "passes.merge_groups", "proof.regions",
                 "reference.recurrent", "text.edits", "text.splices", "validation.registry",
                 "weights.writer"}  # fmt: skip

@@ -158,14 +158,15 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
 
 
 def test_passes_see_neither_files_nor_wire_nor_text() -> None:
-    assert not ARROWS["passes/"] & {"files.py", "files/", "text/"}
+    seen = ARROWS["passes/"] | ARROWS["rewriting/"]
+    assert not seen & {"files.py", "files/", "text/"}
     for module, others in GRAPH.items():
-        if module.startswith("passes"):
+        if module.startswith(("passes", "rewriting")):
             assert {name for name in others if name.startswith("weights")} <= {"weights.blobs"}
 
 
 def test_validation_sees_neither_graph_nor_passes() -> None:
-    assert not ARROWS["validation/"] & {"passes/", "proof/", "merging/"}
+    assert not ARROWS["validation/"] & {"passes/", "rewriting/", "proof/", "merging/"}
 
 
 def test_no_file_has_outgrown_one_idea() -> None:
@@ -238,38 +239,38 @@ TESTED_IN: Dict[str, str] = {
     "net.text_blobs": "net/test_same_as_caffe.py",
     "net.training": "net/test_deployment.py",
     "net.weight_notes": "net/test_joining.py",
-    "passes._channels": "passes/test_equalize.py",
+    "rewriting.channel_classes": "passes/test_equalize.py",
     "pages.layers": "pages/test_merge_page.py",
-    "layers.moving": "passes/test_through.py",
-    "passes._backwards": "passes/test_fold_through.py",
-    "passes._branches": "passes/test_merge_branches.py",
-    "passes._along_channels": "passes/test_drop_dead_channels.py",
-    "passes._carried": "passes/test_drop_dead_channels.py",
-    "passes._dead": "passes/test_drop_dead_channels.py",
-    "passes._forwards": "passes/test_fold_forward.py",
-    "passes._held": "passes/test_drop_dead_channels.py",
-    "passes._kernels": "passes/test_merge_branches.py",
-    "passes._pass": "merging/test_driver.py",
-    "passes.as_scale": "passes/test_forms.py",
-    "passes.clip_as_relu6": "passes/test_forms.py",
-    "passes.depthwise_convolution": "passes/test_forms.py",
-    "passes.drop_flatten": "passes/test_forms.py",
-    "passes.eltwise_pairs": "passes/test_forms.py",
-    "passes._form": "passes/test_forms.py",
-    "passes.grouped_convolution": "passes/test_forms.py",
-    "passes.norm_factor": "passes/test_forms.py",
-    "passes.product_untransposed": "passes/test_forms.py",
-    "passes.shared_slope": "passes/test_forms.py",
-    "passes.stored_statistics": "passes/test_forms.py",
-    "passes.window_sides": "passes/test_forms.py",
-    "passes.written_defaults": "passes/test_forms.py",
+    "layers.moving": "rewriting/test_affine_propagation.py",
+    "rewriting.backward_folding": "passes/test_fold_through.py",
+    "rewriting.branches": "passes/test_merge_branches.py",
+    "rewriting.channel_axis": "passes/test_drop_dead_channels.py",
+    "rewriting.channel_links": "passes/test_drop_dead_channels.py",
+    "rewriting.dead_channels": "passes/test_drop_dead_channels.py",
+    "rewriting.forward_folding": "passes/test_fold_forward.py",
+    "rewriting.removable_channels": "passes/test_drop_dead_channels.py",
+    "rewriting.layer_kernels": "passes/test_merge_branches.py",
+    "rewriting.rewrite": "merging/test_driver.py",
+    "passes.forms.as_scale": "passes/test_forms.py",
+    "passes.forms.clip_as_relu6": "passes/test_forms.py",
+    "passes.forms.depthwise_convolution": "passes/test_forms.py",
+    "passes.forms.drop_flatten": "passes/test_forms.py",
+    "passes.forms.eltwise_pairs": "passes/test_forms.py",
+    "rewriting.form": "passes/test_forms.py",
+    "passes.forms.grouped_convolution": "passes/test_forms.py",
+    "passes.forms.norm_factor": "passes/test_forms.py",
+    "passes.forms.product_untransposed": "passes/test_forms.py",
+    "passes.forms.shared_slope": "passes/test_forms.py",
+    "passes.forms.stored_statistics": "passes/test_forms.py",
+    "passes.forms.window_sides": "passes/test_forms.py",
+    "passes.forms.written_defaults": "passes/test_forms.py",
     "algebra.sizes": "passes/test_drop_crop.py",
-    "passes._sizes": "passes/test_drop_crop.py",
+    "rewriting.axis_sizes": "passes/test_drop_crop.py",
     "algebra.dense": "passes/test_merge_product.py",
     "algebra.orders": "passes/test_merge_permutes.py",
-    "passes._runs": "passes/test_fold_affine.py",
+    "rewriting.affine_runs": "passes/test_fold_affine.py",
     "merging.target_forms": "passes/test_forms.py",
-    "passes._thinned": "passes/test_drop_dead_channels.py",
+    "rewriting.pruning": "passes/test_drop_dead_channels.py",
     "proof.sampling": "proof/test_paths.py",
     "proof.wiring": "proof/test_regions.py",
     "reference.detection": "reference/test_forks.py",

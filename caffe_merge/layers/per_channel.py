@@ -1,10 +1,10 @@
-"""Which layers are one affine map per channel at inference, and which map that is.
+"""Layers that are one affine map per channel at inference: which map it is, and a map as a Scale.
 
 ``affine_of`` returns an Affine, or a Reason that says what makes the layer something else, or None
 if its type is none of these. What a layer of unknown parameters does is not guessed.
 """
 
-from typing import Callable, Dict, Optional, Union
+from typing import Callable, Dict, List, Optional, Union
 
 import numpy as np
 
@@ -14,10 +14,11 @@ from caffe_merge.arrays import count
 from caffe_merge.errors import WeightsError
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import unknown_fields
-from caffe_merge.layers.layer import Layer, remembered
+from caffe_merge.layers.layer import Layer, New, remembered
 from caffe_merge.notes import UNKNOWN, Reason
+from caffe_merge.schema.messages import copied
 from caffe_merge.text.values import parse_bool
-from caffe_merge.weights.blobs import Blob
+from caffe_merge.weights.blobs import FLOAT, Blob, Dense
 from caffe_merge.wording import counted
 
 MaybeAffine = Union[Affine, Reason, None]
@@ -162,3 +163,36 @@ def _vectors(scale: Vector, shift: Vector, axis: Optional[int]) -> Affine:
     if axis is None:
         return Affine(scale.reshape(()), shift.reshape(()))
     return Affine(scale.reshape(-1), shift.reshape(-1), axis)
+
+
+# The parameters of other layers that may become a Scale, and their specs of blobs.
+_NOT_OF_A_SCALE = (
+    "batch_norm_param",
+    "bias_param",
+    "power_param",
+    "dropout_param",
+    "python_param",
+    "param",
+)
+
+
+def as_scale(layer: Layer, affine: Affine) -> New:
+    """New parameters and blobs of ``layer`` as a Scale that computes ``affine`` (a vector)."""
+    param = copied(layer.param)
+    scale_param = param.scale_param
+    if layer.type != "Scale":
+        # Specs of BatchNorm's three blobs (lr_mult 0) would be wrong for a Scale's two.
+        for name in _NOT_OF_A_SCALE:
+            param.ClearField(name)
+        param.type = "Scale"
+    if layer.type != "Scale" or layer.blobs[0].shape != affine.scale.shape:
+        scale_param.ClearField("num_axes")
+        scale_param.ClearField("axis")
+        if affine.axis != 1:
+            scale_param.axis = affine.axis
+    dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
+    blobs: List[Blob] = [Dense(affine.scale, dtype)]
+    if scale_param.bias_term or affine.shift.any():
+        scale_param.bias_term = True
+        blobs.append(Dense(affine.shift, dtype))
+    return param, tuple(blobs)

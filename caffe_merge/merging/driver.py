@@ -21,8 +21,8 @@ from caffe_merge.net.shared import shared_blobs
 from caffe_merge.notes import PROOF, SHARED, Note, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes import PASSES, Listed
-from caffe_merge.passes._pass import Pass, Refused, Rewrite
 from caffe_merge.proof import prove
+from caffe_merge.rewriting.rewrite import Pass, Refused, Rewrite
 
 if TYPE_CHECKING:
     from caffe_merge.merging.raw_input import RawInput

@@ -17,8 +17,8 @@ from caffe_merge.arrays import count
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.shared import shared_blobs
-from caffe_merge.passes._pass import Changes, Rewrite
-from caffe_merge.passes._runs import quoted
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.rewrite import Changes, Rewrite
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, same_values
 

@@ -13,7 +13,7 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.net.text_forms import TEXT_FORMS, without_blanks
 from caffe_merge.notes import ASKED, Note, Reason
-from caffe_merge.passes._pass import Rewrite
+from caffe_merge.rewriting.rewrite import Rewrite
 from caffe_merge.schema.messages import copied
 from caffe_merge.targets.check import asked, check, matching
 from caffe_merge.targets.facts import LayerFacts

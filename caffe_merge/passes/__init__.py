@@ -6,7 +6,7 @@ from typing import Collection, Optional, Tuple, Type, cast
 from caffe_merge.layers.catalogue import MOVING, POOLING, of_family, that
 from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
 from caffe_merge.options import Options
-from caffe_merge.passes._pass import Pass
+from caffe_merge.rewriting.rewrite import Pass
 
 
 class Listed:
@@ -16,6 +16,8 @@ class Listed:
     any; nor, with an ``option``, where the user asks for neither that nor this pass alone.
     """
 
+    package = __name__  # the folder of the modules
+
     def __init__(self, name: str, types: Collection[str] = (), option: str = "") -> None:
         self.name = name
         self._types = frozenset(types)
@@ -24,7 +26,7 @@ class Listed:
     @property
     def kind(self) -> Type[Pass]:
         """The class, "DropIdentity" of "drop-identity"."""
-        module = import_module(f"{__name__}.{self.name.replace('-', '_')}")
+        module = import_module(f"{self.package}.{self.name.replace('-', '_')}")
         return cast(Type[Pass], getattr(module, self.name.title().replace("-", "")))
 
     @property

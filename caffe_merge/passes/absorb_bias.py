@@ -26,8 +26,8 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.options import Options
-from caffe_merge.passes._pass import Changes, Finding, Insert, Pass, Refused, Rewrite, kept
 from caffe_merge.passes.fold_forward import propagate
+from caffe_merge.rewriting.rewrite import Changes, Finding, Insert, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Dense
 

@@ -20,9 +20,9 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import kernel_of
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import KEPT
+from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.layer_kernels import kernel_of
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.schema.messages import LayerParameter, copied
 from caffe_merge.weights.blobs import ALL, Blob, Dense
 from caffe_merge.wording import counted

@@ -15,9 +15,9 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.outputs import crop_offsets
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import KEPT
-from caffe_merge.passes._sizes import size_of
+from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.axis_sizes import size_of
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 
 class DropCrop(Pass):

@@ -20,16 +20,15 @@ from caffe_merge.algebra.equalize import Tensor, equalized
 from caffe_merge.arrays import Float64, Indices
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES, folded
-from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.layers.ranges import channel_ranges, ranges_between
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.options import Options
-from caffe_merge.passes._channels import Classes, classes_of
-from caffe_merge.passes._forwards import folded_forward
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import quoted
-from caffe_merge.passes.one_scale import as_scale
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.channel_classes import Classes, classes_of
+from caffe_merge.rewriting.forward_folding import folded_forward
+from caffe_merge.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite
 
 WORTH = 0.25  # bits that some channel must move, for a rewrite of its component
 CONSTANT = 64  # bias / range of a channel that is nearly its bias: it would outgrow the others

@@ -18,14 +18,13 @@ from caffe_merge.arrays import Shape
 from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES
-from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._forwards import along_channels, folded_forward, why_not_folded
-from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import Run, quoted, runs
-from caffe_merge.passes._through import Maps, on
-from caffe_merge.passes.one_scale import as_scale
+from caffe_merge.rewriting.affine_propagation import Maps, on
+from caffe_merge.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.rewriting.forward_folding import along_channels, folded_forward, why_not_folded
+from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
 
 
 class FoldForward(Pass):

@@ -20,8 +20,8 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Changes, Finding, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import KEPT, forward_rewrite, quoted
+from caffe_merge.rewriting.affine_runs import KEPT, forward_rewrite, quoted
+from caffe_merge.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Dense
 

@@ -23,9 +23,9 @@ from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import quoted
-from caffe_merge.passes._thinned import selected
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.pruning import selected
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 
 

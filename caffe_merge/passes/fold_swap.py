@@ -23,9 +23,9 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import kernel_of
-from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import KEPT, forward_rewrite
+from caffe_merge.rewriting.affine_runs import KEPT, forward_rewrite
+from caffe_merge.rewriting.layer_kernels import kernel_of
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
 

@@ -17,9 +17,9 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.moving import RULES
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._backwards import taken_back
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import Run, quoted, runs
+from caffe_merge.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.rewriting.backward_folding import taken_back
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 
 class FoldThrough(Pass):

@@ -13,8 +13,8 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import KEPT, quoted
+from caffe_merge.rewriting.affine_runs import KEPT, quoted
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.schema.messages import copied
 
 TYPES = that("in_place")

@@ -23,7 +23,8 @@ from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._branches import (
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.branches import (
     Branch,
     Sums,
     branches_by_source,
@@ -35,9 +36,8 @@ from caffe_merge.passes._branches import (
     scaled_kernel,
     sum_of,
 )
-from caffe_merge.passes._kernels import as_layer
-from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import quoted
+from caffe_merge.rewriting.layer_kernels import as_layer
+from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 
 
 class MergeBranches(Pass):

@@ -21,11 +21,11 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._along_channels import joins_channels
-from caffe_merge.passes._carried import links
-from caffe_merge.passes._kernels import as_convolution, kernel_of
-from caffe_merge.passes._pass import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.passes._runs import quoted
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.channel_axis import joins_channels
+from caffe_merge.rewriting.channel_links import links
+from caffe_merge.rewriting.layer_kernels import as_convolution, kernel_of
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 
 REACH = 64  # the most layers between a Slice and a Concat

@@ -14,7 +14,7 @@ from caffe_merge.layers.layer import Layer, New, shares_memory
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 
 FIELD = "permute_param.order"

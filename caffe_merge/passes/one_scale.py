@@ -8,29 +8,19 @@ One multiply-add an element, whatever the run was. A BatchNorm alone becomes a S
 no BatchNorm on stored statistics is left.
 """
 
-from typing import Any, Dict, List, Tuple, Union
+from typing import Dict, List, Union
 
-from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.per_channel import as_scale
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import Run, quoted, runs
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import FLOAT, Blob, Dense
+from caffe_merge.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"
 Sharers = Dict[Layer, List[Layer]]
-_OTHERS = (
-    "batch_norm_param",
-    "bias_param",
-    "power_param",
-    "dropout_param",
-    "python_param",
-    "param",
-)
 
 
 class OneScale(Pass):
@@ -87,25 +77,3 @@ def _survivor(run: Run, sharers: Sharers) -> Layer:
         if fitting:
             return fitting[-1]
     return free[0] if free else run.layers[-1]
-
-
-def as_scale(layer: Layer, affine: Affine) -> Tuple[Any, Tuple[Blob, ...]]:
-    """New parameters and blobs of ``layer`` as a Scale that computes ``affine`` (a vector)."""
-    param = copied(layer.param)
-    scale_param = param.scale_param
-    if layer.type != "Scale":
-        # Specs of BatchNorm's three blobs (lr_mult 0) would be wrong for a Scale's two.
-        for name in _OTHERS:
-            param.ClearField(name)
-        param.type = "Scale"
-    if layer.type != "Scale" or layer.blobs[0].shape != affine.scale.shape:
-        scale_param.ClearField("num_axes")
-        scale_param.ClearField("axis")
-        if affine.axis != 1:
-            scale_param.axis = affine.axis
-    dtype = layer.blobs[0].dtype if layer.blobs else FLOAT
-    blobs: List[Blob] = [Dense(affine.scale, dtype)]
-    if scale_param.bias_term or affine.shift.any():
-        scale_param.bias_term = True
-        blobs.append(Dense(affine.shift, dtype))
-    return param, tuple(blobs)

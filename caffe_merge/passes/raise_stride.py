@@ -28,9 +28,9 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import axes_of, kernel_of, window_of
-from caffe_merge.passes._pass import Changes, Finding, Findings, Insert, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import quoted
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.layer_kernels import axes_of, kernel_of, window_of
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Insert, Pass, Refused, Rewrite
 from caffe_merge.schema.messages import LayerParameter, copied
 from caffe_merge.weights.blobs import FLOAT, Dense
 

@@ -8,11 +8,11 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Insert
 from caffe_merge.proof import paths
 from caffe_merge.proof.sampling import LIMIT as LIMIT
 from caffe_merge.proof.sampling import Changes
 from caffe_merge.proof.wiring import wiring
+from caffe_merge.rewriting.rewrite import Insert
 
 _WINDOWS = (*LINEAR_TYPES, *of_family(POOLING))
 
@@ -26,7 +26,7 @@ def prove(
 ) -> Optional[str]:
     """Run ``layers`` of ``graph`` before and after a rewrite; what differs, None if nothing does.
 
-    ``changes``, ``reads`` and ``inserts`` are those of a Rewrite (passes/_pass.py).
+    ``changes``, ``reads`` and ``inserts`` are those of a Rewrite (rewriting/rewrite.py).
     """
     for part in _parts(graph, layers):
         wired = wiring(graph, part, changes, reads, inserts)

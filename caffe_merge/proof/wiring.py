@@ -8,8 +8,8 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Insert
 from caffe_merge.proof.sampling import Changes, changed
+from caffe_merge.rewriting.rewrite import Insert
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob
 

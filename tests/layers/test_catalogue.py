@@ -37,8 +37,9 @@ from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
-from caffe_merge.passes import _through, affine_as, fold_permute
+from caffe_merge.passes import affine_as, fold_permute
 from caffe_merge.proof import regions
+from caffe_merge.rewriting import affine_propagation
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.text.upgrade import v1
 
@@ -53,7 +54,7 @@ TABLES: Dict[str, Set[str]] = {
     "identities": {*identity._RULES},
     "maps per channel": {*per_channel._RULES},
     "never negative": {*signs._RULES},
-    "maps on their way": {*moving.RULES, *_through._CONDITIONS},
+    "maps on their way": {*moving.RULES, *affine_propagation._CONDITIONS},
     "in other terms": {*standard._RULES},
     "fork fields": {*fork_fields.READ, *(t for row in fork_fields.HARMLESS for t in row.types)},
     "old formats": {*v1.TYPES.values(), *v1.FORK_TYPES.values()} - {""},
@@ -198,6 +199,7 @@ activation.FUNCTIONS["Cube"] = lambda layer, blobs, bottoms, tops: [bottoms[0] *
 
 from caffe_merge.net import data_layers
 from caffe_merge.proof import regions
+from caffe_merge.rewriting import affine_propagation
 from caffe_merge.schema.messages import LayerParameter
 layer = LayerParameter(name="cube", type="Cube", bottom=["x"], top=["y"])
 (top,) = reference.forward(layer, [], [np.full((2, 3), 2.0)])

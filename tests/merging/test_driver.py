@@ -14,8 +14,8 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Reason
 from caffe_merge.passes import PASSES, Listed
-from caffe_merge.passes._pass import Finding, Pass, Refused, Rewrite
 from caffe_merge.passes.fold_affine import FoldAffine
+from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.weights.blobs import Dense
 from tests.merger import Merger
 from tests.nets import load, load_pair, prototxt, seeded, write_pair

@@ -10,7 +10,7 @@ import caffe_merge
 from caffe_merge.merging.driver import merge
 from caffe_merge.merging.sharing import Unshared, settle
 from caffe_merge.net.graph import Graph
-from caffe_merge.passes._pass import Rewrite
+from caffe_merge.rewriting.rewrite import Rewrite
 from caffe_merge.weights.blobs import Dense
 from caffe_merge.weights.formats import open_index
 from tests.merger import Merged, Merger, assert_equal, random_inputs

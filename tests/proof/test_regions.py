@@ -11,7 +11,6 @@ import pytest
 
 from caffe_merge.net.graph import Graph
 from caffe_merge.options import Options
-from caffe_merge.passes._pass import Changes, Pass, Rewrite
 from caffe_merge.passes.fold_forward import FoldForward
 from caffe_merge.passes.fold_through import FoldThrough
 from caffe_merge.passes.merge_branches import MergeBranches
@@ -19,6 +18,7 @@ from caffe_merge.passes.merge_concat import MergeConcat
 from caffe_merge.passes.merge_groups import MergeGroups
 from caffe_merge.passes.merge_serial import MergeSerial
 from caffe_merge.proof import prove
+from caffe_merge.rewriting.rewrite import Changes, Pass, Rewrite
 from caffe_merge.weights.blobs import Dense
 from tests.nets import load, prototxt
 

@@ -9,8 +9,8 @@ import pytest
 from caffe_merge.net.graph import Graph
 from caffe_merge.options import Options
 from caffe_merge.passes import PASSES
-from caffe_merge.passes._pass import Rewrite
 from caffe_merge.proof import prove
+from caffe_merge.rewriting.rewrite import Rewrite
 from caffe_merge.weights.blobs import Dense
 from tests.merger import Merger
 from tests.nets import load, prototxt

@@ -8,8 +8,8 @@ from typing import List, Union
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Finding, Findings, Pass, Refused, Rewrite
-from caffe_merge.passes._runs import KEPT
+from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 from caffe_merge.targets.check import asked
 from caffe_merge.targets.table import find as find_target
 

@@ -8,7 +8,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Changes, Rewrite, kept
+from caffe_merge.rewriting.rewrite import Changes, Rewrite, kept
 from caffe_merge.wording import counted, listed, with_article
 
 KEPT = kept()

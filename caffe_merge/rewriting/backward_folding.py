@@ -13,13 +13,12 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.layers.moving import RULES, reads_shape_only
-from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._pass import Changes, kept
-from caffe_merge.passes._runs import Run, quoted, why_not_take
-from caffe_merge.passes._through import Maps, back, is_product
-from caffe_merge.passes.one_scale import as_scale
+from caffe_merge.rewriting.affine_propagation import Maps, back, is_product
+from caffe_merge.rewriting.affine_runs import Run, quoted, why_not_take
+from caffe_merge.rewriting.rewrite import Changes, kept
 
 Choice = Tuple[Layer, int]  # a product, and the number of the factor that takes the map
 Asked = Dict[Tuple[Layer, int], Optional[Affine]]  # the map that each reader of a blob asks for

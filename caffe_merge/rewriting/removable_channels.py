@@ -7,8 +7,8 @@ import numpy as np
 from caffe_merge.layers.matrices import Mask
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._along_channels import channels
-from caffe_merge.passes._carried import Link
+from caffe_merge.rewriting.channel_axis import channels
+from caffe_merge.rewriting.channel_links import Link
 
 
 class Held:

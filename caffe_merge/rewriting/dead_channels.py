@@ -10,14 +10,14 @@ from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
 from caffe_merge.layers.matrices import Mask, facts
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHARED, Reason
-from caffe_merge.passes import _thinned
-from caffe_merge.passes._along_channels import channels, is_dense, reads_twice
-from caffe_merge.passes._carried import Link, Signs, links, signs, twins
-from caffe_merge.passes._forwards import why_not_folded
-from caffe_merge.passes._held import Held
-from caffe_merge.passes._pass import Changes, Finding, Refused, Rewrite, kept
-from caffe_merge.passes._runs import quoted
-from caffe_merge.passes._thinned import Fewer
+from caffe_merge.rewriting import pruning
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.channel_axis import channels, is_dense, reads_twice
+from caffe_merge.rewriting.channel_links import Link, Signs, links, signs, twins
+from caffe_merge.rewriting.forward_folding import why_not_folded
+from caffe_merge.rewriting.pruning import Fewer
+from caffe_merge.rewriting.removable_channels import Held
+from caffe_merge.rewriting.rewrite import Changes, Finding, Refused, Rewrite, kept
 from caffe_merge.wording import counted
 
 Linked = Dict[Layer, List[Link]]
@@ -167,15 +167,15 @@ def _new(graph: Graph, layer: Layer, spare: Optional[Spare], stays: Stays) -> Ne
             staying = stays[bottoms[0]]
             constant = np.where(staying, 0.0, spare.goes.constant)
             below = Fewer(staying, constant, spare.goes.twin)
-        return _thinned.linear(layer, below, keep)
+        return pruning.linear(layer, below, keep)
     if layer.type == "Slice":
         sizes = [int(stays[top].sum()) if top in stays else channels(top) for top in tops]
-        return _thinned.sliced(layer, sizes)
+        return pruning.sliced(layer, sizes)
     if keep is None or layer.type == "Concat":
         return layer.param, layer.blobs
     if layer.type in CONVOLUTIONS:
-        return _thinned.depthwise(layer, keep)
-    return _thinned.per_channel(layer, keep)
+        return pruning.depthwise(layer, keep)
+    return pruning.per_channel(layer, keep)
 
 
 def _refusals(graph: Graph, spares: Mapping[Layer, Spare], held: Held) -> Iterator[Refused]:

@@ -11,12 +11,11 @@ have no Bias or Power.
 from typing import Union
 
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._form import Form
-from caffe_merge.passes._pass import Rewrite
-from caffe_merge.passes.one_scale import as_scale
+from caffe_merge.rewriting.form import Form
+from caffe_merge.rewriting.rewrite import Rewrite
 
 
 class AsScale(Form):

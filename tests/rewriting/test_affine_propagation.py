@@ -16,7 +16,7 @@ from caffe_merge.layers import moving
 from caffe_merge.layers.fork_fields import described
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
-from caffe_merge.passes._through import Maps, back, is_product, on
+from caffe_merge.rewriting.affine_propagation import Maps, back, is_product, on
 from tests.nets import parse
 
 X: Shape = (2, 6, 8, 4)

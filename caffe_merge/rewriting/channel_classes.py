@@ -21,10 +21,10 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHARED, Reason
-from caffe_merge.passes._forwards import why_not_folded
-from caffe_merge.passes._pass import kept
-from caffe_merge.passes._runs import quoted
-from caffe_merge.passes._through import Maps, is_product, on
+from caffe_merge.rewriting.affine_propagation import Maps, is_product, on
+from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.forward_folding import why_not_folded
+from caffe_merge.rewriting.rewrite import kept
 from caffe_merge.wording import counted
 
 PER_CHANNEL = of_family(AFFINE, DROPOUT)

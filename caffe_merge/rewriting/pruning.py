@@ -14,7 +14,7 @@ from caffe_merge.arrays import Float64, Indices, Shape, count
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import linear_param
 from caffe_merge.layers.matrices import Mask, inputs_axis
-from caffe_merge.passes._forwards import folded_forward
+from caffe_merge.rewriting.forward_folding import folded_forward
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Computed, Dense, Rows
 

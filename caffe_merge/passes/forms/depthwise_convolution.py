@@ -12,9 +12,9 @@ from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._form import Form
-from caffe_merge.passes._kernels import kernel_of
-from caffe_merge.passes._pass import Rewrite
+from caffe_merge.rewriting.form import Form
+from caffe_merge.rewriting.layer_kernels import kernel_of
+from caffe_merge.rewriting.rewrite import Rewrite
 from caffe_merge.schema.messages import copied
 
 

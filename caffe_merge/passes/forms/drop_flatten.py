@@ -11,8 +11,8 @@ from typing import Union
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._form import Form
-from caffe_merge.passes._pass import Rewrite
+from caffe_merge.rewriting.form import Form
+from caffe_merge.rewriting.rewrite import Rewrite
 
 
 class DropFlatten(Form):

@@ -15,8 +15,8 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import odd_blobs
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes._form import Form
-from caffe_merge.passes._pass import Rewrite
+from caffe_merge.rewriting.form import Form
+from caffe_merge.rewriting.rewrite import Rewrite
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Computed, Rows
 

@@ -21,9 +21,9 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._along_channels import channels, is_dense, is_depthwise
-from caffe_merge.passes._forwards import why_not_folded
-from caffe_merge.passes._through import on
+from caffe_merge.rewriting.affine_propagation import on
+from caffe_merge.rewriting.channel_axis import channels, is_dense, is_depthwise
+from caffe_merge.rewriting.forward_folding import why_not_folded
 from caffe_merge.weights.blobs import Blob
 
 

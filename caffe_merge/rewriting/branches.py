@@ -13,7 +13,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes._kernels import map_of
+from caffe_merge.rewriting.layer_kernels import map_of
 from caffe_merge.schema.messages import copied
 
 
