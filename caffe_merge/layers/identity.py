@@ -11,6 +11,7 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import NetError
 from caffe_merge.layers import windows
+from caffe_merge.layers.axes import flattens_images
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.layers.per_channel import affine_of, random_dropout
@@ -86,8 +87,7 @@ def _reshape(layer: Layer, rank: Optional[int]) -> IsIdentity:
 
 
 def _flatten(layer: Layer, rank: Optional[int]) -> IsIdentity:
-    param = layer.param.flatten_param
-    return rank == 2 and param.axis == 1 and param.end_axis in (-1, 1)
+    return rank == 2 and flattens_images(layer, rank)
 
 
 def _permute(layer: Layer, rank: Optional[int]) -> IsIdentity:

@@ -9,6 +9,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers import catalogue
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CATALOGUE, of_family, that
 from caffe_merge.weights.index import Index
 
@@ -185,9 +186,7 @@ class Shapes:
 
 
 def _slices_channels(param: Param) -> bool:
-    slice_param = param.slice_param
-    axis = slice_param.slice_dim if slice_param.HasField("slice_dim") else slice_param.axis
-    return bool(param.type == "Slice" and axis == 1)
+    return param.type == "Slice" and axis_of(param, 4) == 1
 
 
 def _dummy_shape(param: Param, number: int) -> Optional[Shape]:

@@ -14,13 +14,13 @@ import numpy as np
 
 from caffe_merge.algebra.orders import origins
 from caffe_merge.arrays import Indices, Shape
+from caffe_merge.layers.axes import axis_of, flattens_images
 from caffe_merge.layers.fork_fields import described, unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import output_channels
 from caffe_merge.layers.matrices import inputs_axis
 from caffe_merge.layers.moving import keeps_images
 from caffe_merge.layers.shapes.forks import order
-from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_runs import quoted
@@ -91,8 +91,7 @@ def _move(graph: Graph, layer: Layer, product: Layer) -> Union[_Move, Reason]:
         return odd
     if isinstance(output, Reason):
         return output
-    flatten = layer.param.flatten_param
-    if layer.type == "Flatten" and (flatten.axis, flatten.end_axis, output.axis) == (1, -1, 1):
+    if layer.type == "Flatten" and flattens_images(layer, source.rank) and output.axis == 1:
         return _Move(1)  # whatever the shapes are
     if source.shape is None or between.shape is None:
         return Reason("its shapes are not known")
@@ -112,8 +111,8 @@ def _permuted(layer: Layer, axis: int, bottom: Shape, top: Shape) -> Optional[_M
 
 
 def _flattened(layer: Layer, axis: int, bottom: Shape, top: Shape) -> Optional[_Move]:
-    fits = canonical(layer.param, layer.param.flatten_param.axis, len(bottom)) >= axis
-    return _Move(axis) if fits else None
+    start = axis_of(layer.param, len(bottom))
+    return _Move(axis) if start is not None and start >= axis else None
 
 
 def _reshaped(layer: Layer, axis: int, bottom: Shape, top: Shape) -> Optional[_Move]:

@@ -17,6 +17,7 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Float64, Indices, Shape, count
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES, linear_param, output_channels
 from caffe_merge.layers.per_channel import affine_of
@@ -111,7 +112,7 @@ def _linear(reader: Layer, bottom: Optional[Shape], places: Indices) -> Union[Ne
     linear = linear_param(reader.param)
     if reader.type == DEPTHWISE or (reader.type != "InnerProduct" and linear.group > 1):
         return Reason("it is grouped, and channels of different groups change places")
-    if linear.axis != 1:
+    if axis_of(reader.param, None if bottom is None else len(bottom)) != 1:
         return Reason(f"its axis is {linear.axis}, not 1")
     weights = reader.blobs[0]
     by_row = reader.type == "Deconvolution" or (reader.type == "InnerProduct" and linear.transpose)

@@ -40,7 +40,7 @@ class MergeConcat(Pass):
         findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
-            if layer in fixed or not joins_channels(layer):
+            if layer in fixed or not joins_channels(graph, layer):
                 continue
             for parts in _neighbours(graph, layer, fixed):
                 rewrite = _stacked(graph, layer, parts)

@@ -16,6 +16,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Set, Tup
 
 from caffe_merge.algebra.beside import grouped
 from caffe_merge.algebra.kernels import Kernel
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
@@ -48,7 +49,7 @@ class MergeGroups(Pass):
         findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
-            for towers in _neighbours(graph, layer) if joins_channels(layer) else ():
+            for towers in _neighbours(graph, layer) if joins_channels(graph, layer) else ():
                 rewrite = _grouped(graph, layer, towers, fixed)
                 if isinstance(rewrite, Reason):
                     names = quoted([tower.layers[-1].name for tower in towers])
@@ -121,11 +122,10 @@ def _grouped(
 
 def _why_not_these(graph: Graph, cut: Layer, towers: Sequence[Tower]) -> Optional[Reason]:
     """Why what is between a Slice and a Concat cannot be done on the whole blob, whatever it is."""
-    param = cut.param.slice_param
     (bottom,) = graph.bottoms[cut]
     if bottom.shape is None:
         return Reason(f"the shape of {bottom.name!r} is not known")
-    if (param.axis, param.slice_dim) != (1, 1):
+    if axis_of(cut.param, bottom.rank) != 1:
         return Reason(f"Slice {cut.name!r} does not cut channels apart")
     odd = unknown_fields(cut)
     if odd is not None:

@@ -18,8 +18,9 @@ from typing import List, NamedTuple, Optional, Set, Tuple, Union
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.algebra.maps import LinearMap, Transposed, chained
 from caffe_merge.arrays import count
+from caffe_merge.layers.axes import axis_of, flattens_images, from_front
 from caffe_merge.layers.layer import Layer
-from caffe_merge.layers.linear import LINEAR_TYPES, Output, output_channels
+from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.branches import multiply_adds
@@ -120,7 +121,10 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     reason = None if survivor is pair[0] else graph.why_not_move(kernels.source, pair)
     if reason is not None:
         return Reason(reason)
-    changes: Changes = {survivor: as_layer(survivor, merged)}
+    param, blobs = as_layer(survivor, merged)
+    if is_product:
+        param = from_front(param, graph.bottoms[survivor][0].rank)
+    changes: Changes = {survivor: (param, blobs)}
     (other,) = {pair[0], pair[-1]} - {survivor}
     return Rewrite(
         layers=pair,
@@ -164,24 +168,19 @@ def _inner_product_pair(graph: Graph, pair: Tuple[Layer, ...]) -> Union[_Pair, R
     second = inner_product_kernel(graph, pair[-1])
     if pair[0].type == "InnerProduct":
         first = inner_product_kernel(graph, pair[0])
-        # Their bottoms may differ in rank, so an equal negative axis may not be the same axis.
-        axis_params = {layer.param.inner_product_param.axis for layer in (pair[0], pair[-1])}
-        outputs = [
-            output_channels(layer, graph.tops[layer][0].rank) for layer in (pair[0], pair[-1])
-        ]
-        axes = {output.axis for output in outputs if isinstance(output, Output)}
-        if len(axis_params) > 1 or len(axes) > 1 or len(pair) > 2:
+        ranks = [graph.bottoms[layer][0].rank for layer in (pair[0], pair[-1])]
+        axes = {axis_of(layer.param, rank) for layer, rank in zip((pair[0], pair[-1]), ranks)}
+        if len(axes) > 1 or None in axes or len(pair) > 2:
             return Reason("the two lie along different axes")
     else:
         first = full_input_kernel(graph, pair[0])
-        if pair[-1].param.inner_product_param.axis != 1:
+        if axis_of(pair[-1].param, graph.bottoms[pair[-1]][0].rank) != 1:
             return Reason("its axis is not 1")
     if isinstance(first, Reason):
         return first
     if isinstance(second, Reason):
         return second
-    flatten_param = pair[1].param.flatten_param if len(pair) > 2 else None
-    if flatten_param is not None and (flatten_param.axis, flatten_param.end_axis) != (1, -1):
+    if len(pair) > 2 and not flattens_images(pair[1], graph.bottoms[pair[1]][0].rank):
         return Reason(f"{pair[1].name!r} does not flatten all of each image")
     weights = count(pair[0].blobs[0].shape) + second.cost  # as many as multiply-adds
     return _Pair(first, second, graph.bottoms[pair[0]][0], weights, weights)

@@ -21,6 +21,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import MAX_STRIDE, Axis, Kernel
 from caffe_merge.arrays import Shape, count
 from caffe_merge.layers import windows
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
@@ -179,8 +180,7 @@ def _joins(layer: Layer, bottoms: Sequence[Version], top: Version) -> bool:
         return False
     if layer.type == "Eltwise":
         return all(bottom.shape == top.shape for bottom in bottoms)
-    param = layer.param.concat_param
-    return layer.type == "Concat" and (param.axis, param.concat_dim) == (1, 1)
+    return layer.type == "Concat" and axis_of(layer.param, top.rank) == 1
 
 
 def _convolution(graph: Graph, layer: Layer, stride: Stride) -> Union[_Raise, Reason]:

@@ -29,6 +29,7 @@ from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import JOIN, of_family, that
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.net.graph import Version
@@ -225,7 +226,7 @@ def _samples(
 ) -> List[Index]:
     """A sample of the channels of each output; of a Concat, some of each of its bottoms."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
-    joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node)}
+    joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node, sizes)}
     samples = []
     for output in outputs:
         parts = joined.get(output, (output,))
@@ -237,8 +238,12 @@ def _samples(
     return samples
 
 
-def _joins_channels(node: Node) -> bool:
-    return bool(node.param.type == "Concat" and node.param.concat_param.axis == 1)
+def _joins_channels(node: Node, sizes: Mapping[Version, Shape]) -> bool:
+    return node.param.type == "Concat" and _is_along_channels(node, sizes)
+
+
+def _is_along_channels(node: Node, sizes: Mapping[Version, Shape]) -> bool:
+    return axis_of(node.param, len(sizes[node.bottoms[0]])) == 1
 
 
 def _selected(array: Values, channels: Index) -> Values:
@@ -292,17 +297,17 @@ def _run(
 def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
     kind = node.param.type
     sample = needed.get(node.tops[0], _NO_CHANNELS)
-    if kind == "Convolution" and node.param.convolution_param.axis == 1:
+    if kind == "Convolution" and _is_along_channels(node, sizes):
         return _convolution(node, sample)
-    if kind == "Deconvolution" and node.param.convolution_param.axis == 1:
+    if kind == "Deconvolution" and _is_along_channels(node, sizes):
         return _deconvolution(node, sample)
-    if kind == "InnerProduct" and node.param.inner_product_param.axis == 1:
+    if kind == "InnerProduct" and _is_along_channels(node, sizes):
         return _inner_product(node, sample, sizes[node.bottoms[0]])
     if kind in CHANNELWISE and _varies_along_channels(node):
         channels = sizes[node.tops[0]][1]
         step = partial(_channelwise_step, node, channels, sample)
         return Plan([sample] * len(node.bottoms), None, step)
-    if _joins_channels(node):
+    if _joins_channels(node, sizes):
         bottom_channels, start = [], 0
         for bottom in node.bottoms:
             stop = start + sizes[bottom][1]

@@ -5,6 +5,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from caffe_merge.algebra.sizes import Floor, Size, then
 from caffe_merge.errors import NetError
 from caffe_merge.layers import windows
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import (
     CATALOGUE,
     CONVOLUTION,
@@ -15,8 +16,6 @@ from caffe_merge.layers.catalogue import (
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import linear_param
-from caffe_merge.layers.shapes.geometry import canonical
-from caffe_merge.layers.shapes.outputs import old_axis
 from caffe_merge.net.graph import Graph, Version
 
 
@@ -54,13 +53,12 @@ def _step(graph: Graph, version: Version, axis: int) -> Tuple[Optional[Version],
     if row is None or rank is None or not bottoms or unknown_fields(layer) is not None:
         return None, None
     if layer.type == "Crop":
-        cropped = axis >= canonical(layer.param, layer.param.crop_param.axis, rank)
-        return bottoms[int(cropped)], same
+        start = axis_of(layer.param, rank)
+        return bottoms[int(start is not None and axis >= start)], None if start is None else same
     if row.same_shape or layer.type == "Eltwise":
         return bottoms[0], same
     if layer.type in ("Concat", "Slice"):
-        block, name = getattr(layer.param, row.block), f"{layer.type.lower()}_dim"
-        return (bottoms[0], None if old_axis(layer.param, block, name, rank) == axis else same)
+        return bottoms[0], None if axis_of(layer.param, rank) in (axis, None) else same
     linear = row.family in (CONVOLUTION, DEPTHWISE, DECONVOLUTION)
     if not linear and row.family != POOLING:
         return None, None
@@ -86,7 +84,7 @@ def _channels(
 def _window(layer: Layer, axis: int, spatial: int, family: str) -> Optional[Floor]:
     """What a window makes of a size (conv_layer.cpp, deconv_layer.cpp, pooling_layer.cpp)."""
     if family != POOLING:
-        if linear_param(layer.param).axis != 1:
+        if axis_of(layer.param, spatial + 2) != 1:
             return None
         window = windows.convolution(layer, spatial)
         over = window.pad[axis] + window.pad_end[axis] - window.extent[axis]

@@ -1,5 +1,6 @@
 """Which layers work along the channels of their bottoms, axis 1, where these are known."""
 
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES, Output, output_channels
@@ -39,17 +40,15 @@ def _is_known(graph: Graph, layer: Layer) -> bool:
     return isinstance(output, Output) and output.axis == 1
 
 
-def joins_channels(layer: Layer) -> bool:
+def joins_channels(graph: Graph, layer: Layer) -> bool:
     """Whether ``layer`` is a Concat of the channels of several blobs."""
-    param = layer.param
-    concat_param = param.concat_param
-    return (
-        layer.type == "Concat"
-        and concat_param.axis == concat_param.concat_dim == 1
-        and unknown_fields(layer) is None
-        and len(param.bottom) > 1
-        and len(param.top) == 1
-    )
+    return len(layer.param.bottom) > 1 and layer.type == "Concat" and moves_channels(graph, layer)
+
+
+def moves_channels(graph: Graph, layer: Layer) -> bool:
+    """Whether ``layer``, a Concat or Slice, joins channels or cuts them apart."""
+    rank = graph.bottoms[layer][0].rank
+    return axis_of(layer.param, rank) == 1 and unknown_fields(layer) is None
 
 
 def reads_twice(graph: Graph) -> bool:

@@ -22,7 +22,7 @@ from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_propagation import on
-from caffe_merge.rewriting.channel_axis import channels, is_dense, is_depthwise
+from caffe_merge.rewriting.channel_axis import channels, is_dense, is_depthwise, moves_channels
 from caffe_merge.rewriting.forward_folding import why_not_folded
 from caffe_merge.weights.blobs import Blob
 
@@ -43,7 +43,7 @@ def links(graph: Graph, layer: Layer) -> List[Link]:
     if not bottoms or not tops or layer.misfit or not all(map(channels, (*bottoms, *tops))):
         return []
     if layer.type in ("Concat", "Slice"):
-        return _in_a_row(layer, bottoms, tops)
+        return _in_a_row(layer, bottoms, tops) if moves_channels(graph, layer) else []
     if len(tops) > 1 or {*map(channels, bottoms)} != {channels(tops[0])}:
         return []
     if not _is_channelwise(graph, layer):
@@ -53,10 +53,6 @@ def links(graph: Graph, layer: Layer) -> List[Link]:
 
 def _in_a_row(layer: Layer, bottoms: Sequence[Version], tops: Sequence[Version]) -> List[Link]:
     """Of a Concat or Slice of channels."""
-    param = layer.param.concat_param if layer.type == "Concat" else layer.param.slice_param
-    dim = param.concat_dim if layer.type == "Concat" else param.slice_dim
-    if (param.axis, dim) != (1, 1) or unknown_fields(layer) is not None:
-        return []
     out: List[Link] = []
     start = 0
     for part in bottoms if layer.type == "Concat" else tops:

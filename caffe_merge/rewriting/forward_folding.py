@@ -12,6 +12,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.exact import product, row_products
 from caffe_merge.arrays import Float64, Shape, count
 from caffe_merge.layers import windows
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, linear_param, output_channels
@@ -44,12 +45,12 @@ def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Opt
 
     ``before`` is the map of its bottom, vectors over the channels on axis 1; ``bottom`` its shape.
     """
-    output = output_channels(layer, None if bottom is None else len(bottom))
+    rank = None if bottom is None else len(bottom)
+    output = output_channels(layer, rank)
     if isinstance(output, Reason):
         return output
-    axis = linear_param(layer.param).axis
-    if axis != 1 and layer.type != DEPTHWISE:
-        return Reason(f"its axis is {axis}, not 1")
+    if layer.type != DEPTHWISE and axis_of(layer.param, rank) != 1:
+        return Reason(f"its axis is {linear_param(layer.param).axis}, not 1")
     if not before.shift.any() or layer.type == "InnerProduct":
         return None
     if layer.type == "Deconvolution":

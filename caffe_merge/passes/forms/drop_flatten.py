@@ -8,6 +8,7 @@ without Flatten.
 
 from typing import Union
 
+from caffe_merge.layers.axes import axis_of, flattens_images, from_front
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
@@ -21,17 +22,17 @@ class DropFlatten(Form):
     name = "drop-flatten"
 
     def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:
-        flatten, top = layer.param.flatten_param, graph.tops[layer][0]
-        if (flatten.axis, flatten.end_axis) != (1, -1):
+        bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
+        if not flattens_images(layer, bottom.rank):
             return Reason("it does not flatten all axes behind the first")
         readers = [reader for reader, _ in top.readers]
         if len(readers) != 1 or readers[0].type != "InnerProduct":
             return Reason("not one InnerProduct alone reads it")
-        if readers[0].param.inner_product_param.axis != 1:
+        if axis_of(readers[0].param, top.rank) != 1:
             return Reason(f"axis of layer {readers[0].name!r} is not 1")
         reason = graph.why_not_bypass(layer)
         if reason is not None:
             return reason
         product = readers[0]
-        changes = {product: (product.param, product.blobs)}
+        changes = {product: (from_front(product.param, top.rank), product.blobs)}
         return Rewrite((layer, product), changes, f"{product.name!r} flattens by itself")
