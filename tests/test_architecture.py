@@ -239,6 +239,7 @@ TESTED_IN: Dict[str, str] = {
     "net.text_blobs": "net/test_same_as_caffe.py",
     "net.training": "net/test_deployment.py",
     "net.weight_notes": "net/test_joining.py",
+    "net.version": "net/test_graph.py",
     "rewriting.channel_classes": "passes/test_equalize.py",
     "pages.layers": "pages/test_merge_page.py",
     "layers.moving": "rewriting/test_affine_propagation.py",

@@ -61,6 +61,8 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         graph.rename_all(
             version, graph.tops[reader][0].name if in_place else graph.unused_name(version)
         )
+        for above in graph.memory_of(version)[1:]:
+            graph.rename_all(above, graph.unused_name(above))
     for layer in rewrite.in_place:
         graph.rename_all(graph.bottoms[layer][0], graph.tops[layer][0].name)
     for version in spared:

@@ -13,47 +13,11 @@ from caffe_merge.errors import NetError
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.propagation import shapes_behind, top_shapes
 from caffe_merge.net.shared import shared_blobs
+from caffe_merge.net.version import Version
 from caffe_merge.notes import Reason
 from caffe_merge.wording import counted
 
-
-class Version:
-    """One write of a blob: its name, the layer and top that make it, the layers that read it."""
-
-    __slots__ = ("name", "producer", "readers", "shape", "top")
-
-    def __init__(self, name: str, producer: Layer, top: int) -> None:
-        self.name = name
-        self.shape: Optional[Shape] = None
-        self.producer = producer
-        self.top = top
-        self.readers: List[Tuple[Layer, int]] = []
-
-    def __repr__(self) -> str:
-        return f"<{self.name!r} of {self.producer.name!r}>"
-
-    @property
-    def rank(self) -> Optional[int]:
-        """Its number of axes, None if that cannot be told."""
-        return None if self.shape is None else len(self.shape)
-
-    @property
-    def is_output(self) -> bool:
-        """Whether it is a net output: nobody reads it."""
-        return not self.readers
-
-    @property
-    def is_input(self) -> bool:
-        """Whether it comes from outside: its layer has no bottoms."""
-        return not self.producer.param.bottom
-
-    @property
-    def overwritten(self) -> bool:
-        """Whether a reader writes it in place."""
-        return any(
-            number < len(reader.param.top) and reader.param.top[number] == self.name
-            for reader, number in self.readers
-        )
+__all__ = ["Graph", "Version"]
 
 
 class Graph:
@@ -185,22 +149,29 @@ class Graph:
                 return Reason(
                     f"its net output {outputs[0].name!r} would have readers, and be none then"
                 )
-        return self.why_not_alias(chain)
+        return self.why_not_alias(chain, keeps_values=True)
 
-    def why_not_alias(self, layers: Sequence[Layer]) -> Optional[Reason]:
+    def why_not_alias(
+        self, layers: Sequence[Layer], keeps_values: bool = False
+    ) -> Optional[Reason]:
         """Why removing ``layers``, a chain, would change blobs in shared memory; None if not.
 
         In Caffe the tops of Split, Reshape and their like have the memory of the bottom: a layer
         that writes one of them in place changes all. Without the layers it would change others.
+        Layers that write in place what they read (``keeps_values``) have no part in that.
         """
+        in_place = all(self.overwritten_by(self.tops[layer][0]) is not None for layer in layers)
+        if in_place and keeps_values:
+            return None
         bottom = self.bottoms[layers[0]][0]
         memory = self._aliases(bottom, layers)
         seen = not self.is_private(bottom) or any(
             len(version.readers) > 1 or self._shares_with_siblings(version) for version in memory
         )
         if seen and any(
-            version.overwritten and shares_memory(self.first_write(version).producer)
-            for version in memory
+            write.producer not in layers and shares_memory(self.first_write(write).producer)
+            for write in memory
+            if self.overwritten_by(write) is not None
         ):
             return Reason(
                 "behind or beside it memory is written in place that others see as it is now"
@@ -355,15 +326,30 @@ class Graph:
         first = self.first_write(version)
         return not (first.is_input or shares_memory(first.producer))
 
-    def memory_is_read_elsewhere(self, version: Version) -> bool:
-        """Whether other layers read its memory, so that it matters when it is overwritten."""
+    def memory_of(self, version: Version) -> List[Version]:
+        """``version``, the blob whose memory it has where its layer shares that, and so on up."""
+        memory = [version]
         first = self.first_write(version)
         while shares_memory(first.producer):
-            bottom = self.bottoms[first.producer][0]
-            if len(bottom.readers) > 1 or len(self.tops[first.producer]) > 1:
-                return True
-            first = self.first_write(bottom)
-        return False
+            memory.append(self.bottoms[first.producer][0])
+            first = self.first_write(memory[-1])
+        return memory
+
+    def memory_is_read_elsewhere(self, version: Version) -> bool:
+        """Whether other layers read its memory, so that it matters when it is overwritten."""
+        return any(
+            len(above.readers) > 1 or len(self.tops[above.readers[0][0]]) > 1
+            for above in self.memory_of(version)[1:]
+        )
+
+    def may_lose_name(self, version: Version) -> bool:
+        """Whether the names of its memory may go with what a layer that goes has written there.
+
+        Not where others read that, or one is a net input's; ``version`` itself may be a net input,
+        which keeps its name and then holds what came in.
+        """
+        first = self.first_write(self.memory_of(version)[-1])
+        return version.is_input or not (first.is_input or self.memory_is_read_elsewhere(version))
 
     def rename(self, version: Version, name: str) -> None:
         """Rename ``version``; of others only those it is written over may have ``name``."""

@@ -56,7 +56,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
             return Reason("the number of its channels is not known")
         affine = affine.over(source.shape[1], 1)
     in_place = any(graph.tops[layer][0].name == source.name for layer in run.layers)
-    if in_place and not (source.is_input or graph.is_private(source)):
+    if in_place and not graph.may_lose_name(source):
         return Reason(f"it is written over {source.name!r}, which keeps its name")
     alias = graph.why_not_alias(run.layers)
     if alias is not None:

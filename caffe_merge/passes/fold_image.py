@@ -60,7 +60,7 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
     (source,), (end,) = graph.bottoms[layer], graph.tops[layer]
     if end.is_output:
         return Reason(f"{end.name!r} is a net output")
-    if end.name == source.name and not (source.is_input or graph.is_private(source)):
+    if end.name == source.name and not graph.may_lose_name(source):
         return Reason(f"it is written over {source.name!r}, which keeps its name")
     if fixed:
         return kept(f"layer {quoted(fixed)}, which reads it, is")

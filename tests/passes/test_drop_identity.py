@@ -117,6 +117,10 @@ PLACES = {
     "split_unused": (["d: Split conv -> a b", "x: Silence b -> ", "t: TanH a -> out"], ["x", "t"]),
     "behind_a_split": (["s: Split conv -> p q", "d: Dropout p -> d", "t: TanH d -> d"], ["s", "t"]),
     "split_in_one": (["d: Split conv -> a", "t: TanH a -> a"], ["t"]),
+    "in_place_behind_a_flatten": (["f: Flatten conv -> f", "d: Dropout f -> f", "t: TanH f -> t"],
+                                  ["f", "t"]),
+    "beside_a_reader": (["s: Split conv -> p q", "d: Dropout p -> p", "t: TanH p -> t",
+                         "u: TanH q -> u"], ["t", "u"]),
     "shared_memory_alone": (["d: Concat conv -> a", "f: Flatten a -> f", "t: TanH f -> f"],
                             ["f", "t"]),
 }  # fmt: skip

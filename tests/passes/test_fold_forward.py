@@ -267,6 +267,19 @@ def test_memory_behind_it(merged: Merger, bottom: str) -> None:
     result.refused("times", "memory is written in place that others see as it is now")
 
 
+def test_over_the_memory_of_another_blob(merged: Merger) -> None:
+    """No name is left that held the result in the end: that of the Flatten's bottom is gone too."""
+    lines = ["f: Flatten x -> f", "times: Scale f -> f", fc("c", "", "f")]
+    result = merged(IN, CAT, *lines, only=["fold-forward"])
+    assert result.names == ["cat", "f", "c"]
+    assert not {"x", "f"} & {name for layer in result.after.layers for name in layer.param.top}
+    for reader in "t: TanH x -> t", "g: Flatten x -> g":
+        result = merged(IN, CAT, *lines, reader, only=["fold-forward"])
+        result.refused("times", "it is written over 'f', which keeps its name")
+    result = merged("data 2 3 4 5", lines[0].replace("x", "data"), *lines[1:])
+    result.refused("times", "it is written over 'f', which keeps its name")
+
+
 def test_memory_of_what_is_before(merged: Merger) -> None:
     """Who reads it later would find it written over."""
     lines = [TIMES, "f: Flatten x -> f", "t: TanH f -> f", conv("c")]
