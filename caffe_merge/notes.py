@@ -18,6 +18,7 @@ Kind = Literal[  # docs/report.md says what each of them means
     "fork-unreadable",
     "half-precision",
     "missing-weights",
+    "none-absorbed",
     "other-states",
     "output-layer",
     "raw-blobs",

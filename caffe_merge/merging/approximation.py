@@ -41,9 +41,9 @@ class Approximation(NamedTuple):
 
     @classmethod
     def of(cls, rewrite: "Rewrite") -> "Approximation":
-        """That of absorb-bias: each ReLU that got a Bias in front of it."""
+        """That of absorb-bias: each ReLU that got a Scale in front of it."""
         shifts = {
-            insert.reader.name: int(np.count_nonzero(insert.layer.blobs[0].float64()))
+            insert.reader.name: int(np.count_nonzero(insert.layer.blobs[1].float64()))
             for insert in rewrite.inserts
             if insert.reader.type == "ReLU"
         }

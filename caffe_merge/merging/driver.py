@@ -158,6 +158,7 @@ class _Driver:
             self.raw.settle(self.net, self.report, self.options.input_layer)
         self._note_other_states()
         self._note_outputs()
+        self._note_none_absorbed()
         lost = set(self.net.lost_fields())
         self.report.notes = [note for note in self.report.notes if note not in lost]
         self.report.unshared = unshared(self.shared, self.graph)
@@ -220,6 +221,16 @@ class _Driver:
                 text = f"makes the output {version.name!r} now, which {old!r} made: readers that "
                 text += "call outputs by layer, as OpenCV and MNN do, find it by this name"
                 self.report.notes.append(Note("output-layer", new, text))
+
+    def _note_none_absorbed(self) -> None:
+        """Say it where the user asks for absorb-bias, and nothing comes of it."""
+        if not self.options.absorb_bias or self.report.approximation is not None:
+            return
+        why = Text("no ReLU is there")
+        for layer, refusal in self.refusals.get("absorb-bias", [])[:1]:
+            why = Text(f"ReLU {layer.name!r} stays: ", refusal.reason)
+        text = Text(OptionName("absorb_bias"), " has moved nothing: ", why)
+        self.report.notes.append(Note("none-absorbed", "", text))
 
     def _note_other_states(self) -> None:
         left_out = sum(not layer.active for layer in self.net.all_layers)

@@ -2,37 +2,41 @@
 
     BatchNorm, Scale -> z -> ReLU -> Convolution W, b
 
-    z -> Bias -c -> ReLU -> Bias +c -> Convolution        c = max(0, beta - 3 gamma)
+    z -> Scale -c -> ReLU -> Scale +c -> Convolution        c = max(0, beta - 3 gamma)
 
 Not exact, so only where ``--absorb-bias`` asks for it: ReLU(z - c) + c is max(z, c), which differs
 from ReLU(z) where z < c. The BatchNorm and what follows it say how often that is: z has the mean
 beta and the standard deviation gamma, so 0.13 % of the values of a normal distribution lie there
 (Nagel et al. 2019, section 4.1.3). The activation is left with a range smaller by c, for 8 bits.
 
-The pass inserts both Bias layers and nothing else. The folds, which are exact and proved, take them
-into the weights: c goes only where fold-forward can take it in (a border padded with 0 cannot).
+The pass inserts both Scales, of ones with a bias, and nothing else. The folds, which are exact and
+proved, take them into the weights: c goes only where they can (not where a border is padded with 0,
+nor, with --keep-shared, where weights are shared).
 Scales of equalize do not matter: beta and gamma would change by the same factor as z.
 """
 
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Float64
+from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHARED, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes.fold_forward import propagate
+from caffe_merge.rewriting.affine_runs import quoted
 from caffe_merge.rewriting.rewrite import Changes, Finding, Insert, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.weights.blobs import Dense
 
 DEVIATIONS = 3  # below the mean, where a value may be cut off
 NO_NORM = "no BatchNorm in front of it says where its values lie"
+LOW = Reason(f"no channel of it is {DEVIATIONS} standard deviations above 0", minor=True)
 
 
 class AbsorbBias(Pass):
@@ -55,25 +59,41 @@ class AbsorbBias(Pass):
             shift = self._shift(graph, layer)
             if isinstance(shift, Reason):
                 self._refused.append(Refused(layer, shift))
-            elif shift.any():
+            else:
                 shifts[layer] = shift
         return [*self._refused, *([_rewrite(graph, shifts)] if shifts else ())]
 
     def _shift(self, graph: Graph, relu: Layer) -> Union[Float64, Reason]:
-        """What each channel of ``relu`` is shifted by, 0 where it is not high."""
+        """What each channel of ``relu`` is shifted by, 0 where it is not high; or why none is."""
         bottom, top = graph.bottoms[relu][0], graph.tops[relu][0]
         if relu.param.relu_param.negative_slope:
             return Reason("below 0 it has a slope")
         shift = _high_biases(graph, bottom)
-        if isinstance(shift, Reason) or not shift.any():
+        if isinstance(shift, Reason):
             return shift
+        if not shift.any():
+            return LOW
         fixed = self.fixed(graph)
         if relu in fixed or bottom.producer in fixed:
             return kept()
         if len(bottom.readers) > 1 or bottom.is_output:
             return Reason(f"its bottom {bottom.name!r} is read by others as well")
+        if not graph.is_private(bottom):
+            return Reason(f"the memory of its bottom {bottom.name!r} is that of another blob too")
         reached = propagate(graph, top, Affine(np.ones_like(shift), shift, 1), fixed)
-        return reached if isinstance(reached, Reason) else shift
+        if isinstance(reached, Reason):
+            return reached
+        return self._why_shared(graph, [bottom.producer, *reached]) or shift
+
+    def _why_shared(self, graph: Graph, layers: Sequence[Layer]) -> Optional[Reason]:
+        """Which of ``layers``, that are to take it in, shares its weights, if none is to."""
+        sharers = graph.sharers() if self.options.keep_shared else {}
+        for layer in layers:
+            if layer in sharers:
+                others = quoted([other.name for other in sharers[layer]])
+                text = f"{layer.type} {layer.name!r} shares its weights with {others}, kept so"
+                return Reason(Text(text, " with ", OptionName("keep_shared")), SHARED)
+        return None
 
 
 def _high_biases(graph: Graph, version: Version) -> Union[Float64, Reason]:
@@ -101,19 +121,28 @@ def _rewrite(graph: Graph, shifts: Dict[Layer, Float64]) -> Rewrite:
     """All of the net at once: in the next round the layers that tell the shifts are gone."""
     inserts: List[Insert] = []
     changes: Changes = {}
+    in_place = [relu for relu in shifts if graph.overwritten_by(graph.tops[relu][0]) is not None]
     for relu, shift in shifts.items():
-        inserts.append(Insert(_bias(relu, -shift), relu, 0))
+        inserts.append(Insert(_shifting(relu, -shift), relu, 0))
         changes[relu] = relu.param, relu.blobs
         for reader, number in graph.tops[relu][0].readers:
-            inserts.append(Insert(_bias(relu, shift), reader, number))
+            inserts.append(Insert(_shifting(relu, shift), reader, number))
             changes[reader] = reader.param, reader.blobs
-    return Rewrite(graph.in_order(changes), changes, "", inserts=tuple(inserts), is_exact=False)
-
-
-def _bias(relu: Layer, shift: Float64) -> Layer:
-    layer = Layer(
-        LayerParameter(name="shift", type="Bias", bottom=["bottom"], top=["top"]), phase=relu.phase
+    return Rewrite(
+        layers=graph.in_order(changes),
+        changes=changes,
+        note="",
+        inserts=tuple(inserts),
+        in_place=tuple(in_place),
+        is_exact=False,
     )
+
+
+def _shifting(relu: Layer, shift: Float64) -> Layer:
+    """A Scale of ones that adds ``shift``: more readers know it than know Bias."""
+    param = LayerParameter(name="shift", type="Scale", bottom=["bottom"], top=["top"])
+    param.scale_param.bias_term = True
+    layer = Layer(param, phase=relu.phase)
     layer.original = None
-    layer.blobs = (Dense(shift),)
+    layer.blobs = (Dense(np.ones_like(shift)), Dense(shift))
     return layer

@@ -92,7 +92,7 @@ def test_off_by_default_and_on_by_its_name(merged: Merger) -> None:
 def test_alone_it_inserts_the_two_layers(merged: Merger) -> None:
     lines = [*START, LAST]
     result = merged(*lines, weights=quiet(lines), only=["absorb-bias", "fold-affine"])
-    assert [layer.type for layer in result.after.layers][-3:] == ["ReLU", "Bias", "Convolution"]
+    assert [layer.type for layer in result.after.layers][-3:] == ["ReLU", "Scale", "Convolution"]
 
 
 def test_with_equalize(merged: Merger) -> None:
@@ -161,9 +161,38 @@ def test_what_the_user_keeps_stays(merged: Merger, layer: str) -> None:
 
 
 def test_low_biases_stay(merged: Merger) -> None:
-    """Nothing to do is no refusal."""
+    """That there is nothing to do is said."""
     lines = [*START, LAST]
     weights = {**quiet(lines), "m": [np.ones(8), np.full(8, 2.9)]}
-    report = merged(*lines, weights=weights, absorb_bias=True).report
-    assert report.approximation is None
-    assert [refusal for refusal in report.refusals if refusal.rewrite == "absorb-bias"] == []
+    result = merged(*lines, weights=weights, absorb_bias=True)
+    assert result.report.approximation is None
+    result.refused("r", "no channel of it is 3 standard deviations above 0")
+    (note,) = result.report.notes
+    assert note.kind == "none-absorbed"
+    assert "moved nothing: ReLU 'r' stays: no channel of it" in note.text
+
+
+def test_where_weights_stay_shared(merged: Merger) -> None:
+    """Then nobody could take the shifts in, and layers would be left of them."""
+    shared = 'kernel_size: 1 } param { name: "w" } param { name: "b" '
+    lines = [*START, conv("o", "data", 8), "s: ReLU o -> o",
+             conv("y", "a", 5).replace("kernel_size: 1 ", shared),
+             conv("z", "o", 5).replace("kernel_size: 1 ", shared)]  # fmt: skip
+    result = merged(*lines, weights=quiet(lines), absorb_bias=True, keep_shared=True)
+    result.refused("r", "Convolution 'y' shares its weights with 'z', kept so with")
+    assert result.names == ["a", "r", "o", "s", "y", "z"]
+    assert shifted(merged(*lines, weights=quiet(lines), absorb_bias=True)) == ["r"]
+
+
+def test_over_a_net_input(merged: Merger) -> None:
+    lines = ["data 2 8 9 11", *(line.replace(" a -> a", " data -> data") for line in START[2:]),
+             conv("z", "data")]  # fmt: skip
+    result = merged(*lines, weights=quiet(lines), absorb_bias=True)
+    result.refused("r", "the memory of its bottom 'data' is that of another blob too")
+    assert result.names == ["m", "r", "z"]
+
+
+def test_what_wrote_in_place_still_does(merged: Merger) -> None:
+    lines = [*START, LAST]
+    relu = merged(*lines, weights=quiet(lines), absorb_bias=True).layer("r").param
+    assert relu.bottom == relu.top
