@@ -13,6 +13,7 @@ from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import choose_style
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
@@ -144,7 +145,7 @@ class Merger:
         of_a_fork = any(
             layer.type in FORKS
             or (layer.type == "BatchNorm" and len(layer.blobs) > 3)
-            or shapes.blobs(layer.param, None) is None
+            or shapes.blobs(LayerSpec(layer.param), None) is None
             for layer in (*net.layers, *merged.layers)
         )
         strange = {note.kind for note in net.notes} & {"missing-weights", "unknown-field"}

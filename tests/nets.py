@@ -20,6 +20,7 @@ from google.protobuf import text_format
 import caffe_merge
 from caffe_merge.layers import shapes
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.layers.state import State
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
@@ -76,6 +77,11 @@ def parse_layer(body: str, **fields: Any) -> Any:
     return param
 
 
+def parse_spec(body: str, **fields: Any) -> LayerSpec:
+    """The same as what the shapes and the reference engine take."""
+    return LayerSpec(parse_layer(body, **fields))
+
+
 def make_layer(body: str, *blobs: Any, bottoms: int = 1) -> Layer:
     """A layer called "it" of this text and these blobs, outside of any net."""
     layer = Layer(parse_layer(body, name="it", bottom=["x", "y"][:bottoms], top=["z"]))
@@ -89,7 +95,9 @@ def seeded(text: str, seed: int = 0) -> Weights:
     graph = Graph(net.layers, {})
     out: Weights = {}
     for number, layer in enumerate(net.layers):
-        expected = shapes.blobs(layer.param, [bottom.shape for bottom in graph.bottoms[layer]])
+        expected = shapes.blobs(
+            LayerSpec(layer.param), [bottom.shape for bottom in graph.bottoms[layer]]
+        )
         random = np.random.default_rng([seed, number])
         complete = [shape for shape in expected or [] if shape is not None and None not in shape]
         values = [_values(layer.type, at, shape, random) for at, shape in enumerate(complete)]

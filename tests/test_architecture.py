@@ -217,6 +217,7 @@ TESTED_IN: Dict[str, str] = {
     "layers.shapes.cost": "layers/shapes/test_outputs.py",
     "layers.shapes.geometry": "layers/shapes/test_outputs.py",
     "layers.shapes.learned": "layers/shapes/test_outputs.py",
+    "layers.spec": "layers/test_fork_fields.py",
     "layers.standard": "layers/norms/test_styles.py",
     "merging.convert": "command/test_cli.py",
     "merging.planning": "command/test_cli.py",

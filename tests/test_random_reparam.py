@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.shapes.geometry import convolution_window, sticks_out
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.merging.report import Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
@@ -246,7 +247,7 @@ def _is_odd(net: Net) -> bool:
     """Whether a kernel is larger than its input somewhere, which no merge is asked to keep."""
     graph = Graph(net.layers, {})
     return any(
-        sticks_out(convolution_window(layer.param, 2), bottom.shape[2:])
+        sticks_out(convolution_window(LayerSpec(layer.param), 2), bottom.shape[2:])
         for layer in net.layers
         for bottom in graph.bottoms[layer]
         if layer.type == "Convolution" and bottom.shape is not None

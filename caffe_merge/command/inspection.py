@@ -4,7 +4,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from caffe_merge.errors import NetError
 from caffe_merge.layers.catalogue import POOLING, WINDOWED, of_family
-from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.net.graph import Graph
@@ -125,13 +125,14 @@ def _window(graph: Graph, layer: Layer) -> Tuple[Optional[Window], Optional[int]
     shape = graph.bottoms[layer][0].shape if graph.bottoms[layer] else None
     if shape is None:
         return None, None
-    param = described(layer)
+    spec = spec_of(layer)
+    conv_param = spec.param.convolution_param
     try:
         if layer.type in WINDOWED:
-            spatial = len(shape) - 1 - param.convolution_param.axis
-            return convolution_window(param, spatial), param.convolution_param.group
+            spatial = len(shape) - 1 - conv_param.axis
+            return convolution_window(spec, spatial), conv_param.group
         if layer.type in of_family(POOLING):
-            return pooling_window(param, shape[2:]), None
+            return pooling_window(spec, shape[2:]), None
     except NetError:
         pass  # a fork's, or one whose shapes nobody can tell
     return None, None

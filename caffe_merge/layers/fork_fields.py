@@ -11,7 +11,6 @@ from typing import (
     Iterable,
     Iterator,
     List,
-    Mapping,
     NamedTuple,
     Optional,
     Sequence,
@@ -21,9 +20,9 @@ from typing import (
 
 from caffe_merge.layers.catalogue import WINDOWED
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.schema.messages import copied
-from caffe_merge.text.values import parse_bool, parse_float, parse_integer
 from caffe_merge.text.view import SEVERAL
 
 
@@ -226,75 +225,6 @@ def fills(layer: Layer) -> bool:
     return any(_is_filler(name) for name in layer.extra)
 
 
-class Values:
-    """The values of a layer's fork fields, by dotted name; a default where one is not given.
-
-    What is no number or truth value where one is wanted counts as not given.
-    """
-
-    def __init__(self, extra: Mapping[str, str]) -> None:
-        self._extra = extra
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._extra
-
-    def __bool__(self) -> bool:
-        """Whether any value is given."""
-        return bool(self._extra)
-
-    def word(self, name: str) -> str:
-        """The text of an enum value; "" if it is not given."""
-        return self._extra.get(name, "")
-
-    def integers(self, name: str) -> Tuple[int, ...]:
-        """All values of a repeated field."""
-        numbers = map(parse_integer, self.word(name).split())
-        return tuple(number for number in numbers if number is not None)
-
-    def numbers(self, name: str) -> Tuple[float, ...]:
-        """All values of a repeated float."""
-        numbers = map(parse_float, self.word(name).split())
-        return tuple(number for number in numbers if number is not None)
-
-    def integer(self, name: str, default: int) -> int:
-        """The value of an integer."""
-        return (*self.integers(name), default)[0]
-
-    def number(self, name: str, default: float) -> float:
-        """The value of a float."""
-        value = parse_float(self.word(name))
-        return default if value is None else value
-
-    def flag(self, name: str, default: bool) -> bool:
-        """The value of a bool."""
-        value = parse_bool(self.word(name))
-        return default if value is None else value
-
-
-class Described:
-    """A LayerParameter with the values of its fork's fields beside it, as ``values``."""
-
-    def __init__(self, param: Any, extra: Mapping[str, str]) -> None:
-        self.param = param
-        self.extra = extra
-        self.values = Values(extra)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.param, name)
-
-    def __deepcopy__(self, memo: Dict[int, Any]) -> "Described":
-        """Another one with parameters of its own, as ``copied`` wants it."""
-        return Described(copied(self.param), self.extra)
-
-
-_NONE = Values({})
-
-
-def fork_values(param: Any) -> Values:
-    """The values of the fork fields of a LayerParameter; all defaults where it has none."""
-    return param.values if isinstance(param, Described) else _NONE
-
-
 # Fields of forks, and those of BVLC's with the same meaning: both together are not read by either.
 _RIVALS: Tuple[Tuple[Tuple[str, ...], Tuple[str, ...]], ...] = (
     (_HOLES, ("dilation",)),
@@ -326,17 +256,17 @@ def _doubtful(layer: Layer) -> Set[str]:
     return doubtful | (sides if len(sides) == 1 else set())
 
 
-def _convolution(layer: Layer) -> Any:
+def _convolution(layer: Layer) -> LayerSpec:
     """``hole``, or ``hole_h`` and ``hole_w``, as dilation; sides of the padding stay beside it."""
-    values, param = Values(layer.extra), layer.param
+    values, param = ForkFields(layer.extra), layer.param
     holes = [name for name in _HOLES if name in values]
     if holes:
         param = copied(param)
         param.convolution_param.dilation.extend(values.integer(name, 1) for name in holes)
-    return _with_values(layer, param, _CONVOLUTION_PADS)
+    return _with_fields(layer, param, _CONVOLUTION_PADS)
 
 
-def _depthwise(layer: Layer) -> Any:
+def _depthwise(layer: Layer) -> LayerSpec:
     """Without ``group``, weights of one channel a row tell that each channel is a group.
 
     Such types of forks set up their own weights (eric612's depthwise_conv_layer.cpp among others).
@@ -344,38 +274,36 @@ def _depthwise(layer: Layer) -> Any:
     conv_param = layer.param.convolution_param
     shape = layer.blobs[0].shape if layer.blobs else ()
     if conv_param.group != 1 or len(shape) < 2 or shape[1] != 1 or shape[0] == 1:
-        return layer.param
+        return LayerSpec(layer.param)
     param = copied(layer.param)
     param.convolution_param.group = shape[0]
-    return param
+    return LayerSpec(param)
 
 
-def _pooling(layer: Layer) -> Any:
+def _pooling(layer: Layer) -> LayerSpec:
     """``ceil_mode`` as round_mode, of which true is the default; several sizes stay beside it."""
     param = layer.param
-    if not Values(layer.extra).flag("pooling_param.ceil_mode", True):
+    if not ForkFields(layer.extra).flag("pooling_param.ceil_mode", True):
         param = copied(param)
         param.pooling_param.round_mode = param.pooling_param.FLOOR
-    return _with_values(layer, param, (*_POOLING_PADS, *SEVERAL))
+    return _with_fields(layer, param, (*_POOLING_PADS, *SEVERAL))
 
 
-def _with_values(layer: Layer, param: Any, names: Sequence[str]) -> Any:
+def _with_fields(layer: Layer, param: Any, names: Sequence[str]) -> LayerSpec:
     """``param``, and beside it the fork's fields if one of ``names`` is there."""
-    return param if layer.extra.keys().isdisjoint(names) else Described(param, layer.extra)
+    return LayerSpec(param, {} if layer.extra.keys().isdisjoint(names) else layer.extra)
 
 
 # Types whose fields of forks BVLC has by another name, or could have.
-_SPELLINGS: Dict[str, Callable[[Layer], Any]] = {
+_SPELLINGS: Dict[str, Callable[[Layer], LayerSpec]] = {
     **dict.fromkeys(WINDOWED, _convolution),
     **dict.fromkeys(("DepthwiseConv", "DepthwiseConvolution"), _depthwise),
     "Pooling": _pooling,
 }
 
 
-def described(layer: Layer) -> Any:
+def spec_of(layer: Layer) -> LayerSpec:
     """What layers.shapes and the reference layers take: all that the layer's text says."""
     if layer.type in _SPELLINGS:
         return _SPELLINGS[layer.type](layer)
-    if layer.extra and layer.type in READ:
-        return Described(layer.param, layer.extra)
-    return layer.param
+    return LayerSpec(layer.param, layer.extra if layer.type in READ else {})

@@ -12,8 +12,8 @@ from caffe_merge.text.values import parse_integer
 from caffe_merge.weights.blobs import Blob
 
 Result = TypeVar("Result")
-# What a layer is to be: its parameters (a fork_fields.Described where fields of a fork change) and
-# its blobs.
+# What a layer is to be: its LayerParameter (a LayerSpec where fields of a fork change too) and its
+# blobs.
 New = Tuple[Any, Tuple[Blob, ...]]
 
 

@@ -15,6 +15,7 @@ from caffe_merge.layers.catalogue import of_family
 from caffe_merge.layers.fork_fields import WINDOW, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Dense, Scaled
@@ -92,7 +93,7 @@ def odd_blobs(layer: Layer) -> Optional[Reason]:
 
 def _odd_depthwise(layer: Layer) -> Optional[Reason]:
     """As odd_blobs, of a ConvolutionDepthwise: its weights say how many, it reads no num_output."""
-    if depthwise_window(layer.param) is None:
+    if depthwise_window(LayerSpec(layer.param)) is None:
         return Reason("of a pair such as stride_h and stride_w it has one only")
     shape = layer.blobs[0].shape
     if len(shape) != 4 or shape[1] != 1:

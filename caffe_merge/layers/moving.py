@@ -15,7 +15,7 @@ import numpy as np
 from caffe_merge.arrays import Indices, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.fork_fields import described, fork_values, unknown_fields
+from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.shapes.geometry import canonical
@@ -75,7 +75,7 @@ def _first(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
 def _resized(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     from caffe_merge.layers.shapes.resampling import spatial_axes  # few nets have such a layer
 
-    mixed = spatial_axes(described(layer))
+    mixed = spatial_axes(spec_of(layer))
     if tops[0] is None or mixed is None or axis in mixed:
         return Reason(f"it mixes what lies along axis {axis}")
     return [Link(0, 0, axis, axis)]
@@ -85,7 +85,7 @@ def _concat(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     rank = _rank([*bottoms, *tops])
     if rank is None:
         return _UNKNOWN
-    if old_axis(layer.param, layer.param.concat_param, "concat_dim", rank) != axis:
+    if old_axis(layer, layer.param.concat_param, "concat_dim", rank) != axis:
         return _same(layer, bottoms, tops, axis)
     sizes = [None if shape is None else shape[axis] for shape in bottoms]
     if len(sizes) == 1:
@@ -97,7 +97,7 @@ def _slice(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     rank = _rank([*bottoms, *tops])
     if rank is None:
         return _UNKNOWN
-    if old_axis(layer.param, layer.param.slice_param, "slice_dim", rank) != axis:
+    if old_axis(layer, layer.param.slice_param, "slice_dim", rank) != axis:
         return [Link(0, n, axis, axis) for n in range(len(tops))]
     return _side_by_side([None if shape is None else shape[axis] for shape in tops], axis)
 
@@ -124,7 +124,7 @@ def _crop(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     if bottom is None or top is None:
         return _UNKNOWN
     places = np.arange(top[axis])
-    _, offsets = crop_offsets(layer.param, bottom)
+    _, offsets = crop_offsets(layer, bottom)
     return [Link(0, 0, axis, axis, places + offsets[axis], places)]
 
 
@@ -132,7 +132,7 @@ def _tile(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     bottom = bottoms[0]
     if bottom is None:
         return _UNKNOWN
-    if canonical(layer.param, layer.param.tile_param.axis, len(bottom)) != axis:
+    if canonical(layer, layer.param.tile_param.axis, len(bottom)) != axis:
         return [Link(0, 0, axis, axis)]
     origins = np.tile(np.arange(bottom[axis]), layer.param.tile_param.tiles)
     return [Link(0, 0, axis, axis, origins, np.arange(len(origins)))]
@@ -167,7 +167,7 @@ def keeps_order(layer: Layer) -> bool:
 def keeps_images(layer: Layer, bottom: Shape, top: Shape) -> bool:
     """Whether twice as many images, where it takes them, come out as twice as many."""
     try:
-        larger = shapes.tops(described(layer), [(2 * bottom[0], *bottom[1:])])
+        larger = shapes.tops(spec_of(layer), [(2 * bottom[0], *bottom[1:])])
     except NetError:
         larger = None
     return bottom[0] == top[0] and larger in (None, [(2 * top[0], *top[1:])])
@@ -177,7 +177,7 @@ def _permute(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     rank = _rank([*bottoms, *tops])
     if rank is None:
         return _UNKNOWN
-    return [Link(0, 0, axis, order(described(layer), rank).index(axis))]
+    return [Link(0, 0, axis, order(spec_of(layer), rank).index(axis))]
 
 
 def _shuffle_channel(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
@@ -187,7 +187,7 @@ def _shuffle_channel(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> 
         return [Link(0, 0, axis, axis)]
     if bottom is None:
         return _UNKNOWN
-    group = fork_values(described(layer)).integer("shuffle_channel_param.group", 1)
+    group = spec_of(layer).fork.integer("shuffle_channel_param.group", 1)
     origins = np.arange(bottom[1]).reshape(group, -1).T.ravel()
     return [Link(0, 0, 1, 1, origins, np.arange(bottom[1]))]
 
@@ -196,8 +196,8 @@ def _reverse(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     bottom = bottoms[0]
     if bottom is None:
         return _UNKNOWN
-    given = fork_values(described(layer)).integer("reverse_param.axis", 0)
-    if canonical(layer.param, given, len(bottom)) != axis:
+    given = spec_of(layer).fork.integer("reverse_param.axis", 0)
+    if canonical(layer, given, len(bottom)) != axis:
         return [Link(0, 0, axis, axis)]
     places = np.arange(bottom[axis])
     return [Link(0, 0, axis, axis, places[::-1], places)]
@@ -218,7 +218,7 @@ def _broadcast(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     """A Scale by its second bottom, whose axes are those of the first from the Scale's own on."""
     if len(bottoms) != 2 or bottoms[0] is None or bottoms[1] is None:
         return Reason("its factor is no other blob of a shape that is known")
-    start = canonical(layer.param, layer.param.scale_param.axis, len(bottoms[0]))
+    start = canonical(layer, layer.param.scale_param.axis, len(bottoms[0]))
     out = [Link(0, 0, axis, axis)]
     if 0 <= axis - start < len(bottoms[1]):
         out.append(Link(1, 0, axis - start, axis))

@@ -12,10 +12,10 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.layers import windows
 from caffe_merge.layers.catalogue import CATALOGUE
-from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.moving import MASKED, reads_shape_only
 from caffe_merge.layers.per_channel import affine_of
+from caffe_merge.layers.spec import ForkFields
 from caffe_merge.layers.standard import standard
 from caffe_merge.notes import Reason
 
@@ -139,7 +139,7 @@ def _lrn(layer: Layer, bottoms: Signs) -> Basis:
 
 
 def _padding(layer: Layer, bottoms: Signs) -> Basis:
-    value = Values(layer.extra).number("padding_param.pad_value", 0.0)
+    value = ForkFields(layer.extra).number("padding_param.pad_value", 0.0)
     return _all(bottoms) if value >= 0 else None
 
 

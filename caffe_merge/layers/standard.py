@@ -8,13 +8,14 @@ from typing import Any, Callable, Dict, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.layers import linear, norms, per_channel
-from caffe_merge.layers.fork_fields import WINDOW, Described, Values, described, unknown_fields
+from caffe_merge.layers.fork_fields import WINDOW, spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
+from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.weights.blobs import Blob
 
-Standard = Tuple[Any, Tuple[Blob, ...]]
+Standard = Tuple[LayerSpec, Tuple[Blob, ...]]
 
 
 def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
@@ -32,7 +33,7 @@ def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
         return rule(layer)
     if layer.missing:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
-    return described(layer), layer.blobs
+    return spec_of(layer), layer.blobs
 
 
 def _as_bvlc_reads_it(layer: Layer) -> Layer:
@@ -53,8 +54,9 @@ def _as(layer: Layer, kind: str) -> Any:
 def _norm(layer: Layer) -> Union[Standard, Reason]:
     style = norms.style_of(layer)
     if isinstance(style, norms.Style) and style.name == "bvlc":
-        return layer.param, layer.blobs  # the reference knows it, batch statistics too
-    return norms.as_statistics(layer)
+        return LayerSpec(layer.param), layer.blobs  # the reference knows it, batch statistics too
+    terms = norms.as_statistics(layer)
+    return terms if isinstance(terms, Reason) else (LayerSpec(terms[0]), terms[1])
 
 
 def _dropout(layer: Layer) -> Union[Standard, Reason]:
@@ -62,31 +64,31 @@ def _dropout(layer: Layer) -> Union[Standard, Reason]:
     if isinstance(affine, Affine):
         param = _as(layer, "Power")
         param.power_param.scale = float(affine.scale)
-        return param, ()
-    return (layer.param, ()) if affine is None else affine
+        return LayerSpec(param), ()
+    return (LayerSpec(layer.param), ()) if affine is None else affine
 
 
 def _spatial_dropout(layer: Layer) -> Union[Standard, Reason]:
     if layer.trains:
         return Reason("its phase is TRAIN: it drops at inference too")
-    return _as(layer, "Power"), ()
+    return LayerSpec(_as(layer, "Power")), ()
 
 
 def _relu6(layer: Layer) -> Union[Standard, Reason]:
     """The forks differ in where a negative slope goes; 0 is the same in all of them."""
-    slope = Values(layer.extra).number("relu6_param.negative_slope", 0.0)
+    slope = ForkFields(layer.extra).number("relu6_param.negative_slope", 0.0)
     if slope or layer.param.relu_param.negative_slope:
         return Reason("what its negative_slope does differs from fork to fork")
     param = _as(layer, "Clip")
     param.clip_param.min, param.clip_param.max = 0, 6
-    return param, ()
+    return LayerSpec(param), ()
 
 
 def _depthwise(layer: Layer) -> Union[Standard, Reason]:
     """A Convolution of as many groups as channels; num_output and group are not read."""
     if layer.missing or not layer.blobs:
         return Reason("the file has no weights for it", UNKNOWN)
-    if depthwise_window(layer.param) is None:
+    if depthwise_window(LayerSpec(layer.param)) is None:
         return Reason("of a pair such as stride_h and stride_w it has one only")
     param = _as(layer, "Convolution")
     conv_param = param.convolution_param
@@ -95,15 +97,15 @@ def _depthwise(layer: Layer) -> Union[Standard, Reason]:
     conv_param.num_output = conv_param.group = (
         layer.blobs[0].shape[0] if layer.blobs[0].shape else 0
     )
-    return (Described(param, layer.extra) if layer.extra else param), layer.blobs
+    return LayerSpec(param, layer.extra), layer.blobs
 
 
 def _convolution(layer: Layer) -> Union[Standard, Reason]:
     if layer.missing or not layer.blobs:
         return Reason("the file has no weights for it", UNKNOWN)
     param = _as(layer, "Convolution")
-    param.convolution_param.CopyFrom(described(layer).convolution_param)
-    return param, layer.blobs
+    param.convolution_param.CopyFrom(spec_of(layer).param.convolution_param)
+    return LayerSpec(param), layer.blobs
 
 
 _RULES: Dict[str, Callable[[Layer], Union[Standard, Reason]]] = {

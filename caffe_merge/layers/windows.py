@@ -3,7 +3,7 @@
 from typing import Any, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import Shape
-from caffe_merge.layers.fork_fields import Described, Values, described
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import (
     Window,
@@ -12,37 +12,38 @@ from caffe_merge.layers.shapes.geometry import (
     pooling_pads,
     pooling_window,
 )
+from caffe_merge.layers.spec import ForkFields, LayerSpec
 
 
 def convolution(layer: Layer, spatial: int) -> Window:
     """The window of a convolution over ``spatial`` axes. Raises NetError where it has none."""
-    return convolution_window(described(layer), spatial)
+    return convolution_window(spec_of(layer), spatial)
 
 
 def pooling(layer: Layer, sizes: Shape) -> Window:
     """The window of a Pooling over a bottom of these spatial ``sizes``. Raises NetError too."""
-    return pooling_window(described(layer), sizes)
+    return pooling_window(spec_of(layer), sizes)
 
 
 def is_in_bvlc_fields(layer: Layer, spatial: int) -> bool:
     """Whether BVLC's fields alone say where the windows of a convolution or Pooling lie."""
-    full = described(layer)
-    if isinstance(full, Described):
+    full = spec_of(layer)
+    if full.fork:
         return False
     if layer.type == "Pooling":
         return True
-    return convolution_window(full, spatial) == convolution_window(layer.param, spatial)
+    return convolution_window(full, spatial) == convolution_window(LayerSpec(layer.param), spatial)
 
 
 def rounds_up(layer: Layer) -> bool:
     """Whether a Pooling has a window for the rest of its bottom that fills none."""
-    param = described(layer).pooling_param
+    param = spec_of(layer).param.pooling_param
     return bool(param.round_mode == param.CEIL)
 
 
 def has_ceil_mode(layer: Layer) -> bool:
     """Whether a fork's ``ceil_mode: true`` says that a Pooling rounds up."""
-    return Values(layer.extra).flag("pooling_param.ceil_mode", False)
+    return ForkFields(layer.extra).flag("pooling_param.ceil_mode", False)
 
 
 def overruns(layer: Layer, spatial: Optional[int]) -> bool:
@@ -50,12 +51,12 @@ def overruns(layer: Layer, spatial: Optional[int]) -> bool:
 
     ``spatial`` is the number of axes that it slides along, None if it is not known.
     """
-    return pooling_overruns(described(layer), spatial)
+    return pooling_overruns(spec_of(layer), spatial)
 
 
 def pads(layer: Layer) -> bool:
     """Whether a Pooling pads at all, whatever the size of its bottom."""
-    return pooling_pads(described(layer))
+    return pooling_pads(spec_of(layer))
 
 
 def set_convolution(param: Any, window: Window) -> None:
@@ -64,7 +65,7 @@ def set_convolution(param: Any, window: Window) -> None:
     Fields that agree already are not touched.
     """
     conv_param = param.convolution_param
-    current = convolution_window(param, len(window.kernel))
+    current = convolution_window(LayerSpec(param), len(window.kernel))
     _set(conv_param, "kernel_size", "kernel", (current.kernel, window.kernel), None)
     _set(conv_param, "stride", "stride", (current.stride, window.stride), 1)
     _set(conv_param, "pad", "pad", (current.pad, window.pad), 0)

@@ -8,8 +8,9 @@ import numpy as np
 
 from caffe_merge.errors import OptionName, Text, UsageError
 from caffe_merge.layers import norms
-from caffe_merge.layers.fork_fields import Described, misfit_notes
+from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.spec import apart
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import free_name, rewire
 from caffe_merge.merging.sharing import Batch, settle, unshared
@@ -320,8 +321,8 @@ class _Driver:
                 self.graph.bypass(layer)
         names = [layer.name for layer in rewrite.layers]
         for layer, (param, blobs) in rewrite.changes.items():
-            if isinstance(param, Described):
-                layer.extra, param = dict(param.extra), param.param
+            param, extra = apart(param, layer.extra)
+            layer.extra = dict(extra)
             if param is not layer.param:
                 # Names are the graph's; those of the rewrite are of when it was found.
                 for field in ("bottom", "top"):

@@ -5,7 +5,7 @@ from typing import Optional
 from caffe_merge.arrays import count
 from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import CATALOGUE
-from caffe_merge.layers.fork_fields import described, has_unknown
+from caffe_merge.layers.fork_fields import has_unknown, spec_of
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.graph import Graph
 
@@ -18,7 +18,7 @@ def multiply_adds(graph: Graph, layer: Layer) -> Optional[int]:
     tops = [version.shape for version in graph.tops[layer]]
     if has_unknown(layer) or None in bottoms or None in tops:
         return None
-    return shapes.multiply_adds(described(layer), bottoms, tops)  # type: ignore[arg-type]
+    return shapes.multiply_adds(spec_of(layer), bottoms, tops)  # type: ignore[arg-type]
 
 
 def activation_bytes(graph: Graph) -> Optional[int]:

@@ -5,8 +5,9 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from caffe_merge.arrays import BlobShape, Shape, count, fully_known
 from caffe_merge.errors import About, ShapeError
 from caffe_merge.layers import norms, shapes
-from caffe_merge.layers.fork_fields import described, has_unknown
+from caffe_merge.layers.fork_fields import has_unknown, spec_of
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net import fitting
 
 
@@ -61,10 +62,10 @@ def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[
     """
     layer.misfit = ""
     if has_unknown(layer):
-        shapes.check_counts(layer.param)
+        shapes.check_counts(LayerSpec(layer.param))
         return ()
     try:
-        return shapes.tops(described(layer), bottoms) or ()
+        return shapes.tops(spec_of(layer), bottoms) or ()
     except ShapeError as error:
         if not layer.param.bottom:
             raise  # an input is as it is in every Caffe
@@ -78,7 +79,7 @@ def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[Li
         return None
     usable = [None] * len(bottoms) if layer.misfit else bottoms
     with About(layer):
-        return shapes.blobs(described(layer), usable)
+        return shapes.blobs(spec_of(layer), usable)
 
 
 def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> str:

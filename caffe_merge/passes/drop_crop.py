@@ -54,7 +54,7 @@ def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
     bottom, reference = graph.bottoms[layer]
     assert bottom.shape is not None
     try:
-        start, offsets = crop_offsets(layer.param, bottom.shape)
+        start, offsets = crop_offsets(layer, bottom.shape)
     except NetError as error:
         return Reason(str(error))
     if any(offsets):

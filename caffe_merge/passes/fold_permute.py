@@ -15,7 +15,7 @@ import numpy as np
 from caffe_merge.algebra.orders import origins
 from caffe_merge.arrays import Indices, Shape
 from caffe_merge.layers.axes import axis_of, flattens_images
-from caffe_merge.layers.fork_fields import described, unknown_fields
+from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import output_channels
 from caffe_merge.layers.matrices import inputs_axis
@@ -104,7 +104,7 @@ def _move(graph: Graph, layer: Layer, product: Layer) -> Union[_Move, Reason]:
 
 
 def _permuted(layer: Layer, axis: int, bottom: Shape, top: Shape) -> Optional[_Move]:
-    axes = order(described(layer), len(bottom))
+    axes = order(spec_of(layer), len(bottom))
     if axes[:axis] != tuple(range(axis)):
         return None
     return _Move(axis, origins(bottom[axis:], [moved - axis for moved in axes[axis:]]))

@@ -9,9 +9,10 @@ from typing import List, Optional, Set, Tuple, Union
 
 from caffe_merge.algebra.orders import composed
 from caffe_merge.errors import NetError
-from caffe_merge.layers.fork_fields import Described, Values, described, unknown_fields
+from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer, New, shares_memory
 from caffe_merge.layers.shapes.forks import order
+from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite, kept
@@ -84,9 +85,9 @@ def _merged(graph: Graph, first: Layer, second: Layer) -> Union[Rewrite, Reason]
 
 def _composed(first: Layer, second: Layer) -> Union[Tuple[int, ...], Reason]:
     """The order that both come to, of as many axes as either names; any further ones stay."""
-    named = [axis for layer in (first, second) for axis in Values(layer.extra).integers(FIELD)]
+    named = [axis for layer in (first, second) for axis in ForkFields(layer.extra).integers(FIELD)]
     try:
-        orders = [order(described(layer), max(named, default=0) + 1) for layer in (first, second)]
+        orders = [order(spec_of(layer), max(named, default=0) + 1) for layer in (first, second)]
     except NetError as error:
         return Reason(str(error))
     return composed(*orders)
@@ -94,4 +95,4 @@ def _composed(first: Layer, second: Layer) -> Union[Tuple[int, ...], Reason]:
 
 def _with_order(layer: Layer, axes: Tuple[int, ...]) -> New:
     text = " ".join(map(str, axes))
-    return Described(copied(layer.param), {**layer.extra, FIELD: text}), layer.blobs
+    return LayerSpec(copied(layer.param), {**layer.extra, FIELD: text}), layer.blobs

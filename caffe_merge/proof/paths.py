@@ -5,7 +5,7 @@ channels of whole groups. The weights are those that will be written. The patch 
 kernel allows, and crosses the border where the layer pads.
 """
 
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -34,8 +34,6 @@ from caffe_merge.proof.sampling import (
     spread,
     thin_channels,
 )
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Blob
 
 
 def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optional[str]:
@@ -45,8 +43,8 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
     ``rank`` is the number of axes of the path's input, None if it is not known. Raises
     CaffeMergeError where it cannot be run on a patch.
     """
-    old_layers: Dict[Layer, Standard] = {}
-    new_layers: Dict[Layer, Standard] = {}
+    old_layers: Forms = {}
+    new_layers: Forms = {}
     for layer in path:
         for layers, standard_form in (
             (old_layers, standard(layer, any_window=True)),
@@ -58,8 +56,8 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
                 layers[layer] = standard_form
     linear = path[0].type in LINEAR_TYPES
     plan = _Linear(path, old_layers, rank) if linear else _PerChannel(old_layers, new_layers, rank)
-    old = [plan.step(layer, *old_layers[layer], exact) for layer in path]
-    new = [plan.step(layer, *new_layers[layer], rounded) for layer in path if layer in new_layers]
+    old = [plan.step(layer, old_layers[layer], exact) for layer in path]
+    new = [plan.step(layer, new_layers[layer], rounded) for layer in path if layer in new_layers]
     check_size(count(plan.shape))
     patch = noise(plan.shape)
     before, after = _run(old, patch), _run(new, patch)
@@ -69,7 +67,7 @@ def prove(path: Sequence[Layer], changes: Changes, rank: Optional[int]) -> Optio
 
 def _run(steps: Sequence[Step], patch: Values) -> Values:
     for step in steps:
-        patch = reference.forward(step.param, step.blobs, [patch])[0]
+        patch = reference.forward(step.spec, step.blobs, [patch])[0]
     return patch
 
 
@@ -78,22 +76,25 @@ def _blob_axes(layers: Iterable[Standard], rank: Optional[int]) -> Iterator[Tupl
 
     ``rank`` may be None only where no layer counts its axis from the end.
     """
-    for param, blobs in layers:
+    for spec, blobs in layers:
         start = 1
-        if param.type == "Scale":
-            start = param.scale_param.axis
-        elif param.type == "Bias":
-            start = param.bias_param.axis
+        if spec.type == "Scale":
+            start = spec.param.scale_param.axis
+        elif spec.type == "Bias":
+            start = spec.param.bias_param.axis
         if start < 0:
             start += rank or 0
         for number, dim in enumerate(blobs[0].shape if blobs else ()):
             yield start + number, dim
 
 
+Forms = Dict[Layer, Standard]  # layers in a form that the reference runs
+
+
 class _PerChannel:
     """A path of per-channel layers only: a sample of channels, any input of the right rank."""
 
-    def __init__(self, old_layers: Changes, new_layers: Changes, rank: Optional[int]) -> None:
+    def __init__(self, old_layers: Forms, new_layers: Forms, rank: Optional[int]) -> None:
         layers = [*old_layers.values(), *new_layers.values()]
         blob_axes = list(_blob_axes(layers, rank))
         self.channels = max((dim for _, dim in blob_axes), default=1)
@@ -107,14 +108,16 @@ class _PerChannel:
             shape[axis] = len(self.sample) if axis == channel_axis else dim
         self.shape = tuple(shape)
 
-    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], reading: Reading) -> Step:
-        return Step(param, [thin_channels(reading(b), self.channels, self.sample) for b in blobs])
+    def step(self, layer: Layer, form: Standard, reading: Reading) -> Step:
+        spec, blobs = form
+        return Step(spec, [thin_channels(reading(b), self.channels, self.sample) for b in blobs])
 
 
 def _least_rank(layers: Iterable[Standard], blob_axes: Iterable[Tuple[int, int]]) -> int:
     """A rank with which all of the layers can run, where the net does not say it."""
     ends = [axis + 1 for axis, _ in blob_axes]
-    for param, _ in layers:
+    for spec, _ in layers:
+        param = spec.param
         affine_param = param.bias_param if param.type == "Bias" else param.scale_param
         if param.type in ("Scale", "Bias") and affine_param.num_axes == -1:
             return max(ends)  # its blob ends where the bottom does
@@ -124,11 +127,11 @@ def _least_rank(layers: Iterable[Standard], blob_axes: Iterable[Tuple[int, int]]
 class _Linear:
     """A path behind a linear layer: a sample of output channels, from a sample of groups."""
 
-    def __init__(self, path: Sequence[Layer], old_layers: Changes, rank: Optional[int]) -> None:
+    def __init__(self, path: Sequence[Layer], old_layers: Forms, rank: Optional[int]) -> None:
         self.head = path[0]
-        param, blobs = old_layers[self.head]
-        self.type = param.type
-        linear = linear_param(param)
+        spec, blobs = old_layers[self.head]
+        self.type = spec.type
+        linear = linear_param(spec.param)
         weights = blobs[0].shape
         self.channels = int(linear.num_output)
         self.axis = int(linear.axis) + (0 if linear.axis >= 0 else rank or 0)
@@ -149,30 +152,31 @@ class _Linear:
         self.groups = spread(group, GROUPS)
         self.local = spread(per_group, SAMPLE // len(self.groups))
         self.sample = (self.groups[:, np.newaxis] * per_group + self.local).ravel()
-        window = convolution_window(param, len(kernel))
+        window = convolution_window(spec, len(kernel))
         sizes = [
             _size(window, axis, self.type, self.axis + 1 + axis in single)
             for axis in range(len(kernel))
         ]
         self.shape = (*leading, len(self.groups) * self.inputs, *sizes)
 
-    def step(self, layer: Layer, param: Any, blobs: Sequence[Blob], reading: Reading) -> Step:
+    def step(self, layer: Layer, form: Standard, reading: Reading) -> Step:
+        spec, blobs = form
         if layer is not self.head:
             thinned_blobs = [thin_channels(reading(b), self.channels, self.sample) for b in blobs]
-            return Step(param, thinned_blobs)
-        thinned = copied(param)
+            return Step(spec, thinned_blobs)
+        thinned = spec.copy()
         weights, *biases = blobs
         bias = [reading(blob, self.sample) for blob in biases]
         if self.type == "InnerProduct":
-            inner_product_param = thinned.inner_product_param
+            inner_product_param = thinned.param.inner_product_param
             inner_product_param.num_output = len(self.sample)
             inner_product_param.axis = self.axis  # all axes from it on are one axis in this patch
             if inner_product_param.transpose:
                 rows = np.arange(weights.shape[0])
                 return Step(thinned, [columns(weights, rows, self.local, reading), *bias])
             return Step(thinned, [reading(weights, self.local), *bias])
-        thinned.convolution_param.num_output = len(self.sample)
-        thinned.convolution_param.group = len(self.groups)
+        thinned.param.convolution_param.num_output = len(self.sample)
+        thinned.param.convolution_param.group = len(self.groups)
         if self.type == "Convolution":
             return Step(thinned, [reading(weights, self.sample), *bias])
         rows = (self.groups[:, np.newaxis] * self.inputs + np.arange(self.inputs)).ravel()

@@ -8,7 +8,6 @@ says which channels of its bottoms it needs.
 from functools import partial
 from itertools import chain, islice, product
 from typing import (
-    Any,
     Callable,
     Dict,
     Iterator,
@@ -32,6 +31,7 @@ from caffe_merge.layers import shapes
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import JOIN, of_family, that
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net.graph import Version
 from caffe_merge.proof.sampling import (
     Reading,
@@ -46,7 +46,6 @@ from caffe_merge.proof.sampling import (
     thin_channels,
 )
 from caffe_merge.proof.wiring import Node, Wiring
-from caffe_merge.schema.messages import copied
 from caffe_merge.wording import counted
 
 SAMPLE_CHANNELS = 32  # output channels that are run where there are more
@@ -106,13 +105,13 @@ def _patch(inputs: Sequence[Version], nodes: Sequence[Node]) -> Dict[Version, Va
 
 def _is_side_input(version: Version, nodes: Sequence[Node]) -> bool:
     """Whether it is read only by Concat and Eltwise, so that their other bottoms tell its size."""
-    return all(node.param.type in JOINS for node in nodes if version in node.bottoms)
+    return all(node.spec.type in JOINS for node in nodes if version in node.bottoms)
 
 
 def _fixes_size(node: Node) -> bool:
     """Whether it runs on inputs of one size only."""
-    tied = node.param.type in WHOLE or not _varies_along_channels(node)
-    return tied or bool(node.param.pooling_param.global_pooling)
+    tied = node.spec.type in WHOLE or not _varies_along_channels(node)
+    return tied or bool(node.spec.param.pooling_param.global_pooling)
 
 
 def _size(version: Version, nodes: Sequence[Node], extra: Optional[Shape]) -> Shape:
@@ -132,9 +131,9 @@ def _channels(version: Version, nodes: Sequence[Node]) -> Tuple[int, int]:
         return version.shape[1], len(version.shape) - 2
     for node in nodes:
         weights = node.blobs[0].shape if node.blobs else ()
-        if version in node.bottoms and node.param.type == "Convolution":
-            return weights[1] * node.param.convolution_param.group, len(weights) - 2
-        if version in node.bottoms and node.param.type == "Deconvolution":
+        if version in node.bottoms and node.spec.type == "Convolution":
+            return weights[1] * node.spec.param.convolution_param.group, len(weights) - 2
+        if version in node.bottoms and node.spec.type == "Deconvolution":
             return weights[0], len(weights) - 2
     raise NetError(f"the shape of {version.name!r} is not known")
 
@@ -159,7 +158,7 @@ def _reach(nodes: Sequence[Node], spatial: int) -> Tuple[Shape, Shape]:
         window = _window(node, spatial)
         if window is not None:
             extent, stride = window.extent, window.stride
-            if node.param.type == "Deconvolution":  # an output place sees few places of its input
+            if node.spec.type == "Deconvolution":  # an output place sees few places of its input
                 extent = tuple(-(-e // s) for e, s in zip(extent, stride))
                 stride = (1,) * spatial
             reach = tuple(r + (e - 1) * j for r, e, j in zip(reach, extent, jump))
@@ -174,10 +173,10 @@ def _elementwise_max(sizes: Sequence[Shape]) -> Shape:
 
 
 def _window(node: Node, spatial: int) -> Optional[Window]:
-    if node.param.type in ("Convolution", "Deconvolution"):
-        return convolution_window(node.param, spatial)
-    if node.param.type == "Pooling" and not node.param.pooling_param.global_pooling:
-        return pooling_window(node.param, (1,) * spatial)
+    if node.spec.type in ("Convolution", "Deconvolution"):
+        return convolution_window(node.spec, spatial)
+    if node.spec.type == "Pooling" and not node.spec.param.pooling_param.global_pooling:
+        return pooling_window(node.spec, (1,) * spatial)
     return None
 
 
@@ -188,9 +187,9 @@ def _shapes(nodes: Sequence[Node], inputs: Mapping[Version, Shape]) -> Dict[Vers
         for bottom in node.bottoms:
             if bottom not in known_shapes:
                 known_shapes[bottom] = _shape_beside(bottom, node, known_shapes)
-        tops = shapes.tops(node.param, [known_shapes[bottom] for bottom in node.bottoms])
+        tops = shapes.tops(node.spec, [known_shapes[bottom] for bottom in node.bottoms])
         if tops is None:
-            raise NetError(f"layer {node.param.name!r}: its top shapes cannot be told")
+            raise NetError(f"layer {node.spec.name!r}: its top shapes cannot be told")
         known_shapes.update(zip(node.tops, tops))
     if any(len(shape) < 2 for shape in known_shapes.values()):
         raise NetError("it has a blob without channels")
@@ -200,7 +199,7 @@ def _shapes(nodes: Sequence[Node], inputs: Mapping[Version, Shape]) -> Dict[Vers
 def _shape_beside(version: Version, node: Node, known_shapes: Mapping[Version, Shape]) -> Shape:
     """The shape of ``version``, from that of another bottom of the Concat or Eltwise ``node``."""
     other = next((known_shapes[bottom] for bottom in node.bottoms if bottom in known_shapes), None)
-    if other is None or (version.shape is None and node.param.type == "Concat"):
+    if other is None or (version.shape is None and node.spec.type == "Concat"):
         raise NetError(f"the shape of {version.name!r} is not known")
     channels = other[1] if version.shape is None else version.shape[1]
     return (other[0], channels, *other[2:])
@@ -239,11 +238,11 @@ def _samples(
 
 
 def _joins_channels(node: Node, sizes: Mapping[Version, Shape]) -> bool:
-    return node.param.type == "Concat" and _is_along_channels(node, sizes)
+    return node.spec.type == "Concat" and _is_along_channels(node, sizes)
 
 
 def _is_along_channels(node: Node, sizes: Mapping[Version, Shape]) -> bool:
-    return axis_of(node.param, len(sizes[node.bottoms[0]])) == 1
+    return axis_of(node.spec.param, len(sizes[node.bottoms[0]])) == 1
 
 
 def _selected(array: Values, channels: Index) -> Values:
@@ -287,7 +286,7 @@ def _run(
             _picked(values[bottom], needed[bottom], channels)
             for bottom, channels in zip(node.bottoms, plan.bottom_channels)
         ]
-        tops = reference.forward(step.param, step.blobs, inputs)
+        tops = reference.forward(step.spec, step.blobs, inputs)
         if plan.top_index is not None:
             tops = [top[:, places] for top, places in zip(tops, plan.top_index)]
         values.update(zip(node.tops, tops))
@@ -295,7 +294,7 @@ def _run(
 
 
 def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
-    kind = node.param.type
+    kind = node.spec.type
     sample = needed.get(node.tops[0], _NO_CHANNELS)
     if kind == "Convolution" and _is_along_channels(node, sizes):
         return _convolution(node, sample)
@@ -322,18 +321,19 @@ def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
 
 def _varies_along_channels(node: Node) -> bool:
     """Whether its blobs have one value per channel (axis 1), or a single one."""
-    param = {"Scale": node.param.scale_param, "Bias": node.param.bias_param}.get(node.param.type)
-    if param is None or not node.blobs:
+    if node.spec.type not in ("Scale", "Bias") or not node.blobs:
         return True
-    return param.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
+    param = node.spec.param
+    block = param.scale_param if node.spec.type == "Scale" else param.bias_param
+    return block.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
 
 
 def _full_step(node: Node, reading: Reading) -> Step:
-    return Step(node.param, [reading(blob) for blob in node.blobs])
+    return Step(node.spec, [reading(blob) for blob in node.blobs])
 
 
 def _channelwise_step(node: Node, channels: int, sample: Index, reading: Reading) -> Step:
-    return Step(node.param, [thin_channels(reading(b), channels, sample) for b in node.blobs])
+    return Step(node.spec, [thin_channels(reading(b), channels, sample) for b in node.blobs])
 
 
 class _Groups(NamedTuple):
@@ -344,7 +344,7 @@ class _Groups(NamedTuple):
     ``local`` of the group; ``outputs`` has their numbers.
     """
 
-    param: Any
+    spec: LayerSpec
     inputs: Index
     outputs: Index
     local: Index
@@ -352,15 +352,15 @@ class _Groups(NamedTuple):
 
 def _groups(node: Node, sample: Index, depth: int) -> _Groups:
     """The groups for ``sample`` of a layer of ``depth`` inputs a group."""
-    conv_param = node.param.convolution_param
+    conv_param = node.spec.param.convolution_param
     per_group = conv_param.num_output // conv_param.group
     groups, local = np.unique(sample // per_group), np.unique(sample % per_group)
     outputs = (groups[:, np.newaxis] * per_group + local).ravel()
     inputs = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
-    param = copied(node.param)
-    param.convolution_param.num_output = len(outputs)
-    param.convolution_param.group = len(groups)
-    return _Groups(param, inputs, outputs, local)
+    spec = node.spec.copy()
+    spec.param.convolution_param.num_output = len(outputs)
+    spec.param.convolution_param.group = len(groups)
+    return _Groups(spec, inputs, outputs, local)
 
 
 def _convolution(node: Node, sample: Index) -> Plan:
@@ -368,7 +368,7 @@ def _convolution(node: Node, sample: Index) -> Plan:
     part = _groups(node, sample, node.blobs[0].shape[1])
 
     def step(reading: Reading) -> Step:
-        return Step(part.param, [reading(blob, part.outputs) for blob in node.blobs])
+        return Step(part.spec, [reading(blob, part.outputs) for blob in node.blobs])
 
     return Plan([part.inputs], [np.searchsorted(part.outputs, sample)], step)
 
@@ -376,25 +376,25 @@ def _convolution(node: Node, sample: Index) -> Plan:
 def _deconvolution(node: Node, sample: Index) -> Plan:
     """A smaller Deconvolution that computes the sampled channels; its inputs are the rows."""
     weights, *biases = node.blobs
-    part = _groups(node, sample, weights.shape[0] // node.param.convolution_param.group)
+    part = _groups(node, sample, weights.shape[0] // node.spec.param.convolution_param.group)
 
     def step(reading: Reading) -> Step:
         blobs = [columns(weights, part.inputs, part.local, reading)]
-        return Step(part.param, [*blobs, *(reading(blob, part.outputs) for blob in biases)])
+        return Step(part.spec, [*blobs, *(reading(blob, part.outputs) for blob in biases)])
 
     return Plan([part.inputs], [np.searchsorted(part.outputs, sample)], step)
 
 
 def _inner_product(node: Node, sample: Index, bottom: Shape) -> Plan:
-    param = copied(node.param)
-    param.inner_product_param.num_output = len(sample)
+    spec = node.spec.copy()
+    spec.param.inner_product_param.num_output = len(sample)
     weights, *biases = node.blobs
 
     def step(reading: Reading) -> Step:
-        if param.inner_product_param.transpose:
+        if spec.param.inner_product_param.transpose:
             matrix = columns(weights, np.arange(weights.shape[0]), sample, reading)
         else:
             matrix = reading(weights, sample)
-        return Step(param, [matrix, *(reading(blob, sample) for blob in biases)])
+        return Step(spec, [matrix, *(reading(blob, sample) for blob in biases)])
 
     return Plan([np.arange(bottom[1])], None, step)

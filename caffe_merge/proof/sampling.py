@@ -1,7 +1,7 @@
 """What both proofs need: noise as input, samples of blobs, and the comparison of two results."""
 
 from functools import lru_cache
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -9,12 +9,11 @@ from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import count
 from caffe_merge.errors import NetError
-from caffe_merge.layers.fork_fields import Described
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.shapes.forks import NORMALISED
+from caffe_merge.layers.spec import LayerSpec, apart
 from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
-from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import BLOCK, HALF, Blob
 
 LIMIT = 1e-6  # of the largest output
@@ -29,13 +28,13 @@ _SUBTRACTING = ("BatchNorm", NORMALISED)  # their first blob, the mean, is subtr
 Reading = Callable[..., Values]  # of a blob, or of some of its rows
 
 
-Changes = Mapping[Layer, Standard]  # layer -> its new param and blobs
+Changes = Mapping[Layer, New]  # layer -> its new param and blobs
 
 
 class Step(NamedTuple):
     """A layer to run: its parameters and its blobs, thinned out to the sample."""
 
-    param: Any
+    spec: LayerSpec
     blobs: List[Values]
 
 
@@ -47,10 +46,11 @@ def changed(layer: Layer, changes: Changes) -> Union[Standard, Reason, None]:
     if layer not in changes:
         return None
     param, blobs = changes[layer]
-    new = Layer(param.param if isinstance(param, Described) else param)
+    param, extra = apart(param, layer.extra)
+    new = Layer(param)
     new.blobs = blobs
     if new.type == layer.type:
-        new.extra, new.style = getattr(param, "extra", layer.extra), layer.style
+        new.extra, new.style = dict(extra), layer.style
     return standard(new, any_window=True)
 
 
@@ -118,14 +118,15 @@ def _noise(shape: Tuple[int, ...]) -> Values:
 
 def absolute(step: Step) -> Step:
     """The step with absolute weights: on absolute inputs it adds up the magnitudes of all terms."""
-    param = step.param
-    if param.type == "Eltwise" and param.eltwise_param.coeff:
-        param = copied(step.param)
-        param.eltwise_param.coeff[:] = [abs(factor) for factor in step.param.eltwise_param.coeff]
+    spec = step.spec
+    if spec.type == "Eltwise" and spec.param.eltwise_param.coeff:
+        spec = step.spec.copy()
+        coeff = spec.param.eltwise_param.coeff
+        coeff[:] = [abs(factor) for factor in coeff]
     blobs = [np.abs(blob) for blob in step.blobs]
-    if blobs and param.type in _SUBTRACTING:
+    if blobs and spec.type in _SUBTRACTING:
         blobs[0] = -blobs[0]
-    return Step(param, blobs)
+    return Step(spec, blobs)
 
 
 def spread(number: int, most: int) -> Index:

@@ -62,7 +62,7 @@ def _run(
     for node in nodes:
         bottoms = [values[bottom] for bottom in node.bottoms]
         _check_cost(node, bottoms)
-        step = Step(node.param, [reading(blob) for blob in node.blobs])
+        step = Step(node.spec, [reading(blob) for blob in node.blobs])
         tops = reference.forward(*(step if signs else absolute(step)), bottoms)
         values.update(zip(node.tops, tops))
     return [values[output] for output in outputs]
@@ -71,9 +71,9 @@ def _run(
 def _check_cost(node: Node, bottoms: Sequence[Values]) -> None:
     """Raise NetError where ``node`` gives out or computes more than is run for a proof."""
     sizes = [bottom.shape for bottom in bottoms]
-    tops = shapes.tops(node.param, sizes) or []
+    tops = shapes.tops(node.spec, sizes) or []
     for top in tops:
         check_size(count(top))
-    cost = shapes.multiply_adds(node.param, sizes, tops) or 0
+    cost = shapes.multiply_adds(node.spec, sizes, tops) or 0
     if cost > MOST_MULTIPLY_ADDS:
-        raise NetError(f"layer {node.param.name!r} would take {cost:,} multiply-adds")
+        raise NetError(f"layer {node.spec.name!r} would take {cost:,} multiply-adds")

@@ -5,6 +5,7 @@ from typing import Any, List, Mapping, NamedTuple, Sequence, Tuple, Union
 from caffe_merge.layers.catalogue import WINDOWED
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
@@ -19,7 +20,7 @@ Reads = Mapping[Layer, Tuple[int, ...]]
 class Node(NamedTuple):
     """A layer in a form that the reference runs, and the versions that it reads and writes."""
 
-    param: Any
+    spec: LayerSpec
     blobs: Sequence[Blob]
     bottoms: Tuple[Version, ...]
     tops: Tuple[Version, ...]

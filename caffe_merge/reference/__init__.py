@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, List, Optional, Sequence, cast
+from typing import List, Optional, Sequence, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from caffe_merge.errors import WeightsError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import CATALOGUE, that
 from caffe_merge.layers.shapes.forks import NORMALISED
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, Unsupported
 from caffe_merge.wording import counted
 
@@ -30,8 +31,8 @@ def _function(kind: str) -> Optional[Function]:
     return cast(Function, functions[kind])
 
 
-def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
-    """The tops of ``layer`` (a LayerParameter) for float64 ``blobs`` and ``bottoms``.
+def forward(layer: LayerSpec, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
+    """The tops of ``layer`` for float64 ``blobs`` and ``bottoms``.
 
     A top may be a view of a bottom, so callers must write into neither. Raises Unsupported for a
     layer that cannot be computed here, NetError where the bottoms do not fit it and WeightsError
@@ -49,7 +50,7 @@ def forward(layer: Any, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
         return function(layer, blobs, bottoms, tops)
 
 
-def _fitted(layer: Any, blobs: Arrays, bottoms: Sequence[Shape]) -> Arrays:
+def _fitted(layer: LayerSpec, blobs: Arrays, bottoms: Sequence[Shape]) -> Arrays:
     """``blobs`` in the shapes that ``layer`` expects; 4-D blobs of old files lose leading 1s."""
     expected = cast("List[Shape]", shapes.blobs(layer, bottoms) or [])
     if [blob.shape for blob in blobs] == expected:

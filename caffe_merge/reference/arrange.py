@@ -1,45 +1,48 @@
 """Layers that copy or move values without changing them."""
 
 from itertools import accumulate
-from typing import Any, Dict, List
+from typing import Dict, List
 
 import numpy as np
 
 from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.layers.shapes.outputs import crop_offsets, old_axis
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
 
 
-def _concat(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    axis = old_axis(layer, layer.concat_param, "concat_dim", bottoms[0].ndim)
+def _concat(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = old_axis(layer, layer.param.concat_param, "concat_dim", bottoms[0].ndim)
     return [np.concatenate(bottoms, axis=axis)]
 
 
-def _slice(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    axis = old_axis(layer, layer.slice_param, "slice_dim", bottoms[0].ndim)
+def _slice(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = old_axis(layer, layer.param.slice_param, "slice_dim", bottoms[0].ndim)
     ends = list(accumulate(top[axis] for top in tops))
     return np.split(bottoms[0], ends[:-1], axis=axis)
 
 
-def _crop(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _crop(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     _, offsets = crop_offsets(layer, bottoms[0].shape)
     return [bottoms[0][tuple(slice(o, o + size) for o, size in zip(offsets, tops[0]))]]
 
 
-def _reshaped(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _reshaped(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     return [bottoms[0].reshape(tops[0])]
 
 
-def _split(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _split(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     return [bottoms[0]] * len(tops)
 
 
-def _tile(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    axis = canonical(layer, layer.tile_param.axis, bottoms[0].ndim)
-    return [np.concatenate([bottoms[0]] * layer.tile_param.tiles, axis=axis)]
+def _tile(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = canonical(layer, layer.param.tile_param.axis, bottoms[0].ndim)
+    return [np.concatenate([bottoms[0]] * layer.param.tile_param.tiles, axis=axis)]
 
 
-def _embed(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _embed(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """For each value the row of blob 0 with that index, + blob 1 (embed_layer.cpp)."""
     places = bottoms[0].astype(np.int64)
     if places.size and not 0 <= places.min() <= places.max() < len(blobs[0]):
@@ -48,11 +51,13 @@ def _embed(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[
     return [rows + blobs[1] if len(blobs) > 1 else rows]
 
 
-def _parameter(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _parameter(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     return [blobs[0]]
 
 
-def _silence(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _silence(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     return []
 
 

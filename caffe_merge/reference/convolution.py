@@ -10,13 +10,14 @@ some rows of one image if it is large.
 """
 
 from math import gcd, prod
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers.shapes.geometry import Window, canonical, convolution_window
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
 
 Box = Tuple[Tuple[int, int], ...]  # (start, stop) per axis
@@ -232,14 +233,16 @@ def _add_bias(y: np.ndarray, bias: Sequence[np.ndarray]) -> np.ndarray:
     return y
 
 
-def _batched(layer: Any, bottom: np.ndarray) -> Tuple[np.ndarray, Window]:
+def _batched(layer: LayerSpec, bottom: np.ndarray) -> Tuple[np.ndarray, Window]:
     """``bottom`` as (N, C, spatial), with all axes before the channels in one, and its window."""
-    axis = canonical(layer, layer.convolution_param.axis, bottom.ndim)
+    axis = canonical(layer, layer.param.convolution_param.axis, bottom.ndim)
     window = convolution_window(layer, bottom.ndim - axis - 1)
     return bottom.reshape(prod(bottom.shape[:axis]), *bottom.shape[axis:]), window
 
 
-def _convolution(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _convolution(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     results = []
     for bottom, top in zip(bottoms, tops):
         x, window = _batched(layer, bottom)
@@ -248,18 +251,22 @@ def _convolution(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) ->
     return results
 
 
-def _deconvolution(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _deconvolution(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     results = []
     for bottom, top in zip(bottoms, tops):
         x, window = _batched(layer, bottom)
-        y = deconvolve(x, blobs[0], window, layer.convolution_param.group)
+        y = deconvolve(x, blobs[0], window, layer.param.convolution_param.group)
         results.append(_add_bias(y, blobs[1:]).reshape(top))
     return results
 
 
-def _inner_product(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _inner_product(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     """Compute y = x W^T + b, or x W + b if transpose, with x as (outer, K)."""
-    weights = blobs[0] if layer.inner_product_param.transpose else blobs[0].T
+    weights = blobs[0] if layer.param.inner_product_param.transpose else blobs[0].T
     y = np.matmul(bottoms[0].reshape(-1, len(weights)), weights)
     return [_add_bias(y, blobs[1:]).reshape(tops[0])]
 

@@ -2,12 +2,13 @@
 
 from functools import reduce
 from math import prod
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers.shapes.geometry import Window, pooled, pooling_window, spp_windows
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
 
 LOWEST = -float(np.finfo(np.float32).max)  # what Caffe starts a maximum from
@@ -104,8 +105,8 @@ def _stochastic(x: np.ndarray, window: Window, size: Shape) -> np.ndarray:
     return np.where(total > 0, squares / total, 0.0)
 
 
-def _pooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    param, (x,), size = layer.pooling_param, bottoms, tops[0][2:]
+def _pooling(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    param, (x,), size = layer.param.pooling_param, bottoms, tops[0][2:]
     window = pooling_window(layer, x.shape[2:])
     if len(size) > 2:
         _check_volume(layer, x, window, tops)
@@ -118,20 +119,20 @@ def _pooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
     return [pool(x, np.maximum, LOWEST, window, size)]
 
 
-def _check_volume(layer: Any, x: np.ndarray, window: Window, tops: TopShapes) -> None:
+def _check_volume(layer: LayerSpec, x: np.ndarray, window: Window, tops: TopShapes) -> None:
     """Over three axes only a GPU pools (ECO's cudnn_pooling_layer.cu): what is certain of it."""
     if len(tops) > 1:
         raise Unsupported(layer, "where the maximum lies, over 3 axes")
-    if layer.pooling_param.pool == layer.pooling_param.MAX:
+    if layer.param.pooling_param.pool == layer.param.pooling_param.MAX:
         return
     inside = _extents(x, window, tops[0][2:])
     if any((extent < size).any() for extent, size in zip(inside, window.kernel)):
         raise Unsupported(layer, "the mean of windows over 3 axes that stick out of the input")
 
 
-def _spp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _spp(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Pool at each level of the pyramid; all levels flat, side by side (spp_layer.cpp)."""
-    param, (x,) = layer.spp_param, bottoms
+    param, (x,) = layer.param.spp_param, bottoms
     if param.pool == param.STOCHASTIC:
         raise Unsupported(layer, "STOCHASTIC pooling of a pyramid")
     levels = []

@@ -1,16 +1,16 @@
 """BVLC's LSTM and RNN, a step at a time; shapes.recurrent has what their bottoms are."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 
-from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.layers.shapes.recurrent import parts
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.activation import sigmoid
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
 
 
-def _from_inputs(layer: Any, blobs: Arrays, bottoms: Arrays) -> Tuple[np.ndarray, Arrays]:
+def _from_inputs(layer: LayerSpec, blobs: Arrays, bottoms: Arrays) -> Tuple[np.ndarray, Arrays]:
     """What x and the shared input add in each step, and the blobs that are left."""
     x, shared = bottoms[0], parts(layer, len(bottoms)).shared
     weights, bias, *rest = blobs
@@ -21,13 +21,15 @@ def _from_inputs(layer: Any, blobs: Arrays, bottoms: Arrays) -> Tuple[np.ndarray
     return total, rest
 
 
-def _states(layer: Any, bottoms: Arrays, top: Tuple[int, ...], number: int) -> List[np.ndarray]:
+def _states(
+    layer: LayerSpec, bottoms: Arrays, top: Tuple[int, ...], number: int
+) -> List[np.ndarray]:
     """The state to begin with: the exposed one, else zeros, as in a net that has not run yet."""
     exposed = parts(layer, len(bottoms)).states
     return [bottoms[index][0] for index in exposed] or [np.zeros(top[1:])] * number
 
 
-def _lstm(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _lstm(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """C' = k f c + i g, h' = o tanh(c') (lstm_layer.cpp, lstm_unit_layer.cpp).
 
     i, f and o are sigmoids, g is a tanh, of W x + b + U k h in this order; k is the indicator of
@@ -45,7 +47,7 @@ def _lstm(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[n
     return [outputs, h[np.newaxis], c[np.newaxis]][: len(tops)]
 
 
-def _rnn(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _rnn(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """H' = tanh(W x + b + U k h), o = tanh(V h' + d) (rnn_layer.cpp)."""
     total, (recurrent, output, bias) = _from_inputs(layer, blobs, bottoms)
     (h,) = _states(layer, bottoms, tops[0], 1)
@@ -56,10 +58,12 @@ def _rnn(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np
     return [outputs, h[np.newaxis]][: len(tops)]
 
 
-def _indicator(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _indicator(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     """0 for the first step unless ``flag``, 1 behind it (continuation_indicator_layer.cpp)."""
     y = np.ones(tops[0])
-    y[0] = fork_values(layer).flag("continuation_indicator_param.flag", False)
+    y[0] = layer.fork.flag("continuation_indicator_param.flag", False)
     return [y]
 
 

@@ -1,13 +1,13 @@
 """Layers of forks that resize images, or move their values; shapes.resampling has their fields."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.layers.shapes import resampling
 from caffe_merge.layers.shapes.geometry import canonical
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
 
 # For each place of the output: the input places around it, and the weight of the second.
@@ -22,9 +22,9 @@ def _between(x: np.ndarray, axis: int, places: Places) -> np.ndarray:
     return y
 
 
-def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _interp(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """Bilinear with aligned corners: place i reads from i (in - 1) / (out - 1) (interp.cpp)."""
-    begin = -fork_values(layer).integer("interp_param.pad_beg", 0)
+    begin = -layer.fork.integer("interp_param.pad_beg", 0)
     height, width = resampling.crop(layer, bottoms[0].shape)
     x = bottoms[0][:, :, begin : begin + height, begin : begin + width]
     for axis in (2, 3):
@@ -35,13 +35,13 @@ def _interp(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List
     return [x]
 
 
-def _positions(layer: Any, length: int, size: int) -> np.ndarray:
+def _positions(layer: LayerSpec, length: int, size: int) -> np.ndarray:
     """Where each of ``size`` places reads from, in float32 as in the fork; jumps depend on it.
 
     Scaled from corner to corner with align_corners, else by length / size, from pixel centres on
     with one of the half_pixel fields.
     """
-    fields, block = fork_values(layer), resampling.RESIZES[layer.type]
+    fields, block = layer.fork, resampling.RESIZES[layer.type]
     places = np.arange(size, dtype=np.float32)
     if fields.flag(block + "align_corners", False) and size > 1:
         return places * (np.float32(length - 1) / np.float32(size - 1))
@@ -55,7 +55,9 @@ def _positions(layer: Any, length: int, size: int) -> np.ndarray:
     return places * scale
 
 
-def _bilinear(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _bilinear(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     """Between the places around a position (Synopsys, resize_bilinear_layer.cpp)."""
     x = bottoms[0]
     for axis in resampling.spatial_axes(layer) or ():
@@ -68,10 +70,10 @@ def _bilinear(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Li
     return [x]
 
 
-def _nearest(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _nearest(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """The place before a position, or nearest to it with align_corners (Synopsys)."""
     x = bottoms[0]
-    aligned = fork_values(layer).flag("resize_nearest_neighbor_param.align_corners", False)
+    aligned = layer.fork.flag("resize_nearest_neighbor_param.align_corners", False)
     for axis in resampling.spatial_axes(layer) or ():
         position = _positions(layer, x.shape[axis], tops[0][axis])
         places = np.floor(position + np.float32(0.5) if aligned else position)
@@ -79,16 +81,18 @@ def _nearest(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> Lis
     return [x]
 
 
-def _upsample(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _upsample(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     """Each value ``scale`` times along both axes, or where the mask says (upsample_layer.cpp)."""
     x = bottoms[0]
     if len(bottoms) > 1:
         return [_scattered(layer, x, bottoms[1], tops[0][2:])]
-    scale = fork_values(layer).integer("upsample_param.scale", 1)
+    scale = layer.fork.integer("upsample_param.scale", 1)
     return [x.repeat(scale, axis=2).repeat(scale, axis=3)]
 
 
-def _scattered(layer: Any, x: np.ndarray, mask: np.ndarray, size: Shape) -> np.ndarray:
+def _scattered(layer: LayerSpec, x: np.ndarray, mask: np.ndarray, size: Shape) -> np.ndarray:
     """Each value of x (N, C, H, W) at the place y * width + x in its image that the mask names."""
     images = x.reshape(x.shape[0] * x.shape[1], -1)
     places = mask.astype(np.int64).reshape(images.shape)
@@ -99,9 +103,11 @@ def _scattered(layer: Any, x: np.ndarray, mask: np.ndarray, size: Shape) -> np.n
     return y.reshape(*x.shape[:2], *size)
 
 
-def _unpooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _unpooling(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
+) -> List[np.ndarray]:
     """Each value where the mask says, at the begin of its window, or all over it (DeconvNet)."""
-    fields, size = fork_values(layer), tops[0][2:]
+    fields, size = layer.fork, tops[0][2:]
     method = fields.word("unpooling_param.unpool")
     if method in ("AVE", "TILE"):
         return [_spread(layer, bottoms[0], size, method == "AVE")]
@@ -119,12 +125,12 @@ def _unpooling(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> L
     return [y]
 
 
-def _spread(layer: Any, x: np.ndarray, size: Shape, mean: bool) -> np.ndarray:
+def _spread(layer: LayerSpec, x: np.ndarray, size: Shape, mean: bool) -> np.ndarray:
     """Each value of x (N, C, H, W) all over its window, or its share there; windows add up.
 
     Of a window that sticks out only the part inside counts (DeconvNet, unpooling_layer.cpp).
     """
-    fields, name = fork_values(layer), "unpooling_param."
+    fields, name = layer.fork, "unpooling_param."
     both = fields.integer(name + "kernel_size", 0), fields.integer(name + "stride", 1)
     y = x
     for axis, side in ((2, "h"), (3, "w")):
@@ -141,10 +147,10 @@ def _spread(layer: Any, x: np.ndarray, size: Shape, mean: bool) -> np.ndarray:
     return y
 
 
-def _reorg(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+def _reorg(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
     """The place within a block of stride x stride is the slower part of the channel."""
-    x, stride = bottoms[0], fork_values(layer).integer("reorg_param.stride", 1)
-    if fork_values(layer).flag("reorg_param.reverse", False):
+    x, stride = bottoms[0], layer.fork.integer("reorg_param.stride", 1)
+    if layer.fork.flag("reorg_param.reverse", False):
         num, channels, height, width = tops[0]
         blocks = x.reshape(num, stride, stride, channels, *x.shape[2:])
         return [blocks.transpose(0, 3, 4, 1, 5, 2).reshape(tops[0])]
@@ -153,13 +159,13 @@ def _reorg(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[
     return [blocks.transpose(0, 3, 5, 1, 2, 4).reshape(tops[0])]
 
 
-def _padding(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    value = float(fork_values(layer).integer("padding_param.pad_value", 0))
+def _padding(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    value = float(layer.fork.integer("padding_param.pad_value", 0))
     return [np.pad(bottoms[0], ((0, 0), (0, 0), *resampling.pads(layer)), constant_values=value)]
 
 
-def _reverse(layer: Any, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    axis = fork_values(layer).integer("reverse_param.axis", 0)
+def _reverse(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
+    axis = layer.fork.integer("reverse_param.axis", 0)
     return [np.flip(bottoms[0], canonical(layer, axis, bottoms[0].ndim))]
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Float64, Indices, Shape
 from caffe_merge.layers import windows
-from caffe_merge.layers.fork_fields import Values, unknown_fields
+from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.moving import RULES, Link, links, reads_shape_only
+from caffe_merge.layers.spec import ForkFields
 from caffe_merge.notes import Reason
 
 Shapes = Sequence[Optional[Shape]]
@@ -247,7 +248,7 @@ def _scale(layer: Layer, affine: Affine) -> Optional[Reason]:
 
 
 def _padding(layer: Layer, affine: Affine) -> Optional[Reason]:
-    if Values(layer.extra).integer("padding_param.pad_value", 0):
+    if ForkFields(layer.extra).integer("padding_param.pad_value", 0):
         return Reason("it pads with a value of its own")
     return _no_shift(layer, affine)
 

@@ -160,10 +160,10 @@ def _evaluated(layer: Layer, values: Sequence[Float64], top: Version) -> Float64
     if not constant.any() or isinstance(form, Reason):
         return np.full(len(constant), np.nan)
     shape = (1, len(constant), *[1] * (len(top.shape or ()) - 2))
-    param, blobs = form
+    spec, blobs = form
     try:
         arrays = [np.nan_to_num(value).reshape(shape) for value in values]
-        result = reference.forward(param, [blob.float64() for blob in blobs], arrays)[0]
+        result = reference.forward(spec, [blob.float64() for blob in blobs], arrays)[0]
     except CaffeMergeError:
         return np.full(len(constant), np.nan)
     return _where(constant, result.reshape(-1))

@@ -60,10 +60,10 @@ def _convolution(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     standard_form = standard(layer)
     if isinstance(standard_form, Reason):
         return standard_form
-    param, (weights, *biases) = standard_form
+    spec, (weights, *biases) = standard_form
     if output.axis != 1:
         return Reason(f"its channels lie on axis {output.axis}")
-    group = param.convolution_param.group
+    group = spec.param.convolution_param.group
     window = windows.convolution(layer, len(weights.shape) - 2)
     if not windows.is_in_bvlc_fields(layer, len(weights.shape) - 2):
         return Reason("its window is given in a fork's fields, and stays as it is written")

@@ -8,9 +8,10 @@ from typing import Any, Callable, Dict, Optional, Sequence
 
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.catalogue import CATALOGUE, POOLING, WINDOWED, of_family
-from caffe_merge.layers.fork_fields import described, fork_values
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooled, pooling_window
+from caffe_merge.layers.spec import LayerSpec, apart
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.net.loading import Net
 from caffe_merge.schema.messages import is_repeated
@@ -27,8 +28,8 @@ class LayerFacts:
         self, graph: Graph, layer: Layer, param: Any = None, blobs: Optional[Sequence[Any]] = None
     ) -> None:
         self.graph, self.layer = graph, layer
-        self.param = layer.param if param is None else param
-        self.extra = getattr(self.param, "extra", layer.extra)  # of a fork_fields.Described
+        self.param, self.extra = apart(layer.param if param is None else param, layer.extra)
+        self._new_spec = param if isinstance(param, LayerSpec) else LayerSpec(self.param)
         self.blobs = layer.blobs if blobs is None else blobs
         self.bottoms: Sequence[Version] = graph.bottoms[layer]
         self.tops: Sequence[Version] = graph.tops[layer]
@@ -89,17 +90,17 @@ class LayerFacts:
         """Its sliding window; None if it has none, or the sizes are not known."""
         rank = self.bottoms[0].rank if self.bottoms else None
         if self.type in WINDOWED:
-            return convolution_window(self._described, 2 if rank is None else rank - 2)
+            return convolution_window(self._spec, 2 if rank is None else rank - 2)
         shape = self.bottoms[0].shape if self.bottoms else None
         if self.type not in _POOLINGS or (
             shape is None and self.param.pooling_param.global_pooling
         ):
             return None
-        return pooling_window(self._described, (1, 1) if shape is None else shape[2:])
+        return pooling_window(self._spec, (1, 1) if shape is None else shape[2:])
 
     @property
-    def _described(self) -> Any:
-        return described(self.layer) if self.param is self.layer.param else self.param
+    def _spec(self) -> LayerSpec:
+        return spec_of(self.layer) if self.param is self.layer.param else self._new_spec
 
 
 def _plain(text: str) -> Value:
@@ -133,7 +134,7 @@ def _smallest_kernel(facts: LayerFacts) -> Value:
 def _listed(facts: LayerFacts) -> Value:
     block = facts.block
     if facts.type not in WINDOWED:
-        return any(len(fork_values(facts._described).integers(f"pooling_param.{name}")) > 1
+        return any(len(facts._spec.fork.integers(f"pooling_param.{name}")) > 1
                    for name in ("kernel_size", "stride", "pad"))  # fmt: skip
     return any(len(getattr(block, name)) > 1 for name in ("kernel_size", "stride", "pad"))
 
@@ -160,7 +161,7 @@ def _partial(facts: LayerFacts) -> Value:
     window, shape = facts.window, facts.bottoms[0].shape if facts.bottoms else None
     if window is None or shape is None or facts.type not in _POOLINGS:
         return None
-    sizes = pooled(facts._described, window, shape[2:])
+    sizes = pooled(facts._spec, window, shape[2:])
     rows = zip(sizes, window.stride, window.kernel, shape[2:], window.pads)
     return any((n - 1) * stride + kernel > size + pads for n, stride, kernel, size, pads in rows)
 

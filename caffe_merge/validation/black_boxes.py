@@ -13,7 +13,8 @@ from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers import shapes, standard
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, of_family
-from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.fork_fields import spec_of
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
 
 _DIVIDED = frozenset(of_family(CONVOLUTION, DEPTHWISE))
@@ -54,7 +55,7 @@ def sizes(
     return top_shapes
 
 
-def _form(layer: Any) -> Optional[Any]:
+def _form(layer: Any) -> Optional[standard.Standard]:
     """The layer in terms of the reference, None where it cannot run it."""
     form = standard.standard(layer)
     if isinstance(form, Reason) or form[0].type not in reference.SUPPORTED:
@@ -69,7 +70,7 @@ def _tops(layer: Any, held: Shapes, given: Mapping[str, Shape]) -> Shapes:
     bottoms = [held.get(name) for name in layer.param.bottom]
     unknown_shapes: List[Optional[Shape]] = [None] * len(names)
     try:
-        made = shapes.tops(described(layer), bottoms)
+        made = shapes.tops(spec_of(layer), bottoms)
     except CaffeMergeError:
         made = None
     return dict(zip(names, unknown_shapes if made is None else made))
@@ -115,7 +116,8 @@ def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
             behind.difference_update(layer.param.top)
             continue
         form = _form(layer)
-        param, blobs = form if form is not None else (layer.param, ())
+        spec, blobs = form if form is not None else (LayerSpec(layer.param), ())
+        param = spec.param
         if blobs and len(layer.param.bottom) == 1:
             shape = blobs[0].shape
             if param.type in _DIVIDED:
@@ -139,13 +141,13 @@ def _fits(layers: Sequence[Any], held: Shapes) -> bool:
                 {name: held.get(name) if not layer.param.bottom else None for name in names}
             )
             continue
-        param, blobs = form
+        spec, blobs = form
         bottoms = [held.get(name) for name in layer.param.bottom]
         made: Any = None
         if None not in bottoms:
             try:
-                expected = shapes.blobs(param, bottoms)
-                made = shapes.tops(param, bottoms)
+                expected = shapes.blobs(spec, bottoms)
+                made = shapes.tops(spec, bottoms)
             except CaffeMergeError:
                 return False
             if not _agree(expected, [blob.shape for blob in blobs]):

@@ -7,7 +7,7 @@ import numpy as np
 
 from caffe_merge.errors import CaffeMergeError, ValidationError
 from caffe_merge.layers import norms
-from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.net import loading
 from caffe_merge.validation import black_boxes, sizes
 from caffe_merge.validation.judging import Judging, Shapes
@@ -41,8 +41,8 @@ class Net:
 
     def cost(self) -> sizes.Cost:
         """What it costs to run it, by the shapes of its inputs."""
-        params = [described(layer) for layer in self.layers]
-        return sizes.Cost(params, {**self.inputs, **self.known})
+        specs = [spec_of(layer) for layer in self.layers]
+        return sizes.Cost(specs, {**self.inputs, **self.known})
 
     def run(self, fed: Dict[str, np.ndarray], boxes: Values, weights: Any = None) -> Run:
         """A run of it, from the start."""

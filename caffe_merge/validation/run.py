@@ -34,6 +34,7 @@ from caffe_merge.errors import (
 )
 from caffe_merge.layers import standard
 from caffe_merge.layers.layer import shares_memory
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
 from caffe_merge.wording import counted
 
@@ -62,7 +63,7 @@ class Plan(NamedTuple):
 class Step(NamedTuple):
     """One layer that was run: its parameters and weights as they were computed with."""
 
-    param: Any
+    spec: LayerSpec
     blobs: List[np.ndarray]
     bottoms: List[np.ndarray]
     tops: Sequence[Optional[np.ndarray]]
@@ -173,14 +174,14 @@ class Run:
             self.unable.add(index)
         return [], reason
 
-    def _compute(self, layer: Any, param: Any, stored: Sequence[Any]) -> Step:
+    def _compute(self, layer: Any, spec: LayerSpec, stored: Sequence[Any]) -> Step:
         bottoms = [self.arrays[bottom] for bottom in layer.param.bottom]
         try:
             blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
             if self._weights is not None:
                 blobs = self._weights(layer, blobs)
             with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
-                return Step(param, blobs, bottoms, self.forward(param, blobs, bottoms))
+                return Step(spec, blobs, bottoms, self.forward(spec, blobs, bottoms))
         except CaffeMergeError:
             raise
         except (ArithmeticError, LookupError, ValueError) as error:

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, PRODUCT, of_family
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Plan, Run, Step
 
 WRONG_BY = 1e-2
@@ -49,7 +50,7 @@ class Mutants:
                     for name, value in zip(layer.param.bottom, step.bottoms)
                 ]
                 with np.errstate(all="ignore"):
-                    tops = self.run.forward(step.param, step.blobs, wrong)
+                    tops = self.run.forward(step.spec, step.blobs, wrong)
                 _collect(carried, layer.param.top, mutated, tops)
             if index in self._open:
                 _collect(carried, layer.param.top, index, _mutant(self.run, index, step))
@@ -148,27 +149,27 @@ def _collect(
 def _mutant(run: Run, index: int, step: Step) -> Sequence[Union[None, np.ndarray, Mutant]]:
     """The tops of a layer whose weights are wrong; of one without weights, wrong tops."""
     random = np.random.default_rng(index)
-    if step.blobs and step.param.type not in _LINEAR:
+    if step.blobs and step.spec.type not in _LINEAR:
         blobs = [
             blob * (1 + WRONG_BY * random.choice([-1.0, 1.0], blob.shape)) for blob in step.blobs
         ]
         with np.errstate(all="ignore"):
-            return run.forward(step.param, blobs, step.bottoms)
+            return run.forward(step.spec, blobs, step.bottoms)
     return [None if top is None else _wrong_top(step, top, random) for top in step.tops]
 
 
 def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator) -> Mutant:
     if not top.ndim:
         return Mutant(top * (1 + WRONG_BY))
-    axis = min(_channel_axis(step.param, top.ndim), top.ndim - 1)
+    axis = min(_channel_axis(step.spec, top.ndim), top.ndim - 1)
     shape = [1] * top.ndim
     shape[axis] = top.shape[axis]
     signs = random.choice([-WRONG_BY, WRONG_BY], shape)
     return Mutant(top, signs, step.blobs[1].reshape(shape) if len(step.blobs) > 1 else None)
 
 
-def _channel_axis(param: Any, rank: int) -> int:
-    if param.type == "InnerProduct":
+def _channel_axis(spec: LayerSpec, rank: int) -> int:
+    if spec.type == "InnerProduct":
         return rank - 1
-    axis = int(param.convolution_param.axis) if param.type in _LINEAR else 1
+    axis = int(spec.param.convolution_param.axis) if spec.type in _LINEAR else 1
     return axis + rank if axis < 0 else axis

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
+from caffe_merge.layers.spec import LayerSpec
 
 Weights = List[Optional[List[BlobShape]]]
 
@@ -19,13 +20,13 @@ class Walk(NamedTuple):
 
 
 class Cost:
-    """Multiply-adds of a net (LayerParameter messages, in order) as a function of its inputs.
+    """Multiply-adds of a net (its layers, in order) as a function of its inputs.
 
     Layers of unknown type, and what depends on them, count nothing.
     """
 
-    def __init__(self, params: Sequence[Any], declared: Dict[str, Shape]) -> None:
-        self._params = params
+    def __init__(self, specs: Sequence[LayerSpec], declared: Dict[str, Shape]) -> None:
+        self._specs = specs
         self._walks: Dict[Any, Walk] = {}  # by the shapes of the inputs
         try:
             self._weights = self._walk(declared).weights
@@ -58,19 +59,20 @@ class Cost:
         weights: Weights = []
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
-        for param in self._params:
+        for spec in self._specs:
+            param = spec.param
             fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
             if param.type == "Input" or fed:
                 shape_of.update({top: inputs.get(top) for top in param.top})
                 continue
             bottoms = [shape_of.get(bottom) for bottom in param.bottom]
-            tops = shapes.tops(param, bottoms)
-            weights.append(shapes.blobs(param, bottoms))
+            tops = shapes.tops(spec, bottoms)
+            weights.append(shapes.blobs(spec, bottoms))
             unknown: List[Optional[Shape]] = [None] * len(param.top)
             shape_of.update(zip(param.top, unknown if tops is None else tops))
             largest = max([largest, *(math.prod(top) for top in tops or [])])
             if tops:  # so every bottom is known
                 total += (
-                    shapes.multiply_adds(param, [b for b in bottoms if b is not None], tops) or 0
+                    shapes.multiply_adds(spec, [b for b in bottoms if b is not None], tops) or 0
                 )
         return Walk(total, largest, weights)

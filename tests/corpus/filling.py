@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from caffe_merge.layers import norms, shapes
-from caffe_merge.layers.fork_fields import described, has_unknown
+from caffe_merge.layers.fork_fields import has_unknown, spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.weights.wire import field, varint
 
@@ -35,7 +35,7 @@ def walk(layers: Iterable[Layer], known: Mapping[str, Shape]) -> Iterator[Step]:
     held: Dict[str, Optional[Shape]] = {}
     for layer in layers:
         bottoms = [held[name] for name in layer.param.bottom]
-        tops = None if has_unknown(layer) else shapes.tops(described(layer), bottoms)
+        tops = None if has_unknown(layer) else shapes.tops(spec_of(layer), bottoms)
         found: List[Optional[Shape]] = list(tops or [None] * len(layer.param.top))
         found = [known.get(name, shape) for name, shape in zip(layer.param.top, found)]
         held.update(zip(layer.param.top, found))
@@ -69,7 +69,7 @@ class Filler:
         if layer.type in norms.TYPES:
             yield from self.norm(layer, bottoms[0][1], size)
             return
-        wanted: Any = None if has_unknown(layer) else shapes.blobs(described(layer), bottoms)
+        wanted: Any = None if has_unknown(layer) else shapes.blobs(spec_of(layer), bottoms)
         for number, shape in enumerate(wanted or ()):
             assert shape is not None, (layer, bottoms)
             assert None not in shape, (layer, shape)

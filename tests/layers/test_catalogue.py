@@ -35,6 +35,7 @@ from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.shapes.learned import LEARNERS
 from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
 from caffe_merge.passes import affine_as, fold_permute
@@ -160,7 +161,7 @@ def test_same_shape_is_what_the_shapes_say(name: str) -> None:
     param = LayerParameter(name="l", type=name, bottom=["x"], top=["y"])
     rule = rule_of(name)
     assert rule is not None
-    assert rule.function(param, [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
+    assert rule.function(LayerSpec(param), [(2, 4, 5, 6)]) == [(2, 4, 5, 6)]
 
 
 def test_maps_per_channel_are_those_with_a_rule() -> None:
@@ -201,8 +202,9 @@ from caffe_merge.net import data_layers
 from caffe_merge.proof import regions
 from caffe_merge.rewriting import affine_propagation
 from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.layers.spec import LayerSpec
 layer = LayerParameter(name="cube", type="Cube", bottom=["x"], top=["y"])
-(top,) = reference.forward(layer, [], [np.full((2, 3), 2.0)])
+(top,) = reference.forward(LayerSpec(layer), [], [np.full((2, 3), 2.0)])
 assert (top == 8).all()
 assert "Cube" in regions.CHANNELWISE
 assert "Cube" in data_layers._SAME_CHANNELS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.algebra.kernels import Kernel
-from caffe_merge.layers.fork_fields import described, unknown_fields
+from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.proof.wiring import wiring
@@ -222,7 +222,7 @@ def test_hole_is_dilation() -> None:
     def dilation(**extra: str) -> list:  # type: ignore[type-arg]
         conv = layer("Convolution", "convolution_param", **extra)
         assert unknown_fields(conv) is None
-        return list(described(conv).convolution_param.dilation)
+        return list(spec_of(conv).param.convolution_param.dilation)
 
     assert dilation(hole="2") == [2]
     assert dilation(hole_h="2", hole_w="3") == [2, 3]
@@ -233,7 +233,7 @@ def test_ceil_mode_is_round_mode() -> None:
     for value, mode in (("false", 1), ("true", 0)):
         pool = layer("Pooling", "pooling_param", ceil_mode=value)
         assert unknown_fields(pool) is None
-        assert described(pool).pooling_param.round_mode == mode
+        assert spec_of(pool).param.pooling_param.round_mode == mode
 
 
 def test_both_spellings_are_not_guessed() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from caffe_merge import reference
 from caffe_merge.layers import shapes, standard
-from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
 from caffe_merge.weights.blobs import Dense
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
     def layer(self) -> Any:
         """It as a LayerParameter, with the fields of forks beside it where it has any."""
-        return described(self._parsed())
+        return spec_of(self._parsed())
 
     def standard(self, blobs: Sequence[Array]) -> Tuple[Any, List[Array]]:
         """It and ``blobs`` in the terms of the reference layers."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.reference.cases import Case, Shapes, as_caffe, normal
 
 
@@ -65,14 +65,14 @@ test_as_caffe = as_caffe(CASES)
 )
 def test_by_hand(body: str, expected: list) -> None:
     x = np.array([-3, -0.5, 0, 4])
-    (y,) = reference.forward(parse_layer(f'{body} top: "y"'), [], [x])
+    (y,) = reference.forward(parse_spec(f'{body} top: "y"'), [], [x])
     np.testing.assert_allclose(y, expected, rtol=1e-14, atol=0)
 
 
 def test_large_values_do_not_overflow() -> None:
     x = np.array([-1e4, 1e4])
     for kind, expected in (("Sigmoid", [0, 1]), ("Swish", [0, 1e4]), ("BNLL", [0, 1e4])):
-        (y,) = reference.forward(parse_layer(f'type: "{kind}" top: "y"'), [], [x])
+        (y,) = reference.forward(parse_spec(f'type: "{kind}" top: "y"'), [], [x])
         np.testing.assert_array_equal(y, expected)
 
 
@@ -87,4 +87,4 @@ def test_large_values_do_not_overflow() -> None:
 )
 def test_unsupported_says_which_layer(body: str) -> None:
     with pytest.raises(reference.Unsupported, match="layer 'me' "):
-        reference.forward(parse_layer(f'name: "me" {body} top: "y"'), [], [np.ones(3)])
+        reference.forward(parse_spec(f'name: "me" {body} top: "y"'), [], [np.ones(3)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.reference.cases import Case, Shapes, as_caffe
 
 FULL = (2, 6, 4, 5)
@@ -105,8 +105,8 @@ X = np.arange(24.0).reshape(2, 3, 4)
 )
 def test_by_hand(body: str, bottoms: list, expected: list) -> None:
     expected = expected if isinstance(expected, list) else [expected]
-    layer = parse_layer(body)
-    layer.top.extend(map(str, range(len(expected))))
+    layer = parse_spec(body)
+    layer.param.top.extend(map(str, range(len(expected))))
     found = reference.forward(layer, [], bottoms)
     assert len(found) == len(expected)
     for y, wanted in zip(found, expected):
@@ -115,7 +115,7 @@ def test_by_hand(body: str, bottoms: list, expected: list) -> None:
 
 @pytest.mark.parametrize("index", [-1, 3])
 def test_embed_of_no_row_is_unsupported(index: int) -> None:
-    layer = parse_layer(
+    layer = parse_spec(
         'name: "e" type: "Embed" top: "y" embed_param { num_output: 2 input_dim: 3 }'
     )
     with pytest.raises(reference.Unsupported, match=r"layer 'e' .*outside 0 to 2"):

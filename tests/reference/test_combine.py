@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.reference.cases import Case, Shapes, as_caffe, normal
 
 FULL = (2, 3, 4, 5)
@@ -100,7 +100,7 @@ X = np.array([[1.0, -2.0, 3.0], [4.0, 5.0, -6.0]])
     ],
 )
 def test_by_hand(body: str, blobs: list, bottoms: list, expected: list) -> None:
-    layer = parse_layer(f'type: "{body}" top: "y"')
+    layer = parse_spec(f'type: "{body}" top: "y"')
     arrays = [[np.asarray(value, float) for value in values] for values in (blobs, bottoms)]
     (y,) = reference.forward(layer, *arrays)
     np.testing.assert_array_equal(y, expected)

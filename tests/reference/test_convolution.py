@@ -10,7 +10,7 @@ from caffe_merge import reference
 from caffe_merge.arrays import Shape
 from caffe_merge.layers import shapes
 from caffe_merge.reference import convolution
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.reference.cases import Case, as_caffe, normal
 
 
@@ -121,7 +121,10 @@ def test_as_plain_loops(case: Case, block: int, monkeypatch: pytest.MonkeyPatch)
     blobs = [b.astype(np.float64) for b in normal("w", shapes.blobs(layer, case.bottoms))]
     top = shapes.tops(layer, case.bottoms)[0]
     expected = np.zeros(top)
-    param, window = layer.convolution_param, shapes.geometry.convolution_window(layer, x.ndim - 2)
+    param, window = (
+        layer.param.convolution_param,
+        shapes.geometry.convolution_window(layer, x.ndim - 2),
+    )
     up = layer.type == "Deconvolution"
     small, large = (x, expected) if up else (expected, x)
     kernels = blobs[0].reshape(param.group, -1, *blobs[0].shape[1:])
@@ -157,7 +160,7 @@ def test_memory_is_bounded() -> None:
     import tracemalloc
 
     body = 'type: "Convolution" top: "y" convolution_param { num_output: 1 kernel_size: 3 pad: 1 }'
-    layer, shape = parse_layer(body), (2, 4, 512, 512)
+    layer, shape = parse_spec(body), (2, 4, 512, 512)
     x, w, b = (np.zeros(s) for s in (shape, (1, 4, 3, 3), (1,)))
     tracemalloc.start()
     reference.forward(layer, [w, b], [x])

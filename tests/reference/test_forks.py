@@ -8,7 +8,7 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.fork_fields import Described
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.schema.messages import LayerParameter
 from tests.reference.cases import Array, Case, Shapes, as_caffe, normal
 
@@ -89,7 +89,7 @@ test_as_caffe = as_caffe(CASES, "forks_caffe")
 
 def forward(kind: str, extra: Dict[str, str], *x: Array) -> Array:
     """The top of a layer of a fork, whose shape is what is told beforehand."""
-    layer = Described(LayerParameter(name="it", type=kind, bottom=["x"] * len(x), top=["y"]), extra)
+    layer = LayerSpec(LayerParameter(name="it", type=kind, bottom=["x"] * len(x), top=["y"]), extra)
     (y,) = reference.forward(layer, [], x)
     assert shapes.tops(layer, [array.shape for array in x]) == [y.shape]
     return y

@@ -6,23 +6,21 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError, NetError, WeightsError
 from caffe_merge.layers.shapes.rules import rule_of
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 
-DENSE = parse_layer(
-    'name: "fc" type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }'
-)
+DENSE = parse_spec('name: "fc" type: "InnerProduct" top: "y" inner_product_param { num_output: 2 }')
 X, W, B = np.ones((1, 3)), np.arange(6.0).reshape(2, 3), np.ones(2)
 
 
 def test_unknown_type() -> None:
     with pytest.raises(reference.Unsupported, match="layer 'd' \\(DetectionOutput\\)"):
-        reference.forward(parse_layer('name: "d" type: "DetectionOutput" top: "y"'), [], [X])
+        reference.forward(parse_spec('name: "d" type: "DetectionOutput" top: "y"'), [], [X])
     assert issubclass(reference.Unsupported, CaffeMergeError)
 
 
 def test_input_is_the_callers() -> None:
     with pytest.raises(reference.Unsupported):
-        reference.forward(parse_layer('type: "Input" top: "data"'), [], [])
+        reference.forward(parse_spec('type: "Input" top: "data"'), [], [])
 
 
 def test_every_supported_type_has_a_shape_rule() -> None:
@@ -46,11 +44,11 @@ def test_blobs_of_old_files_have_four_axes() -> None:
 
 
 def test_bottoms_that_do_not_fit() -> None:
-    layer = parse_layer('name: "sum" type: "Eltwise" top: "y"')
+    layer = parse_spec('name: "sum" type: "Eltwise" top: "y"')
     with pytest.raises(NetError, match="layer 'sum'"):
         reference.forward(layer, [], [np.ones((2, 3)), np.ones((1, 3))])
 
 
 def test_parameter_is_its_blob() -> None:
-    layer = parse_layer('type: "Parameter" top: "y" parameter_param { shape { dim: 2 } }')
+    layer = parse_spec('type: "Parameter" top: "y" parameter_param { shape { dim: 2 } }')
     np.testing.assert_array_equal(reference.forward(layer, [B], [])[0], B)

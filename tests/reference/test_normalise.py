@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.reference.cases import Case, Shapes, as_caffe, normal
 
 
@@ -61,7 +61,7 @@ test_as_caffe = as_caffe(CASES)
 
 
 def test_batch_norm_by_hand() -> None:
-    layer = parse_layer('type: "BatchNorm" top: "y" batch_norm_param { eps: 1 }')
+    layer = parse_spec('type: "BatchNorm" top: "y" batch_norm_param { eps: 1 }')
     blobs = [np.array([4.0, 0.0]), np.array([6.0, 16.0]), np.array([2.0])]
     (y,) = reference.forward(layer, blobs, [np.array([[4.0, 3.0]])])
     np.testing.assert_allclose(y, [[(4 - 2) / 2, (3 - 0) / 3]])
@@ -72,7 +72,7 @@ def test_batch_norm_of_batch_statistics(how: str) -> None:
     """By hand: the Caffe that tests run (kendryte-caffe 1.0) has this path cut out."""
     x = normal("x", [(4, 3, 2, 5)])[0].astype(np.float64)
     unused = [np.full(shape, 9.0) for shape in (3, 3, 1)]
-    (y,) = reference.forward(parse_layer(f'type: "BatchNorm" top: "y" {how}'), unused, [x])
+    (y,) = reference.forward(parse_spec(f'type: "BatchNorm" top: "y" {how}'), unused, [x])
     for channel in range(3):
         values = x[:, channel]
         expected = (values - values.mean()) / np.sqrt(((values - values.mean()) ** 2).mean() + 1e-5)
@@ -83,17 +83,17 @@ def test_lrn_within_channel_by_hand() -> None:
     """A mean over 3 x 3, padding included, and no k."""
     region = "norm_region: WITHIN_CHANNEL"
     body = f'type: "LRN" top: "y" lrn_param {{ local_size: 3 alpha: 9 beta: 1 k: 5 {region} }}'
-    (y,) = reference.forward(parse_layer(body), [], [np.array([[[[1.0, 2.0]]]])])
+    (y,) = reference.forward(parse_spec(body), [], [np.array([[[[1.0, 2.0]]]])])
     np.testing.assert_allclose(y, [[[[1 / (1 + 5), 2 / (1 + 5)]]]])
 
 
 def test_mvn_adds_eps_to_the_deviation() -> None:
-    layer = parse_layer('type: "MVN" top: "y" mvn_param { eps: 1 }')
+    layer = parse_spec('type: "MVN" top: "y" mvn_param { eps: 1 }')
     (y,) = reference.forward(layer, [], [np.array([[[[1.0, 5.0]]]])])
     np.testing.assert_allclose(y, [[[[-2 / 3, 2 / 3]]]])
 
 
 def test_lrn_by_hand() -> None:
-    layer = parse_layer('type: "LRN" top: "y" lrn_param { local_size: 3 alpha: 3 beta: 0.5 k: 2 }')
+    layer = parse_spec('type: "LRN" top: "y" lrn_param { local_size: 3 alpha: 3 beta: 0.5 k: 2 }')
     (y,) = reference.forward(layer, [], [np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)])
     np.testing.assert_allclose(y.ravel(), [1 / 7**0.5, 2 / 16**0.5, 3 / 15**0.5])

@@ -7,7 +7,7 @@ import pytest
 
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.reference.cases import Case, Shapes, as_caffe, normal
 
 STEPS, SEQUENCES, OUTPUTS = 4, 3, 5
@@ -58,12 +58,12 @@ test_as_caffe = as_caffe(CASES)
     ],
 )
 def test_what_caffe_refuses(fields: str, bottoms: Shapes, message: str) -> None:
-    layer = parse_layer(f'name: "it" type: "LSTM" top: "y" recurrent_param {{ {fields} }}')
+    layer = parse_spec(f'name: "it" type: "LSTM" top: "y" recurrent_param {{ {fields} }}')
     with pytest.raises(NetError, match=message):
         shapes.tops(layer, bottoms)
 
 
 def test_blobs_before_the_bottoms_are_known() -> None:
-    layer = parse_layer('name: "it" type: "LSTM" bottom: "x" bottom: "c" top: "y" '
+    layer = parse_spec('name: "it" type: "LSTM" bottom: "x" bottom: "c" top: "y" '
                         "recurrent_param { num_output: 5 }")  # fmt: skip
     assert shapes.blobs(layer, None) == [(20, None), (20,), (20, 5)]

@@ -13,7 +13,7 @@ from caffe_merge import reference
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Shape
 from caffe_merge.layers import moving
-from caffe_merge.layers.fork_fields import described
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_propagation import Maps, back, is_product, on
@@ -92,7 +92,7 @@ def made(name: str) -> Layer:
 def run(layer: Layer, bottoms: List[np.ndarray]) -> List[np.ndarray]:
     """Its tops in float64."""
     blobs = [np.linspace(0.1, 0.9, 6)] if layer.type == "PReLU" else []
-    return list(reference.forward(described(layer), blobs, bottoms))
+    return list(reference.forward(spec_of(layer), blobs, bottoms))
 
 
 def random_map(name: str, size: int, axis: int) -> Affine:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Run
 from caffe_merge.validation.seen import WRONG_BY, Mutants
 from caffe_merge.weights.blobs import Dense
@@ -37,9 +38,9 @@ def test_a_linear_layers_mutant_is_what_wrong_weights_would_give() -> None:
     """Each output channel by a hundredth: found without a product, held against one."""
     blob, far = moved([CONV], "c")
     weights = seeded(prototxt("data 1 3 6 6", CONV))["c"]
-    param = parse(prototxt("data 1 3 6 6", CONV)).layers[1].param
+    spec = LayerSpec(parse(prototxt("data 1 3 6 6", CONV)).layers[1].param)
     right, wrong = (
-        reference.forward(param, [factor * weights[0], weights[1]], [DATA])[0]
+        reference.forward(spec, [factor * weights[0], weights[1]], [DATA])[0]
         for factor in (1, 1 + WRONG_BY)
     )
     assert blob == "c"

@@ -8,13 +8,14 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import OptionName, Text, WeightsError
-from caffe_merge.layers.fork_fields import Values, unknown_field, unknown_fields
+from caffe_merge.layers.fork_fields import unknown_field, unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.layers.norms import formulas
 from caffe_merge.layers.norms.formulas import SINGLES
 from caffe_merge.layers.norms.rules import FLAG_FALSE, BlockFields
 from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, block_fields, blocks
 from caffe_merge.layers.shapes.forks import NORMALISED
+from caffe_merge.layers.spec import ForkFields
 from caffe_merge.notes import UNKNOWN, Note, Reason
 from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
 from caffe_merge.wording import counted
@@ -166,7 +167,7 @@ def _parts(layer: Layer, style: Style) -> Tuple[Dict[str, Vector], float]:
         del blobs[name]
     if not blobs.keys() & set(formulas.VECTORS):
         blobs["scale"] = np.ones(count(layer.blobs[0].shape))
-    return blobs, float(np.float32(style.eps(layer, Values(fields))))
+    return blobs, float(np.float32(style.eps(layer, ForkFields(fields))))
 
 
 def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> None:

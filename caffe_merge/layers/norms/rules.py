@@ -2,9 +2,9 @@
 
 from typing import Callable, Dict, Optional
 
-from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms.formulas import SMALLEST
+from caffe_merge.layers.spec import ForkFields
 
 BlockFields = Dict[str, str]  # the fork's fields of a layer's own block: name -> text
 
@@ -83,27 +83,29 @@ _DEFAULT = ("DEFAULT", "0")
 # -- eps ----------------------------------------------------------------------------------------
 
 
-def own_eps(layer: Layer, values: Values) -> float:
+def own_eps(layer: Layer, values: ForkFields) -> float:
     """The field that BVLC's schema has."""
     return float(layer.param.batch_norm_param.eps)
 
 
-def own_clamped(layer: Layer, values: Values) -> float:
+def own_clamped(layer: Layer, values: ForkFields) -> float:
     """The same, at least cuDNN's minimum."""
     return max(own_eps(layer, values), SMALLEST)
 
 
-def eps_by_engine(layer: Layer, values: Values) -> float:
+def eps_by_engine(layer: Layer, values: ForkFields) -> float:
     """NVIDIA 0.15: engine CAFFE does not clamp."""
     caffe = values.word("engine") in ("CAFFE", "1")
     return own_eps(layer, values) if caffe else own_clamped(layer, values)
 
 
-def eps_given(name: str, default: float, least: float = 0.0) -> Callable[[Layer, Values], float]:
+def eps_given(
+    name: str, default: float, least: float = 0.0
+) -> Callable[[Layer, ForkFields], float]:
     """A field of the fork's own block."""
     return lambda layer, values: max(values.number(name, default), least)
 
 
-def cudnn_batch_norm(layer: Layer, values: Values) -> float:
+def cudnn_batch_norm(layer: Layer, values: ForkFields) -> float:
     """Its own block's eps, or that of batch_norm_param in other copies."""
     return max(values.number("eps", own_eps(layer, values)), SMALLEST)

@@ -9,11 +9,11 @@ from typing import Callable, FrozenSet, NamedTuple, Optional, Tuple
 
 from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers.catalogue import CATALOGUE
-from caffe_merge.layers.fork_fields import Values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.norms import rules
 from caffe_merge.layers.norms.formulas import SMALLEST
 from caffe_merge.layers.norms.rules import BlockFields
+from caffe_merge.layers.spec import ForkFields
 
 
 class Style(NamedTuple):
@@ -27,7 +27,7 @@ class Style(NamedTuple):
     when: str
     fields: FrozenSet[str]
     statistics: Callable[[Layer, BlockFields], Optional[str]]
-    eps: Callable[[Layer, Values], float]
+    eps: Callable[[Layer, ForkFields], float]
     needs: FrozenSet[str] = frozenset()
     only_by_flag: bool = False
     four_axes: bool = False  # its blobs are (1, C, 1, 1) and those of its rivals are not

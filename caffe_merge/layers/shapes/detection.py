@@ -4,13 +4,13 @@ from math import prod, sqrt
 from typing import Dict, List, Optional, Tuple
 
 from caffe_merge.arrays import Shape
-from caffe_merge.layers.fork_fields import fork_values
-from caffe_merge.layers.shapes.geometry import Layer, Rule, error, legacy
+from caffe_merge.layers.shapes.geometry import Rule, error, legacy
+from caffe_merge.layers.spec import LayerSpec
 
 Sizes = List[Tuple[float, float]]  # width and height in pixels
 
 
-def box_sizes(layer: Layer) -> Sizes:
+def box_sizes(layer: LayerSpec) -> Sizes:
     """The boxes around each place (SSD, prior_box_layer.cpp), sizes cut to whole pixels.
 
     For each min_size s: s x s; with a max_size S a square of sqrt(s S); and s sqrt(r) x s / sqrt(r)
@@ -27,18 +27,18 @@ def box_sizes(layer: Layer) -> Sizes:
     return sizes
 
 
-def _ratios(layer: Layer) -> List[float]:
+def _ratios(layer: LayerSpec) -> List[float]:
     """The aspect ratios without 1, each once."""
     ratios = [1.0]
     for ratio in _numbers(layer, "aspect_ratio"):
         if all(abs(ratio - other) >= 1e-6 for other in ratios):
             ratios.append(ratio)
-            if fork_values(layer).flag("prior_box_param.flip", True):
+            if layer.fork.flag("prior_box_param.flip", True):
                 ratios.append(1 / ratio)
     return [ratio for ratio in ratios if abs(ratio - 1) >= 1e-6]
 
 
-def clustered_sizes(layer: Layer) -> Sizes:
+def clustered_sizes(layer: LayerSpec) -> Sizes:
     """The boxes that the text lists (OpenVINO, prior_box_clustered_layer.cpp)."""
     widths, heights = _numbers(layer, "width"), _numbers(layer, "height")
     if not widths or len(widths) != len(heights):
@@ -46,7 +46,7 @@ def clustered_sizes(layer: Layer) -> Sizes:
     return list(zip(widths, heights))
 
 
-def variances(layer: Layer) -> Tuple[float, ...]:
+def variances(layer: LayerSpec) -> Tuple[float, ...]:
     """One for each coordinate of a box."""
     given = _numbers(layer, "variance") or (0.1,)
     if len(given) not in (1, 4):
@@ -54,8 +54,8 @@ def variances(layer: Layer) -> Tuple[float, ...]:
     return given * (4 // len(given))
 
 
-def _numbers(layer: Layer, name: str) -> Tuple[float, ...]:
-    numbers = fork_values(layer).numbers(f"prior_box_param.{name}")
+def _numbers(layer: LayerSpec, name: str) -> Tuple[float, ...]:
+    numbers = layer.fork.numbers(f"prior_box_param.{name}")
     if not all(0 < number < 2**24 for number in numbers):
         raise error(layer, f"each {name} larger than 0", numbers)
     return numbers
@@ -64,7 +64,7 @@ def _numbers(layer: Layer, name: str) -> Tuple[float, ...]:
 SIZES = {"PriorBox": box_sizes, "PriorBoxClustered": clustered_sizes}
 
 
-def _priors(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _priors(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """Boxes in one row, their variances in another; one set for all images."""
     if len(bottoms) != 2:  # the second tells the size of the image
         return None

@@ -1,6 +1,6 @@
 """Layers that only forks of Caffe have: the top shapes and blobs of those that are certain.
 
-The fields that BVLC's schema does not know are in ``layer.values``, where the text has any; see
+The fields that BVLC's schema does not know are in ``layer.fork``; which of them are read, says
 caffe_merge.layers.fork_fields.
 """
 
@@ -9,9 +9,7 @@ from typing import Callable, Dict, List, Optional
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.layers.catalogue import CATALOGUE, NORM, of_family
-from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.layers.shapes.geometry import (
-    Layer,
     Rule,
     Window,
     convolution_window,
@@ -19,6 +17,7 @@ from caffe_merge.layers.shapes.geometry import (
     four_axes,
     misfit,
 )
+from caffe_merge.layers.spec import LayerSpec
 
 DEPTHWISE = "ConvolutionDepthwise"
 SPATIAL_DROPOUT = ("spatial_dropout", "SpatialDropoutLayer")  # ENet's, by module and layer
@@ -31,11 +30,11 @@ NORMS = tuple(name for name in of_family(NORM) if CATALOGUE[name].fork)
 NORMALISED = "caffe_merge.Normalised"
 
 
-def _same(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
-    return [bottoms[0]] if len(layer.top) == 1 and len(bottoms) == 1 else None
+def _same(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
+    return [bottoms[0]] if len(layer.param.top) == 1 and len(bottoms) == 1 else None
 
 
-def _axpy(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _axpy(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """A factor per image and channel, (N, C) or (N, C, 1, 1), and two of one shape."""
     factor, x, y = bottoms
     if x != y or factor[:2] != x[:2] or any(dim != 1 for dim in factor[2:]):
@@ -43,30 +42,30 @@ def _axpy(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [x]
 
 
-def _shuffle_channel(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    group = fork_values(layer).integer("shuffle_channel_param.group", 1)
+def _shuffle_channel(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    group = layer.fork.integer("shuffle_channel_param.group", 1)
     if len(bottoms[0]) < 2 or group < 1 or bottoms[0][1] % group:
         raise misfit(layer, f"channels to be a multiple of group {group}", f"shape {bottoms[0]}")
     return [bottoms[0]]
 
 
-def order(layer: Layer, rank: int) -> Shape:
+def order(layer: LayerSpec, rank: int) -> Shape:
     """The whole order of a Permute: axes that are not named follow in their own order."""
-    given = fork_values(layer).integers("permute_param.order")
+    given = layer.fork.integers("permute_param.order")
     if len(set(given)) < len(given) or not all(0 <= axis < rank for axis in given):
         raise misfit(layer, f"each of {rank} axes at most once", f"order {given}")
     return (*given, *(axis for axis in range(rank) if axis not in given))
 
 
-def _permute(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _permute(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return [tuple(bottoms[0][axis] for axis in order(layer, len(bottoms[0])))]
 
 
-def _matmul(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _matmul(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """Two matrices, or as many of both; of sizes that the text says in sophgo's fork."""
     if len(bottoms) != 2:
         return None  # one fork has the other matrix among its blobs
-    fields, (first, second) = fork_values(layer), bottoms
+    fields, (first, second) = layer.fork, bottoms
     dims = [fields.integer(f"matmul_param.dim_{number}", 0) for number in (1, 2, 3)]
     turned = [fields.flag(f"matmul_param.transpose_{side}", False) for side in "ab"]
     if any(dims):
@@ -80,23 +79,23 @@ def _matmul(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(*first[:-2], rows, columns)] if other == inner else None
 
 
-def _normalize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _normalize(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [bottoms[0]] if 2 <= len(bottoms[0]) <= 4 else None
 
 
-def depthwise_window(layer: Layer) -> Optional[Window]:
+def depthwise_window(layer: LayerSpec) -> Optional[Window]:
     """The window of a ConvolutionDepthwise; None if it is given in a way in which forks differ.
 
     Of a pair such as stride_h and stride_w both must be there to count (conv_dw_layer.cpp).
     """
-    param = layer.convolution_param
+    param = layer.param.convolution_param
     for name in ("kernel", "stride", "pad"):
         if param.HasField(name + "_h") != param.HasField(name + "_w"):
             return None
     return convolution_window(layer, 2)
 
 
-def _depthwise(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _depthwise(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """As many channels as the bottom; num_output and group are not read (conv_dw_layer.cpp)."""
     bottom = four_axes(layer, bottoms[0])
     window = depthwise_window(layer)
@@ -105,17 +104,17 @@ def _depthwise(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(*bottom[:2], *convolved(window, bottom[2:]))]
 
 
-def _is_spatial_dropout(layer: Layer) -> bool:
-    return (layer.python_param.module, layer.python_param.layer) == SPATIAL_DROPOUT
+def _is_spatial_dropout(layer: LayerSpec) -> bool:
+    return (layer.param.python_param.module, layer.param.python_param.layer) == SPATIAL_DROPOUT
 
 
-def _python(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _python(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return _same(layer, bottoms) if _is_spatial_dropout(layer) else None
 
 
-def _roi_pooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _roi_pooling(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """A small image for each region; the second bottom has one a row (roi_pooling_layer.cpp)."""
-    fields = fork_values(layer)
+    fields = layer.fork
     size = tuple(fields.integer(f"roi_pooling_param.pooled_{side}", 0) for side in "hw")
     if len(bottoms) != 2 or 0 in size:
         return None
@@ -144,34 +143,34 @@ RULES: Dict[str, Rule] = {
 }
 
 
-def _depthwise_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+def _depthwise_blobs(layer: LayerSpec, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
     window = depthwise_window(layer)
     if window is None:
         return None
     channels = None if bottom is None else four_axes(layer, bottom)[1]
     weights: BlobShape = (channels, 1, *window.kernel)
-    return [weights, (channels,)] if layer.convolution_param.bias_term else [weights]
+    return [weights, (channels,)] if layer.param.convolution_param.bias_term else [weights]
 
 
-def _normalize_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
-    if fork_values(layer).flag("norm_param.channel_shared", True):
+def _normalize_blobs(layer: LayerSpec, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    if layer.fork.flag("norm_param.channel_shared", True):
         return [()]
     return [(None if bottom is None else bottom[1],)]
 
 
-def _matmul_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
-    return [] if len(layer.bottom) == 2 else None
+def _matmul_blobs(layer: LayerSpec, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+    return [] if len(layer.param.bottom) == 2 else None
 
 
-def _python_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+def _python_blobs(layer: LayerSpec, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
     return [] if _is_spatial_dropout(layer) else None
 
 
-def _normalised_blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+def _normalised_blobs(layer: LayerSpec, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
     return [(None if bottom is None else bottom[1],)] * 4
 
 
-_LEARNERS: Dict[str, Callable[[Layer, Optional[Shape]], Optional[List[BlobShape]]]] = {
+_LEARNERS: Dict[str, Callable[[LayerSpec, Optional[Shape]], Optional[List[BlobShape]]]] = {
     DEPTHWISE: _depthwise_blobs,
     NORMALISED: _normalised_blobs,
     "MatMul": _matmul_blobs,
@@ -180,7 +179,7 @@ _LEARNERS: Dict[str, Callable[[Layer, Optional[Shape]], Optional[List[BlobShape]
 }
 
 
-def blobs(layer: Layer, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
+def blobs(layer: LayerSpec, bottom: Optional[Shape]) -> Optional[List[BlobShape]]:
     """The blobs of a fork's layer; None where their number is not certain."""
     if layer.type in NORMS:
         return None

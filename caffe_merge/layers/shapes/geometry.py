@@ -1,22 +1,23 @@
 """Axes, counts and sliding windows: the arithmetic that Caffe's layers share."""
 
 from math import prod
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import NetError, ShapeError, SizeError
-from caffe_merge.layers.fork_fields import SIDES, fork_values
+from caffe_merge.layers.fork_fields import SIDES
+from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.wording import counted
 
-Layer = Any  # schema.LayerParameter: a class made at run time, which mypy cannot see
-
+Named = Union[Layer, LayerSpec]  # where the text of BVLC's fields is all that counts
 Range = Tuple[int, Optional[int]]  # least and most; None is no limit
 
 
 class Rule(NamedTuple):
     """How to compute a type's top shapes, and how many bottoms and tops Caffe lets it have."""
 
-    function: Callable[[Layer, List[Shape]], Optional[List[Shape]]]
+    function: Callable[[LayerSpec, List[Shape]], Optional[List[Shape]]]
     bottoms: Range = (1, 1)
     tops: Range = (1, 1)
 
@@ -25,22 +26,22 @@ MAX_AXES = 32
 MAX_COUNT = 2**31 - 1  # Caffe counts in int
 
 
-def error(layer: Layer, expected: str, found: object) -> NetError:
+def error(layer: Named, expected: str, found: object) -> NetError:
     """What Caffe would abort on, as one line: a text that no Caffe could make sense of."""
     return NetError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
 
 
-def size_error(layer: Layer, expected: str, found: object) -> SizeError:
+def size_error(layer: Named, expected: str, found: object) -> SizeError:
     """The same where it is the sizes of the bottoms that no Caffe could make sense of."""
     return SizeError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
 
 
-def misfit(layer: Layer, expected: str, found: object) -> ShapeError:
+def misfit(layer: Named, expected: str, found: object) -> ShapeError:
     """The same where the shape of a bottom does not fit: a fork's rule may be another."""
     return ShapeError(f"layer {layer.name!r} ({layer.type})", f"expected {expected}, found {found}")
 
 
-def checked(layer: Layer, shape: Shape) -> Shape:
+def checked(layer: LayerSpec, shape: Shape) -> Shape:
     """Return ``shape`` if a Caffe blob can have it (Blob::Reshape in blob.cpp).
 
     A dimension may be 0; the product of the dimensions before a 0 must still fit an int.
@@ -59,21 +60,21 @@ def checked(layer: Layer, shape: Shape) -> Shape:
     return shape
 
 
-def canonical(layer: Layer, axis: int, rank: int) -> int:
+def canonical(layer: Named, axis: int, rank: int) -> int:
     """``axis`` counted from the front, for a blob of ``rank`` axes (Blob::CanonicalAxisIndex)."""
     if not -rank <= axis < rank:
         raise misfit(layer, f"an axis of a {rank}-D blob", f"axis {axis}")
     return axis + rank if axis < 0 else axis
 
 
-def four_axes(layer: Layer, bottom: Shape) -> Shape:
+def four_axes(layer: LayerSpec, bottom: Shape) -> Shape:
     """``bottom`` as (N, C, H, W), for the layers that take nothing else."""
     if len(bottom) != 4:
         raise misfit(layer, "a 4-D bottom", f"shape {bottom}")
     return bottom
 
 
-def legacy(layer: Layer, bottom: Shape) -> Shape:
+def legacy(layer: LayerSpec, bottom: Shape) -> Shape:
     """``bottom`` as num(), channels(), height(), width() see it: at most 4 axes, 1 where absent."""
     if len(bottom) > 4:
         raise misfit(layer, "at most 4 axes", f"shape {bottom}")
@@ -103,9 +104,9 @@ class Window(NamedTuple):
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation))
 
 
-def _per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:
+def _per_axis(layer: LayerSpec, name: str, spatial: int, default: Optional[int]) -> Shape:
     """A field of ConvolutionParameter given never, once, or once per spatial axis."""
-    values = tuple(getattr(layer.convolution_param, name))
+    values = tuple(getattr(layer.param.convolution_param, name))
     if len(values) == spatial:
         return values
     if len(values) == 1:
@@ -116,9 +117,9 @@ def _per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> 
     raise wrong(layer, f"{name} once or {spatial} times", counted(len(values), "time"))
 
 
-def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[int]) -> Shape:
+def _pair_or_per_axis(layer: LayerSpec, name: str, spatial: int, default: Optional[int]) -> Shape:
     """The same field, or its _h and _w (2 spatial axes only; the absent one counts 0)."""
-    param = layer.convolution_param
+    param = layer.param.convolution_param
     short = "kernel" if name == "kernel_size" else name
     if not (param.HasField(short + "_h") or param.HasField(short + "_w")):
         return _per_axis(layer, name, spatial, default)
@@ -129,10 +130,10 @@ def _pair_or_per_axis(layer: Layer, name: str, spatial: int, default: Optional[i
     return (getattr(param, short + "_h"), getattr(param, short + "_w"))
 
 
-def convolution_window(layer: Layer, spatial: int) -> Window:
+def convolution_window(layer: LayerSpec, spatial: int) -> Window:
     """The window of a Convolution or Deconvolution over ``spatial`` axes (base_conv_layer.cpp)."""
     pads = _fork_pads(layer, "convolution_param", spatial)
-    key = layer.convolution_param.SerializePartialToString(), spatial, pads
+    key = layer.param.convolution_param.SerializePartialToString(), spatial, pads
     cached = _WINDOWS.get(key)
     if cached is not None:
         return cached
@@ -153,12 +154,12 @@ def convolution_window(layer: Layer, spatial: int) -> Window:
 _WINDOWS: Dict[Tuple[bytes, int, Optional[Tuple[Shape, Shape]]], Window] = {}
 
 
-def _fork_pads(layer: Layer, block: str, spatial: int) -> Optional[Tuple[Shape, Shape]]:
+def _fork_pads(layer: LayerSpec, block: str, spatial: int) -> Optional[Tuple[Shape, Shape]]:
     """Synopsys' pad_t and pad_l before the input, pad_b and pad_r behind (base_conv_layer.cpp).
 
     None where they are all 0: then BVLC's pad counts.
     """
-    fields = fork_values(layer)
+    fields = layer.fork
     if not fields:
         return None
     top, bottom, left, right = (fields.integer(f"{block}.{name}", 0) for name in SIDES)
@@ -169,9 +170,9 @@ def _fork_pads(layer: Layer, block: str, spatial: int) -> Optional[Tuple[Shape, 
     return (top, left), (bottom, right)
 
 
-def convolution_channels(layer: Layer, channels: Optional[int]) -> Tuple[int, int]:
+def convolution_channels(layer: LayerSpec, channels: Optional[int]) -> Tuple[int, int]:
     """(num_output, group) of a Convolution or Deconvolution that reads ``channels`` channels."""
-    param = layer.convolution_param
+    param = layer.param.convolution_param
     outputs, group = param.num_output, param.group
     if not outputs:
         raise error(layer, "num_output larger than 0", outputs)
@@ -212,9 +213,9 @@ def deconvolved(window: Window, spatial: Shape) -> Shape:
     )
 
 
-def pooling_window(layer: Layer, spatial: Shape) -> Window:
+def pooling_window(layer: LayerSpec, spatial: Shape) -> Window:
     """The window of a Pooling layer over (H, W) (pooling_layer.cpp), or three axes (ECO's)."""
-    param, rank = layer.pooling_param, len(spatial)
+    param, rank = layer.param.pooling_param, len(spatial)
     kernel = _pooling_sizes(layer, "kernel_size", rank)
     if param.global_pooling:
         if kernel is not None:
@@ -239,45 +240,45 @@ def pooling_window(layer: Layer, spatial: Shape) -> Window:
     return Window(kernel, stride, *pads, (1,) * rank)
 
 
-def pools_volumes(layer: Layer) -> bool:
+def pools_volumes(layer: LayerSpec) -> bool:
     """Whether it says that it pools over three axes, or over all that there are."""
-    sizes = fork_values(layer).integers("pooling_param.kernel_size")
-    return bool(layer.pooling_param.global_pooling) or len(sizes) == 3
+    sizes = layer.fork.integers("pooling_param.kernel_size")
+    return bool(layer.param.pooling_param.global_pooling) or len(sizes) == 3
 
 
-def pooling_pads(layer: Layer) -> bool:
+def pooling_pads(layer: LayerSpec) -> bool:
     """Whether a Pooling layer pads at all, whatever the size and rank of its input."""
-    param, fields = layer.pooling_param, fork_values(layer)
+    param, fields = layer.param.pooling_param, layer.fork
     sides = [fields.integer("pooling_param." + side, 0) for side in SIDES]
     given = (param.pad, param.pad_h, param.pad_w, *fields.integers("pooling_param.pad"))
     return any((*given, *sides))
 
 
-def pooling_overruns(layer: Layer, rank: Optional[int] = None) -> bool:
+def pooling_overruns(layer: LayerSpec, rank: Optional[int] = None) -> bool:
     """Whether a Pooling over ``rank`` axes may have a last window that holds no place of its input.
 
     Where the rank is not known it is that of the kernel in the text, two axes if that has one size.
     So it is where the stride is larger than the kernel and sizes are rounded up: a mean there is
     0 / 0, a maximum what Caffe starts from (pooling_layer.cpp).
     """
-    param = layer.pooling_param
+    param = layer.param.pooling_param
     if param.global_pooling or param.round_mode != param.CEIL:
         return False
-    axes = rank or len(fork_values(layer).integers("pooling_param.kernel_size")) or 2
+    axes = rank or len(layer.fork.integers("pooling_param.kernel_size")) or 2
     kernel = _pooling_sizes(layer, "kernel_size", axes) or (1,) * axes
     stride = _pooling_sizes(layer, "stride", axes) or (1,) * axes
     return any(step > size for step, size in zip(stride, kernel))
 
 
-def _pooling_sizes(layer: Layer, name: str, rank: int) -> Optional[Shape]:
+def _pooling_sizes(layer: LayerSpec, name: str, rank: int) -> Optional[Shape]:
     """Kernel, pad or stride: one value for all axes, both _h and _w, or a fork's one for each.
 
     None where it is not given.
     """
-    param = layer.pooling_param
+    param = layer.param.pooling_param
     short = "kernel" if name == "kernel_size" else name
     sides = param.HasField(short + "_h"), param.HasField(short + "_w")
-    several = fork_values(layer).integers("pooling_param." + name)
+    several = layer.fork.integers("pooling_param." + name)
     if any(sides):
         if short == "kernel" and param.HasField(name) and not all(sides):
             return (getattr(param, name),) * rank  # Caffe does not look at the one side
@@ -292,13 +293,13 @@ def _pooling_sizes(layer: Layer, name: str, rank: int) -> Optional[Shape]:
     return (getattr(param, name),) * rank if param.HasField(name) else None
 
 
-def pooled(layer: Layer, window: Window, spatial: Shape) -> Shape:
+def pooled(layer: LayerSpec, window: Window, spatial: Shape) -> Shape:
     """Output size ceil((in + pads - kernel) / stride) + 1, or floor (pooling_layer.cpp).
 
     With a pad on either axis, a last window that would start beyond input and first pad is dropped;
     over three axes only on those that are padded (ECO's pooling_layer.cpp).
     """
-    up = layer.pooling_param.round_mode == layer.pooling_param.CEIL
+    up = layer.param.pooling_param.round_mode == layer.param.pooling_param.CEIL
     sizes = []
     for size, kernel, stride, pad, pads in zip(
         spatial, window.kernel, window.stride, window.pad, window.pads
@@ -312,12 +313,12 @@ def pooled(layer: Layer, window: Window, spatial: Shape) -> Shape:
     return tuple(sizes)
 
 
-def spp_windows(layer: Layer, spatial: Shape) -> List[Window]:
+def spp_windows(layer: LayerSpec, spatial: Shape) -> List[Window]:
     """The windows of an SPP layer: level i cuts (H, W) into 2^i by 2^i bins (spp_layer.cpp).
 
     kernel = stride = ceil(size / bins), pad = ceil((kernel * bins - size) / 2)
     """
-    levels = layer.spp_param.pyramid_height
+    levels = layer.param.spp_param.pyramid_height
     if not levels or 0 in spatial:
         raise size_error(layer, "pyramid_height, H and W larger than 0", (levels, *spatial))
     windows = []
@@ -331,7 +332,7 @@ def spp_windows(layer: Layer, spatial: Shape) -> List[Window]:
     return windows
 
 
-def covered(layer: Layer, axis: int, num_axes: int, bottom: Shape) -> Shape:
+def covered(layer: LayerSpec, axis: int, num_axes: int, bottom: Shape) -> Shape:
     """The part of ``bottom`` that a Scale or Bias blob has: ``num_axes`` axes, -1 for the rest."""
     start = canonical(layer, axis, len(bottom))
     if num_axes < -1:

@@ -7,7 +7,6 @@ from caffe_merge.layers.catalogue import DEPTHWISE, of_family
 from caffe_merge.layers.shapes import forks
 from caffe_merge.layers.shapes.geometry import (
     MAX_AXES,
-    Layer,
     canonical,
     checked,
     convolution_channels,
@@ -16,13 +15,16 @@ from caffe_merge.layers.shapes.geometry import (
     error,
 )
 from caffe_merge.layers.shapes.rules import rule_of
+from caffe_merge.layers.spec import LayerSpec
 
 _DEPTHWISE = of_family(DEPTHWISE)
 
-Function = Callable[[Layer, List[Optional[Shape]]], List[BlobShape]]
+Function = Callable[[LayerSpec, List[Optional[Shape]]], List[BlobShape]]
 
 
-def blobs(layer: Layer, bottoms: Optional[Sequence[Optional[Shape]]]) -> Optional[List[BlobShape]]:
+def blobs(
+    layer: LayerSpec, bottoms: Optional[Sequence[Optional[Shape]]]
+) -> Optional[List[BlobShape]]:
     """The blob shapes Caffe wants for ``layer``: [] if it learns nothing, None if it is unknown.
 
     A bottom shape that is not known (``bottoms`` or one of them is None) leaves None in the
@@ -30,7 +32,7 @@ def blobs(layer: Layer, bottoms: Optional[Sequence[Optional[Shape]]]) -> Optiona
     """
     if rule_of(layer.type) is None:
         return None
-    bottom_shapes: List[Optional[Shape]] = [None] * len(layer.bottom)
+    bottom_shapes: List[Optional[Shape]] = [None] * len(layer.param.bottom)
     if bottoms is not None:
         bottom_shapes = list(bottoms)
     if layer.type in forks.RULES:
@@ -50,7 +52,7 @@ def _biased(term: bool, weights: BlobShape, bias: BlobShape) -> List[BlobShape]:
     return [weights, bias] if term else [weights]
 
 
-def _convolution(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _convolution(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """(num_output, C / group, kernel), (num_output) (base_conv_layer.cpp)."""
     channels, kernel = _channels_and_kernel(layer, bottoms[0])
     outputs, group = convolution_channels(layer, channels)
@@ -59,22 +61,22 @@ def _convolution(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape
         if layer.type in _DEPTHWISE and group == 1:
             channels = None  # such a type may do without group: its weights tell it
         weights = (outputs, None if channels is None else channels // group, *kernel)
-    return _biased(layer.convolution_param.bias_term, weights, (outputs,))
+    return _biased(layer.param.convolution_param.bias_term, weights, (outputs,))
 
 
-def _deconvolution(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _deconvolution(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """(C, num_output / group, kernel), (num_output): the reverse of a Convolution."""
     channels, kernel = _channels_and_kernel(layer, bottoms[0])
     outputs, group = convolution_channels(layer, channels)
     weights = None if kernel is None else (channels, outputs // group, *kernel)
-    return _biased(layer.convolution_param.bias_term, weights, (outputs,))
+    return _biased(layer.param.convolution_param.bias_term, weights, (outputs,))
 
 
 def _channels_and_kernel(
-    layer: Layer, bottom: Optional[Shape]
+    layer: LayerSpec, bottom: Optional[Shape]
 ) -> Tuple[Optional[int], Optional[Shape]]:
     """What is known of (channels, kernel); one kernel_size alone does not tell how many axes."""
-    param = layer.convolution_param
+    param = layer.param.convolution_param
     if bottom is not None:
         axis = canonical(layer, param.axis, len(bottom))
         return bottom[axis], convolution_window(layer, len(bottom) - axis - 1).kernel
@@ -85,9 +87,9 @@ def _channels_and_kernel(
     return None, None
 
 
-def _inner_product(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _inner_product(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """(num_output, K), or (K, num_output) if transpose; (num_output)."""
-    param, bottom = layer.inner_product_param, bottoms[0]
+    param, bottom = layer.param.inner_product_param, bottoms[0]
     if not param.num_output:
         raise error(layer, "num_output larger than 0", 0)
     inputs = None
@@ -97,13 +99,13 @@ def _inner_product(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobSha
     return _biased(param.bias_term, weights, (param.num_output,))
 
 
-def _embed(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _embed(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """(input_dim, num_output), (num_output)."""
-    param = layer.embed_param
+    param = layer.param.embed_param
     return _biased(param.bias_term, (param.input_dim, param.num_output), (param.num_output,))
 
 
-def _batch_norm(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _batch_norm(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """Mean (C), variance (C), their common factor (1) (batch_norm_layer.cpp)."""
     bottom = bottoms[0]
     channels = None
@@ -112,9 +114,9 @@ def _batch_norm(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]
     return [(channels,), (channels,), (1,)]
 
 
-def _scale(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _scale(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """Factor and bias of one shape; with two bottoms the second is the factor (scale_layer.cpp)."""
-    param = layer.scale_param
+    param = layer.param.scale_param
     if len(bottoms) == 1:
         shape = _covered(layer, param.axis, param.num_axes, bottoms[0])
         return _biased(param.bias_term, shape, shape)
@@ -124,14 +126,16 @@ def _scale(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     return [None if factor is None else _covered(layer, param.axis, len(factor), bottoms[0])]
 
 
-def _bias(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _bias(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """One blob, or none when the second bottom is the bias (bias_layer.cpp)."""
     if len(bottoms) > 1:
         return []
-    return [_covered(layer, layer.bias_param.axis, layer.bias_param.num_axes, bottoms[0])]
+    return [
+        _covered(layer, layer.param.bias_param.axis, layer.param.bias_param.num_axes, bottoms[0])
+    ]
 
 
-def _covered(layer: Layer, axis: int, num_axes: int, bottom: Optional[Shape]) -> BlobShape:
+def _covered(layer: LayerSpec, axis: int, num_axes: int, bottom: Optional[Shape]) -> BlobShape:
     if bottom is not None:
         return covered(layer, axis, num_axes, bottom)
     if num_axes > MAX_AXES:
@@ -139,19 +143,19 @@ def _covered(layer: Layer, axis: int, num_axes: int, bottom: Optional[Shape]) ->
     return None if num_axes < 0 else (None,) * num_axes
 
 
-def _prelu(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _prelu(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """One slope per channel, or a scalar if channel_shared."""
-    if layer.prelu_param.channel_shared:
+    if layer.param.prelu_param.channel_shared:
         return [()]
     bottom = bottoms[0]
     return [(None if bottom is None else bottom[canonical(layer, 1, len(bottom))],)]
 
 
-def _parameter(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
-    return [tuple(layer.parameter_param.shape.dim)]
+def _parameter(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+    return [tuple(layer.param.parameter_param.shape.dim)]
 
 
-def _recurrent(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _recurrent(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     from caffe_merge.layers.shapes import recurrent  # few nets have one
 
     return recurrent.blobs(layer, bottoms)

@@ -1,11 +1,11 @@
 """The top shapes of BVLC's layer types: one function per rule, and the table that names them."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from caffe_merge.arrays import Shape, count
 from caffe_merge.layers.shapes import forks
 from caffe_merge.layers.shapes.geometry import (
-    Layer,
+    Named,
     Range,
     Rule,
     canonical,
@@ -24,51 +24,52 @@ from caffe_merge.layers.shapes.geometry import (
     pools_volumes,
     spp_windows,
 )
+from caffe_merge.layers.spec import LayerSpec
 
 
-def _same(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _same(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return [bottoms[0]]
 
 
-def _split(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    return [bottoms[0]] * len(layer.top)
+def _split(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    return [bottoms[0]] * len(layer.param.top)
 
 
-def _silence(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _silence(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return []
 
 
-def _input(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _input(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """One shape for all tops or one each (input_layer.cpp); without any the caller decides."""
-    shapes = [tuple(shape.dim) for shape in layer.input_param.shape]
+    shapes = [tuple(shape.dim) for shape in layer.param.input_param.shape]
     if not shapes:
         return None
-    if len(shapes) not in (1, len(layer.top)):
-        raise error(layer, f"1 or {len(layer.top)} shapes", len(shapes))
-    return shapes if len(shapes) > 1 else shapes * len(layer.top)
+    if len(shapes) not in (1, len(layer.param.top)):
+        raise error(layer, f"1 or {len(layer.param.top)} shapes", len(shapes))
+    return shapes if len(shapes) > 1 else shapes * len(layer.param.top)
 
 
-def _parameter(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    return [tuple(layer.parameter_param.shape.dim)]
+def _parameter(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    return [tuple(layer.param.parameter_param.shape.dim)]
 
 
-def _convolution(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _convolution(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return _convolution_like(layer, bottoms, transposed=False)
 
 
-def _deconvolution(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _deconvolution(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return _convolution_like(layer, bottoms, transposed=True)
 
 
-def _convolution_like(layer: Layer, bottoms: List[Shape], transposed: bool) -> List[Shape]:
+def _convolution_like(layer: LayerSpec, bottoms: List[Shape], transposed: bool) -> List[Shape]:
     """(..., C, spatial) -> (..., num_output, spatial'); bottoms alike (base_conv_layer.cpp)."""
     bottom = bottoms[0]
-    if len(layer.top) != len(bottoms):
-        raise error(layer, f"as many tops as bottoms, {len(bottoms)}", len(layer.top))
+    if len(layer.param.top) != len(bottoms):
+        raise error(layer, f"as many tops as bottoms, {len(bottoms)}", len(layer.param.top))
     for other in bottoms[1:]:
         if other != bottom:
             raise misfit(layer, f"every bottom of shape {bottom}", other)
-    axis = canonical(layer, layer.convolution_param.axis, len(bottom))
+    axis = canonical(layer, layer.param.convolution_param.axis, len(bottom))
     window = convolution_window(layer, len(bottom) - axis - 1)
     outputs, _ = convolution_channels(layer, bottom[axis])
     spatial = bottom[axis + 1 :]
@@ -76,17 +77,17 @@ def _convolution_like(layer: Layer, bottoms: List[Shape], transposed: bool) -> L
     return [(*bottom[:axis], outputs, *size)] * len(bottoms)
 
 
-def _pooling(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _pooling(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     bottom = bottoms[0]
     if len(bottom) != 5 or not pools_volumes(layer):
         four_axes(layer, bottom)
-    if len(layer.top) > 1 and layer.pooling_param.pool != layer.pooling_param.MAX:
-        raise error(layer, "one top unless pool is MAX", len(layer.top))
+    if len(layer.param.top) > 1 and layer.param.pooling_param.pool != layer.param.pooling_param.MAX:
+        raise error(layer, "one top unless pool is MAX", len(layer.param.top))
     size = pooled(layer, pooling_window(layer, bottom[2:]), bottom[2:])
-    return [(*bottom[:2], *size)] * len(layer.top)
+    return [(*bottom[:2], *size)] * len(layer.param.top)
 
 
-def _spp(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _spp(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """One level comes out as (N, C, 1, 1), several flat and side by side (spp_layer.cpp)."""
     num, channels, *spatial = four_axes(layer, bottoms[0])
     windows = spp_windows(layer, tuple(spatial))
@@ -96,26 +97,26 @@ def _spp(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(num, channels * sum(sizes))]
 
 
-def _lrn(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    if layer.lrn_param.local_size % 2 == 0:
-        raise error(layer, "an odd local_size", layer.lrn_param.local_size)
+def _lrn(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    if layer.param.lrn_param.local_size % 2 == 0:
+        raise error(layer, "an odd local_size", layer.param.lrn_param.local_size)
     return [four_axes(layer, bottoms[0])]
 
 
-def _mvn(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _mvn(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return [legacy(layer, bottoms[0])]
 
 
-def _inner_product(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _inner_product(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """(outer, K axes) -> (outer, num_output) (inner_product_layer.cpp)."""
-    if not layer.inner_product_param.num_output:
+    if not layer.param.inner_product_param.num_output:
         raise error(layer, "num_output larger than 0", 0)
-    axis = canonical(layer, layer.inner_product_param.axis, len(bottoms[0]))
-    return [(*bottoms[0][:axis], layer.inner_product_param.num_output)]
+    axis = canonical(layer, layer.param.inner_product_param.axis, len(bottoms[0]))
+    return [(*bottoms[0][:axis], layer.param.inner_product_param.num_output)]
 
 
-def _embed(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    param = layer.embed_param
+def _embed(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    param = layer.param.embed_param
     if not param.num_output or not param.input_dim:
         raise error(
             layer, "num_output and input_dim larger than 0", (param.num_output, param.input_dim)
@@ -123,28 +124,30 @@ def _embed(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(*bottoms[0], param.num_output)]
 
 
-def _batch_norm(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _batch_norm(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     if len(bottoms[0]) < 2:
         raise misfit(layer, "at least 2 axes", f"shape {bottoms[0]}")
     return [bottoms[0]]
 
 
-def _prelu(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _prelu(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     if len(bottoms[0]) < 2:
         raise misfit(layer, "at least 2 axes", f"shape {bottoms[0]}")
     legacy(layer, bottoms[0])
     return [bottoms[0]]
 
 
-def _scale(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    return _broadcast(layer, bottoms, layer.scale_param.axis, layer.scale_param.num_axes)
+def _scale(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    return _broadcast(
+        layer, bottoms, layer.param.scale_param.axis, layer.param.scale_param.num_axes
+    )
 
 
-def _bias(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    return _broadcast(layer, bottoms, layer.bias_param.axis, layer.bias_param.num_axes)
+def _bias(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    return _broadcast(layer, bottoms, layer.param.bias_param.axis, layer.param.bias_param.num_axes)
 
 
-def _broadcast(layer: Layer, bottoms: List[Shape], axis: int, num_axes: int) -> List[Shape]:
+def _broadcast(layer: LayerSpec, bottoms: List[Shape], axis: int, num_axes: int) -> List[Shape]:
     """The bottom's own shape, once the blob or second bottom fits it from ``axis`` on."""
     bottom = bottoms[0]
     if len(bottoms) == 1:
@@ -156,13 +159,13 @@ def _broadcast(layer: Layer, bottoms: List[Shape], axis: int, num_axes: int) -> 
     return [bottom]
 
 
-def _softmax(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    canonical(layer, layer.softmax_param.axis, len(bottoms[0]))
+def _softmax(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    canonical(layer, layer.param.softmax_param.axis, len(bottoms[0]))
     return [bottoms[0]]
 
 
-def _eltwise(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    param = layer.eltwise_param
+def _eltwise(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    param = layer.param.eltwise_param
     for other in bottoms[1:]:
         if other != bottoms[0]:
             raise misfit(layer, f"every bottom of shape {bottoms[0]}", other)
@@ -173,7 +176,7 @@ def _eltwise(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [bottoms[0]]
 
 
-def old_axis(layer: Layer, param: Layer, name: str, rank: int) -> int:
+def old_axis(layer: Named, param: Any, name: str, rank: int) -> int:
     """The axis of a Concat or Slice: ``axis``, or the unsigned ``name`` of older files."""
     if not param.HasField(name):
         return canonical(layer, param.axis, rank)
@@ -185,9 +188,9 @@ def old_axis(layer: Layer, param: Layer, name: str, rank: int) -> int:
     return value
 
 
-def _concat(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _concat(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     first = bottoms[0]
-    axis = old_axis(layer, layer.concat_param, "concat_dim", len(first))
+    axis = old_axis(layer, layer.param.concat_param, "concat_dim", len(first))
     for other in bottoms[1:]:
         if len(other) != len(first) or other[:axis] + other[axis + 1 :] != (
             first[:axis] + first[axis + 1 :]
@@ -196,11 +199,11 @@ def _concat(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(*first[:axis], sum(shape[axis] for shape in bottoms), *first[axis + 1 :])]
 
 
-def _slice(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _slice(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """Cut at each slice_point, or into equal parts (slice_layer.cpp)."""
-    bottom, number = bottoms[0], len(layer.top)
-    axis = old_axis(layer, layer.slice_param, "slice_dim", len(bottom))
-    points, size = list(layer.slice_param.slice_point), bottom[axis]
+    bottom, number = bottoms[0], len(layer.param.top)
+    axis = old_axis(layer, layer.param.slice_param, "slice_dim", len(bottom))
+    points, size = list(layer.param.slice_param.slice_point), bottom[axis]
     if points:
         if len(points) != number - 1:
             raise error(layer, f"{number - 1} slice_point for {number} tops", len(points))
@@ -216,8 +219,8 @@ def _slice(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(*bottom[:axis], part, *bottom[axis + 1 :]) for part in parts]
 
 
-def _flatten(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    bottom, param = bottoms[0], layer.flatten_param
+def _flatten(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    bottom, param = bottoms[0], layer.param.flatten_param
     start = canonical(layer, param.axis, len(bottom))
     end = canonical(layer, param.end_axis, len(bottom)) + 1
     if start > end:
@@ -225,9 +228,9 @@ def _flatten(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(*bottom[:start], count(bottom[start:end]), *bottom[end:])]
 
 
-def _reshape(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _reshape(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """Replace ``num_axes`` axes from ``axis``; 0 copies, -1 infers (reshape_layer.cpp)."""
-    bottom, param = bottoms[0], layer.reshape_param
+    bottom, param = bottoms[0], layer.param.reshape_param
     rank, dims = len(bottom), list(param.shape.dim)
     start = param.axis if param.axis >= 0 else rank + param.axis + 1
     if not 0 <= start <= rank:
@@ -255,7 +258,7 @@ def _reshape(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [top]
 
 
-def _crop(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _crop(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     bottom, like = bottoms
     start, offsets = crop_offsets(layer, bottom)
     if len(like) < len(bottom):
@@ -266,10 +269,10 @@ def _crop(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(*bottom[:start], *like[start : len(bottom)])]
 
 
-def crop_offsets(layer: Layer, bottom: Shape) -> Tuple[int, Shape]:
+def crop_offsets(layer: Named, bottom: Shape) -> Tuple[int, Shape]:
     """(axis, one offset per axis of ``bottom``): 0 before ``axis`` (crop_layer.cpp)."""
-    rank, given = len(bottom), tuple(layer.crop_param.offset)
-    start = canonical(layer, layer.crop_param.axis, rank)
+    rank, given = len(bottom), tuple(layer.param.crop_param.offset)
+    start = canonical(layer, layer.param.crop_param.axis, rank)
     if len(given) > 1 and len(given) != rank - start:
         raise misfit(layer, f"0, 1 or {rank - start} offsets", len(given))
     if len(given) < 2:
@@ -277,9 +280,9 @@ def crop_offsets(layer: Layer, bottom: Shape) -> Tuple[int, Shape]:
     return start, (0,) * start + given
 
 
-def _arg_max(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _arg_max(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """Per axis: that axis becomes top_k; else (N, 1 or 2, top_k) and ones to the bottom's rank."""
-    bottom, param = bottoms[0], layer.argmax_param
+    bottom, param = bottoms[0], layer.param.argmax_param
     by_axis = param.HasField("axis")
     axis = canonical(layer, param.axis, len(bottom)) if by_axis else 1
     choices = bottom[axis] if by_axis else count(bottom[1:])
@@ -290,13 +293,13 @@ def _arg_max(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(bottom[0], 2 if param.out_max_val else 1, param.top_k) + (1,) * (len(bottom) - 3)]
 
 
-def _reduction(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    return [bottoms[0][: canonical(layer, layer.reduction_param.axis, len(bottoms[0]))]]
+def _reduction(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    return [bottoms[0][: canonical(layer, layer.param.reduction_param.axis, len(bottoms[0]))]]
 
 
-def _tile(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    bottom, tiles = bottoms[0], layer.tile_param.tiles
-    axis = canonical(layer, layer.tile_param.axis, len(bottom))
+def _tile(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    bottom, tiles = bottoms[0], layer.param.tile_param.tiles
+    axis = canonical(layer, layer.param.tile_param.axis, len(bottom))
     if tiles < 1:
         raise error(layer, "tiles larger than 0", tiles)
     return [(*bottom[:axis], bottom[axis] * tiles, *bottom[axis + 1 :])]

@@ -3,8 +3,8 @@
 from typing import Dict, List, NamedTuple, Optional
 
 from caffe_merge.arrays import BlobShape, Shape, count
-from caffe_merge.layers.fork_fields import fork_values
-from caffe_merge.layers.shapes.geometry import Layer, Rule, error
+from caffe_merge.layers.shapes.geometry import Rule, error
+from caffe_merge.layers.spec import LayerSpec
 
 # The blobs of the state, each of the shape (1, N, num_output).
 STATES = {"LSTM": 2, "RNN": 1}
@@ -21,18 +21,18 @@ class Parts(NamedTuple):
     states: List[int]
 
 
-def parts(layer: Layer, number: int) -> Parts:
+def parts(layer: LayerSpec, number: int) -> Parts:
     """The parts that ``number`` bottoms are."""
-    exposed = STATES[layer.type] if layer.recurrent_param.expose_hidden else 0
+    exposed = STATES[layer.type] if layer.param.recurrent_param.expose_hidden else 0
     if number not in (2 + exposed, 3 + exposed):
         raise error(layer, f"{2 + exposed} or {3 + exposed} bottoms", number)
     shared = 2 if number == 3 + exposed else None
     return Parts(shared, list(range(number - exposed, number)))
 
 
-def _recurrent(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _recurrent(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     x, steps, *_ = bottoms
-    used, outputs = parts(layer, len(bottoms)), layer.recurrent_param.num_output
+    used, outputs = parts(layer, len(bottoms)), layer.param.recurrent_param.num_output
     if not outputs:
         raise error(layer, "num_output larger than 0", 0)
     if len(x) < 3:
@@ -45,40 +45,40 @@ def _recurrent(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     for index in used.states:
         if bottoms[index] != state:
             raise error(layer, f"a state of shape {state}", bottoms[index])
-    if len(layer.top) != 1 + len(used.states):
-        raise error(layer, f"as many tops as 1 + {len(used.states)}", len(layer.top))
+    if len(layer.param.top) != 1 + len(used.states):
+        raise error(layer, f"as many tops as 1 + {len(used.states)}", len(layer.param.top))
     return [(*x[:2], outputs), *[state] * len(used.states)]
 
 
-def _weights(layer: Layer, bottoms: List[Optional[Shape]], rows: int) -> List[BlobShape]:
+def _weights(layer: LayerSpec, bottoms: List[Optional[Shape]], rows: int) -> List[BlobShape]:
     """From x with a bias, from the shared input, from the last step's output."""
     x, shared = bottoms[0], parts(layer, len(bottoms)).shared if len(bottoms) > 1 else None
     weights: List[BlobShape] = [(rows, None if x is None else count(x[2:])), (rows,)]
     if shared is not None:
         more = bottoms[shared]
         weights.append((rows, None if more is None else count(more[1:])))
-    return [*weights, (rows, layer.recurrent_param.num_output)]
+    return [*weights, (rows, layer.param.recurrent_param.num_output)]
 
 
-def blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def blobs(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """The blobs that an LSTM or RNN learns."""
     return _lstm_blobs(layer, bottoms) if layer.type == "LSTM" else _rnn_blobs(layer, bottoms)
 
 
-def _lstm_blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _lstm_blobs(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """Four gates: input, forget, output, and what is remembered (lstm_layer.cpp)."""
-    return _weights(layer, bottoms, 4 * layer.recurrent_param.num_output)
+    return _weights(layer, bottoms, 4 * layer.param.recurrent_param.num_output)
 
 
-def _rnn_blobs(layer: Layer, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
+def _rnn_blobs(layer: LayerSpec, bottoms: List[Optional[Shape]]) -> List[BlobShape]:
     """To the hidden state, and from there, with a bias, to the output (rnn_layer.cpp)."""
-    outputs = layer.recurrent_param.num_output
+    outputs = layer.param.recurrent_param.num_output
     return [*_weights(layer, bottoms, outputs), (outputs, outputs), (outputs,)]
 
 
-def _indicator(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _indicator(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """0 for the first step, 1 behind it; with a bottom the forks differ."""
-    fields, block = fork_values(layer), "continuation_indicator_param."
+    fields, block = layer.fork, "continuation_indicator_param."
     steps, sequences = (
         fields.integer(block + "time_step", 0),
         fields.integer(block + "batch_size", 1),

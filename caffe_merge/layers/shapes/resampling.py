@@ -6,9 +6,7 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.layers.fork_fields import fork_values
 from caffe_merge.layers.shapes.geometry import (
-    Layer,
     Rule,
     canonical,
     error,
@@ -16,6 +14,7 @@ from caffe_merge.layers.shapes.geometry import (
     misfit,
     size_error,
 )
+from caffe_merge.layers.spec import LayerSpec
 
 RESIZES = {
     "ResizeBilinear": "resize_bilinear_param.",
@@ -23,16 +22,16 @@ RESIZES = {
 }
 
 
-def spatial_axes(layer: Layer) -> Optional[Tuple[int, int]]:
+def spatial_axes(layer: LayerSpec) -> Optional[Tuple[int, int]]:
     """Where a resize of Synopsys' has its height and width; None for three spatial axes."""
-    layout = fork_values(layer).word(RESIZES[layer.type] + "data_format").strip("\"'") or "NHWC"
+    layout = layer.fork.word(RESIZES[layer.type] + "data_format").strip("\"'") or "NHWC"
     return {"NHWC": (1, 2), "NCHW": (2, 3)}.get(layout)
 
 
-def _resize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _resize(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """To a given size, or scaled and rounded down (resize_bilinear_layer.cpp)."""
     axes, top = spatial_axes(layer), list(four_axes(layer, bottoms[0]))
-    fields, block = fork_values(layer), RESIZES[layer.type]
+    fields, block = layer.fork, RESIZES[layer.type]
     if axes is None:
         return None
     for axis, side in zip(axes, ("height", "width")):
@@ -44,13 +43,13 @@ def _resize(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [tuple(top)]
 
 
-def _reorg(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
+def _reorg(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """Blocks of stride x stride become channels, or with ``reverse`` back (reorg_layer.cpp)."""
     num, channels, height, width = four_axes(layer, bottoms[0])
-    stride = fork_values(layer).integer("reorg_param.stride", 0)
+    stride = layer.fork.integer("reorg_param.stride", 0)
     if stride < 1:
         raise error(layer, "a stride larger than 0", stride)
-    if fork_values(layer).flag("reorg_param.reverse", False):
+    if layer.fork.flag("reorg_param.reverse", False):
         if channels % stride**2:
             raise size_error(layer, f"channels to be a multiple of {stride**2}", channels)
         return [(num, channels // stride**2, height * stride, width * stride)]
@@ -59,18 +58,18 @@ def _reorg(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
     return [(num, channels * stride**2, height // stride, width // stride)]
 
 
-def pads(layer: Layer) -> Tuple[Tuple[int, int], Tuple[int, int]]:
+def pads(layer: LayerSpec) -> Tuple[Tuple[int, int], Tuple[int, int]]:
     """What a Padding adds: (above, below), (left, right)."""
     top, bottom, left, right = (
-        fork_values(layer).integer(f"padding_param.pad_{side}", 0) for side in "tblr"
+        layer.fork.integer(f"padding_param.pad_{side}", 0) for side in "tblr"
     )
     return (top, bottom), (left, right)
 
 
-def _padding(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _padding(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """A border of one value (sophgo, padding_layer.cpp)."""
     rows, columns = pads(layer)
-    if fork_values(layer).word("padding_param.pad_method") not in ("", "CONSTANT", "0"):
+    if layer.fork.word("padding_param.pad_method") not in ("", "CONSTANT", "0"):
         return None
     if min(*rows, *columns) < 0:
         raise error(layer, "no negative pad", (*rows, *columns))
@@ -81,20 +80,20 @@ def _padding(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
 _INTERP_SIZES = ("height", "width", "shrink_factor", "zoom_factor")
 
 
-def crop(layer: Layer, bottom: Shape) -> Shape:
+def crop(layer: LayerSpec, bottom: Shape) -> Shape:
     """What an Interp takes of (H, W): its pads are not positive and cut the borders off."""
-    begin = fork_values(layer).integer("interp_param.pad_beg", 0)
-    end = fork_values(layer).integer("interp_param.pad_end", 0)
+    begin = layer.fork.integer("interp_param.pad_beg", 0)
+    end = layer.fork.integer("interp_param.pad_end", 0)
     height, width = (dim + begin + end for dim in four_axes(layer, bottom)[2:])
     if begin > 0 or end > 0 or height < 1 or width < 1:
         raise misfit(layer, "pads that cut off less than there is", (begin, end))
     return (height, width)
 
 
-def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _interp(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """Shrunk, zoomed, or to a given size: that of the second bottom (DeepLab's forks), if any."""
-    fields, name = fork_values(layer), "interp_param."
-    if len(layer.top) > 1:
+    fields, name = layer.fork, "interp_param."
+    if len(layer.param.top) > 1:
         return None
     if len(bottoms) > 1:
         asked = any(name + field in fields for field in _INTERP_SIZES)
@@ -120,12 +119,12 @@ def _interp(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(*bottoms[0][:2], *sizes)]
 
 
-def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _upsample(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """To a given size, or scaled (2 if no scale is given) less a pad (SegNet, upsample_layer.cpp).
 
     Without a mask as second bottom it is another fork's (eric612's), and has a scale alone.
     """
-    fields, name = fork_values(layer), "upsample_param."
+    fields, name = layer.fork, "upsample_param."
     height, width = four_axes(layer, bottoms[0])[2:]
     if len(bottoms) == 1:
         scale = fields.integer(name + "scale", 0)
@@ -142,9 +141,9 @@ def _upsample(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(*bottoms[0][:2], *size)]
 
 
-def _unpooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
+def _unpooling(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     """To the size that the text says (DeconvNet, unpooling_layer.cpp)."""
-    fields = fork_values(layer)
+    fields = layer.fork
     both = fields.integer("unpooling_param.unpool_size", 0)
     height, width = (fields.integer(f"unpooling_param.unpool_{side}", both) for side in "hw")
     num, channels, *pooled = four_axes(layer, bottoms[0])
@@ -155,8 +154,8 @@ def _unpooling(layer: Layer, bottoms: List[Shape]) -> Optional[List[Shape]]:
     return [(num, channels, height, width)]
 
 
-def _reverse(layer: Layer, bottoms: List[Shape]) -> List[Shape]:
-    canonical(layer, fork_values(layer).integer("reverse_param.axis", 0), len(bottoms[0]))
+def _reverse(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
+    canonical(layer, layer.fork.integer("reverse_param.axis", 0), len(bottoms[0]))
     return [bottoms[0]]
 
 

@@ -6,8 +6,9 @@ from typing import Dict, List, Optional, Sequence
 
 from caffe_merge.arrays import Shape
 from caffe_merge.layers.catalogue import CATALOGUE
-from caffe_merge.layers.shapes.geometry import Layer, Range, Rule, checked, error, size_error
+from caffe_merge.layers.shapes.geometry import Range, Rule, checked, error, size_error
 from caffe_merge.layers.shapes.outputs import RULES
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.wording import counted
 
 # Modules with layers that few nets have. They are named as those of reference/ that run them.
@@ -24,7 +25,7 @@ def rule_of(kind: str) -> Optional[Rule]:
     return rules[kind]
 
 
-def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shape]]:
+def tops(layer: LayerSpec, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shape]]:
     """The shapes Caffe gives the tops of ``layer``; None if its type or a bottom is unknown.
 
     Raises NetError where Caffe would abort instead.
@@ -33,7 +34,7 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
     if rule is None:
         return None
     _check_number(layer, "bottom", len(bottoms), rule.bottoms)
-    _check_number(layer, "top", len(layer.top), rule.tops)
+    _check_number(layer, "top", len(layer.param.top), rule.tops)
     known_bottoms = [shape for shape in bottoms if shape is not None]
     if len(known_bottoms) < len(bottoms):
         return None
@@ -51,15 +52,15 @@ def tops(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Optional[List[Shap
     return shapes
 
 
-def check_counts(layer: Layer) -> None:
+def check_counts(layer: LayerSpec) -> None:
     """Raise NetError where ``layer`` has more or fewer bottoms or tops than its type takes."""
     rule = rule_of(layer.type)
     if rule is not None:
-        _check_number(layer, "bottom", len(layer.bottom), rule.bottoms)
-        _check_number(layer, "top", len(layer.top), rule.tops)
+        _check_number(layer, "bottom", len(layer.param.bottom), rule.bottoms)
+        _check_number(layer, "top", len(layer.param.top), rule.tops)
 
 
-def _check_number(layer: Layer, what: str, number: int, allowed: Range) -> None:
+def _check_number(layer: LayerSpec, what: str, number: int, allowed: Range) -> None:
     least, most = allowed
     if number < least:
         raise error(layer, f"at least {counted(least, what)}", number)

@@ -12,6 +12,7 @@ from typing import Any, Tuple, Union
 
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import convolution_window
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.form import Form
@@ -29,7 +30,7 @@ class WindowSides(Form):
         if rank not in (None, 4):
             return Reason("only a window of two axes has _h and _w")
         param = copied(layer.param)
-        window = convolution_window(param, 2)
+        window = convolution_window(LayerSpec(param), 2)
         block = param.convolution_param
         for name, short, sizes in (
             ("kernel_size", "kernel", window.kernel),

@@ -8,7 +8,7 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.fork_fields import Described
+from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.schema.messages import LayerParameter
 from tests.merger import Merger
 
@@ -87,7 +87,7 @@ def forward(
 ) -> np.ndarray:
     """One top of a layer of a fork."""
     param = LayerParameter(name="it", type=kind, bottom=["x"] * len(x), top=["y"])
-    layer = Described(param, extra)
+    layer = LayerSpec(param, extra)
     (y,) = reference.forward(layer, blobs, x)
     assert shapes.tops(layer, [one.shape for one in x]) == [y.shape]
     return y
@@ -216,7 +216,7 @@ def test_upsample(text: str) -> None:
     words = text.replace(":", "").split()
     extra = {f"upsample_param.{key}": value for key, value in zip(words[::2], words[1::2])}
     param = LayerParameter(name="it", type="Upsample", bottom=["x", "mask"], top=["y"])
-    layer = Described(param, extra)
+    layer = LayerSpec(param, extra)
     assert shapes.tops(layer, [(2, 5, 3, 4)] * 2) == [(2, 5, *UPSAMPLE[text])]
     assert shapes.blobs(layer, [(2, 5, 3, 4)] * 2) == []
     assert shapes.tops(layer, [(2, 5, 3, 4), (2,)]) is None  # no mask: some other fork's
@@ -230,7 +230,7 @@ def test_upsample_without_a_mask() -> None:
         ({}, None),
         ({"upsample_param.scale": "3", "upsample_param.pad_out_h": "true"}, None),
     ):
-        assert shapes.tops(Described(param, extra), [(2, 5, 3, 4)]) == wanted
+        assert shapes.tops(LayerSpec(param, extra), [(2, 5, 3, 4)]) == wanted
 
 
 def test_roi_pooling() -> None:
@@ -238,15 +238,15 @@ def test_roi_pooling() -> None:
     param = LayerParameter(name="it", type="ROIPooling", bottom=["x", "r"], top=["y"])
     extra = {"roi_pooling_param.pooled_h": "6", "roi_pooling_param.pooled_w": "7"}
     bottoms = [(2, 5, 30, 40), (8, 5)]
-    assert shapes.tops(Described(param, extra), bottoms) == [(8, 5, 6, 7)]
-    assert shapes.tops(Described(param, {}), bottoms) is None
+    assert shapes.tops(LayerSpec(param, extra), bottoms) == [(8, 5, 6, 7)]
+    assert shapes.tops(LayerSpec(param, {}), bottoms) is None
 
 
 def test_python_layers() -> None:
     """Of ENet's spatial dropout the shape is known, and that it learns nothing; of others not."""
     own = {"python_param": {"module": "spatial_dropout", "layer": "SpatialDropoutLayer"}}
-    known = LayerParameter(name="it", type="Python", bottom=["x"], top=["y"], **own)
-    other = LayerParameter(name="it", type="Python", bottom=["x"], top=["y"])
+    known = LayerSpec(LayerParameter(name="it", type="Python", bottom=["x"], top=["y"], **own))
+    other = LayerSpec(LayerParameter(name="it", type="Python", bottom=["x"], top=["y"]))
     assert shapes.tops(known, [(2, 5, 3, 4)]) == [(2, 5, 3, 4)]
     assert shapes.blobs(known, [(2, 5, 3, 4)]) == []
     assert shapes.tops(other, [(2, 5, 3, 4)]) is None

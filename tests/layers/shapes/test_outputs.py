@@ -8,7 +8,7 @@ import pytest
 
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from tests.nets import parse_layer
+from tests.nets import parse_spec
 from tests.real_caffe import RealCaffe
 from tests.reference.cases import Case
 
@@ -198,19 +198,19 @@ def test_refused_by_caffe_too(real_caffe: RealCaffe, case: Case, message: str) -
 
 
 def test_what_cannot_be_told() -> None:
-    assert shapes.tops(parse_layer('type: "DetectionOutput" top: "y"'), [X]) is None
-    assert shapes.blobs(parse_layer('type: "DetectionOutput"'), [X]) is None
-    assert shapes.multiply_adds(parse_layer('type: "DetectionOutput"'), [X], [X]) is None
-    assert shapes.tops(parse_layer('type: "ReLU" bottom: "x" top: "y"'), [None]) is None
-    assert shapes.tops(parse_layer('type: "Input" top: "y"'), []) is None
-    assert shapes.blobs(parse_layer('type: "ReLU"'), [X]) == []
+    assert shapes.tops(parse_spec('type: "DetectionOutput" top: "y"'), [X]) is None
+    assert shapes.blobs(parse_spec('type: "DetectionOutput"'), [X]) is None
+    assert shapes.multiply_adds(parse_spec('type: "DetectionOutput"'), [X], [X]) is None
+    assert shapes.tops(parse_spec('type: "ReLU" bottom: "x" top: "y"'), [None]) is None
+    assert shapes.tops(parse_spec('type: "Input" top: "y"'), []) is None
+    assert shapes.blobs(parse_spec('type: "ReLU"'), [X]) == []
 
 
 def test_inputs() -> None:
     one = 'type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 3 } }'
     two = one.replace("shape {", "shape { dim: 0 } shape {")
-    assert shapes.tops(parse_layer(one), []) == [(2, 3), (2, 3)]
-    assert shapes.tops(parse_layer(two), []) == [(0,), (2, 3)]
+    assert shapes.tops(parse_spec(one), []) == [(2, 3), (2, 3)]
+    assert shapes.tops(parse_spec(two), []) == [(0,), (2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_inputs() -> None:
     ],
 )
 def test_blobs_without_bottom_shapes(body: str, expected: list) -> None:
-    assert shapes.blobs(parse_layer(body), None) == expected
-    bottoms = [None] * max(1, len(parse_layer(body).bottom))
-    assert shapes.blobs(parse_layer(body), bottoms) == expected
+    assert shapes.blobs(parse_spec(body), None) == expected
+    bottoms = [None] * max(1, len(parse_spec(body).param.bottom))
+    assert shapes.blobs(parse_spec(body), bottoms) == expected
 
 
 def test_blob_of_a_scale_by_its_second_bottom() -> None:
@@ -258,7 +258,7 @@ def test_blob_of_a_scale_by_its_second_bottom() -> None:
 def test_blobs_of_absurd_size_are_refused() -> None:
     body = 'type: "InnerProduct" inner_product_param { num_output: 2000000000 }'
     with pytest.raises(NetError, match="at most 2147483647 values"):
-        shapes.blobs(parse_layer(body), [(1, 2)])
+        shapes.blobs(parse_spec(body), [(1, 2)])
 
 
 @pytest.mark.parametrize(
@@ -315,4 +315,4 @@ def test_one_window_over_blobs_of_several_ranks() -> None:
 def test_a_number_of_axes_that_no_blob_has_takes_no_memory() -> None:
     body = 'type: "Scale" scale_param { num_axes: 2147483647 }'
     with pytest.raises(NetError, match="num_axes of at most 32, found 2147483647"):
-        shapes.blobs(parse_layer(body), None)
+        shapes.blobs(parse_spec(body), None)
