@@ -66,8 +66,8 @@ def _joins(graph: Graph, run: Run, top: Version, affine: Affine) -> bool:
     if len(end.readers) > 1:
         return False
     in_place = end.name == run.source.name
-    if in_place and end.name != top.name and not graph.is_private(run.source):
-        return False  # the name that is kept (a net input's, say) would have another value
+    if in_place and end.name != top.name and not graph.may_lose_name(run.source):
+        return False  # a name that is kept would have another value
     if in_place and graph.memory_is_read_elsewhere(run.source):
         return False
     run_affine = run.affine

@@ -105,9 +105,8 @@ def test_names(merged: Merger, names: str, feeding: str, after: str) -> None:
     )
     kinds = [layer.type for layer in result.after.layers]
     assert "BatchNorm" not in kinds
-    # The input itself keeps what came in; what is written over it once holds the next to its name.
-    written = {"input": two == "x", "in_place_on_input": True}.get(feeding, False)
-    held = written and one == "x" and three != "x"
+    # The input keeps what came in; what another layer wrote over it holds the next to its name.
+    held = feeding == "in_place_on_input" and one == "x" and three != "x"
     assert sum(kind in ("Scale", "Bias") for kind in kinds) == (2 if held else 1)
 
 
