@@ -28,7 +28,7 @@ from caffe_merge.options import Options
 from caffe_merge.rewriting.affine_runs import quoted
 from caffe_merge.rewriting.channel_classes import Classes, classes_of
 from caffe_merge.rewriting.forward_folding import folded_forward
-from caffe_merge.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite
 
 WORTH = 0.25  # bits that some channel must move, for a rewrite of its component
 CONSTANT = 64  # bias / range of a channel that is nearly its bias: it would outgrow the others
@@ -58,18 +58,16 @@ class Equalize(Pass):
     def find(self, graph: Graph) -> List[Finding]:
         classes = classes_of(graph, self.fixed(graph))
         self._solve(graph, classes)
-        findings: List[Finding] = [Refused(layer, reason) for layer, reason in classes.refused]
-        used: Set[Layer] = set()
+        findings = Findings()
+        findings += [Refused(layer, reason) for layer, reason in classes.refused]
         touched = _touched(graph, classes)
         for component in range(1, int(classes.component_of.max()) + 1):
             factors = np.where(classes.component_of == component, self._scales, 1.0)
             if component in self._done or np.abs(np.log2(factors)).max() < WORTH:
                 continue
             changes = _rescaled(graph, classes, touched.get(component, ()), factors)
-            if used.isdisjoint(changes):
-                used.update(changes)
+            if findings.add(_rewrite(graph, changes)):
                 self._made[component] = changes
-                findings.append(_rewrite(graph, changes))
         return findings
 
     def _solve(self, graph: Graph, classes: Classes) -> None:

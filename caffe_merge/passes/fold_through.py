@@ -11,15 +11,14 @@ a product; a shift through a maximum, and through a mean that does not pad. A Sc
 the end takes it in too. A Crop may read the shape of what changes.
 """
 
-from typing import List, Set, Union
+from typing import List, Union
 
-from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.moving import RULES
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_runs import Run, quoted, runs
 from caffe_merge.rewriting.backward_folding import taken_back
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 
 
 class FoldThrough(Pass):
@@ -28,16 +27,14 @@ class FoldThrough(Pass):
     name = "fold-through"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         for run in runs(graph, self.keep)[0]:
             if run.refusal is None or run.source.is_input:
                 continue
             rewrite = self._rewrite(graph, run)
-            if isinstance(rewrite, Rewrite) and used.isdisjoint(rewrite.layers):
-                findings.append(rewrite)
-                used.update(rewrite.layers)
-            elif isinstance(rewrite, Reason) and run.producer.type in RULES:
+            if isinstance(rewrite, Rewrite):
+                findings.add(rewrite)
+            elif run.producer.type in RULES:
                 findings += [Refused(layer, rewrite) for layer in run.layers]
         return findings
 

@@ -5,7 +5,7 @@
 Axis n of y is axis first[second[n]] of x. Where that is n, both go.
 """
 
-from typing import List, Optional, Set, Tuple, Union
+from typing import List, Optional, Tuple, Union
 
 from caffe_merge.algebra.orders import composed
 from caffe_merge.errors import NetError
@@ -15,7 +15,7 @@ from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 
 FIELD = "permute_param.order"
@@ -27,12 +27,11 @@ class MergePermutes(Pass):
     name = "merge-permutes"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
-        used: Set[Layer] = set()
+        findings = Findings()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             pair = _pair(graph, layer)
-            if pair is None or not used.isdisjoint((*pair, graph.bottoms[pair[0]][0].producer)):
+            if pair is None or findings.have((*pair, graph.bottoms[pair[0]][0].producer)):
                 continue  # or in the next round, where that made other ends meet
             rewrite: Union[Rewrite, Reason] = kept("one of them is")
             if fixed.isdisjoint(pair):
@@ -41,8 +40,7 @@ class MergePermutes(Pass):
                 about = Reason.about(f"behind Permute {pair[0].name!r}", rewrite)
                 findings.append(Refused(layer, about))
             else:
-                findings.append(rewrite)
-                used.update(pair)
+                findings.add(rewrite)
         return findings
 
 

@@ -22,7 +22,11 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_runs import quoted
 from caffe_merge.rewriting.branches import factors_of, is_sum, sum_of
-from caffe_merge.rewriting.layer_kernels import as_inner_product, inner_product_kernel, kernel_of
+from caffe_merge.rewriting.layer_kernels import (
+    as_inner_product,
+    convolution_of,
+    inner_product_kernel,
+)
 from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 
 
@@ -133,9 +137,9 @@ def _matrix(graph: Graph, branch: Branch) -> Union[Kernel, Reason]:
         if len(top.shape) != 2:
             return Reason("its axis is not 1")
         return inner_product_kernel(graph, linear)
-    kernel = kernel_of(graph, linear)
-    if not isinstance(kernel, Kernel):
-        return kernel or Reason("it has not one bottom and one top")
+    kernel = convolution_of(graph, linear)
+    if isinstance(kernel, Reason):
+        return kernel
     return dense(kernel, bottom.shape[2:], top.shape[2:])
 
 

@@ -13,7 +13,7 @@ before it goes in only where all of its output places see as much of it: it woul
 """
 
 from math import prod
-from typing import List, NamedTuple, Optional, Set, Tuple, Union
+from typing import List, NamedTuple, Optional, Tuple, Union
 
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.algebra.maps import LinearMap, Transposed, chained
@@ -30,7 +30,7 @@ from caffe_merge.rewriting.layer_kernels import (
     inner_product_kernel,
     map_of,
 )
-from caffe_merge.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 
 LARGE = 1 << 20  # an input size, to see whether a kernel gives out more places than it reads
 
@@ -41,14 +41,13 @@ class MergeSerial(Pass):
     name = "merge-serial"
 
     def find(self, graph: Graph) -> List[Finding]:
-        findings: List[Finding] = []
+        findings = Findings()
         if self.options.serial == "never":
             return findings
-        used: Set[Layer] = set()
         fixed = self.fixed(graph)
         for layer in graph.layers:
             pair = _pair(graph, layer)
-            if pair is None or not used.isdisjoint(pair):
+            if pair is None or findings.have(pair):
                 continue
             rewrite: Union[Rewrite, Reason] = kept("one of them is")
             if fixed.isdisjoint(pair):
@@ -61,8 +60,7 @@ class MergeSerial(Pass):
                     )
                 )
                 continue
-            findings.append(rewrite)
-            used.update(pair)
+            findings.add(rewrite)
         return findings
 
 

@@ -17,7 +17,7 @@ from caffe_merge.rewriting.channel_links import Link, Signs, links, signs, twins
 from caffe_merge.rewriting.forward_folding import why_not_folded
 from caffe_merge.rewriting.pruning import Fewer
 from caffe_merge.rewriting.removable_channels import Held
-from caffe_merge.rewriting.rewrite import Changes, Finding, Refused, Rewrite, kept
+from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Refused, Rewrite, kept
 from caffe_merge.wording import counted
 
 Linked = Dict[Layer, List[Link]]
@@ -40,18 +40,14 @@ def findings(graph: Graph, fixed: Set[Layer]) -> List[Finding]:
     linked_or_not = ((layer, links(graph, layer)) for layer in graph.layers)
     linked = {layer: parts for layer, parts in linked_or_not if parts}
     dense = [layer for layer in graph.layers if layer not in linked and is_dense(graph, layer)]
-    out: List[Finding] = []
-    used: Set[Layer] = set()
+    out = Findings()
     signs_of = signs(graph, linked)
     for spares in (_dead(graph, signs_of, dense), _twice(graph, linked, dense)):
         if not any(_has_spare(layer, spare) for layer, spare in spares.items()):
             continue
         held = _held(graph, fixed, linked, spares)
         for stays in held.groups():
-            rewrite = _rewrite(graph, signs_of, spares, stays)
-            if used.isdisjoint(rewrite.layers):
-                out.append(rewrite)
-                used.update(rewrite.layers)
+            out.add(_rewrite(graph, signs_of, spares, stays))
         out += _refusals(graph, spares, held)
     return out
 

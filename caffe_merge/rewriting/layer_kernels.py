@@ -52,6 +52,11 @@ def kernel_of(graph: Graph, layer: Layer) -> MaybeKernel:
     return diagonal(per_channel.scale, per_channel.shift, len(bottom.shape) - 2)
 
 
+def convolution_of(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
+    """The same of a layer that has one or is to have one; else why it has none."""
+    return kernel_of(graph, layer) or Reason("it has not one bottom and one top")
+
+
 def _convolution(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     """The kernel of a convolution, or the one that a Deconvolution is the transpose of."""
     output = output_channels(layer, graph.tops[layer][0].rank)
@@ -150,10 +155,10 @@ def inner_product_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
 
 def full_input_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     """The kernel without spatial axes of a convolution whose one window is its whole input."""
-    kernel = kernel_of(graph, layer)
+    kernel = convolution_of(graph, layer)
     bottom, top = graph.bottoms[layer][0].shape, graph.tops[layer][0].shape
-    if not isinstance(kernel, Kernel):
-        return kernel or Reason("it has not one bottom and one top")
+    if isinstance(kernel, Reason):
+        return kernel
     if bottom is None or top is None:
         return Reason("the shape of its bottom is not known")
     for axis, size in zip(kernel.axes, bottom[2:]):

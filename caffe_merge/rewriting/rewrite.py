@@ -5,7 +5,7 @@ writes it into the report. A Refused is a finding like any other: a layer, and w
 """
 
 from types import MappingProxyType
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple, Union
 
 from caffe_merge.errors import OptionName, Text
 from caffe_merge.layers.layer import Layer, New
@@ -108,11 +108,17 @@ class Findings(List[Finding]):
         super().__init__()
         self._used: Set[Layer] = set()
 
-    def add(self, rewrite: Rewrite) -> None:
-        """Have ``rewrite``, unless an earlier one has a layer of it: the next round may."""
-        if self._used.isdisjoint(rewrite.layers):
-            self.append(rewrite)
-            self._used.update(rewrite.layers)
+    def have(self, layers: Iterable[Layer]) -> bool:
+        """Whether a rewrite has any of ``layers``."""
+        return not self._used.isdisjoint(layers)
+
+    def add(self, rewrite: Rewrite) -> bool:
+        """Have ``rewrite``, unless an earlier one has a layer of it; the next round may."""
+        if self.have(rewrite.layers):
+            return False
+        self.append(rewrite)
+        self._used.update(rewrite.layers)
+        return True
 
 
 def kept(which: str = "") -> Reason:

@@ -7,12 +7,11 @@ For targets that know BVLC's types alone.
 
 from typing import Union
 
-from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.layer_kernels import kernel_of
+from caffe_merge.rewriting.layer_kernels import convolution_of
 from caffe_merge.rewriting.rewrite import Rewrite
 from caffe_merge.schema.messages import copied
 
@@ -23,9 +22,9 @@ class GroupedConvolution(Form):
     name = "grouped-convolution"
 
     def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:
-        kernel = kernel_of(graph, layer)
-        if not isinstance(kernel, Kernel):
-            return kernel or Reason("it is no convolution of one bottom and one top")
+        kernel = convolution_of(graph, layer)
+        if isinstance(kernel, Reason):
+            return kernel
         param = copied(layer.param)
         param.type = "Convolution"
         param.convolution_param.num_output = kernel.outputs
