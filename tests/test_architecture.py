@@ -280,6 +280,7 @@ TESTED_IN: Dict[str, str] = {
     "schema.messages": "schema/test_schema.py",
     "text.chunks": "text/upgrade/test_v1.py",
     "text.splices": "text/upgrade/test_v1.py",
+    "rewriting.elementwise": "passes/test_merge_permutes.py",
     "text.upgrade.padding": "text/upgrade/test_v0.py",
     "text.upgrade.reading": "text/upgrade/test_v0.py",
     "text.values": "text/test_view.py",

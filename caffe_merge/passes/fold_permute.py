@@ -4,7 +4,7 @@
 
 W'[o, p[k]] = W[o, k] where value k of an image, counted through, is value p[k] before the Permute.
 An InnerProduct takes all axes from its own on as one, so Flatten and Reshape, which leave values in
-their order, simply go.
+their order, simply go. Between them may be layers that compute each value by itself, as ReLU.
 """
 
 from math import prod
@@ -24,6 +24,7 @@ from caffe_merge.layers.shapes.forks import order
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.elementwise import in_place_without, layers_below
 from caffe_merge.rewriting.pruning import selected
 from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
@@ -40,12 +41,14 @@ class FoldPermute(Pass):
         for layer in graph.layers:
             if layer.type not in _RULES or len(graph.tops[layer]) != 1:
                 continue
-            products = [reader for reader, _ in graph.tops[layer][0].readers]
+            between = layers_below(graph, graph.tops[layer][0])
+            end = graph.tops[between[-1] if between else layer][0]
+            products = [reader for reader, _ in end.readers]
             if not any(reader.type == "InnerProduct" for reader in products):
                 continue
             rewrite: Union[Rewrite, Reason] = kept("one of them is")
-            if fixed.isdisjoint((layer, *products)):
-                rewrite = _folded(graph, layer, products)
+            if fixed.isdisjoint((layer, *between, *products)):
+                rewrite = _folded(graph, layer, between, products)
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
             else:
@@ -53,17 +56,22 @@ class FoldPermute(Pass):
         return findings
 
 
-def _folded(graph: Graph, layer: Layer, products: List[Layer]) -> Union[Rewrite, Reason]:
+def _folded(
+    graph: Graph, layer: Layer, between: List[Layer], products: List[Layer]
+) -> Union[Rewrite, Reason]:
     others = [reader.name for reader in products if reader.type != "InnerProduct"]
     if others:
         return Reason(f"{quoted(others)} reads it as well, and is no InnerProduct")
-    changes: Changes = {}
+    in_place = in_place_without(graph, layer, between)
+    if isinstance(in_place, Reason):
+        return in_place
+    changes: Changes = {other: (other.param, other.blobs) for other in between}
     for product in products:
         move = _move(graph, layer, product)
         if isinstance(move, Reason):
             return move
         changes[product] = _reading(product, move)
-    region = {layer, *products}
+    region = {layer, *between, *products}
     reason = graph.why_not_move(graph.bottoms[layer][0], region)
     if reason is not None:
         return reason
@@ -72,6 +80,7 @@ def _folded(graph: Graph, layer: Layer, products: List[Layer]) -> Union[Rewrite,
         changes=changes,
         note=f"folded into InnerProduct {quoted([product.name for product in products])}",
         kept_note=f"took in {layer.name!r}",
+        in_place=in_place,
     )
 
 

@@ -58,6 +58,30 @@ def test_goes(merged: Merger, name: str) -> None:
     assert changed == (("ip",) if "permute" in name else ())
 
 
+@pytest.mark.parametrize("relu", ["r: ReLU f -> r", "r: ReLU f -> f"])
+@pytest.mark.parametrize("name", MOVES)
+def test_through_a_relu(merged: Merger, name: str, relu: str) -> None:
+    """What wrote in place still does."""
+    result = merged(IN, CONV, MOVES[name], relu, product(relu[-1]), only=ONLY)
+    assert result.names == ["c", "r", "ip"]
+    param = result.layer("r").param
+    assert (param.bottom == param.top) == (relu[-1] == "f")
+
+
+def test_of_memory_that_others_read(merged: Merger) -> None:
+    relu, other = "r: ReLU f -> f", "other: TanH c -> other"
+    result = merged(IN, CONV, PERMUTE.replace("p", "f", 1).replace("-> p", "-> f"), relu,
+                    product("f"), other, only=ONLY)  # fmt: skip
+    assert result.names == ["c", "r", "ip", "other"]
+    result = merged(IN, CONV, FLAT.format("c"), relu, product("f"), other, only=ONLY)
+    result.refused("f", "others see what 'r' writes in place")
+
+
+def test_not_through_a_slope_for_each_channel(merged: Merger) -> None:
+    result = merged(IN, CONV, PERMUTE, "r: PReLU p -> r", product("r"), only=ONLY)
+    result.refused("p", "PReLU 'r' behind it does not compute each value by itself")
+
+
 def test_an_axis_counted_from_the_end(merged: Merger) -> None:
     result = merged(IN, CONV, FLAT.format("c"), product("f", "axis: -1"), only=ONLY)
     assert result.layer("ip").param.inner_product_param.axis == 1

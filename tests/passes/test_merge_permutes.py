@@ -44,6 +44,26 @@ def test_two_that_undo_each_other_go(merged: Merger) -> None:
     assert merged(IN, CONV, FIRST, BACK, END).names == ["c", "end"]
 
 
+@pytest.mark.parametrize("relu", ["r: ReLU p -> r", "r: ReLU p -> p"])
+@pytest.mark.parametrize("second", [SECOND, BACK])
+def test_through_a_relu(merged: Merger, relu: str, second: str) -> None:
+    """What wrote in place still does, where nobody else reads what it writes over then."""
+    top = relu[-1]
+    lines = [IN, CONV, FIRST, relu, second.replace("Permute p", f"Permute {top}"), END]
+    result = merged(*lines)
+    assert result.names == ["c", "r", *(["q"] if second == SECOND else []), "end"]
+    param = result.layer("r").param
+    assert (param.bottom == param.top) == (top == "p")
+    beside = merged(*lines, "other: TanH c -> other")
+    assert beside.names == [*result.names, "other"]
+
+
+def test_not_through_a_slope_for_each_channel(merged: Merger) -> None:
+    prelu = "r: PReLU p -> r"
+    result = merged(IN, CONV, FIRST, prelu, BACK.replace("Permute p", "Permute r"), END)
+    result.refused("q", "behind Permute 'p': PReLU 'r' behind it does not compute each value")
+
+
 def test_a_row_of_five(merged: Merger) -> None:
     orders = [(0, 2, 3, 1), (0, 3, 1, 2), (0, 1, 3, 2), (1, 0, 2, 3), (1, 0, 2, 3)]
     lines = [permute(f"p{n}", f"p{n - 1}" if n else "c", axes) for n, axes in enumerate(orders)]
