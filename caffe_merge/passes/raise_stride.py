@@ -13,7 +13,7 @@ The output sizes agree for every input: floor(floor(n / t) / s) = floor(n / (s t
 rounding towards 0. Of a Pooling they would not, as it rounds up unless round_mode says FLOOR.
 """
 
-from typing import List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -31,7 +31,16 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_runs import quoted
 from caffe_merge.rewriting.layer_kernels import axes_of, kernel_of, window_of
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Insert, Pass, Refused, Rewrite
+from caffe_merge.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Insert,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 from caffe_merge.schema.messages import LayerParameter, copied
 from caffe_merge.weights.blobs import FLOAT, Dense
 
@@ -48,24 +57,36 @@ class RaiseStride(Pass):
         fixed = self.fixed(graph)
         for layer in graph.layers:
             for version in graph.tops[layer]:
-                stride = _common_stride(graph, version, fixed)
-                if stride is None:
+                strided = _strided(graph, version)
+                if not strided:
                     continue
-                rewrite = _raised(graph, version, stride, fixed)
+                rewrite = _raised(graph, version, strided, fixed)
                 if isinstance(rewrite, Reason):
-                    findings += [Refused(reader, rewrite) for reader, _ in version.readers]
+                    findings += [Refused(reader, rewrite) for reader in strided]
                 else:
                     findings.add(rewrite)
         return findings
 
 
-def _common_stride(graph: Graph, version: Version, fixed: Set[Layer]) -> Optional[Stride]:
-    """The stride at which all readers of ``version`` pick single places; None if they do not."""
-    strides = {_picked(graph, reader) for reader, _ in version.readers}
-    stride = strides.pop() if len(strides) == 1 else None
-    if stride is None or set(stride) == {1} or version.shape is None:
-        return None
-    return stride if fixed.isdisjoint(reader for reader, _ in version.readers) else None
+def _strided(graph: Graph, version: Version) -> Dict[Layer, Stride]:
+    """The readers of ``version`` that pick some of its places, and their strides."""
+    picked = {reader: _picked(graph, reader) for reader, _ in version.readers}
+    return {reader: stride for reader, stride in picked.items() if stride and set(stride) != {1}}
+
+
+def _why_not_common(
+    version: Version, strided: Dict[Layer, Stride], fixed: Set[Layer]
+) -> Optional[Reason]:
+    """Why what ``strided`` pick is not all that is read of ``version``; None if it is."""
+    stride, *_ = strided.values()
+    others = [reader for reader, _ in version.readers if strided.get(reader) != stride]
+    if others:
+        return Reason(f"{quoted([other.name for other in others])} reads other places as well")
+    if not fixed.isdisjoint(strided):
+        return kept("one of those that read it is")
+    if any(reader.type == "Pooling" and windows.rounds_up(reader) for reader in strided):
+        return Reason("it rounds its size up, and a convolution rounds down")
+    return None
 
 
 def _picked(graph: Graph, layer: Layer) -> Optional[Stride]:
@@ -86,7 +107,7 @@ def _axes(graph: Graph, layer: Layer) -> Optional[Sequence[Axis]]:
         return None
     if layer.param.pooling_param.global_pooling or len(graph.tops[layer]) > 1:
         return None
-    if windows.rounds_up(layer) or not windows.is_in_bvlc_fields(layer, len(bottom) - 2):
+    if not windows.is_in_bvlc_fields(layer, len(bottom) - 2):
         return None
     return axes_of(windows.pooling(layer, bottom[2:]))
 
@@ -100,16 +121,16 @@ class _Raise(NamedTuple):
 
 
 def _raised(
-    graph: Graph, version: Version, stride: Stride, fixed: Set[Layer]
+    graph: Graph, version: Version, strided: Dict[Layer, Stride], fixed: Set[Layer]
 ) -> Union[Rewrite, Reason]:
-    """The rewrite that has ``version`` computed at every ``stride``-th place only."""
-    region = _above(graph, version, stride, fixed)
+    """The rewrite that has ``version`` computed only at the places that its readers pick."""
+    reason = _why_not_common(version, strided, fixed)
+    region = reason or _above(graph, version, next(iter(strided.values())), fixed)
     if isinstance(region, Reason):
         return region
     if region.saved <= 0:
         return Reason("it would save no multiply-adds")
-    readers = {reader: None for reader, _ in version.readers}
-    changes: Changes = {**region.changes, **{reader: _without(graph, reader) for reader in readers}}
+    changes: Changes = {**region.changes, **{reader: _without(graph, reader) for reader in strided}}
     raised = [layer for layer in region.changes if layer.type in CONVOLUTIONS]
     return Rewrite(
         layers=graph.in_order(changes),
@@ -147,7 +168,7 @@ def _above(
         return _convolution(graph, layer, stride)
     bottoms = graph.bottoms[layer]
     if len(bottoms) == 1 and _is_place_by_place(layer, bottoms[0]):
-        above = _private(graph, bottoms[0], stride, fixed)
+        above = _private(graph, layer, bottoms[0], stride, fixed)
         if isinstance(above, Reason):
             return above
         return above._replace(changes={**above.changes, layer: (layer.param, layer.blobs)})
@@ -157,10 +178,10 @@ def _above(
 
 
 def _private(
-    graph: Graph, version: Version, stride: Stride, fixed: Set[Layer]
+    graph: Graph, layer: Layer, version: Version, stride: Stride, fixed: Set[Layer]
 ) -> Union[_Raise, Reason]:
-    """The same for a blob that nobody else may read."""
-    if len(version.readers) > 1:
+    """The same for a blob that only ``layer`` may read."""
+    if any(reader is not layer for reader, _ in version.readers):
         return Reason(f"{version.name!r} has other readers, which need all of it")
     return _above(graph, version, stride, fixed)
 
@@ -168,9 +189,9 @@ def _private(
 def _is_place_by_place(layer: Layer, bottom: Version) -> bool:
     """Whether each place of its top depends on that place of its bottom alone, and on which not."""
     affine = affine_of(layer, bottom.rank)
-    if affine is not None:
-        return isinstance(affine, Affine) and affine.axis in (None, 1)
-    return layer.type in of_family(POINTWISE) and unknown_fields(layer) is None
+    if isinstance(affine, Affine):
+        return affine.axis in (None, 1)
+    return layer.type in (*of_family(POINTWISE), "Power") and unknown_fields(layer) is None
 
 
 def _joins(layer: Layer, bottoms: Sequence[Version], top: Version) -> bool:
@@ -204,8 +225,9 @@ def _join(graph: Graph, layer: Layer, stride: Stride, fixed: Set[Layer]) -> Unio
     changes: Changes = {layer: (layer.param, layer.blobs)}
     inserts: List[Insert] = []
     saved, raised, reasons = 0, 0, []
-    for number, bottom in enumerate(graph.bottoms[layer]):
-        above = _private(graph, bottom, stride, fixed)
+    bottoms = graph.bottoms[layer]
+    for number, bottom in enumerate(bottoms):
+        above = _private(graph, layer, bottom, stride, fixed)
         if isinstance(above, Reason):
             assert bottom.shape is not None
             reasons.append(above)
@@ -213,9 +235,10 @@ def _join(graph: Graph, layer: Layer, stride: Stride, fixed: Set[Layer]) -> Unio
             saved -= count(_picked_shape(bottom.shape, stride))
             continue
         raised += 1
-        changes.update(above.changes)
-        inserts += above.inserts
-        saved += above.saved
+        if bottom not in bottoms[:number]:
+            changes.update(above.changes)
+            inserts += above.inserts
+            saved += above.saved
     return _Raise(changes, tuple(inserts), saved) if raised else reasons[0]
 
 

@@ -24,6 +24,8 @@ WAYS: Dict[str, List[str]] = {
     "relu": ["r: ReLU x -> y"],
     "in_place": ["r: ReLU x -> x", "p: PReLU x -> x"],
     "norm": ["s: Sigmoid x -> y", "n: BatchNorm y -> z", "m: Scale z -> z"],
+    "power": ["p: Power x -> y { power_param { power: 2 } }"],
+    "twice": ["t: TanH x -> y", "e: Eltwise y y -> z { eltwise_param { operation: PROD } }"],
     "pointwise": ["t: TanH x -> y", "u: AbsVal y -> z", "d: Dropout z -> z", "e: ELU z -> w"],
 }
 
@@ -136,6 +138,9 @@ def test_a_pooling_that_rounds_down(merged: Merger, rounding: str) -> None:
 
 
 REFUSED: Dict[str, List[str]] = {
+    "'c' reads other places as well": [FIRST, picks("b", "a"), "c: Sigmoid a -> c"],
+    "it rounds its size up": [
+        FIRST, "b: Pooling a -> b { pooling_param { kernel_size: 1 stride: 2 } }"],
     "'r' has other readers": [FIRST, "r: ReLU a -> r", "q: Sigmoid r -> q", "s: AbsVal r -> s",
                               picks("b", "s")],
     "Pooling 'm' makes what it reads": [
