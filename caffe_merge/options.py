@@ -114,17 +114,17 @@ class Options:
     )
     input_shapes: Optional[Mapping[str, Tuple[int, ...]]] = _option(None)
 
-    def __init__(self, **given: Any) -> None:
+    def __init__(self, **values: Any) -> None:
         for name, declared in DECLARED.items():
-            value = given.pop(name, declared.default)
+            value = values.pop(name, declared.default)
             if declared.choices and value not in (*declared.choices, declared.default):
                 choices = ", ".join(declared.choices)
                 raise UsageError(OptionName(name), f": expected one of {choices}, found {value!r}")
             if declared.repeatable and isinstance(value, str):
                 value = (value,)  # one name, not its letters
             setattr(self, name, value)
-        if given:
-            name = min(given)
+        if values:
+            name = min(values)
             raise UsageError(f"a merge has no option {name!r}{meant(name, DECLARED)}")
 
     def __repr__(self) -> str:

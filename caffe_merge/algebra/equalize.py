@@ -68,15 +68,15 @@ def equalized(tensors: Sequence[Tensor], component_of: Indices) -> Float64:
 
 def _factors(tensors: List[Tensor], scales: Float64) -> Float64:
     """What each scale is to be multiplied with; 1 where a range is 0 or faint."""
-    made, largest_made, read = (np.zeros_like(scales) for _ in range(3))
+    output_range, largest_range, input_range = (np.zeros_like(scales) for _ in range(3))
     for tensor in tensors:
         factors = scales[tensor.inputs][:, np.newaxis, :] / scales[tensor.outputs][:, :, np.newaxis]
         ranges = tensor.ranges * factors
         largest = ranges.max(initial=0.0)
         if largest > 0:
-            np.maximum.at(made, tensor.outputs, ranges.max(axis=2))
-            np.maximum.at(largest_made, tensor.outputs, largest)
-            np.maximum.at(read, tensor.inputs, ranges.max(axis=1) / largest)
-    made = np.divide(made, largest_made, out=made, where=largest_made > 0)
-    moving = (made > FAINT) & (read > FAINT)
-    return np.sqrt(np.divide(made, read, out=np.ones_like(scales), where=moving))
+            np.maximum.at(output_range, tensor.outputs, ranges.max(axis=2))
+            np.maximum.at(largest_range, tensor.outputs, largest)
+            np.maximum.at(input_range, tensor.inputs, ranges.max(axis=1) / largest)
+    output_range = np.divide(output_range, largest_range, out=output_range, where=largest_range > 0)
+    moving = (output_range > FAINT) & (input_range > FAINT)
+    return np.sqrt(np.divide(output_range, input_range, out=np.ones_like(scales), where=moving))

@@ -91,16 +91,16 @@ def plan(request: Request) -> Plan:
     if not pairing.pairs and not pairing.unpaired:
         raise _nothing(request, sources)
     flags = {**request.flags, "force": request.force or request.resume, "report": None}
-    made = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
+    planned = jobs.make(pairing.pairs, sources.root, request.output_dir, flags, request.parse_cells)
     if request.pages is not None:
-        made = [job.with_page(request.pages, request.name_of) for job in made]
+        planned = [job.with_page(request.pages, request.name_of) for job in planned]
     needs = []
     contents = Contents(request.flags)
-    for job in made:
+    for job in planned:
         text, file = job.inputs
         content = held.texts[text] if text in held.texts else contents.text(text)
         needs.append(memory.estimate(content, file, job.flags["validate"]))
-    return Plan(made, pairing, sources.root, needs)
+    return Plan(planned, pairing, sources.root, needs)
 
 
 def _check_folder(output_dir: str) -> None:
@@ -194,8 +194,8 @@ def results(request: Request, planned: Plan) -> Generator[Result, None, None]:
         yield from planned.unpaired  # at the end: --fail-fast is for what is found out by merging
 
 
-def _check_outputs(request: Request, made: Sequence[Job]) -> None:
-    existing = [path for job in made for path in job.outputs if os.path.lexists(path)]
+def _check_outputs(request: Request, planned: Sequence[Job]) -> None:
+    existing = [path for job in planned for path in job.outputs if os.path.lexists(path)]
     resume, force = OptionName("resume"), OptionName("force")
     hint: Sequence[str] = (resume, " goes on where an earlier run ended, ", force, " replaces all")
     if request.resume and existing:
@@ -207,10 +207,10 @@ def _check_outputs(request: Request, made: Sequence[Job]) -> None:
         raise UsageError(f"{existing[0]}: exists already{more}; ", *hint)
 
 
-def _unchanged(made: Sequence[Job], journal: Journal) -> Iterator["tuple[str, Outcome]"]:
+def _unchanged(planned: Sequence[Job], journal: Journal) -> Iterator["tuple[str, Outcome]"]:
     """The pairs that an earlier run has put in place, where nothing changed since."""
     with ThreadPoolExecutor(_HASHED_AT_ONCE) as threads:  # hashing lets other threads run
-        for job, outcome in zip(made, threads.map(journal.unchanged, made)):
+        for job, outcome in zip(planned, threads.map(journal.unchanged, planned)):
             if outcome is not None:
                 yield job.name, outcome
 

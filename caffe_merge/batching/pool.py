@@ -75,18 +75,18 @@ class Worker:
         try:
             with contextlib.suppress(OSError):  # of one that is dead the answer tells more
                 worker.send(self._process.stdin, (function, arguments))
-            answer = worker.receive(self._process.stdout)
+            reply = worker.receive(self._process.stdout)
         finally:
             if watchdog:
                 watchdog.cancel()
                 watchdog.join()  # it may have begun to kill: then ``alive`` is false from here on
-        if answer is None:
+        if reply is None:
             death = self._death(limit)
             death.seconds = time.perf_counter() - start
             raise death
         self._stderr.seek(0)
         self._stderr.truncate()
-        return pickle.loads(answer)
+        return pickle.loads(reply)
 
     @property
     def alive(self) -> bool:

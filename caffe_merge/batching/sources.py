@@ -45,7 +45,7 @@ class Sources:
     given lies in.
     """
 
-    def __init__(self, given: Sequence[str], output: str) -> None:
+    def __init__(self, paths: Sequence[str], output: str) -> None:
         self.texts: Dict[str, List[str]] = {}
         self.weights: Dict[str, List[str]] = {}
         self.named: Dict[str, List[str]] = {}
@@ -54,9 +54,9 @@ class Sources:
         self.tops: List[str] = []
         self._output = os.path.realpath(output)
         roots: List[str] = []
-        for source in given:
+        for source in paths:
             self._check_folder(source)
-        for source in _without_doubles(given):
+        for source in _without_doubles(paths):
             roots.append(self._add(source))
         self.root = _common(roots)
 
@@ -117,10 +117,10 @@ class Sources:
             self._walk(entry.path)
 
 
-def _without_doubles(given: Sequence[str]) -> List[str]:
-    """``given`` without what is given twice, and folders that lie in another one of them."""
+def _without_doubles(paths: Sequence[str]) -> List[str]:
+    """``paths`` without what is given twice, and folders that lie in another one of them."""
     by_real_path: Dict[str, str] = {}
-    for source in given:
+    for source in paths:
         by_real_path.setdefault(os.path.realpath(source), source)
     folders = [real for real in by_real_path if os.path.isdir(real)]
     return [

@@ -58,5 +58,5 @@ def _actions() -> Dict[str, argparse.Action]:
     """The flags of merge that a row may have, by name."""
     parser = argparse.ArgumentParser(add_help=False)
     flags.merge(parser)
-    given = {"model", "weights", "output_model", "output_weights", "pair", *_OF_THE_COMMAND}
-    return {a.dest: a for a in parser._actions if a.dest not in given}
+    excluded = {"model", "weights", "output_model", "output_weights", "pair", *_OF_THE_COMMAND}
+    return {a.dest: a for a in parser._actions if a.dest not in excluded}

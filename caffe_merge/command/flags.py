@@ -82,12 +82,12 @@ def name_files(options: argparse.Namespace) -> None:
 
     Raises UsageError where a file is named twice or, though the command needs it, not at all.
     """
-    given = list(options.pair)
+    positionals = list(options.pair)
     for name in ("model", "weights"):
-        if given and getattr(options, name) is None:
-            setattr(options, name, given.pop(0))
-    if given:
-        raise UsageError(f"{given[0]}: the model and the weights are named already")
+        if positionals and getattr(options, name) is None:
+            setattr(options, name, positionals.pop(0))
+    if positionals:
+        raise UsageError(f"{positionals[0]}: the model and the weights are named already")
     missing = [name for name in options.needed if getattr(options, name) is None]
     if missing:
         named = " and ".join(f"--{name}" for name in missing)

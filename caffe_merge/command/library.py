@@ -35,9 +35,9 @@ def convert(
     """
     files = {"model": model, "weights": weights}
     outputs = {"output_model": output_model, "output_weights": output_weights}
-    given = {**files, **{name: path for name, path in outputs.items() if path is not None}}
+    paths = {**files, **{name: path for name, path in outputs.items() if path is not None}}
     values = _flags(flags.merge, [], how, without={"quiet", "verbose", "json", "pair"})
-    values.update((name, os.fspath(path)) for name, path in given.items())
+    values.update((name, os.fspath(path)) for name, path in paths.items())
     conversion = request.conversion(values)
     engine = values["validate"]
     judging = request.judging(values)
@@ -57,9 +57,9 @@ def batch(
     its four paths, ``ok``, and ``outcome`` with all that is known of it. Who stops iterating stops
     the workers. Raises UsageError where there is nothing to merge, or an output is in the way.
     """
-    given = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    paths = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     values = _flags(flags.batch, ["", "--output-dir", ""], how, without=_OF_THE_COMMAND)
-    values.update(sources=[os.fspath(source) for source in given])
+    values.update(sources=[os.fspath(source) for source in paths])
     values.update(output_dir=os.fspath(output_dir))
     asked = batch_request(values)
     yield from results(asked, plan(asked))
@@ -94,8 +94,8 @@ def _flags(
     """The flags of a command with the values of ``how``, else as they are by themselves."""
     parser = argparse.ArgumentParser(add_help=False)
     declare(parser)
-    given = vars(parser.parse_args(required))
-    values = {name: value for name, value in given.items() if name not in without}
+    defaults = vars(parser.parse_args(required))
+    values = {name: value for name, value in defaults.items() if name not in without}
     for name in how:
         if name not in values and name != "input_shapes":
             raise UsageError(f"no flag is called {name!r}{meant(name, values)}")

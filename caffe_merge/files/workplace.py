@@ -105,13 +105,13 @@ def claim(target: str) -> Workplace:
     Raises BlockingIOError where another run holds it, OSError where none can be made.
     """
     for path in _paths(target):
-        made = False
+        is_new = False
         while True:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
-                made = True
+                is_new = True
             try:
-                place = _entered(path, target, made)
+                place = _entered(path, target, is_new)
             except FileNotFoundError:  # its owner removed it just now
                 continue
             if place is not None:
@@ -164,13 +164,13 @@ def _paths(target: str) -> Iterator[str]:
         yield os.path.join(folder, f"{PREFIX}{value:08x}")
 
 
-def _entered(path: str, target: str, made: bool) -> Optional[Workplace]:
+def _entered(path: str, target: str, is_new: bool) -> Optional[Workplace]:
     """The folder at ``path`` with its lock, if it is one of ours for ``target``; else None."""
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         return None
     # What another user left is not believed: it says which files are to be renamed.
-    if not made and hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+    if not is_new and hasattr(os, "geteuid") and status.st_uid != os.geteuid():
         return None
     names = os.listdir(path)
     if names and "record" not in names:
@@ -180,7 +180,7 @@ def _entered(path: str, target: str, made: bool) -> Optional[Workplace]:
         return None
     place = None
     try:
-        if _is_for(target, _contents(record)) and _locked(record, made):
+        if _is_for(target, _contents(record)) and _locked(record, is_new):
             if not _is_at(record, os.path.join(path, "record")):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             # Read again: nobody else writes to it from now on.
@@ -242,7 +242,7 @@ def _parse(contents: bytes) -> Tuple[Optional[Renames], bool]:
     return renames, lines[3:] == [_DONE]
 
 
-def _locked(record: io.FileIO, made: bool) -> bool:
+def _locked(record: io.FileIO, is_new: bool) -> bool:
     """Whether we have the lock; BlockingIOError where a live run has it."""
     if fcntl is None:
         return True
@@ -251,10 +251,10 @@ def _locked(record: io.FileIO, made: bool) -> bool:
     except BlockingIOError:
         raise
     except OSError:  # no locks here: what we did not make may be in use
-        return made
+        return is_new
     return True
 
 
 def _is_at(record: io.FileIO, path: str) -> bool:
-    here, there = os.fstat(record.fileno()), os.lstat(path)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    held, at_path = os.fstat(record.fileno()), os.lstat(path)
+    return (held.st_dev, held.st_ino) == (at_path.st_dev, at_path.st_ino)

@@ -290,8 +290,8 @@ CATALOGUE: Dict[str, LayerType] = {
 
 def of_family(*families: str) -> Tuple[str, ...]:
     """The types of these families, in the catalogue's order."""
-    there = map(families.__contains__, map(attrgetter("family"), CATALOGUE.values()))
-    return tuple(compress(CATALOGUE, there))
+    matches = map(families.__contains__, map(attrgetter("family"), CATALOGUE.values()))
+    return tuple(compress(CATALOGUE, matches))
 
 
 # What slides a window of weights over its bottom.

@@ -246,13 +246,13 @@ def _doubtful(layer: Layer) -> Set[str]:
     if not layer.extra or layer.type not in _SPELLINGS:
         return set()
     block = layer.param.pooling_param if layer.type == "Pooling" else layer.param.convolution_param
-    given = {*layer.extra, *(field.name for field, _ in block.ListFields())}
+    field_names = {*layer.extra, *(field.name for field, _ in block.ListFields())}
     doubtful: Set[str] = set()
     for names, rivals in _RIVALS:
-        present = given.intersection(names)
-        if present and not given.isdisjoint(rivals):
+        present = field_names.intersection(names)
+        if present and not field_names.isdisjoint(rivals):
             doubtful |= present
-    sides = given.intersection(_HOLES[1:])
+    sides = field_names.intersection(_HOLES[1:])
     return doubtful | (sides if len(sides) == 1 else set())
 
 

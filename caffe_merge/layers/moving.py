@@ -196,8 +196,8 @@ def _reverse(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     bottom = bottoms[0]
     if bottom is None:
         return _UNKNOWN
-    given = spec_of(layer).fork.integer("reverse_param.axis", 0)
-    if canonical(layer, given, len(bottom)) != axis:
+    reversed_axis = spec_of(layer).fork.integer("reverse_param.axis", 0)
+    if canonical(layer, reversed_axis, len(bottom)) != axis:
         return [Link(0, 0, axis, axis)]
     places = np.arange(bottom[axis])
     return [Link(0, 0, axis, axis, places[::-1], places)]

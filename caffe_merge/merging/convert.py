@@ -75,8 +75,8 @@ def _convert(
     net, report = plan(conversion, ahead=True)
     comparison = None
     if engine != NONE and net.changed:
-        given = [engine_options.get(name) or {} for name in ("shapes", "files")]
-        net.require_shapes({**given[0], **given[1]}, Text(*_OR_NONE))
+        shapes_and_files = [engine_options.get(name) or {} for name in ("shapes", "files")]
+        net.require_shapes({**shapes_and_files[0], **shapes_and_files[1]}, Text(*_OR_NONE))
     start = time.perf_counter()
     # The prototxt comes last: one that is there has its weights.
     with Replacement(conversion.output_weights, conversion.output_model) as pair:
@@ -111,12 +111,12 @@ def _keeps_half(net: Net) -> bool:
     return any(blob.dtype == HALF for record in records for blob in record.blobs)
 
 
-def _judging(net: Net, options: Options, given: Dict[str, Any]) -> Dict[str, Any]:
+def _judging(net: Net, options: Options, engine_options: Dict[str, Any]) -> Dict[str, Any]:
     """The engine's options: those that were given, and what the merge was asked for."""
     from caffe_merge.net import pixels
 
     raw = pixels.pixel_options(options.mean, options.scale, options.swap_rgb)
-    judging = {**given, "raw": raw, "bn_style": options.bn_style, "chosen_by": MAY_BE_NONE}
+    judging = {**engine_options, "raw": raw, "bn_style": options.bn_style, "chosen_by": MAY_BE_NONE}
     if judging.get("limit") is None and _keeps_half(net):
         judging["limit"] = HALF_LIMIT
     return judging

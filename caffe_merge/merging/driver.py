@@ -21,7 +21,7 @@ from caffe_merge.net.propagation import why_unfit
 from caffe_merge.net.shared import shared_blobs
 from caffe_merge.notes import PROOF, SHARED, Note, Reason
 from caffe_merge.options import Options
-from caffe_merge.passes import PASSES, Listed
+from caffe_merge.passes import PASSES, PassEntry
 from caffe_merge.proof import prove
 from caffe_merge.rewriting.rewrite import Pass, Refused, Rewrite
 
@@ -189,7 +189,7 @@ class _Driver:
             "after": after,
         }
 
-    def _run_all(self, passes: Sequence[Listed]) -> None:
+    def _run_all(self, passes: Sequence[PassEntry]) -> None:
         """Run those of ``passes`` that are asked for again and again, until none finds anything.
 
         A pass is left out where nothing changed since it last began: it would find the same. Every
@@ -197,18 +197,18 @@ class _Driver:
         go on for ever: rounds are bounded, by more than any net was seen to need.
         """
         passes = [listed for listed in passes if listed.is_asked_for(self.options)]
-        made: Dict[str, Pass] = {}
+        instances: Dict[str, Pass] = {}
         seen: Dict[str, int] = {}  # how many changes there were when a pass last began
         for _ in range(100 + len(self.net.layers)):
             done = len(self.report.changes)
             types = {layer.type for layer in self.graph.layers}
             for listed in passes:
                 name, changes = listed.name, len(self.report.changes)
-                if name not in made and listed.may_find(types):
-                    made[name] = listed(self.options)
-                if name in made and seen.get(name) != changes:
+                if name not in instances and listed.may_find(types):
+                    instances[name] = listed(self.options)
+                if name in instances and seen.get(name) != changes:
                     seen[name] = changes
-                    self._run(made[name])
+                    self._run(instances[name])
             if self.raw is not None:
                 self.raw.hear(self._refusals_by_layer())
             if len(self.report.changes) == done:
@@ -296,14 +296,17 @@ class _Driver:
         """Why the proof of ``rewrite`` fails, if it does; remembered while its layers stay so."""
         if not rewrite.is_exact:
             return None
-        params = [layer.param for layer in (*rewrite.given, *rewrite.layers)]
+        params = [layer.param for layer in (*rewrite.premises, *rewrite.layers)]
         then, earlier = self.disproved.get((pass_.name, rewrite.layers), ([], None))
         if earlier is not None and all(map(is_, then, params)):
             return earlier
         layers, changes = rewrite.layers, rewrite.changes
-        if rewrite.given:
-            layers = self.graph.in_order({*rewrite.given, *layers})
-            changes = {**changes, **{layer: (layer.param, layer.blobs) for layer in rewrite.given}}
+        if rewrite.premises:
+            layers = self.graph.in_order({*rewrite.premises, *layers})
+            changes = {
+                **changes,
+                **{layer: (layer.param, layer.blobs) for layer in rewrite.premises},
+            }
         failure = prove(self.graph, layers, changes, rewrite.reads, rewrite.inserts)
         if failure is None:
             return None

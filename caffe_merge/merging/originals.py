@@ -29,11 +29,11 @@ def original(net: Net) -> Iterator[Pair]:
         yield path, weights
         return
     with temporary_folder() as folder:
-        made = os.path.join(folder, os.path.basename(path))
-        with open(made, "wb") as handle:
+        copy = os.path.join(folder, os.path.basename(path))
+        with open(copy, "wb") as handle:
             handle.write(encode(net.document.text))
-        with _called(made, path):
-            yield made, weights
+        with _called(copy, path):
+            yield copy, weights
 
 
 @contextlib.contextmanager
@@ -60,13 +60,13 @@ def approximated(net: Net, options: Options) -> Iterator[Tuple[Pair, Optional[Ap
 
 
 @contextlib.contextmanager
-def _called(made: str, path: str) -> Iterator[None]:
-    """Have errors name the user's file ``path`` where they name ``made``."""
+def _called(copy: str, path: str) -> Iterator[None]:
+    """Have errors name the user's file ``path`` where they name ``copy``."""
     try:
         yield
     except (UsageError, ValidationError) as error:
         parts = (
-            part if isinstance(part, OptionName) else part.replace(made, path)
+            part if isinstance(part, OptionName) else part.replace(copy, path)
             for part in error.parts
         )
         raise type(error)(*parts) from error

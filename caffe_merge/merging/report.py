@@ -130,7 +130,7 @@ class Report:
         self.nets: Optional[Nets] = None  # before and after, where a page of it is to be made
         self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
         self._types = [layer.type for layer in self._followed]
-        self._made: Dict[Layer, Tuple[str, str]] = {}
+        self._fates: Dict[Layer, Tuple[str, str]] = {}
         self.weighted_before = self.weighted = _weighted(graph)
         self._blobs = _blobs(graph)
         self.blobs_gone: List[str] = []
@@ -141,9 +141,9 @@ class Report:
         if not rewrite.is_exact:
             self.approximation = Approximation.of(rewrite)
         for layer in rewrite.removed:
-            self._made[layer] = ("gone", rewrite.note)
+            self._fates[layer] = ("gone", rewrite.note)
         for layer in rewrite.changed:
-            self._made[layer] = ("changed", rewrite.kept_note)
+            self._fates[layer] = ("changed", rewrite.kept_note)
 
     def finish(self, graph: Graph, refusals: Mapping[Layer, List[Refusal]]) -> None:
         """Take in the final graph, and the refusals for layers that are still there."""
@@ -153,7 +153,7 @@ class Report:
         self.blobs_gone = [name for name in self._blobs if name not in left]
         self.refusals = [refusal for layer in graph.layers for refusal in refusals.get(layer, ())]
         for layer, kind in zip(self._followed, self._types):
-            fate, detail = self._made.get(layer, ("kept", ""))
+            fate, detail = self._fates.get(layer, ("kept", ""))
             why = _why([refusal.reason for refusal in refusals.get(layer, ())])
             if fate == "kept":
                 detail = why or "no pass that was asked for touches it"

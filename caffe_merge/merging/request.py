@@ -23,12 +23,12 @@ _OF_IMAGES = ("labels", "image_mean", "image_scale", "image_rgb")
 
 def conversion(flags: Flags) -> Conversion:
     """The Conversion of these flags: they have the names of its fields and of its options."""
-    given = {name: value for name, value in flags.items() if name in Conversion._fields}
+    fields = {name: value for name, value in flags.items() if name in Conversion._fields}
     asked = {name: value for name, value in flags.items() if name in DECLARED}
     for output, path in (("output_model", flags["model"]), ("output_weights", flags["weights"])):
-        given[output] = given.get(output) or default_output(path)
-    given["options"] = Options(**{**asked, "input_shapes": shapes(flags)})
-    return Conversion(**given, state=state(flags), also_read=input_files(flags))
+        fields[output] = fields.get(output) or default_output(path)
+    fields["options"] = Options(**{**asked, "input_shapes": shapes(flags)})
+    return Conversion(**fields, state=state(flags), also_read=input_files(flags))
 
 
 def net(flags: Flags) -> "Net":
@@ -124,12 +124,12 @@ def state(flags: Flags) -> State:
 
 def shapes(flags: Flags) -> Dict[str, Any]:
     """The shapes of blobs that the text gives none for."""
-    given = dict(flags.get("input_shapes") or {})
+    input_shapes = dict(flags.get("input_shapes") or {})
     if flags["input_shape"]:
         from caffe_merge.validation.inputs import parse_shapes
 
-        given.update(parse_shapes(flags["input_shape"]))
-    return given
+        input_shapes.update(parse_shapes(flags["input_shape"]))
+    return input_shapes
 
 
 def input_files(flags: Flags) -> List[str]:

@@ -261,11 +261,11 @@ def missing_shapes(
     params: Sequence[Param],
     extras: Sequence[Extra],
     index: Optional[Index],
-    known: Collection[str],
+    shaped: Collection[str],
 ) -> Dict[str, Text]:
     """The inputs whose shapes nothing tells, labels apart, and the option that would give each.
 
-    ``known`` are the blobs whose shapes are known.
+    ``shaped`` are the blobs whose shapes are known.
     """
     shapes = Shapes(params, index)
     labels = label_blobs(params)
@@ -273,5 +273,5 @@ def missing_shapes(
         top: shapes.request(param, top, extra)
         for param, extra in zip(params, extras)
         for number, top in enumerate(param.top)
-        if not (param.bottom or top in known or top in labels or is_label(param, number))
+        if not (param.bottom or top in shaped or top in labels or is_label(param, number))
     }

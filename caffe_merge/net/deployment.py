@@ -114,18 +114,18 @@ class _Deployment:
         for part in self.parts:
             if self.state.includes(part.old):
                 part.keep()
-        made = set(self.net_inputs)
+        produced = set(self.net_inputs)
         for at, part in enumerate(self.parts):
             if part.new is None:
                 continue
-            for name in set(part.new.bottom) - made:
+            for name in set(part.new.bottom) - produced:
                 before = [part for part in self.parts[:at] if name in part.old.top]
                 others = [part for part in before if part.new is None and not part.old.bottom]
                 tested = [part for part in others if not _trains(part.old)] or others
                 if tested:
                     tested[-1].keep()
-                    made.update(tested[-1].old.top)
-            made.update(part.new.top)
+                    produced.update(tested[-1].old.top)
+            produced.update(part.new.top)
         gone = [part.old.name for part in self.parts if part.new is None]
         if gone:
             self._note("", f"not in the net to deploy, removed: {in_short(gone)}")
@@ -203,7 +203,9 @@ class _Deployment:
             if part.new is None:
                 continue
             lost = [
-                n for n in part.new.bottom if n in gone or (n not in available and self._made(n))
+                n
+                for n in part.new.bottom
+                if n in gone or (n not in available and self._is_produced(n))
             ]
             if not lost:
                 available.update(part.new.top)
@@ -217,17 +219,17 @@ class _Deployment:
             removed[part.old.name] = None
             gone.update(top for top in part.old.top if top not in available)
 
-    def _made(self, name: str) -> bool:
+    def _is_produced(self, name: str) -> bool:
         """Whether any layer of the net produces ``name``; if none does the net is wrong itself."""
         return any(part.chosen and name in part.old.top for part in self.parts)
 
-    def inputs(self, given: Mapping[str, Shape], index: Optional[Index], path: str) -> None:
+    def inputs(self, input_shapes: Mapping[str, Shape], index: Optional[Index], path: str) -> None:
         """Make an Input of each data layer."""
         shapes = data_layers.Shapes([part.new for part in self.live], index)
         for part in self.data:
             new = LayerParameter(name=part.old.name, type="Input", top=part.new.top)
             for top in new.top:
-                shape = given.get(top) or shapes.of(part.old, top, part.extra, batch=1)
+                shape = input_shapes.get(top) or shapes.of(part.old, top, part.extra, batch=1)
                 if shape is None:
                     raise UsageError(
                         _DEPLOY,

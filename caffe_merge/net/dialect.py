@@ -79,9 +79,11 @@ class Dialect:
             view = View(document)
             view.read(block.fields or [], old)
             new.CopyFrom(old)
-            given = {unknown.name for unknown in view.unknown}  # with a value that we do not know
+            unreadable = {
+                unknown.name for unknown in view.unknown
+            }  # with a value that we do not know
             for default in self._defaults:
-                if f"{default.block}.{default.name}" not in given and _lacks(old, default):
+                if f"{default.block}.{default.name}" not in unreadable and _lacks(old, default):
                     setattr(getattr(new, default.block), default.name, default.value)
                     written[default] = written.get(default, 0) + 1
             edits.update(block, old, new)

@@ -101,14 +101,14 @@ def _has_channels_last(shape: Shape) -> bool:
     return len(shape) == 4 and 0 < shape[3] <= _MOST_COLOURS < min(shape[1], shape[2])
 
 
-def _about_bias(layer: Layer, expected: int, found: int) -> str:
+def _about_bias(layer: Layer, expected: int, actual: int) -> str:
     """What to do where the file has a bias and the text says there is none, or the reverse."""
     block = CATALOGUE[layer.type].block if layer.type in CATALOGUE else ""
     fields = getattr(layer.param, block, None) if block else None
     term = getattr(fields, "bias_term", None)
-    if term is False and found == expected + 1:
+    if term is False and actual == expected + 1:
         return f": the last one is a bias; set bias_term: true in {block}"
-    if term is True and found == expected - 1:
+    if term is True and actual == expected - 1:
         return f": there is no bias; set bias_term: false in {block}"
     return ""
 

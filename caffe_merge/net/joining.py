@@ -105,13 +105,13 @@ def _notes(
 
 def _assign_all(held: Held, stated: Collection[Layer]) -> None:
     """Set the blobs of all layers, those of the text (``stated``) and shared ones too."""
-    given = share(held, stated)
+    shared = share(held, stated)
     for layer, pairs in held.items():
         values = [blob for blob, _ in pairs]
         if layer in stated and layer.record is None:
             text_blobs.give(layer, values)
         else:
-            _assign(layer, values, given.get(layer, 0))
+            _assign(layer, values, shared.get(layer, 0))
 
 
 def _assign(layer: Layer, blobs: Sequence[Optional[Blob]], from_others: int) -> None:

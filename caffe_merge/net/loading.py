@@ -189,8 +189,8 @@ class Net:
         extras = [layer.extra for layer in layers]
         return data_layers.missing_shapes(params, extras, self.index, shaped)
 
-    def require_shapes(self, given: Collection[str], otherwise: str = "") -> None:
-        """Raise UsageError for an Input whose shape nothing tells, unless its blob is ``given``.
+    def require_shapes(self, shaped: Collection[str], otherwise: str = "") -> None:
+        """Raise UsageError for an Input whose shape nothing tells, unless its blob is ``shaped``.
 
         ``otherwise`` ends the message: what else the caller may do.
         """
@@ -199,7 +199,7 @@ class Net:
             return  # as good as always
         tops = {top for layer in inputs for top in layer.param.top}
         for name, flag in self.missing_shapes().items():
-            if name in tops and name not in given:
+            if name in tops and name not in shaped:
                 raise UsageError(
                     f"the shape of input {name!r} is not known, so the net cannot be run: give ",
                     *(flag, otherwise),
@@ -224,9 +224,9 @@ class Net:
         message = self.message
         inputs = list(message.input)
         if not (message.input_shape or message.input_dim):
-            made = {top for layer in layers for top in layer.param.top}
+            produced = {top for layer in layers for top in layer.param.top}
             read = {bottom for layer in layers for bottom in layer.param.bottom}
-            inputs = [name for name in inputs if name in read - made]
+            inputs = [name for name in inputs if name in read - produced]
         if not inputs:
             return []
         param = LayerParameter(name="input", type="Input", top=inputs)
@@ -379,9 +379,12 @@ def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:
     if set(input_shapes).issubset(tops):
         return
     with net.located():
-        made = [*zip(net.layers, top_shapes(net.layers, {}))]
+        layers_and_shapes = [*zip(net.layers, top_shapes(net.layers, {}))]
     unknown = {
-        top for layer, of in made for top, shape in zip(layer.param.top, of) if shape is None
+        top
+        for layer, of in layers_and_shapes
+        for top, shape in zip(layer.param.top, of)
+        if shape is None
     }
     for name in input_shapes:
         if name not in tops and name not in unknown:

@@ -20,7 +20,7 @@ from caffe_merge.weights.index import Entry, LayerRecord
 Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
 
 _INPUTS = ("input", "input_dim", "input_shape")
-_KNOWN = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
+_SCHEMA_FIELDS = frozenset(LayerParameter.DESCRIPTOR.fields_by_name)
 
 
 def text(net: Net) -> bytes:
@@ -40,7 +40,7 @@ def text(net: Net) -> bytes:
                 if words != layer.written[name]:
                     edits.respell(place.block, name, words.split())
             for field in place.block.fields or ():
-                if field.name not in _KNOWN and field.name not in layer.extra:
+                if field.name not in _SCHEMA_FIELDS and field.name not in layer.extra:
                     edits.delete(field)  # a fork's, of the type that the layer was
     anchor: Optional[Field] = None
     element = -1

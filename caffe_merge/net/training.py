@@ -45,16 +45,16 @@ def check_data(active: Sequence[Layer], inactive: Sequence[Layer]) -> None:
     """Raise NetError where a layer reads what a data layer of another phase or stage makes."""
     others = data_layers.data_layers([layer.param for layer in inactive])
     elsewhere = {top for param in others for top in param.top}
-    made: Set[str] = set()
+    produced: Set[str] = set()
     for layer in active:
         for number, name in enumerate(layer.param.bottom):
-            if name in elsewhere - made:
+            if name in elsewhere - produced:
                 rules = [rule for param in others if name in param.top for rule in param.include]
                 names = sorted({stage for rule in rules for stage in rule.stage})
                 where = f"layer {layer.name!r}: bottom {name!r}"
                 message = Text(f"{where} is the top of data layers of other ", _elsewhere(names))
                 raise NetError(message, layer=layer, field="bottom", number=number)
-        made.update(layer.param.top)
+        produced.update(layer.param.top)
 
 
 def _elsewhere(stages: Sequence[str]) -> Text:

@@ -92,7 +92,7 @@ def notes(met: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     ]
 
 
-def told(facts: Sequence[Facts]) -> Dict[str, Any]:
+def page_data(facts: Sequence[Facts]) -> Dict[str, Any]:
     """What templates print of all layers, and what the script reads, by the names there."""
     return {
         "rows": [row(fact) for fact in facts],

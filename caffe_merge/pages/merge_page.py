@@ -65,7 +65,7 @@ def content(report: Report, nets: Nets) -> Dict[str, Any]:
         "ranges": ranges.section(report["ranges"], {f.node.name: f.number for f in facts}),
         "notes": layers.notes(report["notes"]),
         "told": list(_validation_details(report, validation)),
-        **layers.told(facts),
+        **layers.page_data(facts),
     }
 
 

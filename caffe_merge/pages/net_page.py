@@ -59,7 +59,7 @@ def content(net: Net, target: Optional[Mapping[str, Any]] = None) -> Dict[str, A
         "errors": None,
         "notes": layers.notes([note._asdict() for note in net.notes]),
         "told": [],
-        **layers.told(facts),
+        **layers.page_data(facts),
     }
 
 

@@ -9,7 +9,7 @@ from caffe_merge.options import Options
 from caffe_merge.rewriting.rewrite import Pass
 
 
-class Listed:
+class PassEntry:
     """A pass by its name; its module, ``drop_identity`` of "drop-identity", is imported when used.
 
     It finds nothing, and refuses nothing, in a net without a layer of its ``types``, where it has
@@ -50,51 +50,51 @@ class Listed:
 
 
 # Tried in this order, again and again until none finds anything.
-PASSES: Tuple[Listed, ...] = (
+PASSES: Tuple[PassEntry, ...] = (
     # first: a Dropout between a Convolution and its BatchNorm prevents the fold
-    Listed("drop-identity"),
+    PassEntry("drop-identity"),
     # likewise
-    Listed("drop-crop", ["Crop"]),
+    PassEntry("drop-crop", ["Crop"]),
     # likewise: what is not there hinders no fold
-    Listed("drop-rectifier", that("rectifier")),
+    PassEntry("drop-rectifier", that("rectifier")),
     # likewise, and two may be none
-    Listed("merge-permutes", ["Permute"]),
+    PassEntry("merge-permutes", ["Permute"]),
     # behind those, which leave one of several; merge-serial sees further then
-    Listed("fold-permute", of_family(MOVING)),
+    PassEntry("fold-permute", of_family(MOVING)),
     # behind those, which may stand in its way; before the folds, which it leaves its layers to
-    Listed("absorb-bias", ["ReLU"], option="absorb_bias"),
+    PassEntry("absorb-bias", ["ReLU"], option="absorb_bias"),
     # before the folds, which would make another convolution of it
-    Listed("fold-swap", CONVOLUTIONS),
+    PassEntry("fold-swap", CONVOLUTIONS),
     # before one-scale: a layer that is folded away costs nothing, a Scale does
-    Listed("fold-affine"),
+    PassEntry("fold-affine"),
     # behind the folds, which leave bare convolutions
-    Listed("merge-branches", ["Eltwise"]),
+    PassEntry("merge-branches", ["Eltwise"]),
     # likewise, and there is one convolution of several then
-    Listed("merge-product", ["InnerProduct"]),
+    PassEntry("merge-product", ["InnerProduct"]),
     # before the chains: a layer behind the Concat may merge with one convolution
-    Listed("merge-concat", ["Concat"]),
+    PassEntry("merge-concat", ["Concat"]),
     # likewise
-    Listed("merge-groups", ["Slice"]),
+    PassEntry("merge-groups", ["Slice"]),
     # behind the branches, whose chains cost nothing beside a larger kernel
-    Listed("merge-serial", LINEAR_TYPES),
+    PassEntry("merge-serial", LINEAR_TYPES),
     # behind the folds and the Concats: of several layers before it one is left
-    Listed("pool-first", of_family(POOLING)),
+    PassEntry("pool-first", of_family(POOLING)),
     # behind what makes fewer layers of the way up, and kernels of other sizes
-    Listed("raise-stride", (*CONVOLUTIONS, *of_family(POOLING))),
+    PassEntry("raise-stride", (*CONVOLUTIONS, *of_family(POOLING))),
     # before forwards: one layer changes, however many readers there are
-    Listed("fold-through"),
+    PassEntry("fold-through"),
     # what none of those folded
-    Listed("fold-forward"),
+    PassEntry("fold-forward"),
     # likewise
-    Listed("fold-image", ["Bias"]),
+    PassEntry("fold-image", ["Bias"]),
     # what is left over
-    Listed("one-scale"),
+    PassEntry("one-scale"),
     # behind the folds: a multiplier of 0 has made zeros, and few layers are left
-    Listed("drop-dead-channels", LINEAR_TYPES),
+    PassEntry("drop-dead-channels", LINEAR_TYPES),
     # behind all that fold: the form of what is left, where the user asks for one
-    Listed("affine-as", option="affine_as"),
+    PassEntry("affine-as", option="affine_as"),
     # behind those: no layer goes, and the ranges are those of the merged layers
-    Listed("equalize", LINEAR_TYPES, option="equalize"),
+    PassEntry("equalize", LINEAR_TYPES, option="equalize"),
     # last: other passes ask less of a blob that is not written over
-    Listed("in-place", option="in_place"),
+    PassEntry("in-place", option="in_place"),
 )

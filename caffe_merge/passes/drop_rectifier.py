@@ -41,7 +41,7 @@ class DropRectifier(Pass):
                 rewrite = self._rewrite(graph, layer, bases)
                 if isinstance(rewrite, Reason):
                     findings.append(Refused(layer, rewrite))
-                elif gone.isdisjoint(rewrite.given):
+                elif gone.isdisjoint(rewrite.premises):
                     findings.append(rewrite)
                     gone.add(layer)
             numbers = never_negative(layer, signs, bottoms[0].rank if bottoms else None)
@@ -61,7 +61,7 @@ class DropRectifier(Pass):
         if isinstance(makers, Reason):
             return makers
         note = f"removed: what comes from {quoted([source.producer.name])} is never negative"
-        return Rewrite((layer,), {}, note, given=graph.in_order(makers))
+        return Rewrite((layer,), {}, note, premises=graph.in_order(makers))
 
 
 def _makers(version: Version, bases: Bases) -> Union[Set[Layer], Reason]:

@@ -53,7 +53,7 @@ class Equalize(Pass):
         self._structure: Tuple[object, ...] = ()
         self._scales: Float64 = np.ones(1)
         self._done: Set[int] = set()
-        self._made: Dict[int, Changes] = {}
+        self._pending: Dict[int, Changes] = {}
 
     def find(self, graph: Graph) -> List[Finding]:
         classes = classes_of(graph, self.fixed(graph))
@@ -67,15 +67,15 @@ class Equalize(Pass):
                 continue
             changes = _rescaled(graph, classes, touched.get(component, ()), factors)
             if findings.add(_rewrite(graph, changes)):
-                self._made[component] = changes
+                self._pending[component] = changes
         return findings
 
     def _solve(self, graph: Graph, classes: Classes) -> None:
         """Find the scales, if the graph is another one than that of the last round."""
-        for component, changes in self._made.items():
+        for component, changes in self._pending.items():
             if all(layer.blobs is blobs for layer, (_, blobs) in changes.items()):
                 self._done.add(component)
-        self._made.clear()
+        self._pending.clear()
         structure = tuple(graph.layers), *(of.tobytes() for of in classes.of.values())
         if structure == self._structure:
             return

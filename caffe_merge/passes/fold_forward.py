@@ -21,7 +21,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import Maps, on
+from caffe_merge.rewriting.affine_propagation import Maps, forward_maps
 from caffe_merge.rewriting.affine_runs import Run, quoted, runs
 from caffe_merge.rewriting.forward_folding import along_channels, folded_forward, why_not_folded
 from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
@@ -104,7 +104,7 @@ def propagate(
             continue
         bottom_maps: Maps = [maps.get(bottom) for bottom in bottoms]
         shapes = [bottom.shape for bottom in bottoms]
-        top_maps = on(layer, bottom_maps, shapes, [top.shape for top in tops])
+        top_maps = forward_maps(layer, bottom_maps, shapes, [top.shape for top in tops])
         if isinstance(top_maps, Reason):
             return _refused_by(layer, top_maps)
         changes[layer] = (layer.param, layer.blobs)

@@ -17,7 +17,7 @@ from caffe_merge.layers.moving import RULES
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.rewriting.affine_runs import Run, quoted, runs
-from caffe_merge.rewriting.backward_folding import taken_back
+from caffe_merge.rewriting.backward_folding import fold_backward
 from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 
 
@@ -39,14 +39,14 @@ class FoldThrough(Pass):
         return findings
 
     def _rewrite(self, graph: Graph, run: Run) -> Union[Rewrite, Reason]:
-        taken = taken_back(graph, run, self.keep)
-        if isinstance(taken, Reason):
-            return taken
-        where = quoted([taker.name for taker in reversed(taken.takers)])
-        kinds = {taker.type for taker in taken.takers}
+        fold = fold_backward(graph, run, self.keep)
+        if isinstance(fold, Reason):
+            return fold
+        where = quoted([target.name for target in reversed(fold.targets)])
+        kinds = {target.type for target in fold.targets}
         return Rewrite(
-            layers=graph.in_order({*taken.changes, *run.layers}),
-            changes=taken.changes,
-            note=f"folded into {f'{kinds.pop()} ' if len(taken.takers) == 1 else ''}{where}",
+            layers=graph.in_order({*fold.changes, *run.layers}),
+            changes=fold.changes,
+            note=f"folded into {f'{kinds.pop()} ' if len(fold.targets) == 1 else ''}{where}",
             kept_note="took in " + quoted([layer.name for layer in run.layers]),
         )

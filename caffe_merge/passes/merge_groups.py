@@ -132,7 +132,7 @@ def _why_not_these(graph: Graph, cut: Layer, towers: Sequence[Tower]) -> Optiona
         return odd
     if [tower.part for tower in towers] != graph.tops[cut]:
         return Reason(f"they are not all parts of Slice {cut.name!r}, in its order")
-    blobs = [top for tower in towers for one in tower.layers for top in graph.tops[one]]
+    blobs = [top for tower in towers for layer in tower.layers for top in graph.tops[layer]]
     for version in (*graph.tops[cut], *blobs):
         if len(version.readers) > 1:
             return Reason(f"{version.name!r} has other readers")
@@ -145,7 +145,7 @@ def _one_for_all(graph: Graph, layers: Sequence[Layer]) -> Union[New, Reason]:
     """New parameters and blobs of the first of ``layers``, one of each tower, to do all of them."""
     first = layers[0]
     if first.type not in CONVOLUTIONS:
-        alike = all(_settings(one) == _settings(first) for one in layers)
+        alike = all(_settings(layer) == _settings(first) for layer in layers)
         return (first.param, first.blobs) if alike else Reason(f"{quoted(_names(layers))} differ")
     kernels = []
     for layer in layers:

@@ -22,7 +22,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import on
+from caffe_merge.rewriting.affine_propagation import forward_maps
 from caffe_merge.rewriting.layer_kernels import kernel_of
 from caffe_merge.rewriting.rewrite import Finding, Findings, Insert, Pass, Refused, Rewrite, kept
 
@@ -81,7 +81,7 @@ def _exchanged(
         return Reason("the shape of its bottom is not known")
     ones = np.ones(kernel.outputs)
     bias = Affine(ones, 0 * ones if kernel.bias is None else kernel.bias(), 1)
-    pooled = on(pooling, [bias], [between.shape], [end.shape])
+    pooled = forward_maps(pooling, [bias], [between.shape], [end.shape])
     if isinstance(pooled, Reason):
         return Reason.about("the bias of it", pooled) if bias.shift.any() else pooled
     if not _saves(kernel, pooling, between.shape, end.shape):

@@ -27,7 +27,7 @@ Shapes = Sequence[Optional[Shape]]
 Maps = List[Optional[Affine]]  # of each bottom or top; None is the identity
 
 
-def on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
+def forward_maps(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, Reason]:
     """The map of each top of ``layer`` whose bottoms have ``maps``."""
     reason = _why_not(layer, maps, bottoms)
     if reason is not None:
@@ -43,7 +43,7 @@ def on(layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes) -> Union[Maps, R
     return _moved(layer, maps, bottoms, tops, moves, tops)
 
 
-def back(
+def backward_maps(
     layer: Layer, maps: Maps, bottoms: Shapes, tops: Shapes, chosen: int = 0
 ) -> Union[Maps, Reason]:
     """The map of each bottom of ``layer`` whose tops are to go into ``maps``.

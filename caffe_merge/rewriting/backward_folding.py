@@ -16,26 +16,26 @@ from caffe_merge.layers.moving import RULES, reads_shape_only
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import Maps, back, is_product
+from caffe_merge.rewriting.affine_propagation import Maps, backward_maps, is_product
 from caffe_merge.rewriting.affine_runs import Run, quoted, why_not_take
 from caffe_merge.rewriting.rewrite import Changes, kept
 
 Choice = Tuple[Layer, int]  # a product, and the number of the factor that takes the map
-Asked = Dict[Tuple[Layer, int], Optional[Affine]]  # the map that each reader of a blob asks for
+Requests = Dict[Tuple[Layer, int], Optional[Affine]]  # the map that each reader of a blob asks for
 
 
-class Taken(NamedTuple):
+class BackwardFold(NamedTuple):
     """What takes a map in, what it goes through, and the new parameters and blobs of all these.
 
     ``changes`` also has the layers that read only the shape of a blob whose values change.
     """
 
-    takers: List[Layer]
+    targets: List[Layer]
     through: List[Layer]
     changes: Changes
 
 
-def taken_back(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[Taken, Reason]:
+def fold_backward(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[BackwardFold, Reason]:
     """How the map of ``run`` goes back from its source; or why it does not.
 
     Of the factors of a product one takes the map, the first that can.
@@ -46,8 +46,8 @@ def taken_back(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[Taken, Rea
         attempt = _Attempt(graph, run, keep, avoided)
         reason = attempt.go()
         if reason is None:
-            return attempt.taken
-        through = [layer.name for layer in reversed(attempt.taken.through)]
+            return attempt.fold
+        through = [layer.name for layer in reversed(attempt.fold.through)]
         about = Reason.about(f"back through {quoted(through)}", reason) if through else reason
         first = first or about
         if attempt.culprit is None:
@@ -66,17 +66,17 @@ class _Attempt:
         self.run = run
         self.keep = keep
         self.avoided = avoided
-        self.asked: Dict[Version, Asked] = {run.source: {(run.layers[0], 0): run.affine}}
+        self.requests: Dict[Version, Requests] = {run.source: {(run.layers[0], 0): run.affine}}
         self.choices: Dict[Version, Optional[Choice]] = {run.source: None}
         self.culprit: Optional[Choice] = None
-        self.taken = Taken([], [], {})
+        self.fold = BackwardFold([], [], {})
 
     def go(self) -> Optional[Reason]:
         """Walk up the net from the source of the run; why the map does not go back, if so."""
         layers = self.graph.layers
         for layer in reversed(layers[: layers.index(self.run.layers[0])]):
             tops = self.graph.tops[layer]
-            if any(affine for top in tops for affine in self.asked.get(top, {}).values()):
+            if any(affine for top in tops for affine in self.requests.get(top, {}).values()):
                 choices = [self.choices.get(top) for top in tops]
                 self.culprit = next(filter(None, choices), None)
                 reason = self._visit(layer, self.culprit)
@@ -103,13 +103,13 @@ class _Attempt:
         new = _with(top, affine, self.keep)
         if isinstance(new, Reason):
             return new
-        self.taken.changes[layer] = new
-        self.taken.takers.append(layer)
+        self.fold.changes[layer] = new
+        self.fold.targets.append(layer)
         return None
 
     def _agreed(self, version: Version) -> Union[Affine, Reason, None]:
         """The map that all readers of the values of ``version`` ask for; who reads shapes may."""
-        asked = self.asked.get(version, {})
+        asked = self.requests.get(version, {})
         if not any(asked.values()):
             return None
         first, *others = asked.values()
@@ -124,12 +124,12 @@ class _Attempt:
         for reader, _ in unasked:
             if reader.name in self.keep:
                 return kept(f"layer {reader.name!r}, which reads {version.name!r}, is")
-            self.taken.changes.setdefault(reader, (reader.param, reader.blobs))
+            self.fold.changes.setdefault(reader, (reader.param, reader.blobs))
         return first
 
     def _pass_on(self, layer: Layer, maps: Maps, choice: Optional[Choice]) -> Optional[Reason]:
         """Ask the bottoms of ``layer`` for what gives its tops ``maps``."""
-        self.taken.through.append(layer)
+        self.fold.through.append(layer)
         if layer.name in self.keep:
             return kept(f"layer {layer.name!r} is")
         bottoms, number = self.graph.bottoms[layer], 0
@@ -140,30 +140,32 @@ class _Attempt:
             number = free[0]
             self.culprit = choice = (layer, number)
         shapes = [bottom.shape for bottom in bottoms]
-        asked = back(layer, maps, shapes, [top.shape for top in self.graph.tops[layer]], number)
+        asked = backward_maps(
+            layer, maps, shapes, [top.shape for top in self.graph.tops[layer]], number
+        )
         if isinstance(asked, Reason):
             return asked
-        self.taken.changes[layer] = (layer.param, layer.blobs)
+        self.fold.changes[layer] = (layer.param, layer.blobs)
         for n, (bottom, affine) in enumerate(zip(bottoms, asked)):
             if not reads_shape_only(layer, n):
-                self.asked.setdefault(bottom, {})[layer, n] = affine
+                self.requests.setdefault(bottom, {})[layer, n] = affine
                 self.choices.setdefault(bottom, choice)
         return None
 
 
-def _equal(one: Optional[Affine], other: Optional[Affine]) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.axis == other.axis and all(map(np.array_equal, one[:2], other[:2]))
+def _equal(first: Optional[Affine], second: Optional[Affine]) -> bool:
+    if first is None or second is None:
+        return first is second
+    return first.axis == second.axis and all(map(np.array_equal, first[:2], second[:2]))
 
 
 def _with(version: Version, affine: Affine, keep: FrozenSet[str]) -> Union[New, Reason]:
     """The producer of ``version`` with ``affine`` in it: a linear layer, a Scale or BatchNorm."""
     producer, rank = version.producer, version.rank
-    own = affine_of(producer, rank) if producer.param.bottom else None
+    producer_map = affine_of(producer, rank) if producer.param.bottom else None
     may_be_scale = producer.type in ("Scale", *norms.TYPES) and norms.has_scale(producer)
-    if isinstance(own, Affine) and may_be_scale:
-        return _scaled(version, own, affine, keep)
+    if isinstance(producer_map, Affine) and may_be_scale:
+        return _scaled(version, producer_map, affine, keep)
     reason = why_not_take(version, affine, keep)
     output = output_channels(producer, rank) if reason is None else reason
     if isinstance(output, Reason):
@@ -172,15 +174,17 @@ def _with(version: Version, affine: Affine, keep: FrozenSet[str]) -> Union[New, 
 
 
 def _scaled(
-    version: Version, own: Affine, affine: Affine, keep: FrozenSet[str]
+    version: Version, producer_map: Affine, affine: Affine, keep: FrozenSet[str]
 ) -> Union[New, Reason]:
-    """The Scale that computes ``own`` and then ``affine``."""
+    """The Scale that computes ``producer_map`` and then ``affine``."""
     producer = version.producer
     if producer.name in keep:
         return kept(f"layer {producer.name!r}, which feeds it, is")
-    if own.axis is not None and affine.axis not in (None, own.axis):
-        return Reason(f"layer {producer.name!r}, which feeds it, acts along axis {own.axis}")
-    joined = own.then(affine)
+    if producer_map.axis is not None and affine.axis not in (None, producer_map.axis):
+        return Reason(
+            f"layer {producer.name!r}, which feeds it, acts along axis {producer_map.axis}"
+        )
+    joined = producer_map.then(affine)
     if joined.axis is None:
         if version.shape is None or len(version.shape) < 2:
             return Reason("the number of its channels is not known")

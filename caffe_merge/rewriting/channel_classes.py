@@ -21,7 +21,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHARED, Reason
-from caffe_merge.rewriting.affine_propagation import Maps, is_product, on
+from caffe_merge.rewriting.affine_propagation import Maps, forward_maps, is_product
 from caffe_merge.rewriting.affine_runs import quoted
 from caffe_merge.rewriting.forward_folding import why_not_folded
 from caffe_merge.rewriting.rewrite import kept
@@ -45,8 +45,12 @@ class Classes(NamedTuple):
 
     def components(self) -> Dict[Version, FrozenSet[int]]:
         """The components of which each blob has channels."""
-        found = {version: np.unique(self.component_of[of]) for version, of in self.of.items()}
-        return {version: frozenset(numbers.tolist()) - {0} for version, numbers in found.items()}
+        components_in = {
+            version: np.unique(self.component_of[of]) for version, of in self.of.items()
+        }
+        return {
+            version: frozenset(numbers.tolist()) - {0} for version, numbers in components_in.items()
+        }
 
 
 def classes_of(graph: Graph, fixed: Set[Layer]) -> Classes:
@@ -127,18 +131,18 @@ class _Search:
         """Label the tops of a layer that hands multipliers on; or why it does not."""
         bottoms, tops = self.graph.bottoms[layer], self.graph.tops[layer]
         labels = [self._labels_of(bottom) for bottom in bottoms]
-        known = [label for label in labels if label is not None]
-        if len(known) < len(labels):
+        known_labels = [label for label in labels if label is not None]
+        if len(known_labels) < len(labels):
             return Reason("its shapes are not known")
         if layer.type == "Eltwise":
-            return self._eltwise(layer, known)
+            return self._eltwise(layer, known_labels)
         if layer.type in RULES and not is_product(layer) and layer.type not in PER_CHANNEL:
             # Labels go where multipliers go, as long as none is computed from several.
             maps: Maps = [
-                Affine(label.astype(np.float64), np.zeros(len(label)), 1) for label in known
+                Affine(label.astype(np.float64), np.zeros(len(label)), 1) for label in known_labels
             ]
             shapes = [bottom.shape for bottom in bottoms], [top.shape for top in tops]
-            handed_on = on(layer, maps, *shapes)
+            handed_on = forward_maps(layer, maps, *shapes)
             if isinstance(handed_on, Reason):
                 return handed_on
             if not all(affine and affine.axis == 1 for affine in handed_on):
@@ -146,16 +150,19 @@ class _Search:
             for top, affine in zip(tops, handed_on):
                 assert affine is not None
                 self.labels[top] = affine.scale.astype(np.intp)
-                assert np.isin(self.labels[top], np.concatenate(known)).all()
+                assert np.isin(self.labels[top], np.concatenate(known_labels)).all()
             return None
         if layer.type not in PER_CHANNEL:
             return _STOPPED
-        own = affine_of(layer, bottoms[0].rank)
-        if not isinstance(own, Affine):
-            return own or _STOPPED
-        if own.axis not in (None, 1) or own.channels not in (None, len(known[0])):
-            return Reason(f"it acts along axis {own.axis}")
-        self.labels[tops[0]] = known[0]
+        layer_map = affine_of(layer, bottoms[0].rank)
+        if not isinstance(layer_map, Affine):
+            return layer_map or _STOPPED
+        if layer_map.axis not in (None, 1) or layer_map.channels not in (
+            None,
+            len(known_labels[0]),
+        ):
+            return Reason(f"it acts along axis {layer_map.axis}")
+        self.labels[tops[0]] = known_labels[0]
         return None
 
     def _labels_of(self, version: Version) -> Optional[Indices]:
@@ -237,11 +244,15 @@ class _Ties:
         """Tie ``first`` to ``second``, one by one."""
         while True:
             roots = self.roots()
-            one, other = roots[first], roots[second]
-            if (one == other).all():
+            first_roots, second_roots = roots[first], roots[second]
+            if (first_roots == second_roots).all():
                 return
             # A label that stands several times is tied to the least first, to others then.
-            np.minimum.at(self._above, np.maximum(one, other), np.minimum(one, other))
+            np.minimum.at(
+                self._above,
+                np.maximum(first_roots, second_roots),
+                np.minimum(first_roots, second_roots),
+            )
 
     def roots(self) -> Indices:
         """The root of each label."""
@@ -265,8 +276,8 @@ def _components(classes: Iterable[Indices], number: int) -> Indices:
     component_of = np.zeros(number, np.intp)
     firsts = _distinct(roots, number)
     component_of[firsts] = np.arange(len(firsts))
-    found: Indices = component_of[roots]
-    return found
+    numbers: Indices = component_of[roots]
+    return numbers
 
 
 def _distinct(labels: Indices, number: int) -> Indices:

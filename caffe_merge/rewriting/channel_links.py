@@ -21,7 +21,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import on
+from caffe_merge.rewriting.affine_propagation import forward_maps
 from caffe_merge.rewriting.channel_axis import channels, is_dense, is_depthwise, moves_channels
 from caffe_merge.rewriting.forward_folding import why_not_folded
 from caffe_merge.weights.blobs import Blob
@@ -94,17 +94,17 @@ class Signs(NamedTuple):
 
 def signs(graph: Graph, linked: Dict[Layer, List[Link]]) -> Dict[Version, Signs]:
     """What is known of the values of each version, whatever the input is."""
-    known: Dict[Version, Signs] = {}
+    signs_of: Dict[Version, Signs] = {}
     for layer in graph.layers:
         for top in graph.tops[layer]:
-            known[top] = _unknown(channels(top))
+            signs_of[top] = _unknown(channels(top))
         if layer in linked:
-            known.update(_through(graph, layer, linked[layer], known))
+            signs_of.update(_through(graph, layer, linked[layer], signs_of))
         elif is_dense(graph, layer):
             bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
-            at_most_zero = facts(layer).never_positive & known[bottom].never_negative.all()
-            known[top] = _signs(_where(facts(layer).zero_outputs, bias_of(layer)), at_most_zero)
-    return known
+            at_most_zero = facts(layer).never_positive & signs_of[bottom].never_negative.all()
+            signs_of[top] = _signs(_where(facts(layer).zero_outputs, bias_of(layer)), at_most_zero)
+    return signs_of
 
 
 def _unknown(size: int) -> Signs:
@@ -122,13 +122,13 @@ def _where(mask: Mask, values: Float64) -> Float64:
 
 
 def _through(
-    graph: Graph, layer: Layer, linked: Sequence[Link], known: Dict[Version, Signs]
+    graph: Graph, layer: Layer, linked: Sequence[Link], signs_of: Dict[Version, Signs]
 ) -> Dict[Version, Signs]:
     """The same of the tops of a layer with links."""
     if layer.type in ("Concat", "Slice"):
-        return _moved(linked, known)
+        return _moved(linked, signs_of)
     (top,) = graph.tops[layer]
-    below = [known[bottom] for bottom in graph.bottoms[layer]]
+    below = [signs_of[bottom] for bottom in graph.bottoms[layer]]
     if layer.type == "Pooling":
         return {top: _pooled(graph, layer, below[0])}
     if layer.type in CONVOLUTIONS:
@@ -145,10 +145,10 @@ def _through(
     return {top: _signs(constant, no)}
 
 
-def _moved(linked: Sequence[Link], known: Dict[Version, Signs]) -> Dict[Version, Signs]:
+def _moved(linked: Sequence[Link], signs_of: Dict[Version, Signs]) -> Dict[Version, Signs]:
     moved = {link.top: _unknown(channels(link.top)) for link in linked}
     for bottom, start, top, at, size in linked:
-        for of, to in zip(known[bottom], moved[top]):
+        for of, to in zip(signs_of[bottom], moved[top]):
             to[at : at + size] = of[start : start + size]
     return moved
 
@@ -176,7 +176,7 @@ def _pooled(graph: Graph, layer: Layer, below: Signs) -> Signs:
 
     def goes_on(values: Float64) -> bool:
         maps: List[Optional[Affine]] = [Affine(ones, values, 1)]
-        return not isinstance(on(layer, maps, [bottom.shape], [top.shape]), Reason)
+        return not isinstance(forward_maps(layer, maps, [bottom.shape], [top.shape]), Reason)
 
     if not goes_on(0 * ones):
         return _unknown(channels(top))
@@ -187,8 +187,8 @@ def _pooled(graph: Graph, layer: Layer, below: Signs) -> Signs:
 
 def _depthwise(graph: Graph, layer: Layer, below: Signs) -> Signs:
     weights, bias = layer.blobs[0].float64(), bias_of(layer)
-    known = facts(layer)
-    constant = _where(known.zero_outputs | (below.constant == 0), bias)
+    weight_facts = facts(layer)
+    constant = _where(weight_facts.zero_outputs | (below.constant == 0), bias)
     values = np.nan_to_num(below.constant)
     shape = graph.bottoms[layer][0].shape
     if (
@@ -197,7 +197,7 @@ def _depthwise(graph: Graph, layer: Layer, below: Signs) -> Signs:
     ):
         sums = weights.reshape(len(weights), -1).sum(axis=1)
         constant = np.where(np.isfinite(below.constant), values * sums + bias, constant)
-    return _signs(constant, known.never_positive & below.never_negative)
+    return _signs(constant, weight_facts.never_positive & below.never_negative)
 
 
 # -- channels that are there twice -----------------------------------------------------------
@@ -206,7 +206,7 @@ def _depthwise(graph: Graph, layer: Layer, below: Signs) -> Signs:
 def twins(graph: Graph, linked: Dict[Layer, List[Link]]) -> Dict[Version, Indices]:
     """For each channel of each version the first one that always has the same value."""
     names: Dict[Version, Indices] = {}  # equal for channels of equal values
-    made = 0
+    next_id = 0
     for layer in graph.layers:
         if layer in linked and layer.type in ("Concat", "Slice"):
             for top in graph.tops[layer]:
@@ -220,8 +220,8 @@ def twins(graph: Graph, linked: Dict[Layer, List[Link]]) -> Dict[Version, Indice
                 first = _first_of(layer, [names[bottom] for bottom in graph.bottoms[layer]])
             elif is_dense(graph, layer):
                 first = facts(layer).alike
-            names[top] = made + first
-            made += len(first)
+            names[top] = next_id + first
+            next_id += len(first)
     return {version: _first_equal(named) for version, named in names.items()}
 
 
@@ -235,10 +235,12 @@ def _first_of(layer: Layer, below: Sequence[Indices]) -> Indices:
     size = len(below[0])
     if any(len(np.unique(named)) == size for named in below):
         return np.arange(size)
-    own = [blob.float64().reshape(size, -1) for blob in layer.blobs if _is_per_channel(blob, size)]
+    parameters = [
+        blob.float64().reshape(size, -1) for blob in layer.blobs if _is_per_channel(blob, size)
+    ]
     seen: Dict[Tuple[object, ...], int] = {}
     keys = (
-        (*(int(named[n]) for named in below), *(values[n].tobytes() for values in own))
+        (*(int(named[n]) for named in below), *(values[n].tobytes() for values in parameters))
         for n in range(size)
     )
     return np.array([seen.setdefault(key, n) for n, key in enumerate(keys)], np.intp)

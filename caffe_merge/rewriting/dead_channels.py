@@ -15,8 +15,8 @@ from caffe_merge.rewriting.affine_runs import quoted
 from caffe_merge.rewriting.channel_axis import channels, is_dense, reads_twice
 from caffe_merge.rewriting.channel_links import Link, Signs, links, signs, twins
 from caffe_merge.rewriting.forward_folding import why_not_folded
-from caffe_merge.rewriting.pruning import Fewer
-from caffe_merge.rewriting.removable_channels import Held
+from caffe_merge.rewriting.pruning import KeptChannels
+from caffe_merge.rewriting.removable_channels import Removal
 from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Refused, Rewrite, kept
 from caffe_merge.wording import counted
 
@@ -28,7 +28,7 @@ Stays = Mapping[Version, Mask]  # the channels that stay
 class Spare(NamedTuple):
     """What a linear layer reads: ``goes.keep`` has the channels that it needs, and why it does."""
 
-    goes: Fewer
+    goes: KeptChannels
     why: Reason
 
 
@@ -45,16 +45,18 @@ def findings(graph: Graph, fixed: Set[Layer]) -> List[Finding]:
     for spares in (_dead(graph, signs_of, dense), _twice(graph, linked, dense)):
         if not any(_has_spare(layer, spare) for layer, spare in spares.items()):
             continue
-        held = _held(graph, fixed, linked, spares)
-        for stays in held.groups():
+        removal = _removal(graph, fixed, linked, spares)
+        for stays in removal.groups():
             out.add(_rewrite(graph, signs_of, spares, stays))
-        out += _refusals(graph, spares, held)
+        out += _refusals(graph, spares, removal)
     return out
 
 
-def _held(graph: Graph, fixed: Set[Layer], linked: Linked, spares: Mapping[Layer, Spare]) -> Held:
+def _removal(
+    graph: Graph, fixed: Set[Layer], linked: Linked, spares: Mapping[Layer, Spare]
+) -> Removal:
     """What stays: what is read, what others have to do with, and all that is linked to it."""
-    held = Held(graph, [link for parts in linked.values() for link in parts])
+    removal = Removal(graph, [link for parts in linked.values() for link in parts])
     sharers = graph.sharers()
     for layer in graph.layers:
         bottoms, tops = graph.bottoms[layer], graph.tops[layer]
@@ -67,18 +69,18 @@ def _held(graph: Graph, fixed: Set[Layer], linked: Linked, spares: Mapping[Layer
             reason = Reason(what, SHARED)
         elif layer in spares:
             spare = spares[layer]
-            held.hold(bottoms[0], spare.goes.keep, Reason.about(_reads(layer), spare.why))
+            removal.pin(bottoms[0], spare.goes.keep, Reason.about(_reads(layer), spare.why))
         elif not bottoms:
             reason = Reason("they are those of a net input")
         elif layer not in linked:
             reason = Reason(f"{layer.type} {layer.name!r} needs or makes all of them")
         if reason is not None:
             for version in (*bottoms, *tops):
-                held.hold_all(version, reason)
+                removal.pin_all(version, reason)
     for version in graph.outputs:
-        held.hold_all(version, Reason(f"they are those of the net output {version.name!r}"))
-    held.settle()
-    return held
+        removal.pin_all(version, Reason(f"they are those of the net output {version.name!r}"))
+    removal.settle()
+    return removal
 
 
 def _reads(layer: Layer) -> str:
@@ -103,7 +105,9 @@ def _dead(graph: Graph, signs_of: SignsOf, dense: Iterable[Layer]) -> Dict[Layer
             why = why_not_folded(layer, Affine(np.ones(size), values, 1), bottom.shape)
         goes = constant == 0 if why is not None else ~np.isnan(constant)
         twin = np.full(size, -1)
-        spares[layer] = Spare(Fewer(~goes, values, twin), why or Reason("they are not all 0"))
+        spares[layer] = Spare(
+            KeptChannels(~goes, values, twin), why or Reason("they are not all 0")
+        )
     return spares
 
 
@@ -116,7 +120,7 @@ def _twice(graph: Graph, linked: Linked, dense: Iterable[Layer]) -> Dict[Layer, 
     for layer in dense:
         twin = first[graph.bottoms[layer][0]]
         keep = twin == np.arange(len(twin))
-        spares[layer] = Spare(Fewer(keep, np.zeros(len(twin)), twin), Reason("each once"))
+        spares[layer] = Spare(KeptChannels(keep, np.zeros(len(twin)), twin), Reason("each once"))
     return spares
 
 
@@ -162,7 +166,7 @@ def _new(graph: Graph, layer: Layer, spare: Optional[Spare], stays: Stays) -> Ne
         if bottoms[0] in stays:
             staying = stays[bottoms[0]]
             constant = np.where(staying, 0.0, spare.goes.constant)
-            below = Fewer(staying, constant, spare.goes.twin)
+            below = KeptChannels(staying, constant, spare.goes.twin)
         return pruning.linear(layer, below, keep)
     if layer.type == "Slice":
         sizes = [int(stays[top].sum()) if top in stays else channels(top) for top in tops]
@@ -174,17 +178,17 @@ def _new(graph: Graph, layer: Layer, spare: Optional[Spare], stays: Stays) -> Ne
     return pruning.per_channel(layer, keep)
 
 
-def _refusals(graph: Graph, spares: Mapping[Layer, Spare], held: Held) -> Iterator[Refused]:
+def _refusals(graph: Graph, spares: Mapping[Layer, Spare], removal: Removal) -> Iterator[Refused]:
     """Channels that are dead and stay, by the layer that could do without them or makes them."""
     for layer, spare in spares.items():
         bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
-        unneeded = ~spare.goes.keep & ~held.free(bottom)
+        unneeded = ~spare.goes.keep & ~removal.removable(bottom)
         if unneeded.any():
             number = counted(int(unneeded.sum()), "channel")
-            why = held.why(bottom, unneeded)
+            why = removal.why(bottom, unneeded)
             yield Refused(layer, Reason.about(f"it could do without {number} of its bottom", why))
-        constant = facts(layer).zero_outputs & ~held.free(top)
+        constant = facts(layer).zero_outputs & ~removal.removable(top)
         if constant.any():
             number = counted(int(constant.sum()), "constant channel")
-            why = held.why(top, constant)
+            why = removal.why(top, constant)
             yield Refused(layer, Reason.about(f"it makes {number}", why))

@@ -19,7 +19,7 @@ from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Blob, Computed, Dense, Rows
 
 
-class Fewer(NamedTuple):
+class KeptChannels(NamedTuple):
     """The channels of a blob that stay, and what takes the place of each that goes.
 
     ``constant`` is the value of one that goes (0: it is not missed); ``twin`` the channel that
@@ -31,7 +31,7 @@ class Fewer(NamedTuple):
     twin: Indices
 
 
-def linear(layer: Layer, below: Optional[Fewer], keep: Optional[Mask]) -> New:
+def linear(layer: Layer, below: Optional[KeptChannels], keep: Optional[Mask]) -> New:
     """The layer, of one group, with channels of its bottom and top left out."""
     param, blobs = copied(layer.param), layer.blobs
     axis, weights = inputs_axis(layer), layer.blobs[0]
@@ -52,7 +52,7 @@ def linear(layer: Layer, below: Optional[Fewer], keep: Optional[Mask]) -> New:
     return param, (selected(weights, numbers, pairs, axis), *biases)
 
 
-def _pairs(below: Fewer, width: int) -> List[Tuple[int, int]]:
+def _pairs(below: KeptChannels, width: int) -> List[Tuple[int, int]]:
     """For each input that goes and has a twin: where the twin is among those that stay, and it."""
     places = np.cumsum(below.keep) - 1
     pairs = []

@@ -11,7 +11,7 @@ from caffe_merge.rewriting.channel_axis import channels
 from caffe_merge.rewriting.channel_links import Link
 
 
-class Held:
+class Removal:
     """For each version and channel the number of the reason for which it stays; 0 if it may go."""
 
     def __init__(self, graph: Graph, links: Iterable[Link]) -> None:
@@ -20,24 +20,24 @@ class Held:
         self._links = list(links)
         self._reasons: List[Reason] = []
 
-    def hold(self, version: Version, mask: Mask, reason: Reason) -> None:
+    def pin(self, version: Version, mask: Mask, reason: Reason) -> None:
         """Let those channels of ``version`` stay."""
         numbers = self._numbers.get(version)
         if numbers is not None and mask.any():
             self._reasons.append(reason)
             numbers[mask & (numbers == 0)] = len(self._reasons)
 
-    def hold_all(self, version: Version, reason: Reason) -> None:
+    def pin_all(self, version: Version, reason: Reason) -> None:
         """Let all channels of ``version`` stay."""
-        self.hold(version, np.ones(channels(version), bool), reason)
+        self.pin(version, np.ones(channels(version), bool), reason)
 
     def settle(self) -> None:
-        """Let what is linked to a held channel stay as well, and of each blob one channel."""
+        """Let what is linked to a pinned channel stay as well, and of each blob one channel."""
         self._spread()
         for version, numbers in self._numbers.items():
             if not numbers.any():
                 first = np.arange(len(numbers)) == 0
-                self.hold(version, first, Reason("it is the last channel of its blob"))
+                self.pin(version, first, Reason("it is the last channel of its blob"))
                 self._spread()
 
     def _spread(self) -> None:
@@ -52,7 +52,7 @@ class Held:
                     np.copyto(above, below, where=above == 0)
                     changed = True
 
-    def free(self, version: Version) -> Mask:
+    def removable(self, version: Version) -> Mask:
         """The channels of ``version`` that may go."""
         return np.asarray(self._numbers[version] == 0)
 

@@ -41,7 +41,7 @@ class Rewrite(NamedTuple):
     match whose tops then have no reader are removed as well. The report shows ``note`` for the
     removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
     moved, each in front of one of ``changes``. Those of ``in_place``, of one bottom and one top,
-    are to write over their bottom. ``given`` are layers in front of the match that make it one:
+    are to write over their bottom. ``premises`` are layers in front of the match that make it one:
     they stay as they are, and the proof runs them too. One that is not ``is_exact`` is not proved:
     it was asked for as such, and what it changes is measured.
     """
@@ -53,7 +53,7 @@ class Rewrite(NamedTuple):
     reads: Reads = MappingProxyType({})
     inserts: Tuple[Insert, ...] = ()
     in_place: Tuple[Layer, ...] = ()
-    given: Tuple[Layer, ...] = ()
+    premises: Tuple[Layer, ...] = ()
     is_exact: bool = True
 
     @property

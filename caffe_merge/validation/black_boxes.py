@@ -34,21 +34,21 @@ def unknown(layers: Sequence[Any]) -> Set[int]:
 
 
 def sizes(
-    layers: Sequence[Any], boxes: AbstractSet[int], given: Mapping[str, Shape]
+    layers: Sequence[Any], boxes: AbstractSet[int], known_shapes: Mapping[str, Shape]
 ) -> Dict[str, Shape]:
     """Shapes of the tops of black boxes, by name, as far as they are known or what is behind tells.
 
-    ``given`` are those of the nets' inputs, and of tops that the user gives.
+    ``known_shapes`` are those of the nets' inputs, and of tops that the user gives.
     """
     top_shapes: Dict[str, Shape] = {}
     held: Shapes = {}
     for index, layer in enumerate(layers):
-        rule = _tops(layer, held, given)
+        rule = _tops(layer, held, known_shapes)
         if index not in boxes:
             held.update(rule)
             continue
         for top in layer.param.top:
-            shape = given.get(top) or rule.get(top) or _size(layers, index, top, held)
+            shape = known_shapes.get(top) or rule.get(top) or _size(layers, index, top, held)
             held[top] = shape
             if shape is not None:
                 top_shapes[top] = shape
@@ -63,17 +63,17 @@ def _form(layer: Any) -> Optional[standard.Standard]:
     return form
 
 
-def _tops(layer: Any, held: Shapes, given: Mapping[str, Shape]) -> Shapes:
+def _tops(layer: Any, held: Shapes, known_shapes: Mapping[str, Shape]) -> Shapes:
     names: List[str] = list(layer.param.top)
-    if not layer.param.bottom and any(name in given for name in names):
-        return {name: given.get(name) for name in names}
+    if not layer.param.bottom and any(name in known_shapes for name in names):
+        return {name: known_shapes.get(name) for name in names}
     bottoms = [held.get(name) for name in layer.param.bottom]
     unknown_shapes: List[Optional[Shape]] = [None] * len(names)
     try:
-        made = shapes.tops(spec_of(layer), bottoms)
+        tops = shapes.tops(spec_of(layer), bottoms)
     except CaffeMergeError:
-        made = None
-    return dict(zip(names, unknown_shapes if made is None else made))
+        tops = None
+    return dict(zip(names, unknown_shapes if tops is None else tops))
 
 
 def _size(layers: Sequence[Any], index: int, top: str, held: Shapes) -> Optional[Shape]:
@@ -143,16 +143,16 @@ def _fits(layers: Sequence[Any], held: Shapes) -> bool:
             continue
         spec, blobs = form
         bottoms = [held.get(name) for name in layer.param.bottom]
-        made: Any = None
+        tops: Any = None
         if None not in bottoms:
             try:
                 expected = shapes.blobs(spec, bottoms)
-                made = shapes.tops(spec, bottoms)
+                tops = shapes.tops(spec, bottoms)
             except CaffeMergeError:
                 return False
             if not _agree(expected, [blob.shape for blob in blobs]):
                 return False
-        held.update(zip(names, made or [None] * len(names)))
+        held.update(zip(names, tops or [None] * len(names)))
     return True
 
 

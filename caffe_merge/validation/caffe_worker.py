@@ -37,11 +37,11 @@ MYPY = False
 if MYPY:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple  # noqa: F401
 
-    Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
+    Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 
 
 def serve(handle):
-    # type: (Callable[[Dict[str, Any]], Answer]) -> None
+    # type: (Callable[[Dict[str, Any]], Frames]) -> None
     """Answer jobs with ``handle(job)``'s frames until stdin ends; an exception is one frame."""
     # Caffe and its Python layers print; what they print must not land between our frames.
     frames = os.fdopen(os.dup(1), "wb")
@@ -94,12 +94,12 @@ class CaffeNet:
         self.net = None  # type: Any
 
     def handle(self, job):
-        # type: (Dict[str, Any]) -> Answer
+        # type: (Dict[str, Any]) -> Frames
         """The frames that answer ``job``; what is wrong with it raises."""
         return getattr(self, "do_" + job["do"])(job)  # type: ignore[no-any-return]
 
     def do_about(self, _job):
-        # type: (Dict[str, Any]) -> Answer
+        # type: (Dict[str, Any]) -> Frames
         types = getattr(self.caffe, "layer_type_list", None)  # since 2015
         header = {
             "done": True,
@@ -109,7 +109,7 @@ class CaffeNet:
         yield header, None
 
     def do_open(self, job):
-        # type: (Dict[str, Any]) -> Answer
+        # type: (Dict[str, Any]) -> Frames
         self.net = None  # the old net's memory goes before the new one's comes
         if hasattr(self.caffe, "set_random_seed"):  # a random filler: the same in every process
             self.caffe.set_random_seed(0)
@@ -138,7 +138,7 @@ class CaffeNet:
         yield header, None
 
     def do_forward(self, job):
-        # type: (Dict[str, Any]) -> Answer
+        # type: (Dict[str, Any]) -> Frames
         inputs = [(_native(n), np.load(path)) for n, path in sorted(job["inputs"].items())]
         for name, array in inputs:
             if name not in self.net.inputs:
@@ -164,7 +164,7 @@ class CaffeNet:
         yield {"done": True, "seconds": min(times), "median": float(np.median(times))}, None
 
     def do_shapes(self, _job):
-        # type: (Dict[str, Any]) -> Answer
+        # type: (Dict[str, Any]) -> Frames
         params = [
             [_text(layer), [list(blob.data.shape) for blob in blobs]]
             for layer, blobs in self.net.params.items()
@@ -172,7 +172,7 @@ class CaffeNet:
         yield {"done": True, "params": params}, None
 
     def do_resave(self, job):
-        # type: (Dict[str, Any]) -> Answer
+        # type: (Dict[str, Any]) -> Frames
         save = self.net.save_hdf5 if job["path"].endswith(".h5") else self.net.save
         save(_native(job["path"]))
         yield {"done": True}, None

@@ -107,9 +107,11 @@ def on_images(
         declared = {**old.inputs, **{n: shape for n, shape in shapes.items() if n in old.inputs}}
         name = images.image_input({n: s for n, s in declared.items() if n not in files})
         others = {n: shape for n, shape in declared.items() if n != name}
-        made = inputs.make(others, seed=judging.seed, shapes=None, files=files) if others else ()
+        other_inputs = (
+            inputs.make(others, seed=judging.seed, shapes=None, files=files) if others else ()
+        )
         raw = None if judging.raw is None else judging.raw.resolve(declared)
-        fed = {entry.name: entry.array for entry in made}
+        fed = {entry.name: entry.array for entry in other_inputs}
         return images.compare((old, new), options, fed, (name, declared[name]), raw)
 
 

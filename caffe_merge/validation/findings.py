@@ -31,17 +31,19 @@ class Findings:
         """Compare what both nets hold at ``point``; return what these arrays show."""
         if was.size == now.size and (point.reader or point.before[0] != point.after[0]):
             now = now.reshape(was.shape)  # a layer in between may only have changed the shape
-        made = compare.compare(point.name, was, now, point.output)
-        made = replace(made, limit=self.least, reader=point.reader)
+        result = compare.compare(point.name, was, now, point.output)
+        result = replace(result, limit=self.least, reader=point.reader)
         earlier = self.results.get(point)
         if earlier is None:
-            self.results[point] = made
+            self.results[point] = result
         else:
-            worse = made if not earlier.agrees or made.max_error > earlier.max_error else earlier
+            worse = (
+                result if not earlier.agrees or result.max_error > earlier.max_error else earlier
+            )
             worse = earlier if earlier.problem else worse
-            remark = made.remark if earlier.remark else ""
+            remark = result.remark if earlier.remark else ""
             self.results[point] = replace(worse, remark=remark)
-        return made
+        return result
 
     def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
         """Take in how far blobs moved with the weights of each rewritten layer."""
@@ -124,7 +126,7 @@ class Findings:
         held: List[str] = []
         for index, twin in sorted(self.pairing.twins.items()):
             read = self.pairing.reads[index]
-            if all(version in same or version in self.pairing.given for version in read):
+            if all(version in same or version in self.pairing.fed for version in read):
                 tops = [(name, index) for name in after[index].param.top]
                 same.update(tops)
                 held += [name for name in before[twin].param.top if name in outputs]

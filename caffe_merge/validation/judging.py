@@ -91,11 +91,11 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
     pixels = (
         None if judging.raw is None else judging.raw.resolve({**declared, **(judging.shapes or {})})
     )
-    made: List[Sample] = []
+    samples: List[Sample] = []
     for scale, positive in ((judging.scale, False), (1.0, False), (1.0, True)):
         used = inputs.make(
             declared,
-            seed=judging.seed + len(made),
+            seed=judging.seed + len(samples),
             scale=scale,
             shapes=judging.shapes,
             files=judging.files,
@@ -109,13 +109,13 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
         before = dict(after)
         if pixels is not None:
             before[pixels.name] = pixels.of(after[pixels.name])
-        made.append(Sample(used, before, after))
+        samples.append(Sample(used, before, after))
         shapes = {entry.name: tuple(entry.array.shape) for entry in used}
         if cost is not None:
             inputs.check_size(cost.largest(shapes))
         if not _again(judging, used, cost(shapes) if cost is not None else None, most):
             break
-    return made
+    return samples
 
 
 _CHEAP = 1 / 80  # of what an engine does in a minute
@@ -123,8 +123,8 @@ _CHEAP = 1 / 80  # of what an engine does in a minute
 
 def _again(judging: Judging, used: Sequence[NetInput], price: Optional[float], most: float) -> bool:
     """Whether other values would show more, and cost little."""
-    given = judging.scale is not None or all(entry.seed is None for entry in used)
-    return not given and price is not None and price <= most * _CHEAP
+    fixed = judging.scale is not None or all(entry.seed is None for entry in used)
+    return not fixed and price is not None and price <= most * _CHEAP
 
 
 def compared(
@@ -132,7 +132,7 @@ def compared(
     least: float,
     judging: Judging,
     evidence: Evidence,
-    made: Sequence[Sample],
+    samples: Sequence[Sample],
     names: Tuple[Sequence[str], Sequence[str]],
 ) -> Comparison:
     """The Comparison of what was found; ``names`` are the blobs of both nets."""
@@ -150,7 +150,7 @@ def compared(
         blobs=evidence.blobs,
         unjudged=evidence.unjudged,
         inputs=tuple(
-            InputUsed(used.name, used.array.shape, used.seed, used.note) for used in made[0].used
+            InputUsed(used.name, used.array.shape, used.seed, used.note) for used in samples[0].used
         ),
         only_before=len(old - new),
         only_after=len(new - old),

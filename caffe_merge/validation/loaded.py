@@ -30,7 +30,7 @@ class Net:
         norms.choose_style(self.layers, judging.bn_style)
         params = [layer.param for layer in self.layers]
         self.inputs: Shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
-        self.known: Shapes = dict(net.input_shapes)
+        self.data_shapes: Shapes = dict(net.input_shapes)
         self.data = [top for p in params if not p.bottom and p.type != "Input" for top in p.top]
         self.boxes: Set[int] = black_boxes.unknown(self.layers)
 
@@ -42,7 +42,7 @@ class Net:
     def cost(self) -> sizes.Cost:
         """What it costs to run it, by the shapes of its inputs."""
         specs = [spec_of(layer) for layer in self.layers]
-        return sizes.Cost(specs, {**self.inputs, **self.known})
+        return sizes.Cost(specs, {**self.inputs, **self.data_shapes})
 
     def run(self, fed: Dict[str, np.ndarray], boxes: Values, weights: Any = None) -> Run:
         """A run of it, from the start."""
@@ -62,11 +62,11 @@ def declared(old: Net, judging: Judging, cost: Any) -> Shapes:
     """The inputs that need values: declared, told of by data layers, or given by the user."""
     named = {**(judging.shapes or {}), **(judging.files or {})}
     extra: Shapes = {name: () for name in old.data if name in named}
-    return {**old.inputs, **extra, **singly(old.inputs, old.known, cost)}
+    return {**old.inputs, **extra, **singly(old.inputs, old.data_shapes, cost)}
 
 
-def singly(declared: Shapes, known: Shapes, cost: Any) -> Shapes:
+def singly(declared: Shapes, data_shapes: Shapes, cost: Any) -> Shapes:
     """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
-    single = {name: (1, *shape[1:]) for name, shape in known.items()}
+    single = {name: (1, *shape[1:]) for name, shape in data_shapes.items()}
     allowed = cost is not None and cost({**declared, **single}) is not None
-    return single if allowed else known
+    return single if allowed else data_shapes

@@ -206,13 +206,15 @@ def assemble(
     ``refused`` maps indices of layers to reasons why, beside the faults that are known; what
     depends on a layer that is left out is left out too.
     """
-    made = _Assembly(refused)
+    assembly = _Assembly(refused)
     for index, layer in enumerate(layers[:most]):
-        made.add(index, layer)
-    read = frozenset(name for name, top in made.inputs.items() if top in made.read)
-    blocks = [made.input_blocks[made.inputs[name]] for name in made.inputs if name in read]
-    text = "".join([*blocks, *made.blocks])
-    return Assembled(text, made.inputs, read, made.versions, made.sources)
+        assembly.add(index, layer)
+    read = frozenset(name for name, top in assembly.inputs.items() if top in assembly.read)
+    blocks = [
+        assembly.input_blocks[assembly.inputs[name]] for name in assembly.inputs if name in read
+    ]
+    text = "".join([*blocks, *assembly.blocks])
+    return Assembled(text, assembly.inputs, read, assembly.versions, assembly.sources)
 
 
 class _Assembly:

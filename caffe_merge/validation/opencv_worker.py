@@ -19,7 +19,7 @@ from caffe_merge.validation.caffe_worker import serve
 from caffe_merge.validation.opencv_net import MEASURED, Assembled, Version, assemble
 from caffe_merge.validation.run import input_shapes, outputs
 
-Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
+Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 Weights = Mapping[str, Sequence[str]]  # layer -> .npy files, in place of its own blobs
 
 
@@ -33,16 +33,16 @@ class OpenCVNet:
         self.in_place = False  # whether OpenCV can read the weights' file itself
         self.refused: Dict[int, str] = {}
 
-    def handle(self, job: Dict[str, Any]) -> Answer:
+    def handle(self, job: Dict[str, Any]) -> Frames:
         """The frames that answer ``job``; what is wrong with it raises."""
         jobs = {"open": self._open, "forward": self._forward, "about": self._about}
         return jobs[job["do"]](job)
 
-    def _about(self, job: Dict[str, Any]) -> Answer:
+    def _about(self, job: Dict[str, Any]) -> Frames:
         types = sorted({*MEASURED, "Split"})
         yield {"done": True, "version": self.cv2.__version__, "types": types}, None
 
-    def _open(self, job: Dict[str, Any]) -> Answer:
+    def _open(self, job: Dict[str, Any]) -> Frames:
         state = State(**job["state"]) if job.get("state") else None
         net = loading.load(job["prototxt"], job["weights"], state)
         self.layers, self.weights, self.refused = net.layers, job["weights"], {}
@@ -57,7 +57,7 @@ class OpenCVNet:
         }
         yield header, None
 
-    def _forward(self, job: Dict[str, Any]) -> Answer:
+    def _forward(self, job: Dict[str, Any]) -> Frames:
         inputs = {name: np.load(path) for name, path in job["inputs"].items()}
         names = job.get("only")
         if job.get("outputs_only"):
@@ -77,11 +77,11 @@ class OpenCVNet:
     ) -> Tuple[Dict[str, Version], Dict[str, np.ndarray], float]:
         """The blobs ``names``, or all; a layer that OpenCV refuses is left out from then on."""
         while True:
-            made = assemble(self.layers, self.refused)
-            requested = {n: v for n, v in made.final.items() if names is None or n in names}
+            assembled = assemble(self.layers, self.refused)
+            requested = {n: v for n, v in assembled.final.items() if names is None or n in names}
             start = time.perf_counter()
             try:
-                arrays = self._blobs(made, model, inputs, requested)
+                arrays = self._blobs(assembled, model, inputs, requested)
             except self.cv2.error as error:
                 index = self._first_refused(model, inputs)
                 layer = self.layers[index]
@@ -90,16 +90,16 @@ class OpenCVNet:
                     raise ValidationError(reason) from None
                 self.refused[index] = reason
                 continue
-            return made.final, arrays, time.perf_counter() - start
+            return assembled.final, arrays, time.perf_counter() - start
 
     def _first_refused(self, model: np.ndarray, inputs: Mapping[str, np.ndarray]) -> int:
         """The index of the first layer that OpenCV does not run, found by halving."""
         runs, fails = 0, len(self.layers)  # how many layers at the front run, how many do not
         while fails - runs > 1:
             middle = (runs + fails) // 2
-            made = assemble(self.layers, self.refused, middle)
+            assembled = assemble(self.layers, self.refused, middle)
             try:
-                self._blobs(made, model, inputs, made.final)
+                self._blobs(assembled, model, inputs, assembled.final)
                 runs = middle
             except self.cv2.error:
                 fails = middle
@@ -107,27 +107,27 @@ class OpenCVNet:
 
     def _blobs(
         self,
-        made: Assembled,
+        assembled: Assembled,
         model: np.ndarray,
         inputs: Mapping[str, np.ndarray],
         requested: Mapping[str, Version],
     ) -> Dict[str, np.ndarray]:
         """Build and run the net; its blobs by their names in Caffe."""
-        fed = {top: np.asarray(inputs[n], np.float32) for n, top in made.inputs.items()}
+        fed = {top: np.asarray(inputs[n], np.float32) for n, top in assembled.inputs.items()}
         arrays = {n: fed[version.name] for n, version in requested.items() if version.name in fed}
         sources = {
-            name: made.sources[version.name]
+            name: assembled.sources[version.name]
             for name, version in requested.items()
-            if version.name in made.sources
+            if version.name in assembled.sources
         }
         if not sources:
             return arrays
-        net = self.cv2.dnn.readNetFromCaffe(_bytes(made.text.encode("ascii")), model)
+        net = self.cv2.dnn.readNetFromCaffe(_bytes(assembled.text.encode("ascii")), model)
         net.enableFusion(False)
         if hasattr(net, "enableWinograd"):  # since 4.7; it rounds otherwise
             net.enableWinograd(False)
-        for name in made.read:
-            net.setInput(fed[made.inputs[name]], made.inputs[name])
+        for name in assembled.read:
+            net.setInput(fed[assembled.inputs[name]], assembled.inputs[name])
         # OpenCV calls a Convolution by its top. All in one call: what it is not asked for it may
         # write over.
         layers: Dict[str, int] = {}

@@ -48,7 +48,7 @@ class Pairing(NamedTuple):
 
     ``twins`` are indices of layers, new -> old; ``rewritten`` the new net's layers that stand for
     something else than before; ``missing`` the old net's outputs that the new one has not;
-    ``given`` the new net's versions that are the same because both nets are given them, and
+    ``fed`` the new net's versions that are the same because both nets are given them, and
     ``reads`` the versions that each of its layers reads.
     """
 
@@ -56,7 +56,7 @@ class Pairing(NamedTuple):
     twins: Dict[int, int]
     rewritten: Tuple[int, ...]
     missing: Tuple[str, ...]
-    given: FrozenSet[Version]
+    fed: FrozenSet[Version]
     reads: Sequence[Sequence[Version]]
 
 
@@ -83,17 +83,17 @@ def pair(
             if reads_shape_only(after[index], number):
                 continue  # its values may be others: nothing that is made of them is
             target.setdefault(both, _reader(after[index], both, plans))
-    given = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
+    fed = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
     points = [
         Point(both[0][0], *both, both in ends, both in firm, reader)
         for both, reader in {**loose, **firm}.items()
-        if both[1][1] >= 0 and not (both[1] in given[1] and _is_given(both, given[0], twins))
+        if both[1][1] >= 0 and not (both[1] in fed[1] and _is_given(both, fed[0], twins))
     ]
     points.sort(key=lambda point: (point.before[1], point.after[1], point.name))
     rewritten = _rewritten(before, after, twins, firm)
     missing = tuple(name for name in names if name not in new.final)
     return Pairing(
-        tuple(points), twins, tuple(sorted(rewritten)), missing, frozenset(given[1]), new.reads
+        tuple(points), twins, tuple(sorted(rewritten)), missing, frozenset(fed[1]), new.reads
     )
 
 

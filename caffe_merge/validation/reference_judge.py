@@ -39,15 +39,15 @@ def _attempt(
     old, new = nets
     pairing = pair(old.layers, new.layers, (plan(old.layers), plan(new.layers)), new.boxes)
     cost = old.cost()
-    made = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
+    fed = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
     least, follows = least_limit(judging, own_limit)
     findings = Findings(pairing, least, follows)
     seconds = 0.0, 0.0
-    for turn, sample in enumerate(made):
+    for turn, sample in enumerate(fed):
         values = _boxes(old, pairing, judging, sample)
         twins = {index: values[twin] for index, twin in pairing.twins.items() if twin in values}
         runs = old.run(sample.before, values), new.run(sample.after, twins)
-        took = yield from side_by_side.follow(findings, runs, turn, len(made))
+        took = yield from side_by_side.follow(findings, runs, turn, len(fed))
         if _more_boxes(nets, runs):
             return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
@@ -55,13 +55,13 @@ def _attempt(
     if exceeding:
         from caffe_merge.validation.limits import nudged
 
-        for sample in made:
+        for sample in fed:
             values = _boxes(old, pairing, judging, sample)
             runs = old.run(sample.before, values), old.run(sample.before, values, nudged)
             side_by_side.measure_noise(findings, runs, exceeding)
     boxes = sorted(index for index in pairing.twins if index in new.boxes)
     evidence = findings.evidence(old.layers, new.layers, boxes)
-    comparison = compared("reference", least, judging, evidence, made, (old.names, new.names))
+    comparison = compared("reference", least, judging, evidence, fed, (old.names, new.names))
     return replace(comparison, seconds=seconds)
 
 
@@ -101,9 +101,12 @@ def _boxes(old: Net, pairing: Pairing, judging: Judging, sample: Sample) -> Valu
     boxes = old.boxes.intersection(pairing.twins.values())
     if not boxes:
         return {}
-    given = {**(judging.shapes or {}), **{n: v.shape for n, v in (judging.files or {}).items()}}
-    given.update((entry.name, entry.array.shape) for entry in sample.used)
-    top_shapes = black_boxes.sizes(old.layers, old.boxes, given)
+    known_shapes = {
+        **(judging.shapes or {}),
+        **{n: v.shape for n, v in (judging.files or {}).items()},
+    }
+    known_shapes.update((entry.name, entry.array.shape) for entry in sample.used)
+    top_shapes = black_boxes.sizes(old.layers, old.boxes, known_shapes)
     values: Values = {}
     for index in sorted(boxes):
         values[index] = []

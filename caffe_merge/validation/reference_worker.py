@@ -18,7 +18,7 @@ from caffe_merge.net import loading
 from caffe_merge.validation.caffe_worker import serve
 from caffe_merge.validation.run import input_shapes, outputs, run
 
-Answer = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
+Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 
 
 class ReferenceNet:
@@ -27,7 +27,7 @@ class ReferenceNet:
     def __init__(self) -> None:
         self.layers: Sequence[Any] = ()
 
-    def handle(self, job: Dict[str, Any]) -> Answer:
+    def handle(self, job: Dict[str, Any]) -> Frames:
         """The frames that answer ``job``; what is wrong with it raises."""
         jobs = {
             "open": self._open,
@@ -37,7 +37,7 @@ class ReferenceNet:
         }
         return jobs[job["do"]](job)
 
-    def _open(self, job: Dict[str, Any]) -> Answer:
+    def _open(self, job: Dict[str, Any]) -> Frames:
         state = State(**job["state"]) if job.get("state") else None
         net = loading.load(job["prototxt"], job["weights"], state)
         self.layers = net.layers
@@ -56,7 +56,7 @@ class ReferenceNet:
         }
         yield header, None
 
-    def _forward(self, job: Dict[str, Any]) -> Answer:
+    def _forward(self, job: Dict[str, Any]) -> Frames:
         inputs = {name: np.load(path) for name, path in job["inputs"].items()}
         names = outputs([layer.param for layer in self.layers]) if job.get("outputs_only") else None
         seconds, start = 0.0, time.perf_counter()
@@ -67,7 +67,7 @@ class ReferenceNet:
             start = time.perf_counter()  # what the reader of our frames takes is not ours
         yield {"done": True, "seconds": seconds, "median": seconds}, None
 
-    def _judge(self, job: Dict[str, Any]) -> Answer:
+    def _judge(self, job: Dict[str, Any]) -> Frames:
         from caffe_merge.validation.reference_judge import judged
 
         for done in judged(*pickle.loads(base64.b64decode(job["call"]))):
@@ -78,7 +78,7 @@ class ReferenceNet:
                 yield {"done": True, "comparison": encoded}, None
 
 
-def about(_job: Dict[str, Any]) -> Answer:
+def about(_job: Dict[str, Any]) -> Frames:
     """The version, and the types of layers that the reference runs."""
     types = sorted(reference.SUPPORTED | standard.RESTATED)
     yield {"done": True, "version": __version__, "types": types}, None

@@ -144,8 +144,8 @@ class Run:
             text = f"{name}: the size of what it makes is not known: give "
             return fed, Text(text, _shapes_of(param))
         if not param.bottom and any(top in self._inputs for top in param.top):
-            given = [self._inputs.get(top) for top in param.top]
-            fed = [None if value is None else value.astype(np.float64) for value in given]
+            arrays = [self._inputs.get(top) for top in param.top]
+            fed = [None if value is None else value.astype(np.float64) for value in arrays]
             return fed, f"{name}: no input is given for it"
         for bottom in param.bottom:
             if bottom in self.reasons:
@@ -212,10 +212,10 @@ def plan(layers: Sequence[Any]) -> Plan:
     root: Dict[str, int] = {}  # the memory that a name has now
     written: Dict[int, int] = {}  # memory -> the layer that writes it last
     writer: Dict[str, int] = {}
-    made = Plan([], [], {}, {}, {})
+    order = Plan([], [], {}, {}, {})
     for index, layer in enumerate(layers):
         bottoms, tops = list(layer.param.bottom), list(layer.param.top)
-        made.reads.append([(name, writer.get(name, -1)) for name in bottoms])
+        order.reads.append([(name, writer.get(name, -1)) for name in bottoms])
         also: Dict[str, List[str]] = {}
         for position, top in enumerate(tops):
             if position < len(bottoms) and bottoms[position] == top and top in root:
@@ -226,14 +226,14 @@ def plan(layers: Sequence[Any]) -> Plan:
                 root[top] = next(memory)
             written[root[top]] = index
             writer.update(dict.fromkeys([top, *also.get(top, ())], index))
-        made.needed.update(dict.fromkeys([*bottoms, *tops], index))
-        made.aliases.append(also)
-    made.final.update((name, (name, index)) for name, index in writer.items())
+        order.needed.update(dict.fromkeys([*bottoms, *tops], index))
+        order.aliases.append(also)
+    order.final.update((name, (name, index)) for name, index in writer.items())
     for name in writer:
         last = written[root[name]]
-        made.ready.setdefault(max(writer[name], last), []).append(name)
-        made.needed[name] = max(made.needed[name], last)
-    return made
+        order.ready.setdefault(max(writer[name], last), []).append(name)
+        order.needed[name] = max(order.needed[name], last)
+    return order
 
 
 def outputs(params: Iterable[Any]) -> List[str]:

@@ -142,8 +142,8 @@ def _collect(
 ) -> None:
     for name, top in zip(names, tops):
         if top is not None:
-            made = top if isinstance(top, Mutant) else Mutant(top)
-            carried.setdefault(name, {})[mutated] = made
+            mutant = top if isinstance(top, Mutant) else Mutant(top)
+            carried.setdefault(name, {})[mutated] = mutant
 
 
 def _mutant(run: Run, index: int, step: Step) -> Sequence[Union[None, np.ndarray, Mutant]]:

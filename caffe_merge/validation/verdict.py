@@ -94,8 +94,8 @@ class Comparison:
     def to_json(self) -> Dict[str, Any]:
         """All of it as JSON types; an error that is not a number is null."""
         plain = {"ok": self.ok, **asdict(self), "seen": [entry._asdict() for entry in self.seen]}
-        made: Dict[str, Any] = _json(plain)
-        return made
+        tree: Dict[str, Any] = _json(plain)
+        return tree
 
     def summary(self, name_of: Callable[[str], str] = str) -> str:
         """A few lines for a person: the verdict first, then what qualifies it.

@@ -47,17 +47,17 @@ def judged(
     findings = Findings(pairing, least, follows)
     old.inputs = sessions[0].inputs
     cost = old.cost()
-    made = samples(declared(old, judging, cost), judging, cost, row.most)
+    fed = samples(declared(old, judging, cost), judging, cost, row.most)
     seconds = 0.0, 0.0
-    for turn, sample in enumerate(made):
-        progress = _turn(judging, turn, len(made), len(pairing.points))
+    for turn, sample in enumerate(fed):
+        progress = _turn(judging, turn, len(fed), len(pairing.points))
         with input_files(sample.before) as was, input_files(sample.after) as now:
             values = _run(findings, sessions, (was, now), progress)
             seconds = seconds[0] + sessions[0].seconds, seconds[1] + sessions[1].seconds
             _look(findings, new, plans[1], (sessions[1], now), values)
     evidence = findings.evidence(old.layers, new.layers, ())
     names = sessions[0].blobs, sessions[1].blobs
-    comparison = compared(engine, least, judging, evidence, made, names)
+    comparison = compared(engine, least, judging, evidence, fed, names)
     return replace(comparison, seconds=seconds)
 
 
@@ -161,17 +161,17 @@ def _look(
 
 
 def witnesses(
-    layers: Sequence[Any], made: Plan, index: int, values: Mapping[str, Any]
+    layers: Sequence[Any], order: Plan, index: int, values: Mapping[str, Any]
 ) -> List[str]:
     """The first blobs behind a layer that agree: whatever it does wrong shows there or nowhere."""
     reached = {(top, index) for top in layers[index].param.top}
     agreeing: Dict[str, None] = {}
     for reader in range(index, len(layers)):
-        if reader > index and not reached.isdisjoint(made.reads[reader]):
+        if reader > index and not reached.isdisjoint(order.reads[reader]):
             reached.update((top, reader) for top in layers[reader].param.top)
         for name in layers[reader].param.top:
             version = name, reader
-            if version in reached and name in values and made.final[name] == version:
+            if version in reached and name in values and order.final[name] == version:
                 agreeing[name] = None
                 reached.discard(version)
     return list(agreeing)

@@ -138,9 +138,9 @@ class Worker:
             self._watchdog.start()
         self._waits = False
         self._write(job)
-        return self._answer()
+        return self._frames()
 
-    def _answer(self) -> Iterator[Frame]:
+    def _frames(self) -> Iterator[Frame]:
         while True:
             frame = self._read()
             if "error" in frame.header or "done" in frame.header:

@@ -103,7 +103,7 @@ def _run(path: str, size: int) -> "tuple[Buffer, Dict[str, Any]]":
             if done.returncode:
                 reason = f"its reader died ({_death(done.returncode, done.stderr)})"
                 raise WeightsError(f"not a whole HDF5 file: {reason}", path=path)
-            made = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
     except subprocess.TimeoutExpired:
         reason = f"expected it to be read in {limit:.0f} seconds"
         raise WeightsError(f"not a whole HDF5 file: {reason}", path=path) from None
@@ -111,9 +111,9 @@ def _run(path: str, size: int) -> "tuple[Buffer, Dict[str, Any]]":
         if isinstance(error, WeightsError):
             raise
         raise FileError(f"cannot read it: {error.strerror or error}", path=path) from None
-    end = len(made) - _TRAILER
-    text = made[end - int.from_bytes(made[end:], "little") : end]
-    return made, json.loads(bytes(text))
+    end = len(mapped) - _TRAILER
+    text = mapped[end - int.from_bytes(mapped[end:], "little") : end]
+    return mapped, json.loads(bytes(text))
 
 
 def write(handle: BinaryIO, path: str, entries: Iterable[Entry]) -> None:

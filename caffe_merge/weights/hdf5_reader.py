@@ -33,11 +33,11 @@ _MAX_DEPTH = 16  # of groups in groups: parts of one layer's name
 _MAX_LINKS = 500_000
 _MAX_HOPS = 16  # soft links to soft links: HDF5's own limit
 # Values that the file need not have in full: compressed ones, or those of chunks never written.
-MAX_MADE = 1 << 26
+MAX_EXPANDED = 1 << 26
 MAX_MEMORY = 8 << 30  # bytes that the process may address
 _MOST_PACKED = 16  # times as many values as there are bytes for them: more is not a net's weights
 
-Found = List[Dict[str, Any]]  # layers: name (its bytes as hex), numbers and blobs
+LayerList = List[Dict[str, Any]]  # layers: name (its bytes as hex), numbers and blobs
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
-def read(path: str, out: BinaryIO) -> Found:
+def read(path: str, out: BinaryIO) -> LayerList:
     """The layers of the file at ``path``; values that have to be made go to ``out``.
 
     Raises WeightsError without the path, and what h5py raises where the file is damaged.
@@ -95,7 +95,7 @@ class _Reader:
         self._out = out
         self._written = 0  # bytes
         self._links = 0
-        self._made = 0  # values that take next to no room
+        self._expanded = 0  # values that take next to no room
 
     def layers(self, group: Any, parts: Tuple[bytes, ...]) -> Iterator[Dict[str, Any]]:
         """What there is of each layer in ``group``; a name with / is a group in a group."""
@@ -142,9 +142,9 @@ class _Reader:
         if kind.str in DTYPES and at is not None and plain:
             return {"shape": shape, "dtype": kind.str, "at": at, "made": False}
         if prod(shape) > _MOST_PACKED * dataset.id.get_storage_size():
-            self._made += prod(shape)
-            if self._made > MAX_MADE:
-                limit = f"expected at most {MAX_MADE:,} values that take next to no room"
+            self._expanded += prod(shape)
+            if self._expanded > MAX_EXPANDED:
+                limit = f"expected at most {MAX_EXPANDED:,} values that take next to no room"
                 raise WeightsError(f"{limit} in the file")
         dtype = "<f4"  # Caffe's own, for integers too
         if kind.kind == "f" and kind.itemsize != 4:

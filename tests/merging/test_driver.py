@@ -13,7 +13,7 @@ from caffe_merge.merging import driver
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Reason
-from caffe_merge.passes import PASSES, Listed
+from caffe_merge.passes import PASSES, PassEntry
 from caffe_merge.passes.fold_affine import FoldAffine
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.weights.blobs import Dense
@@ -61,7 +61,7 @@ class WrongFold(FoldAffine):
         return found
 
 
-class Given(Listed):
+class Given(PassEntry):
     """A pass of a test, which is in no module of its name."""
 
     def __init__(self, kind: Type[Pass]) -> None:
@@ -73,7 +73,7 @@ class Given(Listed):
         return self._kind
 
 
-def use(monkeypatch: pytest.MonkeyPatch, first: Type[Pass], *passes: Listed) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, first: Type[Pass], *passes: PassEntry) -> None:
     """Let merge run these passes."""
     monkeypatch.setattr(driver, "PASSES", (Given(first), *passes))
 

@@ -1,4 +1,4 @@
-"""Maps through layers: f(A x) = B f(x) in the reference engine, for what `on` and `back` say.
+"""Maps through layers: f(A x) = B f(x) in the reference engine, for both directions.
 
 For every layer and every axis of its bottoms or tops; where they refuse, the reason is looked at by
 the tests of the passes.
@@ -16,13 +16,14 @@ from caffe_merge.layers import moving
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import Maps, back, is_product, on
+from caffe_merge.rewriting.affine_propagation import Maps, backward_maps, forward_maps, is_product
 from tests.nets import parse
 
 X: Shape = (2, 6, 8, 4)
-Case = Tuple[str, List[Shape], Set[int], Set[int]]  # text, bottoms; axes that `on`, `back` take
+Case = Tuple[str, List[Shape], Set[int], Set[int]]  # text, bottoms; axes forwards, backwards
 
-# Of the axes of the first bottom `on` takes those, of the first top `back` takes those.
+# The axes of the first bottom that `forward_maps` takes, and of the first top that
+# `backward_maps` takes.
 CASES: Dict[str, Case] = {
     "ReLU": ("", [X], {1, 2, 3}, {1, 2, 3}),
     "PReLU": ("", [X], {1, 2, 3}, {1, 2, 3}),
@@ -135,10 +136,10 @@ def test_on(name: str) -> None:
     for axis in range(1, bottoms[0].ndim):
         affine = random_map(name, bottoms[0].shape[axis], axis)
         maps: Maps = [affine, *[None] * (len(bottoms) - 1)]
-        moved = on(layer, maps, shapes, tops)
+        moved = forward_maps(layer, maps, shapes, tops)
         if isinstance(moved, Reason) and len(bottoms) > 1:
             maps = [affine] * len(bottoms)
-            moved = on(layer, maps, shapes, tops)
+            moved = forward_maps(layer, maps, shapes, tops)
         if not isinstance(moved, Reason):
             taken.add(axis)
             agree(layer, maps, moved, bottoms)
@@ -154,7 +155,7 @@ def test_back(name: str) -> None:
     for axis in range(1, len(tops[0])):
         maps: Maps = [random_map(name, tops[0][axis], axis), *[None] * (len(tops) - 1)]
         for chosen in range(len(bottoms) if is_product(layer) else 1):
-            moved = back(layer, maps, shapes, tops, chosen)
+            moved = backward_maps(layer, maps, shapes, tops, chosen)
             if not isinstance(moved, Reason):
                 taken.add(axis)
                 agree(layer, moved, maps, bottoms)
@@ -167,7 +168,7 @@ def test_one_number(name: str) -> None:
     layer, bottoms = made(name), noise(CASES[name][1])
     shapes, tops = [x.shape for x in bottoms], [y.shape for y in run(layer, bottoms)]
     number = Affine(np.array(2.0), np.array(0.0))
-    moved = back(layer, [number] * len(tops), shapes, tops)
+    moved = backward_maps(layer, [number] * len(tops), shapes, tops)
     if name != "Reshape across images":
         assert not isinstance(moved, Reason)
         agree(layer, moved, [number] * len(tops), bottoms)
@@ -179,8 +180,8 @@ def test_negative(name: str) -> None:
     layer, shapes = made(name), CASES[name][1]
     affine = Affine(np.linspace(-1, 1, 6), np.zeros(6), 1)
     for moved in (
-        on(layer, [affine] * len(shapes), shapes, [X]),
-        back(layer, [affine], shapes, [X]),
+        forward_maps(layer, [affine] * len(shapes), shapes, [X]),
+        backward_maps(layer, [affine], shapes, [X]),
     ):
         assert isinstance(moved, Reason)
         assert "a negative multiplier does not go through" in moved
@@ -192,7 +193,10 @@ def test_shift(name: str) -> None:
     layer, shapes = made(name), CASES[name][1]
     affine = Affine(np.ones(6), np.ones(6), 1)
     maps: Maps = [affine, *[None] * (len(shapes) - 1)]
-    for moved in (on(layer, maps, shapes, [X]), back(layer, [affine], shapes, [X])):
+    for moved in (
+        forward_maps(layer, maps, shapes, [X]),
+        backward_maps(layer, [affine], shapes, [X]),
+    ):
         assert isinstance(moved, Reason)
         assert "a shift does not go through it" in moved
 

@@ -237,7 +237,7 @@ def test_what_takes_no_room_in_the_file_is_bounded(
             file.create_dataset(f"data/l/{number}", (size,), "f4", chunks=(1 << 8,))
     with pytest.raises(WeightsError, match="'l', blob 2: expected at most 67,108,864 values that"):
         open_index(str(path))
-    monkeypatch.setattr(hdf5_reader, "MAX_MADE", 10_000)
+    monkeypatch.setattr(hdf5_reader, "MAX_EXPANDED", 10_000)
     with h5py.File(path, "w") as file:
         for number in range(3):  # over the whole file
             file.create_dataset(f"data/l/{number}", data=np.zeros(4000), compression="gzip")

@@ -48,10 +48,10 @@ def clustered_sizes(layer: LayerSpec) -> Sizes:
 
 def variances(layer: LayerSpec) -> Tuple[float, ...]:
     """One for each coordinate of a box."""
-    given = _numbers(layer, "variance") or (0.1,)
-    if len(given) not in (1, 4):
-        raise error(layer, "1 or 4 variances", len(given))
-    return given * (4 // len(given))
+    variances = _numbers(layer, "variance") or (0.1,)
+    if len(variances) not in (1, 4):
+        raise error(layer, "1 or 4 variances", len(variances))
+    return variances * (4 // len(variances))
 
 
 def _numbers(layer: LayerSpec, name: str) -> Tuple[float, ...]:

@@ -51,10 +51,10 @@ def _shuffle_channel(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
 
 def order(layer: LayerSpec, rank: int) -> Shape:
     """The whole order of a Permute: axes that are not named follow in their own order."""
-    given = layer.fork.integers("permute_param.order")
-    if len(set(given)) < len(given) or not all(0 <= axis < rank for axis in given):
-        raise misfit(layer, f"each of {rank} axes at most once", f"order {given}")
-    return (*given, *(axis for axis in range(rank) if axis not in given))
+    named = layer.fork.integers("permute_param.order")
+    if len(set(named)) < len(named) or not all(0 <= axis < rank for axis in named):
+        raise misfit(layer, f"each of {rank} axes at most once", f"order {named}")
+    return (*named, *(axis for axis in range(rank) if axis not in named))
 
 
 def _permute(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:

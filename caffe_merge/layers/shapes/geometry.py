@@ -26,19 +26,21 @@ MAX_AXES = 32
 MAX_COUNT = 2**31 - 1  # Caffe counts in int
 
 
-def error(layer: Named, expected: str, found: object) -> NetError:
+def error(layer: Named, expected: str, actual: object) -> NetError:
     """What Caffe would abort on, as one line: a text that no Caffe could make sense of."""
-    return NetError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
+    return NetError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {actual}")
 
 
-def size_error(layer: Named, expected: str, found: object) -> SizeError:
+def size_error(layer: Named, expected: str, actual: object) -> SizeError:
     """The same where it is the sizes of the bottoms that no Caffe could make sense of."""
-    return SizeError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {found}")
+    return SizeError(f"layer {layer.name!r} ({layer.type}): expected {expected}, found {actual}")
 
 
-def misfit(layer: Named, expected: str, found: object) -> ShapeError:
+def misfit(layer: Named, expected: str, actual: object) -> ShapeError:
     """The same where the shape of a bottom does not fit: a fork's rule may be another."""
-    return ShapeError(f"layer {layer.name!r} ({layer.type})", f"expected {expected}, found {found}")
+    return ShapeError(
+        f"layer {layer.name!r} ({layer.type})", f"expected {expected}, found {actual}"
+    )
 
 
 def checked(layer: LayerSpec, shape: Shape) -> Shape:
@@ -250,8 +252,8 @@ def pooling_pads(layer: LayerSpec) -> bool:
     """Whether a Pooling layer pads at all, whatever the size and rank of its input."""
     param, fields = layer.param.pooling_param, layer.fork
     sides = [fields.integer("pooling_param." + side, 0) for side in SIDES]
-    given = (param.pad, param.pad_h, param.pad_w, *fields.integers("pooling_param.pad"))
-    return any((*given, *sides))
+    pads = (param.pad, param.pad_h, param.pad_w, *fields.integers("pooling_param.pad"))
+    return any((*pads, *sides))
 
 
 def pooling_overruns(layer: LayerSpec, rank: Optional[int] = None) -> bool:

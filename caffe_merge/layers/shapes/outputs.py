@@ -271,13 +271,13 @@ def _crop(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
 
 def crop_offsets(layer: Named, bottom: Shape) -> Tuple[int, Shape]:
     """(axis, one offset per axis of ``bottom``): 0 before ``axis`` (crop_layer.cpp)."""
-    rank, given = len(bottom), tuple(layer.param.crop_param.offset)
+    rank, offsets = len(bottom), tuple(layer.param.crop_param.offset)
     start = canonical(layer, layer.param.crop_param.axis, rank)
-    if len(given) > 1 and len(given) != rank - start:
-        raise misfit(layer, f"0, 1 or {rank - start} offsets", len(given))
-    if len(given) < 2:
-        given = (given or (0,)) * (rank - start)
-    return start, (0,) * start + given
+    if len(offsets) > 1 and len(offsets) != rank - start:
+        raise misfit(layer, f"0, 1 or {rank - start} offsets", len(offsets))
+    if len(offsets) < 2:
+        offsets = (offsets or (0,)) * (rank - start)
+    return start, (0,) * start + offsets
 
 
 def _arg_max(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:

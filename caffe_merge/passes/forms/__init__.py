@@ -2,26 +2,26 @@
 
 from typing import Tuple
 
-from caffe_merge.passes import Listed
+from caffe_merge.passes import PassEntry
 
 
-class ListedForm(Listed):
+class FormEntry(PassEntry):
     """A form by its name; its module is one of this folder."""
 
     package = __name__
 
 
-FORMS: Tuple[Listed, ...] = (
-    ListedForm("grouped-convolution"),  # before the windows, whose form is that of a Convolution
-    ListedForm("depthwise-convolution"),  # of other layers than those
-    ListedForm("window-sides"),
-    ListedForm("as-scale"),
-    ListedForm("product-untransposed"),
-    ListedForm("drop-flatten"),
-    ListedForm("eltwise-pairs"),
-    ListedForm("norm-factor"),
-    ListedForm("stored-statistics"),
-    ListedForm("clip-as-relu6"),
-    ListedForm("shared-slope"),
-    ListedForm("written-defaults"),
+FORMS: Tuple[PassEntry, ...] = (
+    FormEntry("grouped-convolution"),  # before the windows, whose form is that of a Convolution
+    FormEntry("depthwise-convolution"),  # of other layers than those
+    FormEntry("window-sides"),
+    FormEntry("as-scale"),
+    FormEntry("product-untransposed"),
+    FormEntry("drop-flatten"),
+    FormEntry("eltwise-pairs"),
+    FormEntry("norm-factor"),
+    FormEntry("stored-statistics"),
+    FormEntry("clip-as-relu6"),
+    FormEntry("shared-slope"),
+    FormEntry("written-defaults"),
 )

@@ -47,11 +47,11 @@ class WindowSides(Form):
 def _write(block: Any, name: str, short: str, sizes: Tuple[int, ...]) -> None:
     """Write ``sizes`` (height, width) without a list; what is no list and whole stays."""
     values, sides = getattr(block, name), (f"{short}_h", f"{short}_w")
-    given = [block.HasField(side) for side in sides]
-    if len(values) < 2 and given[0] == given[1]:
+    has_sides = [block.HasField(side) for side in sides]
+    if len(values) < 2 and has_sides[0] == has_sides[1]:
         return
     block.ClearField(name)
-    if sizes[0] == sizes[1] and not any(given):
+    if sizes[0] == sizes[1] and not any(has_sides):
         getattr(block, name).append(sizes[0])
         return
     for side, size in zip(sides, sizes):
