@@ -12,7 +12,7 @@ from caffe_merge.batching.batch import Plan
 from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, VALIDATION, Result
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
-from caffe_merge.files.outputs import check_report
+from caffe_merge.files.outputs import check_ending, check_outputs, check_report_free
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.pages import rendering
 
@@ -22,6 +22,7 @@ COLUMNS = (
     "advice", "engine", "verdict", "worst", "seconds",
     *(f"{name}_{when}" for name in FIGURES for when in ("before", "after")),
 )  # fmt: skip
+ENDINGS = (*rendering.ENDINGS, ".json", ".csv")
 _HEAD = 256  # bytes of a report, which begins with its schema or its columns
 
 
@@ -38,7 +39,9 @@ def check(path: str, planned: Plan, output_dir: str) -> None:
     for job in planned.jobs:
         if real in map(os.path.realpath, (*job.inputs, *job.outputs)):
             raise UsageError(f"{path}: the report would overwrite a file of the pair {job.name}")
-    check_report((), (), path, is_report)
+    check_outputs((), (path,))
+    check_ending(path, ENDINGS, "a report")
+    check_report_free(path, is_report)
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder) and os.path.realpath(folder) != os.path.realpath(output_dir):
         raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")

@@ -24,6 +24,7 @@ def summary(report: Report, comparison: Optional[Any], verbose: bool) -> Iterato
     if verbose:
         yield from _refusals(report)
     yield from _unshared(report, verbose)
+    yield from _target(report)
     yield from _notes(report.notes, verbose)
     yield from _wide(report)
     yield from inexact(report.approximation, verbose)
@@ -171,6 +172,15 @@ def _notes(all_notes: Sequence[Note], verbose: bool) -> Iterator[str]:
     yield from limited([_notes_line(notes) for notes in groups.values()], verbose)
 
 
+def _target(report: Report) -> Iterator[str]:
+    """What came of ``--target``: how much it did not take before, and does not take now."""
+    if report.target is not None:
+        from caffe_merge.pages import targets
+
+        sentence = targets.line(report.target).rstrip(".")
+        yield f"for {report.target['title']}: {sentence[0].lower()}{sentence[1:]}"
+
+
 def _wide(report: Report) -> Iterator[str]:
     """Where 8 bits with one scale per tensor would lose most: one line, if that is much."""
     rescaled = {
@@ -186,9 +196,9 @@ def _wide(report: Report) -> Iterator[str]:
     if worst is not None and worst.to_median > ranges.TOO_WIDE:
         or_equalize = "" if rescaled else ", or merge with --equalize"
         yield (
-            f"8 bits: the largest channel of layer {quoted(worst.layer)} is {worst.to_median:.0f} "
-            f"times its median one: quantise per channel{or_equalize} (caffe-merge ranges shows "
-            "all layers)"
+            f"8 bits: in the merged pair, the largest channel of layer {quoted(worst.layer)} is "
+            f"{worst.to_median:.0f} times its median one: quantise per channel{or_equalize} "
+            "(caffe-merge ranges shows all layers of the pair that it is given)"
         )
 
 
@@ -227,6 +237,7 @@ def plan(report: Report, verbose: bool) -> Iterator[str]:
     if verbose:
         yield from _refusals(report)
     yield from _unshared(report, verbose)
+    yield from _target(report)
     yield from _notes(report.notes, verbose)
     yield from _wide(report)
     yield from inexact(report.approximation, verbose)

@@ -1,7 +1,7 @@
 """What may be written, and what never: inputs, files of others, devices."""
 
 import os
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Sequence
 
 from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.files.identity import same_file
@@ -17,27 +17,12 @@ def default_output(path: str) -> str:
     return f"{stem}_merged{extension}"
 
 
-def check_outputs(inputs: Sequence[str], outputs: Sequence[str], force: bool) -> None:
-    """Refuse an output that is an input, another output, no file, or exists (without ``force``).
+def check_outputs(inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Refuse an output that is an input, another output, or no file.
 
-    What a run that was killed left of them is put right before.
+    What a run that was killed left of them is put right. Whether something is in their place is
+    asked later (`check_free`, `check_report_free`), when all that was given is known to be right.
     """
-    for output in _checked(inputs, outputs):
-        if os.path.lexists(output) and not force:
-            raise UsageError("exists already; ", OptionName("force"), " replaces it", path=output)
-
-
-def check_report(
-    inputs: Sequence[str], outputs: Sequence[str], path: str, is_report: Callable[[str], bool]
-) -> None:
-    """Refuse a report in the place of an input, another output, or what is no earlier report."""
-    for report in list(_checked(inputs, (*outputs, path)))[len(outputs) :]:
-        if os.path.lexists(report) and not is_report(report):
-            raise UsageError("exists already, and is no report of an earlier run", path=report)
-
-
-def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
-    """The outputs, after those that can be no target were refused and left-overs put right."""
     from caffe_merge.files import recovery, workplace  # for those who write
 
     for path in inputs:
@@ -53,7 +38,27 @@ def _checked(inputs: Sequence[str], outputs: Sequence[str]) -> Iterator[str]:
         _check_kind(output)
     for output in outputs:
         recovery.put_right(output)
-    yield from outputs
+
+
+def check_free(outputs: Sequence[str], force: bool) -> None:
+    """Refuse an output that exists, without ``force``."""
+    for output in outputs:
+        if os.path.lexists(output) and not force:
+            raise UsageError("exists already; ", OptionName("force"), " replaces it", path=output)
+
+
+def check_report_free(path: str, is_report: Callable[[str], bool]) -> None:
+    """Refuse a report in the place of what is no earlier report."""
+    if os.path.lexists(path) and not is_report(path):
+        raise UsageError("exists already, and is no report of an earlier run", path=path)
+
+
+def check_ending(path: str, endings: Sequence[str], what: str) -> None:
+    """Refuse a name for ``what`` that ends like another kind of file."""
+    if not path.lower().endswith(tuple(endings)):
+        *others, last = endings
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"expected the name of {what}, which ends in {known}", path=path)
 
 
 def _check_kind(output: str) -> None:

@@ -51,7 +51,8 @@ def convert(
 
     ``engine`` is that of caffe_merge.validation, or "none"; ``engine_options`` go to its
     ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
-    Raises UsageError, before anything is read, where an output would overwrite something.
+    Raises UsageError, before anything is read, where an output would overwrite an input or can be
+    no file; where one exists without ``force``, once the pair is read and before it is merged.
     """
     with Unchanged(conversion.inputs) as inputs:
         check_inputs(conversion.model, conversion.weights)
@@ -61,7 +62,7 @@ def convert(
             from caffe_merge.merging import report_file
 
             report_file.check(conversion.report, conversion.inputs, outputs)
-        check_outputs(conversion.inputs, outputs, conversion.force)
+        check_outputs(conversion.inputs, outputs)
         return _convert(conversion, engine, engine_options or {}, progress, inputs)
 
 

@@ -5,6 +5,7 @@ import time
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 from caffe_merge.errors import TextError
+from caffe_merge.files.outputs import check_free
 from caffe_merge.layers.state import State
 from caffe_merge.merging.driver import merge
 from caffe_merge.merging.report import Report
@@ -66,6 +67,7 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
     """
     start = time.perf_counter()
     net = loaded(conversion)
+    _check_free(conversion, with_outputs=ahead)
     if ahead and net.index is not None:
         net.index.read_ahead()
     report = _merge(net, conversion)
@@ -80,6 +82,20 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
         _note_unreadable(net, conversion.output_model, report)
     report.extra["seconds"] = {"merge": time.perf_counter() - start}
     return net, report
+
+
+def _check_free(conversion: Conversion, with_outputs: bool) -> None:
+    """Refuse what is in the way of the report and the outputs.
+
+    That comes after all mistakes in what was given: who meets them one by one should not have
+    said that files be replaced before he can see the others.
+    """
+    if conversion.report is not None:
+        from caffe_merge.merging import report_file
+
+        report_file.check_free(conversion.report)
+    if with_outputs:
+        check_free((conversion.output_model, conversion.output_weights), conversion.force)
 
 
 def _merge(net: Net, conversion: Conversion) -> Report:

@@ -6,22 +6,32 @@ import os
 from typing import Callable, Sequence
 
 from caffe_merge.errors import FileError, spelled_in
-from caffe_merge.files.outputs import check_report
+from caffe_merge.files.outputs import check_ending, check_outputs, check_report_free
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.merging.report import SCHEMA, Report
 from caffe_merge.pages import rendering
 
+ENDINGS = (*rendering.ENDINGS, ".json")
 _HEAD = 64  # bytes of a report, which begins with its schema
 
 
 def check(path: str, inputs: Sequence[str], outputs: Sequence[str] = ()) -> None:
-    """Refuse, before anything is done, a report that could not be written or would harm a file."""
+    """Refuse, before anything is done, a report that could not be written or would harm a file.
+
+    What may be in its place already is left to `check_free`.
+    """
     if rendering.is_page_name(path):
         rendering.require()
-    check_report(inputs, outputs, path, _is_report)
+    check_outputs(inputs, (*outputs, path))
+    check_ending(path, ENDINGS, "a report")
     if not os.path.isdir(os.path.dirname(path) or "."):
         # It is written last: that must not fail when the pair is in place.
         raise FileError(os.strerror(errno.ENOENT), path=path)
+
+
+def check_free(path: str) -> None:
+    """Refuse a report in the place of what is no earlier report."""
+    check_report_free(path, _is_report)
 
 
 def _is_report(path: str) -> bool:

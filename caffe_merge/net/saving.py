@@ -3,7 +3,7 @@
 from itertools import count
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from caffe_merge.files.outputs import check_outputs
+from caffe_merge.files.outputs import check_free, check_outputs
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import joining
@@ -214,7 +214,8 @@ def save(
     """
     read = [net.document.path, *([net.index.path] if net.index else [])]
     inputs = (*read, *([net.dialect.path] if net.dialect else []), *source)
-    check_outputs(inputs, (prototxt, caffemodel), force)
+    check_outputs(inputs, (prototxt, caffemodel))
+    check_free((prototxt, caffemodel), force)
     with Replacement(caffemodel, prototxt) as pair:
         write(net, pair)
         pair.commit()

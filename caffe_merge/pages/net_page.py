@@ -35,9 +35,10 @@ def write(
     """Write the page of ``net``, options called by ``name_of``.
 
     ``target`` is what one would not take of it (targets.of_check).
-    Raises UsageError without Jinja2, NetError for a net that Caffe would not build, and FileError
-    as writing does.
+    Raises UsageError without Jinja2 or over a file that is no page, NetError for a net that Caffe
+    would not build, and FileError as writing does.
     """
+    rendering.check_free(path)
     title = net.name or os.path.basename(net.document.path)
     rendering.write(path, "net.html", title, content(net, target), name_of)
 

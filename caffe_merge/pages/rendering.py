@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Sequence
 
 from caffe_merge import __version__
 from caffe_merge.errors import UsageError, spelled
-from caffe_merge.files.outputs import check_report
+from caffe_merge.files.outputs import check_ending, check_outputs, check_report_free
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.wording import visible
 
@@ -43,11 +43,15 @@ def beside(path: str) -> str:
 
 
 def check(path: str, inputs: Sequence[str]) -> None:
-    """Refuse a page that could not be made, or would be in the place of anything but a page."""
-    if not is_page_name(path):
-        raise UsageError(f"{path}: expected the name of a page, which ends in {ENDINGS[0]}")
+    """Refuse a page that could not be made, or would be written over an input."""
+    check_ending(path, ENDINGS, "a page")
     require()
-    check_report(inputs, (), path, is_page)
+    check_outputs(inputs, (path,))
+
+
+def check_free(path: str) -> None:
+    """Refuse a page in the place of anything but a page."""
+    check_report_free(path, is_page)
 
 
 def require() -> None:

@@ -14,6 +14,22 @@ def section(target: Mapping[str, Any], numbers: Numbers) -> Dict[str, Any]:
 
     Of a net that was not merged ``after`` is None.
     """
+    rows = _rows(target, numbers)
+    return {
+        "name": target["name"],
+        "title": target["title"],
+        "line": _line(rows, target["after"] is None),
+        "groups": sorted(rows, key=lambda row: (row["fate"] == _DONE, -row["count"])),
+    }
+
+
+def line(target: Mapping[str, Any]) -> str:
+    """That entry of a report in a sentence."""
+    return _line(_rows(target, {}), target["after"] is None)
+
+
+def _rows(target: Mapping[str, Any], numbers: Numbers) -> List[Dict[str, Any]]:
+    """What it would not take, or would not have taken: what is alike in one row."""
     before, after = target["before"], target["after"]
     left = {_said(problem) for problem in before if after is None}
     left.update(_said(problem) for problem in after or ())
@@ -24,13 +40,7 @@ def section(target: Mapping[str, Any], numbers: Numbers) -> Dict[str, Any]:
         fate = (_FORM if problem["form"] and after is None else _LEFT) if stays else _DONE
         key = fate, problem["effect"], problem["why"], problem["form"], problem["advice"]
         groups.setdefault(key, []).append(problem)
-    rows = [_row(key, problems, numbers) for key, problems in groups.items()]
-    return {
-        "name": target["name"],
-        "title": target["title"],
-        "line": _line(rows, after is None),
-        "groups": sorted(rows, key=lambda row: (row["fate"] == _DONE, -row["count"])),
-    }
+    return [_row(key, problems, numbers) for key, problems in groups.items()]
 
 
 def _said(problem: Mapping[str, Any]) -> Tuple[str, str]:

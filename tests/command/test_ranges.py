@@ -82,7 +82,10 @@ def test_a_merge_warns_and_reports(
 ) -> None:
     report = tmp_path / "report.json"
     assert main(["merge", *map(str, pair), "--report", str(report)]) == 0
-    assert "8 bits: the largest channel of layer 'wide' is 40 " in capsys.readouterr().out
+    assert (
+        "8 bits: in the merged pair, the largest channel of layer 'wide' is 40 "
+        in capsys.readouterr().out
+    )
     told = json.loads(report.read_text())["ranges"]
     before, after = ({row["layer"]: row for row in told[when]["layers"]}
                      for when in ("before", "after"))  # fmt: skip
@@ -95,7 +98,9 @@ def test_a_merge_warns_and_reports(
 
 def test_a_plan_warns_too(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *map(str, pair)]) == 0
-    assert "8 bits: the largest channel of layer 'wide'" in capsys.readouterr().out
+    assert (
+        "8 bits: in the merged pair, the largest channel of layer 'wide'" in capsys.readouterr().out
+    )
     assert main(["plan", *map(str, pair), "--skip", "fold-affine"]) == 0
     assert "8 bits" not in capsys.readouterr().out
 

@@ -15,6 +15,7 @@ from caffe_merge.files.outputs import check_outputs
 from caffe_merge.files.places import is_of_the_system
 from caffe_merge.files.replacement import Replacement
 from tests.nets import write_pair
+from tests.required import required
 from tests.test_bad_input import BLOBS, TEXT
 
 Pair = Tuple[Path, Path]
@@ -124,6 +125,64 @@ def test_a_report_replaces_reports_only(
         assert json.loads(path.read_bytes())["schema"] == "caffe_merge.report/1"
 
 
+@pytest.mark.parametrize("command", ["merge", "plan"])
+def test_a_report_of_another_kind_is_refused(
+    command: str, pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("r.pdf", "r", "r.json.gz", ".html.txt"):
+        assert cli.main([command, *_flags(pair), "--report", str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert f"{name}: expected the name of a report, which ends in .html, .htm or .json" in said
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+MISTAKES = {
+    "a text that is none": (b"layer {", None, (), "expected"),
+    "weights that are none": (None, b"\n\xff\xff\xff\xff\x0f", (), "net.caffemodel"),
+    "an unknown target": (None, None, ("--target", "nobody"), "nobody"),
+    "an unknown pass": (None, None, ("--skip", "nothing"), "nothing"),
+    "inputs that are none": (None, None, ("--input", "data=no.npy"), "no.npy"),
+}
+
+
+@pytest.mark.parametrize("in_the_way", ["net_merged.prototxt", "r.json"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_what_was_given_comes_before_what_exists(
+    mistake: str,
+    in_the_way: str,
+    pair: Pair,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text, weights, more, said = MISTAKES[mistake]
+    for path, data in zip(pair, (text, weights)):
+        if data is not None:
+            path.write_bytes(data)
+    (tmp_path / in_the_way).write_bytes(b"a user's")
+    report = str(tmp_path / "r.json")
+    assert cli.main(["merge", *_flags(pair), "--report", report, *more]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "exists already" not in error
+    assert (tmp_path / in_the_way).read_bytes() == b"a user's"
+
+
+def test_a_page_is_not_in_the_way_of_a_mistake(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    required("jinja2", "html")
+    page = pair[0].with_suffix(".html")
+    page.write_text("a user's")
+    for command in (["show"], ["check", "--target", "ncnn", "--report", str(page)]):
+        assert cli.main([*command, *map(str, pair)]) == 2
+        assert "exists already, and is no report" in capsys.readouterr().err
+    pair[0].write_text("layer {")
+    for command in (["show"], ["check", "--target", "ncnn", "--report", str(page)]):
+        assert cli.main([*command, *map(str, pair)]) == 2
+        assert "exists already" not in capsys.readouterr().err
+    assert page.read_text() == "a user's"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout")
 def test_devices_and_open_files_are_never_targets(tmp_path: Path) -> None:
     """Only the check is run: nothing could be written, whatever it says."""
@@ -139,7 +198,7 @@ def test_devices_and_open_files_are_never_targets(tmp_path: Path) -> None:
         ):  # fmt: skip
             assert is_of_the_system(path)
             with pytest.raises(UsageError, match="is a device or the like"):
-                check_outputs((), (str(tmp_path / "x"), path), True)
+                check_outputs((), (str(tmp_path / "x"), path))
     for path in (str(tmp_path / "open"), "/dev/shm/x", str(tmp_path / "dev" / "x"), "dev"):
         assert not is_of_the_system(path)
 

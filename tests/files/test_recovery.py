@@ -40,7 +40,7 @@ def test_killed_at_every_call(old: Files, tmp_path: Path) -> None:
         if "b" in found:  # which comes last
             assert found in (old, NEW)
         with contextlib.suppress(Exception):
-            check_outputs((), paths, True)
+            check_outputs((), paths)
         assert contents(tmp_path) in (old, NEW)
         states.add("new" if contents(tmp_path) == NEW else "old")
     assert contents(tmp_path) == NEW

@@ -5,6 +5,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from caffe_merge.command.cli import main
+from tests.nets import Pair
+
 _EMPTY = {"meta", "link", "input", "br"}  # elements without an end
 _DRAWN = {"path", "rect", "circle"}  # of SVG, which end themselves
 
@@ -86,3 +89,10 @@ class Page(HTMLParser):
                 out[element.text] = current
                 current = None
         return out
+
+
+def report_page(pair: Pair, *flags: str, command: str = "merge", status: int = 0) -> Page:
+    """The page that ``--report`` writes of a command on a pair; its exit status is ``status``."""
+    path = pair[0].parent / "report.html"
+    assert main([command, *map(str, pair), "--report", str(path), "-q", *flags]) == status
+    return Page(path)

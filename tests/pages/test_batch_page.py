@@ -11,12 +11,8 @@ from caffe_merge.command.cli import main
 from caffe_merge.pages import batch_page
 from tests.batching.trees import net, pair
 from tests.pages.parsing import Element, Page
-from tests.required import required
 
-
-@pytest.fixture(autouse=True)
-def _jinja() -> None:
-    required("jinja2", "html")
+pytestmark = pytest.mark.usefixtures("jinja")
 
 
 @pytest.fixture

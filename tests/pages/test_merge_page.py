@@ -13,12 +13,12 @@ import caffe_merge
 from caffe_merge.command.cli import main
 from caffe_merge.pages.drawing import sized
 from tests.nets import Pair, prototxt, seeded, write_pair
-from tests.pages.parsing import Page
+from tests.pages.parsing import Page, report_page
 from tests.passes import test_absorb_bias as absorbing
 from tests.required import required
 
 CONV = "{ convolution_param { num_output: 5 kernel_size: 3 } }"
-NET = (
+LINES = (
     "data 2 3 8 7",
     f"conv: Convolution data -> conv {CONV}",
     "bn: BatchNorm conv -> bn",
@@ -26,26 +26,13 @@ NET = (
     "late: BatchNorm bn -> late",
     "p: Pooling late -> p { pooling_param { kernel_size: 2 } }",
 )
+NET = prototxt(*LINES)
 
-
-@pytest.fixture(autouse=True)
-def _jinja() -> None:
-    required("jinja2", "html")
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    return write_pair(tmp_path, prototxt(*NET))
-
-
-def page(pair: Pair, *flags: str, command: str = "merge", status: int = 0) -> Page:
-    path = pair[0].parent / "report.html"
-    assert main([command, *map(str, pair), "--report", str(path), "-q", *flags]) == status
-    return Page(path)
+pytestmark = pytest.mark.usefixtures("jinja")
 
 
 def test_a_merge_that_passed(pair: Pair) -> None:
-    read = page(pair)
+    read = report_page(pair)
     verdict = read.id("verdict")
     assert "passed" in verdict.classes
     assert "Passed" in verdict.text
@@ -74,18 +61,18 @@ def test_a_merge_that_passed(pair: Pair) -> None:
 def test_what_is_not_exact_is_in_the_verdict(tmp_path: Path) -> None:
     lines = [*absorbing.START, absorbing.LAST]
     pair = write_pair(tmp_path, prototxt(*lines), absorbing.quiet(lines, variance=0.1))
-    read = page(pair, "--absorb-bias")
+    read = report_page(pair, "--absorb-bias")
     verdict = read.id("verdict")
     assert "passed" in verdict.classes
     assert "Passed but for what is not exact, as asked" in verdict.text
     assert "--absorb-bias is not exact: 4 channels of 1 layer shifted; the outputs" in verdict.text
     assert "but for those that are not exact, as asked." in read.id("rewrites").text
-    plain = page(pair, "--force")
+    plain = report_page(pair, "--force")
     assert "not exact" not in plain.id("verdict").text + plain.id("rewrites").text
 
 
 def test_the_table_has_all_layers_and_why(pair: Pair) -> None:
-    read = page(pair, "--keep", "late")
+    read = report_page(pair, "--keep", "late")
     rows = [e for e in read.all("tr") if "data-fate" in e.attributes]
     assert [row["data-fate"] for row in rows] == ["kept", "changed", "gone", "kept", "kept", "kept"]
     assert "folded into Convolution 'conv'" in rows[2].text
@@ -97,14 +84,14 @@ def test_the_table_has_all_layers_and_why(pair: Pair) -> None:
 
 
 def test_rewrites_and_refusals_in_groups(pair: Pair) -> None:
-    read = page(pair, "--keep", "late")
+    read = report_page(pair, "--keep", "late")
     assert "fold-affine" in read.id("rewrites").text
     refusals = read.id("refusals").text
     assert "kept as asked with --keep" in refusals, "options are called as flags"
     assert "Leave out the flag" in refusals
-    unknown = prototxt(NET[0], "u: Unheard data -> u", "bn: BatchNorm u -> bn")
-    read = page(
-        write_pair(pair[0].parent, unknown, seeded(prototxt(*NET))),
+    unknown = prototxt(LINES[0], "u: Unheard data -> u", "bn: BatchNorm u -> bn")
+    read = report_page(
+        write_pair(pair[0].parent, unknown, seeded(NET)),
         "--affine-as",
         "conv",
         command="plan",
@@ -116,7 +103,7 @@ def test_a_layer_that_was_moved(tmp_path: Path) -> None:
     conv = "{ convolution_param { num_output: 32 kernel_size: 1 } }"
     average = "{ pooling_param { pool: AVE kernel_size: 2 stride: 2 } }"
     lines = ("data 1 8 16 16", f"c: Convolution data -> c {conv}", f"p: Pooling c -> p {average}")
-    read = page(write_pair(tmp_path, prototxt(*lines)))
+    read = report_page(write_pair(tmp_path, prototxt(*lines)))
     after = read.boxes(1)
     assert after["p"]["data-fate"] == "moved"
     assert int(after["p"]["data-y"]) < int(after["c"]["data-y"])
@@ -126,7 +113,7 @@ def test_a_layer_that_was_moved(tmp_path: Path) -> None:
 
 
 def test_a_merge_that_failed(pair: Pair) -> None:
-    read = page(pair, "--limit", "1e-30", status=1)
+    read = report_page(pair, "--limit", "1e-30", status=1)
     verdict = read.id("verdict")
     assert "failed" in verdict.classes
     assert "was not put in place" in verdict.text
@@ -136,23 +123,29 @@ def test_a_merge_that_failed(pair: Pair) -> None:
 
 
 def test_a_merge_that_was_not_validated_and_one_that_does_nothing(pair: Pair) -> None:
-    read = page(pair, "--validate", "none")
+    read = report_page(pair, "--validate", "none")
     assert "Not validated" in read.id("verdict").text
     assert read.all("path", "point") == []
-    again = page((pair[0].parent / "net_merged.prototxt", pair[0].parent / "net_merged.caffemodel"))
+    again = report_page(
+        (pair[0].parent / "net_merged.prototxt", pair[0].parent / "net_merged.caffemodel")
+    )
     assert "Nothing to do" in again.id("verdict").text
 
 
 def test_a_plan(pair: Pair) -> None:
-    read = page(pair, command="plan")
+    read = report_page(pair, command="plan")
     assert "nothing was written" in read.id("verdict").text
     assert list(read.boxes(1)) == ["data", "conv", "relu", "late", "p"]
 
 
 def test_a_net_whose_shapes_are_not_known(tmp_path: Path) -> None:
-    lines = (NET[0], "u: Unheard data -> u", *(line.replace("data ->", "u ->") for line in NET[1:]))
-    blobs = {**seeded(prototxt(*NET)), "u": []}
-    read = page(write_pair(tmp_path, prototxt(*lines), blobs), "--validate", "none")
+    lines = (
+        LINES[0],
+        "u: Unheard data -> u",
+        *(line.replace("data ->", "u ->") for line in LINES[1:]),
+    )
+    blobs = {**seeded(NET), "u": []}
+    read = report_page(write_pair(tmp_path, prototxt(*lines), blobs), "--validate", "none")
     assert read.boxes(0)["u"]
     assert "?" in read.id("layers").text
 
@@ -178,7 +171,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         text += f'layer {{ name: "d" type: "Dropout" bottom: "{names[-1]}" top: "d" }}\n'
         folder = tmp_path / str(len(pages))
         folder.mkdir()
-        pages.append(page(write_pair(folder, text, seeded(prototxt("data 2 3 8 7")))))
+        pages.append(report_page(write_pair(folder, text, seeded(prototxt("data 2 3 8 7")))))
     plain, hostile = ([element.tag for element in read.elements] for read in pages)
     assert hostile == plain
     attributes = [{*element.attributes} for element in pages[1].elements]
@@ -209,7 +202,7 @@ def test_what_images_showed(pair: Pair) -> None:
     )
     files = write_pair(pair[0].parent, text)
     asked = ["--images", *(str(folder / f"{n}.png") for n in "abc")]
-    read = page(files, *asked, "--labels", str(folder / "labels"))
+    read = report_page(files, *asked, "--labels", str(folder / "labels"))
     gains = read.id("gains").text
     assert "output 'ip' on 3 images: largest error" in gains
     assert "first class the same for 3" in gains
@@ -219,8 +212,8 @@ def test_what_images_showed(pair: Pair) -> None:
 def test_a_page_replaces_a_page_and_nothing_else(
     pair: Pair, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page(pair)
-    page(pair, "--force")
+    report_page(pair)
+    report_page(pair, "--force")
     path = pair[0].parent / "report.html"
     path.write_text("<p>my own</p>")
     assert main(["merge", *map(str, pair), "--report", str(path), "--force"]) == 2

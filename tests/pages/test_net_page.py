@@ -7,7 +7,6 @@ import pytest
 from caffe_merge.command.cli import main
 from tests.nets import Pair, prototxt, write_pair
 from tests.pages.parsing import Page
-from tests.required import required
 
 NET = prototxt(
     "data 2 3 8 7",
@@ -16,15 +15,7 @@ NET = prototxt(
     "ip: InnerProduct conv -> ip { inner_product_param { num_output: 4 } }",
 )
 
-
-@pytest.fixture(autouse=True)
-def _jinja() -> None:
-    required("jinja2", "html")
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    return write_pair(tmp_path, NET)
+pytestmark = pytest.mark.usefixtures("jinja")
 
 
 def test_a_net_with_weights(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:

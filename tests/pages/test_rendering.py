@@ -13,12 +13,8 @@ from caffe_merge.errors import UsageError
 from caffe_merge.pages import rendering
 from caffe_merge.wording import visible
 from tests.pages.parsing import Page
-from tests.required import required
 
-
-@pytest.fixture(autouse=True)
-def _jinja() -> None:
-    required("jinja2", "html")
+pytestmark = pytest.mark.usefixtures("jinja")
 
 
 def test_a_page_loads_nothing_and_allows_its_own_script_alone(tmp_path: Path) -> None:

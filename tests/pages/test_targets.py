@@ -6,36 +6,22 @@ import pytest
 
 from caffe_merge.command.cli import main
 from tests.nets import Pair, prototxt, write_pair
-from tests.pages.parsing import Page
-from tests.required import required
+from tests.pages.parsing import report_page
 
-NET = (
+LINES = (
     "data 2 3 8 7",
     "relu: ReLU data -> relu",
     "shift: Bias relu -> shift",
     "elu: ELU shift -> elu",
     "sum: Eltwise relu shift elu -> sum",
 )
+NET = prototxt(*LINES)
 
-
-@pytest.fixture(autouse=True)
-def _jinja() -> None:
-    required("jinja2", "html")
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Pair:
-    return write_pair(tmp_path, prototxt(*NET))
-
-
-def page(pair: Pair, *words: str, status: int) -> Page:
-    path = pair[0].parent / "page.html"
-    assert main([words[0], *map(str, pair), *words[1:], "--report", str(path), "-q"]) == status
-    return Page(path)
+pytestmark = pytest.mark.usefixtures("jinja")
 
 
 def test_a_merge_says_what_is_done_and_what_is_left(pair: Pair) -> None:
-    read = page(pair, "merge", "--target", "rknn", status=0)
+    read = report_page(pair, "--target", "rknn")
     section = read.id("target")
     assert "For RKNN-Toolkit2" in section.text
     assert "1 thing left that it does not take, 2 things that it did not take, done" in section.text
@@ -47,24 +33,24 @@ def test_a_merge_says_what_is_done_and_what_is_left(pair: Pair) -> None:
 
 
 def test_without_a_target_there_is_no_section(pair: Pair) -> None:
-    read = page(pair, "merge", status=0)
+    read = report_page(pair)
     assert "#target" not in [link["href"] for link in read.all("a")]
 
 
 def test_a_check_has_a_page(pair: Pair) -> None:
-    text = page(pair, "check", "--target", "rknn", status=1).id("target").text
+    text = report_page(pair, "--target", "rknn", command="check", status=1).id("target").text
     assert "3 things that it does not take, 2 of which a merge for it writes otherwise" in text
     assert "With merge --target rknn" in text
     assert "it takes all" not in text.lower()
-    fine = page(pair, "check", "--target", "caffe2onnx", status=1).id("target").text
+    fine = report_page(pair, "--target", "caffe2onnx", command="check", status=1).id("target").text
     assert "For caffe2onnx" in fine
 
 
 def test_a_net_that_is_taken(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, prototxt("data 2 3 8 7", "t: TanH data -> t"))
-    text = page(pair, "check", "--target", "opencv", status=0).id("target").text
+    text = report_page(pair, "--target", "opencv", command="check").id("target").text
     assert "It takes all layers, as far as is known." in text
-    merged = page(pair, "merge", "--target", "opencv", status=0).id("target").text
+    merged = report_page(pair, "--target", "opencv").id("target").text
     assert "It took all layers before, and does now" in merged
 
 

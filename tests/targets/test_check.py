@@ -98,11 +98,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert out[1].startswith("  refused  Bias 'b': it has no layer of this type; with merge ")
     assert out[-1] == "merge --target rknn makes a pair of it that has none of this"
     assert main(["check", files[0], "--target", "nnie"]) == 1
-    assert main(["merge", *files, "--target", "rknn"]) == 0
-    made = [str(tmp_path / f"net_merged.{kind}") for kind in ("prototxt", "caffemodel")]
     capsys.readouterr()
+    assert main(["merge", *files, "--target", "rknn"]) == 0
+    done = "for RKNN-Toolkit2: 3 things that it did not take, done away with"
+    assert done in capsys.readouterr().out.splitlines()
+    made = [str(tmp_path / f"net_merged.{kind}") for kind in ("prototxt", "caffemodel")]
     assert main(["check", *made, "--target", "rknn"]) == 0
     assert "takes all 9 layers, as far as is known" in capsys.readouterr().out
+    assert main(["plan", *made, "--target", "rknn"]) == 0
+    none = "for RKNN-Toolkit2: it took all layers before, and does now, as far as is known"
+    assert none in capsys.readouterr().out.splitlines()
+    assert main(["plan", *made]) == 0
+    assert "for RKNN" not in capsys.readouterr().out
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
