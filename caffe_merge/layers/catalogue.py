@@ -177,12 +177,12 @@ CATALOGUE: Dict[str, LayerType] = {
     "Pooling": LayerType(POOLING, "pooling_param", "pooling", channelwise=True, labels=True),
     "SPP": LayerType(OTHER, "spp_param", "pooling"),
     "ROIPooling": LayerType(OTHER, "roi_pooling_param", fork=True),
-    "LRN": LayerType(OTHER, "lrn_param", "normalise", same_shape=True),
+    "LRN": LayerType(OTHER, "lrn_param", "normalise", same_shape=True, buffers=1),
     "Im2col": LayerType(OTHER),
     # several values of a blob together
     "ArgMax": LayerType(OTHER, "argmax_param", "combine", labels=True),
     "MatMul": LayerType(OTHER, "matmul_param", "forks", fork=True),
-    "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True),
+    "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True, buffers=1),
     "Normalize": LayerType(OTHER, "norm_param", "forks", same_shape=True, fork=True),
     "Reduction": LayerType(OTHER, "reduction_param", "combine"),
     "Softmax": LayerType(

@@ -25,14 +25,15 @@ def activation_bytes(graph: Graph) -> Optional[int]:
     """Bytes that Caffe holds for blobs and what has their size; None if a shape is not known.
 
     A blob has memory of its own unless it is written in place or shares its bottom's. BatchNorm
-    holds two more of the size of its bottom (batch_norm_layer.cpp), and Scale and PReLU keep a copy
+    holds two more of the size of its bottom (batch_norm_layer.cpp), MVN and LRN likewise, a maximum
+    the place of each value (pooling_layer.cpp, eltwise_layer.cpp), and Scale and PReLU keep a copy
     of what they write over (scale_layer.cpp, prelu_layer.cpp).
     """
     total = 0
     for layer in graph.layers:
         row = CATALOGUE.get(layer.type)
         for top in graph.tops[layer]:
-            blobs = row.buffers if row is not None else 0
+            blobs = row.buffers + _more_buffers(layer) if row is not None else 0
             if graph.overwritten_by(top) is not None:
                 blobs += row is not None and row.copies
             elif not shares_memory(layer):
@@ -42,3 +43,14 @@ def activation_bytes(graph: Graph) -> Optional[int]:
             elif blobs:
                 return None
     return total
+
+
+def _more_buffers(layer: Layer) -> int:
+    """How many blobs of its top's size a layer holds for what its parameters ask of it."""
+    param = layer.param
+    if layer.type == "Pooling":
+        return int(param.pooling_param.pool == param.pooling_param.MAX and len(param.top) == 1)
+    if layer.type == "Eltwise":
+        return int(param.eltwise_param.operation == param.eltwise_param.MAX)
+    lrn = param.lrn_param  # within a channel it has a square, its mean and a power of that
+    return 2 if layer.type == "LRN" and lrn.norm_region == lrn.WITHIN_CHANNEL else 0

@@ -49,7 +49,7 @@ def test_sums_by_type_and_what_they_count_for() -> None:
     assert ["type", "layers", "parameters", "multiply-adds", "share"] in table
     assert table[-2] == ["counted", "for", "data", "2x6x9x7"]
     # data, conv, pool and fc: 2x6x9x7, 2x4x4x4, 2x4x2x2 and 2x5 values
-    assert table[-1][:3] == ["activations:", f"{4 * (756 + 128 + 32 + 10):,}", "bytes,"]
+    assert table[-1][:3] == ["activations:", f"{4 * (756 + 128 + 2 * 32 + 10):,}", "bytes,"]
     total = inspection(NET).total
     assert (total.layers, total.parameters) == (4, 40 + 85)
     assert next(row for row in table if row[:1] == ["all"])[1:3] == ["4", "125"]

@@ -23,6 +23,28 @@ CASES: Dict[str, Any] = {
     "two tops of a Split too": ((DATA, "s: Split data -> a b"), 4 * 336),
     "a Scale in place keeps a copy": ((DATA, "s: Scale data -> data"), 4 * 2 * 336),
     "a BatchNorm has two buffers": ((DATA, "n: BatchNorm data -> data"), 4 * 3 * 336),
+    "an MVN has one": ((DATA, "n: MVN data -> n"), 4 * 3 * 336),
+    "an LRN has one": ((DATA, "n: LRN data -> n"), 4 * 3 * 336),
+    "one within a channel three": (
+        (DATA, "n: LRN data -> n { lrn_param { norm_region: WITHIN_CHANNEL } }"),
+        4 * 5 * 336,
+    ),
+    "a maximum has its places": (
+        (DATA, "p: Pooling data -> p { pooling_param { kernel_size: 1 } }"),
+        4 * 3 * 336,
+    ),
+    "but not where they are a top": (
+        (DATA, "p: Pooling data -> p q { pooling_param { kernel_size: 1 } }"),
+        4 * 3 * 336,
+    ),
+    "nor a mean": (
+        (DATA, "p: Pooling data -> p { pooling_param { kernel_size: 1 pool: AVE } }"),
+        4 * 2 * 336,
+    ),
+    "an Eltwise too": (
+        (DATA, "p: Eltwise data data -> p { eltwise_param { operation: MAX } }"),
+        4 * 3 * 336,
+    ),
     "one shape is not known": ((DATA, "u: Unheard data -> u"), None),
 }
 
