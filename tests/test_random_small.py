@@ -136,6 +136,8 @@ def _run_at_another_size(merger: Merger) -> None:
         values = run(old, random_inputs(old))
     except CaffeMergeError:
         return
+    if any(layer.misfit for layer in old.layers):
+        return  # a Reshape, say, that Caffe would not take there
     after = run(new, random_inputs(new))
     outputs = {top.name for top in Graph(old.layers, {}).outputs}
     assert_equal({n: v for n, v in values.items() if n in outputs}, after, 1e-5)
