@@ -56,5 +56,5 @@ def forks_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]
 @pytest.fixture
 def merged(tmp_path: Path, request: pytest.FixtureRequest) -> Merger:
     """Merge a net and check all that holds for any merge, in real Caffe too where there is one."""
-    wanted = find_caffe_python() or os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") == "1"
-    return Merger(tmp_path, request.getfixturevalue("real_caffe") if wanted else None)
+    expected = find_caffe_python() or os.environ.get("CAFFE_MERGE_REQUIRE_CAFFE") == "1"
+    return Merger(tmp_path, request.getfixturevalue("real_caffe") if expected else None)

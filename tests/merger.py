@@ -65,7 +65,7 @@ class Merged(NamedTuple):
             side.ClearField("top")
         assert new.param == old.param
         assert _bits(new) == _bits(old)
-        reasons = [one.reason for one in self.report.refusals if one.layer == name]
+        reasons = [refusal.reason for refusal in self.report.refusals if refusal.layer == name]
         said = [reason for reason in reasons if re.search(pattern, reason)]
         assert said, reasons
         if old.type in FOLLOWED:
@@ -110,7 +110,7 @@ class Merger:
         assert [change.note for change in again.report.changes] == [], "not idempotent"
         for once, twice in zip(new.pair, again.pair):
             assert once.read_bytes() == twice.read_bytes(), "a second merge gives other bytes"
-        before, after = (load_pair(one) for one in (pair, new.pair))
+        before, after = (load_pair(files) for files in (pair, new.pair))
         _check_interface(before, after)
         _check_report(before, after, new.report)
         _check_shared(after)
@@ -131,8 +131,8 @@ class Merger:
     def _check_numbers(self, old: Pair, new: Pair, limit: float, style: Optional[str]) -> None:
         """Every blob that both nets have must be equal: in float64, and in real Caffe."""
         net, merged = load_pair(old), load_pair(new)
-        for one in (net, merged):
-            choose_style(one.layers, style)
+        for item in (net, merged):
+            choose_style(item.layers, style)
         inputs = random_inputs(net)
         before = run(net, inputs)
         freed = freed_inputs(net, merged, inputs, before)
@@ -184,8 +184,8 @@ def freed_inputs(net: Net, merged: Net, inputs: Arrays, before: Arrays) -> Set[s
 def _written_over(net: Net) -> Set[str]:
     """The net inputs that a layer writes in place."""
     tops = [(layer.type == "Input", name) for layer in net.layers for name in layer.param.top]
-    given = {name for is_input, name in tops if is_input}
-    return given & {name for is_input, name in tops if not is_input}
+    arguments = {name for is_input, name in tops if is_input}
+    return arguments & {name for is_input, name in tops if not is_input}
 
 
 def without(values: Arrays, names: Set[str]) -> Arrays:
@@ -232,15 +232,15 @@ def assert_equal(
 def _check_interface(before: Net, after: Net) -> None:
     """Net inputs and outputs keep their names and shapes; nothing else becomes one."""
     old, new = Graph(before.layers, {}), Graph(after.layers, {})
-    was = {one.name: one.shape for one in old.outputs}
-    now = {one.name: one.shape for one in new.outputs}
+    was = {output.name: output.shape for output in old.outputs}
+    now = {output.name: output.shape for output in new.outputs}
     assert set(was) == set(now)
     # A fork's layer between leaves shapes unknown; once it is gone they are known.
     assert all(now[name] == shape for name, shape in was.items() if shape is not None)
     for graph in (old, new):
         graph.check()
     inputs = [
-        [list(one.param.top) for one in net.layers if one.type == "Input"]
+        [list(layer.param.top) for layer in net.layers if layer.type == "Input"]
         for net in (before, after)
     ]
     assert inputs[0] == inputs[1]
@@ -259,7 +259,7 @@ def _check_report(before: Net, after: Net, report: Report) -> None:
     followed = [(layer.name, layer.type) for layer in before.layers if layer.type in FOLLOWED]
     assert [(fate.layer, fate.type) for fate in report.fates] == followed
     # The proof is the last resort: what a pass proposes should be right.
-    assert not [one for one in report.refusals if "proof failed" in one.reason]
+    assert not [refusal for refusal in report.refusals if "proof failed" in refusal.reason]
     left = {layer.name: layer for layer in after.layers}
     old = {layer.name: layer for layer in before.layers}
     changed = {name for change in report.changes for name in (*change.changed, *change.removed)}

@@ -86,7 +86,7 @@ NAME = re.compile(r"\"[^\"]*\"")
 LAYER = re.compile(r"layer \{\n(?:  .*\n)*\}\n")
 
 
-def _one(data: st.DataObject, choices: Any) -> Any:
+def _choice(data: st.DataObject, choices: Any) -> Any:
     return data.draw(st.sampled_from(list(choices)))
 
 
@@ -101,32 +101,32 @@ def _mutated(data: st.DataObject, text: str) -> str:
     matches = list(pattern.finditer(text))
     if not matches:
         return text
-    match, other = _one(data, matches), _one(data, matches)
-    found = match.group()
+    match, other = _choice(data, matches), _choice(data, matches)
+    actual = match.group()
     if kind == 0:
-        return _replaced(text, match, _one(data, NUMBERS))
+        return _replaced(text, match, _choice(data, NUMBERS))
     if kind == 1:
         return _replaced(text, match, other.group())
     if kind == 2:
         return _replaced(text, match, "")
     if kind == 3:
-        return _replaced(text, match, f"{found} {found}")
+        return _replaced(text, match, f"{actual} {actual}")
     if kind == 4:
-        return _replaced(text, match, f"{found} {_one(data, UNKNOWN)}")
+        return _replaced(text, match, f"{actual} {_choice(data, UNKNOWN)}")
     if kind == 5:
         return _replaced(text, match, "")
     if kind == 6:
-        return _replaced(text, match, found + other.group())
+        return _replaced(text, match, actual + other.group())
     if kind == 7:
-        return _replaced(text, match, found.replace("layer {", "layer [ {", 1)[:-2] + "} ]\n")
-    return _replaced(text, match, f'"{_one(data, CATALOGUE)}"')
+        return _replaced(text, match, actual.replace("layer {", "layer [ {", 1)[:-2] + "} ]\n")
+    return _replaced(text, match, f'"{_choice(data, CATALOGUE)}"')
 
 
 def _spoiled(data: st.DataObject, weights: Weights) -> bool:
     """Have up to three blobs of ``weights`` changed, gone or too many; whether any are."""
     times = data.draw(st.integers(0, 3))
     for _ in range(times):
-        name = _one(data, weights)
+        name = _choice(data, weights)
         blobs: List[np.ndarray] = weights[name]
         kind = data.draw(st.integers(0, 5))
         if kind == 0:
@@ -166,7 +166,7 @@ def _options(data: st.DataObject) -> Dict[str, Any]:
 @examples(150)
 @given(data=st.data())
 def _any_pair(data: st.DataObject) -> None:
-    text = base = _one(data, NETS)
+    text = base = _choice(data, NETS)
     for _ in range(data.draw(st.integers(0, 4))):
         text = _mutated(data, text)
     weights = seeded(DEPLOYED.get(base, base))

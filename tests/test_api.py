@@ -108,4 +108,4 @@ def test_every_error_is_one_line_of_one_family() -> None:
 
     kinds = [v for v in vars(errors).values() if isinstance(v, type)]
     family = [kind for kind in kinds if issubclass(kind, BaseException)]
-    assert all(issubclass(one, caffe_merge.CaffeMergeError) for one in family)
+    assert all(issubclass(error_type, caffe_merge.CaffeMergeError) for error_type in family)

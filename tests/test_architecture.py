@@ -139,13 +139,13 @@ def test_the_top_has_few_files() -> None:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*/__init__.py")), ids=name_of)
 def test_a_folder_says_in_one_sentence_what_it_is(path: Path) -> None:
-    told = ast.get_docstring(ast.parse(path.read_text()))
-    assert told
-    assert "\n" not in told
-    assert told.endswith(".")
+    message = ast.get_docstring(ast.parse(path.read_text()))
+    assert message
+    assert "\n" not in message
+    assert message.endswith(".")
     entry = f"{name_of(path)}/"
     if "." not in name_of(path):
-        assert FLOORS[entry] == told[:-1]
+        assert FLOORS[entry] == message[:-1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
@@ -186,8 +186,8 @@ def test_signatures_are_narrow() -> None:
     wide: List[str] = []
     for name, node in functions():
         arguments = node.args
-        given = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-        if len([one for one in given if one.arg != "self"]) > MOST_PARAMETERS:
+        args = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+        if len([item for item in args if item.arg != "self"]) > MOST_PARAMETERS:
             wide.append(name)
     assert sorted(wide) == sorted(WIDE_SIGNATURES)
 

@@ -291,12 +291,12 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("room", [0, 100, len(MODEL) // 2])
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("exists", [False, True])
 def test_full_disk(
-    room: int, there: bool, tmp_path: Path, refused: Run, monkeypatch: pytest.MonkeyPatch
+    room: int, exists: bool, tmp_path: Path, refused: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = write_pair(tmp_path, TEXT, BLOBS)
-    if there:
+    if exists:
         write_pair(tmp_path, "old", {}, "net_merged")
     created = replacement.created  # type: ignore[attr-defined]
     monkeypatch.setattr(replacement, "created", lambda path: FullDisk(created(path), room))

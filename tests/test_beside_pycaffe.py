@@ -33,11 +33,11 @@ assert caffe.layer_type_list and caffe_merge.load
 @pytest.mark.parametrize("order", [("caffe", "caffe_merge"), ("caffe_merge", "caffe")])
 def test_so_is_a_third(tmp_path: Path, order: Any) -> None:
     """The schema of --proto, whose package is caffe as well, and whose numbers clash."""
-    own = pair(tmp_path, TEXT)
+    files = pair(tmp_path, TEXT)
     code = f"""
 import {order[0]}
 import caffe_merge
-net = caffe_merge.load({own[0]!r}, {own[1]!r}, proto={fork(tmp_path)!r})
+net = caffe_merge.load({files[0]!r}, {files[1]!r}, proto={fork(tmp_path)!r})
 import {order[1]}
 from caffe.proto import caffe_pb2
 assert caffe_pb2.LayerParameter(scale_param={{}}).ByteSize()

@@ -33,15 +33,15 @@ class Block:
 
     def conv(self, name: str, body: str, bottom: str = "data", outputs: int = 6) -> str:
         """A Convolution without bias, and BatchNorm and Scale behind it; their blob."""
-        own = f"num_output: {outputs} bias_term: false {body}"
-        line = f"{name}: Convolution {bottom} -> {name} {{ convolution_param {{ {own} }} }}"
+        fields = f"num_output: {outputs} bias_term: false {body}"
+        line = f"{name}: Convolution {bottom} -> {name} {{ convolution_param {{ {fields} }} }}"
         self.lines.append(line)
         return self.bn(name, name)
 
     def mean(self, name: str, body: str, bottom: str) -> str:
         """A mean, and BatchNorm and Scale behind it; their blob."""
-        own = f"pool: AVE {body}"
-        self.lines.append(f"{name}: Pooling {bottom} -> {name} {{ pooling_param {{ {own} }} }}")
+        fields = f"pool: AVE {body}"
+        self.lines.append(f"{name}: Pooling {bottom} -> {name} {{ pooling_param {{ {fields} }} }}")
         return self.bn(name, name)
 
     def sum(self, *bottoms: str, name: str = "sum") -> str:
@@ -108,8 +108,8 @@ def replknet(block: Block) -> str:
 def mobileone(block: Block) -> str:
     """Several depthwise kernels alike, one of 1x1, the blob itself."""
     several = [block.conv(n, "kernel_size: 3 pad: 1 group: 6") for n in ("three", "b", "c")]
-    one = block.conv("one", "kernel_size: 1 group: 6")
-    return block.sum(*several, one, block.bn("id", "data"))
+    first = block.conv("one", "kernel_size: 1 group: 6")
+    return block.sum(*several, first, block.bn("id", "data"))
 
 
 def transform_1(block: Block) -> str:
@@ -137,9 +137,9 @@ def transform_4(block: Block) -> str:
 
 def transform_5(block: Block) -> str:
     """A mean behind 1x1, beside a 3x3 that pays for it."""
-    one = block.conv("one", "kernel_size: 1 pad: 1")
+    first = block.conv("one", "kernel_size: 1 pad: 1")
     return block.sum(
-        block.mean("mean", "kernel_size: 3", one), block.conv("three", "kernel_size: 3 pad: 1")
+        block.mean("mean", "kernel_size: 3", first), block.conv("three", "kernel_size: 3 pad: 1")
     )
 
 
@@ -221,8 +221,8 @@ def test_blocks_in_a_row(merged: Merger) -> None:
     for number in range(3):
         block = Block("in_place")
         top = repvgg(block)
-        own = [re.sub(r"\b(three|one|id|sum)", rf"b{number}_\1", line) for line in block.lines]
-        lines += [line.replace("data", bottom) for line in own]
+        fields = [re.sub(r"\b(three|one|id|sum)", rf"b{number}_\1", line) for line in block.lines]
+        lines += [line.replace("data", bottom) for line in fields]
         bottom = f"b{number}_{top}"
         lines.append(f"relu{number}: ReLU {bottom} -> {bottom}")
         left += [f"b{number}_three", f"relu{number}"]

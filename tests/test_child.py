@@ -59,9 +59,9 @@ def test_an_error_is_its_status_and_on_stderr() -> None:
     def work() -> None:
         raise ValueError("out of order")
 
-    out, status, told = answered(work)
+    out, status, output = answered(work)
     assert (out, status) == (b"", 1)
-    assert told.rstrip().endswith(b"ValueError: out of order")
+    assert output.rstrip().endswith(b"ValueError: out of order")
 
 
 def test_a_signal_is_told_as_subprocess_tells_it() -> None:

@@ -224,8 +224,8 @@ def test_workers_and_batch_speak_to_the_scheduler(compose: Any) -> None:
     command = scheduler["command"]
     address = f"tcp://scheduler:{command[command.index('--port') + 1]}"
     assert worker["command"][:3] == ["dask", "worker", address]
-    program, *given = batch["entrypoint"]
-    parsed = cli.all_commands().parse_args([*given, "x", "--output-dir", "y"])
+    program, *arguments = batch["entrypoint"]
+    parsed = cli.all_commands().parse_args([*arguments, "x", "--output-dir", "y"])
     assert (program, parsed.command, parsed.scheduler) == ("caffe-merge", "batch", address)
 
 
@@ -239,12 +239,12 @@ def examples() -> List[List[str]]:
     """What follows the image or the service in the lines of docs/docker.md that start one."""
     blocks = re.findall(r"^(?: {4}.*\n)+", PAGE, re.MULTILINE)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    found = (
+    actual = (
         re.search(r"run --rm .*?(batch|caffe-merge(?::caffe)?)((?: .*)?)$", at) for at in lines
     )
     return [
         ["batch"] * (match[1] == "batch") + shlex.split(match[2].split("#")[0])
-        for match in found
+        for match in actual
         if match
     ]
 

@@ -65,7 +65,7 @@ def test_every_limit_is_told() -> None:
 
 
 def test_what_a_bad_file_gets_is_what_the_code_says() -> None:
-    told = sentences()
+    message = sentences()
     tables = PAGE.split("## Limits")[1]
     quoted = [
         cell
@@ -75,5 +75,5 @@ def test_what_a_bad_file_gets_is_what_the_code_says() -> None:
     ]
     assert len(quoted) > 30
     parts = [part for cell in quoted for part in cell.split("…") if len(part.strip(" :,.")) > 2]
-    missing = [part for part in parts if part.strip() not in told and "FILE:LINE" not in part]
+    missing = [part for part in parts if part.strip() not in message and "FILE:LINE" not in part]
     assert missing == []

@@ -29,7 +29,7 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"serial": "sometimes"}, "serial: expected one of auto, always, never, found 'sometimes'"),
         ({"affine_as": "Conv"}, "affine_as: expected one of conv, scale, found 'Conv'"),
@@ -37,9 +37,9 @@ def test_defaults() -> None:
         ({"xyz": 1}, "a merge has no option 'xyz'; there are only, skip, keep, "),
     ],
 )
-def test_what_is_no_option(given: "dict[str, object]", message: str) -> None:
+def test_what_is_no_option(arguments: "dict[str, object]", message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Options(**given)
+        Options(**arguments)
     assert str(caught.value).startswith(message)
 
 
@@ -49,8 +49,8 @@ def test_flags_are_made_of_them() -> None:
         if declared.help:
             add_flag(parser.add_argument, name)
     words = "--only a --only b --swap-rgb --serial never --keep-shared --mean 1,2,3"
-    given = vars(parser.parse_args(words.split()))
-    options = Options(**given)
+    arguments = vars(parser.parse_args(words.split()))
+    options = Options(**arguments)
     assert (options.only, options.swap_rgb, options.serial) == (["a", "b"], True, "never")
     assert (options.keep_shared, options.mean, options.skip) == (True, "1,2,3", [])
 

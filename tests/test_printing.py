@@ -174,9 +174,9 @@ def test_hdf5_names_and_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> 
     with h5py.File(path, "w") as file:
         file.create_group("data")[EVIL.encode() + b"\xe9"] = h5py.SoftLink("/nothing")
     assert main(["inspect", *pair[:3], str(path)]) == 2
-    told = printed(capsys)
-    assert "the link '\\x1b]0;x" in told
-    assert "\\u200b\\xe9' in '/data' leads to nothing" in told
+    output = printed(capsys)
+    assert "the link '\\x1b]0;x" in output
+    assert "\\u200b\\xe9' in '/data' leads to nothing" in output
     assert main(["inspect", "--model", EVIL.replace("\0", "")[:9], "--nothing" + EVIL[:9]]) == 2
     printed(capsys)
 

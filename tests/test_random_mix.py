@@ -118,8 +118,10 @@ class Mix(Recipe):
     def _exact(self, name: str, kind: str, bottom: str) -> None:
         """What jumps reads the input itself: a rounding before a jump is no fault of a merge."""
         kind = str(self.pick("Threshold", "ArgMax"))
-        own = self.pick("threshold: 0.1", "") if kind == "Threshold" else self.pick("axis: 1", "")
-        if self.place(name, kind, ["data"], f"{kind.lower()}_param {{ {own} }}") and self.flag():
+        choice = (
+            self.pick("threshold: 0.1", "") if kind == "Threshold" else self.pick("axis: 1", "")
+        )
+        if self.place(name, kind, ["data"], f"{kind.lower()}_param {{ {choice} }}") and self.flag():
             inputs = 2 if kind == "Threshold" else count(self.shapes["data"][1:])
             body = f"embed_param {{ num_output: 3 input_dim: {inputs} }}"
             self.place(f"{name}_e", "Embed", [name], body)
@@ -164,9 +166,9 @@ SMOOTH: Dict[str, List[str]] = {
     "Log": ["log_param { shift: 1.5 }", "log_param { base: 10 scale: 0.5 shift: 1 }"],
     "MVN": ["mvn_param { normalize_variance: false }",
             "mvn_param { across_channels: true eps: 0.01 }"],
-    "Reduction": [f"reduction_param {{ {own} }}" for own in
+    "Reduction": [f"reduction_param {{ {choice} }}" for choice in
                   ("axis: 1", "axis: 2 operation: MEAN coeff: 2", "axis: -1 operation: ASUM")],
-    "Reshape": [f"reshape_param {{ {own} }}" for own in
+    "Reshape": [f"reshape_param {{ {choice} }}" for choice in
                 ("shape { dim: 0 dim: -1 }", "shape { dim: -1 dim: 1 } axis: 1", "axis: 1 "
                  "num_axes: 0 shape { dim: 1 }")],
     "SPP": ["spp_param { pyramid_height: 2 }", "spp_param { pyramid_height: 1 pool: AVE }"],
@@ -185,15 +187,15 @@ OF_FORKS: Dict[str, List[str]] = {
     "Interp": ["interp_param { zoom_factor: 2 }", "interp_param { height: 3 width: 5 }"],
     "Normalize": ["norm_param { across_spatial: false }", "norm_param { channel_shared: true }"],
     "Padding": ["padding_param { pad_t: 1 pad_r: 2 }", "padding_param { pad_l: 1 pad_value: 3 }"],
-    "Permute": [f"permute_param {{ {own} }}" for own in
+    "Permute": [f"permute_param {{ {choice} }}" for choice in
                 ("order: 0 order: 2 order: 3 order: 1", "order: 1 order: 0")],
     "Reorg": ["reorg_param { stride: 2 }", "reorg_param { stride: 2 reverse: true }"],
-    "ResizeBilinear": [f"resize_bilinear_param {{ {own} }}" for own in
+    "ResizeBilinear": [f"resize_bilinear_param {{ {choice} }}" for choice in
                        ("scale_width: 2", 'output_height: 3 data_format: "NCHW"')],
     "ResizeNearestNeighbor": ["resize_nearest_neighbor_param { scale_height: 2 }"],
     "Reverse": ["", "reverse_param { axis: 1 }"],
     "ShuffleChannel": ["shuffle_channel_param { group: 2 }", "shuffle_channel_param { group: 3 }"],
-    "Unpooling": [f"unpooling_param {{ {own} stride: 2 unpool_size: 9 }}" for own in
+    "Unpooling": [f"unpooling_param {{ {choice} stride: 2 unpool_size: 9 }}" for choice in
                   ("", "unpool: AVE kernel_size: 3", "unpool: TILE kernel_size: 2")],
     "Upsample": ["upsample_param { scale: 2 }"],
 }  # fmt: skip
@@ -204,7 +206,7 @@ JOINING: Dict[str, List[str]] = {
     "Bias": ["bias_param { axis: 0 }", "bias_param { axis: 1 }"],
     "Concat": ["", "concat_param { axis: 0 }", "concat_param { axis: -1 }"],
     "Crop": ["", "crop_param { axis: 1 offset: 0 }", "crop_param { axis: -1 offset: 1 }"],
-    "Eltwise": [f"eltwise_param {{ {own} }}" for own in
+    "Eltwise": [f"eltwise_param {{ {choice} }}" for choice in
                 ("operation: PROD", "operation: MAX", "coeff: 0.5 coeff: -2")],
     "Interp": ["interp_param { pad_beg: -1 }"],
     "MatMul": ["matmul_param { dim_1: 24 dim_2: 16 dim_3: 24 }"],

@@ -84,17 +84,17 @@ class Recipe:
         shape = self.shapes[bottom]
         channels = ["", "", "", f"axis: {1 - len(shape)}"]
         odd = ["num_axes: 0", "axis: -1", "axis: 0", "num_axes: -1", "axis: 0 num_axes: 2"]
-        own = self.pick(*channels, *odd)
-        body = f"scale_param {{ {own} bias_term: {str(self.flag()).lower()} }}"
+        choice = self.pick(*channels, *odd)
+        body = f"scale_param {{ {choice} bias_term: {str(self.flag()).lower()} }}"
         self.put(name, kind, bottom, body, shape, alter=True)
 
     def _bias(self, name: str, kind: str, bottom: str) -> None:
-        own = self.pick("", "", "num_axes: 0", "axis: -1")
-        self.put(name, kind, bottom, f"bias_param {{ {own} }}", self.shapes[bottom], alter=True)
+        choice = self.pick("", "", "num_axes: 0", "axis: -1")
+        self.put(name, kind, bottom, f"bias_param {{ {choice} }}", self.shapes[bottom], alter=True)
 
     def _power(self, name: str, kind: str, bottom: str) -> None:
-        own = self.pick("", "scale: 0.5", "shift: 1.25", "scale: -2 shift: 0.5", "power: 2")
-        self.put(name, kind, bottom, f"power_param {{ {own} }}", self.shapes[bottom], alter=True)
+        choice = self.pick("", "scale: 0.5", "shift: 1.25", "scale: -2 shift: 0.5", "power: 2")
+        self.put(name, kind, bottom, f"power_param {{ {choice} }}", self.shapes[bottom], alter=True)
 
     def _innerproduct(self, name: str, kind: str, bottom: str) -> None:
         shape = self.shapes[bottom]

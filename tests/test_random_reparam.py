@@ -89,8 +89,8 @@ class Structures(Recipe):
 
     def pair(self, low: int, high: int) -> Pair:
         """Two numbers, the same ones mostly."""
-        one = self.number(low, high)
-        return (one, one if self.number(0, 2) else self.number(low, high))
+        first = self.number(low, high)
+        return (first, first if self.number(0, 2) else self.number(low, high))
 
     def like(self, window: Window) -> Window:
         """Another window that has as many places on every input."""
@@ -195,14 +195,14 @@ class Structures(Recipe):
         window = self.window()
         tops: List[str] = []
         for number in range(self.number(2, 4)):
-            own = window if self.number(0, 3) else self.like(window)
-            top = self.conv(f"{name}_{number}", bottom, own)
+            choice = window if self.number(0, 3) else self.like(window)
+            top = self.conv(f"{name}_{number}", bottom, choice)
             if top is None:
                 return None
             tops.append(top)
         self.read.update(tops)
         shapes = [self.shapes[top] for top in tops]
-        shape = (shapes[0][0], sum(one[1] for one in shapes), *shapes[0][2:])
+        shape = (shapes[0][0], sum(shape[1] for shape in shapes), *shapes[0][2:])
         return self.join(name, "Concat", tops, shape, "")
 
     def chain(self, name: str, bottom: str) -> Optional[str]:
@@ -295,8 +295,8 @@ def _random_structure(merger: Merger, quick: Merger, data: st.DataObject) -> Non
     names = [line.split(":")[0] for line in lines[1:]]
     keep = data.draw(st.lists(st.sampled_from(names), max_size=1)) if names else []
     serial = data.draw(st.sampled_from(["auto", "auto", "always", "never"]))
-    one = merger if data.draw(st.integers(0, 3)) == 0 else quick
-    result = one(*lines, seed=data.draw(st.integers(0, 3)), keep=keep, serial=serial)
+    first = merger if data.draw(st.integers(0, 3)) == 0 else quick
+    result = first(*lines, seed=data.draw(st.integers(0, 3)), keep=keep, serial=serial)
     assert not set(keep) - set(result.names), "a kept layer is gone"
     _check_size(result, serial)
     by = (data.draw(st.integers(-3, 4)), data.draw(st.integers(-3, 4)))

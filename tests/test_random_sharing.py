@@ -73,8 +73,8 @@ class Recipe:
             blobs = blobs[:1]
         specs, values = [], []
         for number, (family, shape) in enumerate(blobs):
-            own = f"{family}_{place}_{number}"
-            label = self.pick(own, own, own, family, "")
+            fields = f"{family}_{place}_{number}"
+            label = self.pick(fields, fields, fields, family, "")
             frozen = " lr_mult: 0" if kind == "BatchNorm" else ""
             specs.append(f"param {{ {f'name: {label!r}' if label else ''}{frozen} }}")
             random = np.random.default_rng([place, number, self.pick(0, 0, 1)])
@@ -108,7 +108,7 @@ def _random_towers(merger: Merger, data: st.DataObject) -> None:
     keep_shared = recipe.pick(False, False, True)
     keep = recipe.pick([], [], [recipe.pick(*recipe.weights)])
     result = merger(*recipe.lines, weights=recipe.weights, keep=keep, keep_shared=keep_shared)
-    assert not {name for one in result.report.changes for name in one.changed} & set(keep)
+    assert not {name for change in result.report.changes for name in change.changed} & set(keep)
     old = {layer.name: layer.param.param for layer in result.before.layers}
     for name in keep:
         assert result.layer(name).param.param == old[name]

@@ -116,8 +116,8 @@ def test_a_published_training_file_in_real_caffe(
         Path(str(CORPUS), "resnet20-cifar.caffemodel"),
     )
     after = merged(pair, tmp_path, "--input-shape", "Data1=2,3,32,32", *flags)
-    for number, one in enumerate((pair, after)):
-        net = load(*map(str, one), input_shapes={"Data1": (2, 3, 32, 32)}, deploy=True)
+    for number, files in enumerate((pair, after)):
+        net = load(*map(str, files), input_shapes={"Data1": (2, 3, 32, 32)}, deploy=True)
         (tmp_path / f"deploy{number}.prototxt").write_bytes(saving.text(net))
     image = np.random.default_rng(1).normal(0, 60, (2, 3, 32, 32)).astype(np.float32)
     old = real_caffe.forward_pair(tmp_path / "deploy0.prototxt", pair[1], {"Data1": image})

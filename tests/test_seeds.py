@@ -48,8 +48,8 @@ def test_the_examples_are_those_of_the_seed(tmp_path: Path) -> None:
 
 
 def test_a_failure_says_how_to_have_it_again(tmp_path: Path) -> None:
-    told, _ = run(tmp_path, 7, "number < 10")
-    assert "seed 7; again: make fuzz SEED=7 TESTS='test_it.py::test_it'" in told
+    message, _ = run(tmp_path, 7, "number < 10")
+    assert "seed 7; again: make fuzz SEED=7 TESTS='test_it.py::test_it'" in message
     assert "make fuzz" not in run(tmp_path, None, "number < 10")[0]
 
 

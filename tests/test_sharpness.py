@@ -22,7 +22,7 @@ def test_a_pair_is_merged_and_made_wrong(
     monkeypatch.setattr("sys.argv", ["sharpness", str(tmp_path)])
     sharpness.main()
     rows = [line.split("|")[1:6] for line in capsys.readouterr().out.splitlines() if "|" in line]
-    found = {row[0].strip(): [int(cell) for cell in row[1:]] for row in rows[2:]}
-    assert found.pop("right, deviation 1") == found.pop("right, deviation 128") == [1, 1, 0, 0]
-    assert found[sharpness.EPS] == found["one channel by 1 %"] == [1, 0, 1, 0]
-    assert set(found) == {sharpness.EPS, *(kind.name for kind in sharpness.KINDS)}
+    actual = {row[0].strip(): [int(cell) for cell in row[1:]] for row in rows[2:]}
+    assert actual.pop("right, deviation 1") == actual.pop("right, deviation 128") == [1, 1, 0, 0]
+    assert actual[sharpness.EPS] == actual["one channel by 1 %"] == [1, 0, 1, 0]
+    assert set(actual) == {sharpness.EPS, *(kind.name for kind in sharpness.KINDS)}

@@ -28,20 +28,20 @@ def test_batch_norm(factor: float, eps: float) -> None:
     """It is (x - mean / factor) / sqrt(variance / factor + eps), channel by channel."""
     means = [0.0, -5.0, 1e4, 3e-8]
     variances = [1.0, 5.6e-45, 0.0, 1e6]
-    found = batch_norm(np.array(means) * factor, np.array(variances) * factor, factor, eps)
-    assert found.axis == 1
+    actual = batch_norm(np.array(means) * factor, np.array(variances) * factor, factor, eps)
+    assert actual.axis == 1
     for channel, (mean, variance) in enumerate(zip(means, variances)):
         for x in (-2.0, 0.0, 1e5):
             expected = (x - mean) / (variance + eps) ** 0.5
-            y = found.scale[channel] * x + found.shift[channel]
+            y = actual.scale[channel] * x + actual.shift[channel]
             assert y == pytest.approx(expected, rel=1e-9, abs=1e-9 * abs(mean) / eps**0.5)
 
 
 def test_batch_norm_of_factor_zero() -> None:
     """Mean and variance count as 0, whatever is stored: y = x / sqrt(eps)."""
-    found = batch_norm(np.array([3.0, 1e8]), np.array([7.0, 0.0]), 0.0, 0.25)
-    np.testing.assert_array_equal(found.scale, [2, 2])
-    np.testing.assert_array_equal(found.shift, [0, 0])
+    actual = batch_norm(np.array([3.0, 1e8]), np.array([7.0, 0.0]), 0.0, 0.25)
+    np.testing.assert_array_equal(actual.scale, [2, 2])
+    np.testing.assert_array_equal(actual.shift, [0, 0])
 
 
 def test_convolution() -> None:
@@ -49,9 +49,9 @@ def test_convolution() -> None:
     shape = (3, 2, 4, 5)
     (scale,) = vectors(1, 3)
     weights = vectors(2, 120)[0].reshape(shape)
-    found = weights * convolution_multiplier(scale, 4)
+    actual = weights * convolution_multiplier(scale, 4)
     for place in product(*map(range, shape)):
-        assert found[place] == weights[place] * scale[place[0]]
+        assert actual[place] == weights[place] * scale[place[0]]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_deconvolution(shape: Tuple[int, ...], group: int) -> None:
     """W[i, j] makes output channel g * Cout/group + j, g being the group of input channel i."""
     (scale,) = vectors(3, shape[1] * group)
     weights = vectors(4, int(np.prod(shape)))[0].reshape(shape)
-    found = weights * deconvolution_multiplier(scale, shape, group)
+    actual = weights * deconvolution_multiplier(scale, shape, group)
     for place in product(*map(range, shape)):
         of_group = place[0] // (shape[0] // group)
-        assert found[place] == weights[place] * scale[of_group * shape[1] + place[1]]
+        assert actual[place] == weights[place] * scale[of_group * shape[1] + place[1]]
 
 
 @pytest.mark.parametrize("transpose", [False, True])
@@ -87,8 +87,8 @@ def test_bias() -> None:
     scale, shift, bias = vectors(7, 5, 5, 5)
     copies = scale.copy(), shift.copy(), bias.copy()
     np.testing.assert_array_equal(folded_bias(None, Affine(scale, shift, 1)), shift)
-    found = folded_bias(bias, Affine(scale, shift, 1))
-    assert list(found) == [s * b + t for s, b, t in zip(scale, bias, shift)]
+    actual = folded_bias(bias, Affine(scale, shift, 1))
+    assert list(actual) == [s * b + t for s, b, t in zip(scale, bias, shift)]
     fresh = folded_bias(None, Affine(scale, shift, 1))
     fresh[:] = 0
     for array, copy in zip((scale, shift, bias), copies):
@@ -100,14 +100,14 @@ def test_then() -> None:
     a, b, c, d = vectors(8, 4, 4, 4, 4)
     vector, other = Affine(a, b, 1), Affine(c, d, 1)
     scalar, second = Affine(np.array(3.0), np.array(-1.0)), Affine(np.array(0.5), np.array(2.0))
-    for one, two in product((vector, other, scalar, second), repeat=2):
-        both = one.then(two)
-        assert both.axis == (1 if 1 in (one.axis, two.axis) else None)
+    for item, two in product((vector, other, scalar, second), repeat=2):
+        both = item.then(two)
+        assert both.axis == (1 if 1 in (item.axis, two.axis) else None)
         assert both.channels == (4 if both.axis else None)
         for channel in range(4):
             s1, t1, s2, t2, s, t = (
                 np.broadcast_to(v, 4)[channel]
-                for v in (one.scale, one.shift, two.scale, two.shift, both.scale, both.shift)
+                for v in (item.scale, item.shift, two.scale, two.shift, both.scale, both.shift)
             )
             x = 1.7
             assert s * x + t == pytest.approx(s2 * (s1 * x + t1) + t2, rel=1e-12)

@@ -14,7 +14,7 @@ def numbers(first: int, channels: int) -> Indices:
     return np.arange(first, first + channels)[np.newaxis]
 
 
-def made(ranges: Float64, outputs: Indices) -> Tensor:
+def tensor(ranges: Float64, outputs: Indices) -> Tensor:
     """A layer that makes channels of these ranges, of inputs that stay."""
     return Tensor(ranges.reshape(1, -1, 1), outputs, FIXED)
 
@@ -27,7 +27,7 @@ def test_two_layers() -> None:
     """Both have the range sqrt(r1 r2), as parts of their largest."""
     first, second = RANDOM.uniform(0.01, 1, 5), RANDOM.uniform(1, 50, 5)
     of = numbers(1, 5)
-    scales = equalized([made(first, of), read(second, of)], np.array([0, 1, 1, 1, 1, 1]))[1:]
+    scales = equalized([tensor(first, of), read(second, of)], np.array([0, 1, 1, 1, 1, 1]))[1:]
     new_first, new_second = first / scales, second * scales
     assert new_first / new_first.max() == pytest.approx(new_second / new_second.max(), rel=0.02)
     product = first * second
@@ -40,7 +40,7 @@ def test_a_depthwise_layer_between_two() -> None:
     first, second, third = (RANDOM.uniform(0.02, 1, 4) for _ in range(3))
     before, behind = numbers(1, 4), numbers(5, 4)
     depthwise = Tensor(second.reshape(4, 1, 1), behind.reshape(4, 1), before.reshape(4, 1))
-    tensors = [made(first, before), depthwise, read(third, behind)]
+    tensors = [tensor(first, before), depthwise, read(third, behind)]
     scales = equalized(tensors, np.array([0, *[1] * 4, *[2] * 4]))
     expected = np.cbrt(first * second * third)
     expected /= expected.max()
@@ -50,7 +50,7 @@ def test_a_depthwise_layer_between_two() -> None:
 
 def test_of_layers_that_make_a_sum_the_largest_counts() -> None:
     of = numbers(1, 2)
-    tensors = [made(np.array([1, 0.25]), of), made(np.array([0.01, 0.5]), of),
+    tensors = [tensor(np.array([1, 0.25]), of), tensor(np.array([0.01, 0.5]), of),
                read(np.array([1, 0.005]), of)]  # fmt: skip
     scales = equalized(tensors, np.array([0, 1, 1]))
     assert scales[1:] == pytest.approx([1, 10], rel=0.03)
@@ -58,7 +58,7 @@ def test_of_layers_that_make_a_sum_the_largest_counts() -> None:
 
 def test_of_layers_that_read_the_largest_part_counts() -> None:
     of = numbers(1, 2)
-    tensors = [made(np.array([1, 1]), of), read(np.array([50, 0.5]), of),
+    tensors = [tensor(np.array([1, 1]), of), read(np.array([50, 0.5]), of),
                read(np.array([1, 0.04]), of)]  # fmt: skip
     scales = equalized(tensors, np.array([0, 1, 1]))
     assert scales[1:] == pytest.approx([1, 5], rel=0.03)
@@ -69,7 +69,7 @@ def test_what_stays() -> None:
     of = numbers(1, 5)
     first = np.array([1, 0.5, 0, 0.5, 1e-6])
     second = np.array([1, 0.01, 0.1, 0, 1])
-    scales = equalized([made(first, of), read(second, of)], np.array([0, 1, 0, 1, 1, 1]))
+    scales = equalized([tensor(first, of), read(second, of)], np.array([0, 1, 0, 1, 1, 1]))
     assert scales.tolist() == [1, 1, 1, 1, 1, 1]
 
 

@@ -32,10 +32,10 @@ def test_parts_are_exact() -> None:
     """Each has at most 16 bits of the largest value of its row, and they add up."""
     random = np.random.default_rng(1)
     matrix = random.standard_normal((6, 50)).astype(np.float32).astype(np.float64)
-    found = exact.split(matrix, -1)
-    np.testing.assert_array_equal(sum(found), matrix)
+    actual = exact.split(matrix, -1)
+    np.testing.assert_array_equal(sum(actual), matrix)
     unit = 2.0 ** np.ceil(np.log2(np.abs(matrix).max(axis=1, keepdims=True)))
-    for number, part in enumerate(found, 1):
+    for number, part in enumerate(actual, 1):
         counted = part / (unit * 2.0 ** (-exact.BITS * number))
         np.testing.assert_array_equal(counted, np.rint(counted))
         assert np.abs(counted).max() <= 2**exact.BITS
@@ -54,8 +54,8 @@ def test_longer_than_fits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_finite_stays_so() -> None:
     """It must not be lost: a proof looks for it."""
     with np.errstate(all="ignore"):
-        made = exact.product(np.array([[np.inf, 1.0]]), np.ones((2, 2)))
-    assert not np.isfinite(made).any()
+        result = exact.product(np.array([[np.inf, 1.0]]), np.ones((2, 2)))
+    assert not np.isfinite(result).any()
     np.testing.assert_array_equal(
         exact.product(np.zeros((2, 3)), np.ones((3, 1))), np.zeros((2, 1))
     )

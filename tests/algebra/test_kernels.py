@@ -30,7 +30,7 @@ numbers = st.integers
 axes = st.builds(Axis, numbers(-3, 0), numbers(1, 4), numbers(1, 3), numbers(1, 3), st.just(False))
 
 
-def made(
+def random_kernel(
     outputs: int, inputs: int, group: int, along: Sequence[Axis], bias: bool = True, seed: int = 0
 ) -> Kernel:
     """A kernel of noise."""
@@ -74,10 +74,10 @@ def fits(axis: Axis, size: int) -> bool:
     return size - axis.start - axis.last - 1 >= 0
 
 
-def same(kernel: Any, x: np.ndarray, wanted: np.ndarray) -> None:
-    """Assert that ``kernel`` makes ``wanted`` of x, and gives its rows alike however asked."""
+def same(kernel: Any, x: np.ndarray, expected: np.ndarray) -> None:
+    """Assert that ``kernel`` makes ``expected`` of x, and gives its rows alike however asked."""
     assert isinstance(kernel, Kernel), kernel
-    np.testing.assert_allclose(applied(kernel, x), wanted, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(applied(kernel, x), expected, rtol=1e-9, atol=1e-9)
     weights = kernel.weights(ALL)
     assert weights.shape == kernel.shape
     some = np.arange(kernel.outputs)[::2]
@@ -93,7 +93,9 @@ def same(kernel: Any, x: np.ndarray, wanted: np.ndarray) -> None:
 def test_added_wherever_the_places_agree(along: List[Axis]) -> None:
     """For every size on which the branches agree, there is one kernel that is their sum."""
     along = [axis._replace(stride=along[0].stride) for axis in along]
-    kernels = [made(2, 4, group, [axis], seed=group) for group, axis in zip((1, 2, 2), along)]
+    kernels = [
+        random_kernel(2, 4, group, [axis], seed=group) for group, axis in zip((1, 2, 2), along)
+    ]
     whole = added(kernels)
     for size in SIZES:
         places = {axis.places(size) for axis in along}
@@ -107,9 +109,9 @@ def test_added_in_two_axes() -> None:
     three, flat = Axis(-1, 3), POINT
     ones = np.ones(4)
     kernels = [
-        made(4, 4, 1, (three, three)),
-        made(4, 4, 1, (flat, three), bias=False),
-        made(4, 4, 4, (three, flat)),
+        random_kernel(4, 4, 1, (three, three)),
+        random_kernel(4, 4, 1, (flat, three), bias=False),
+        random_kernel(4, 4, 4, (three, flat)),
         diagonal(ones, 0 * ones, 2),
     ]
     x = image(4, 5, 6)
@@ -122,7 +124,9 @@ def test_added_in_two_axes() -> None:
 
 def test_added_without_bias_has_none() -> None:
     """No bias comes from nowhere."""
-    whole = added([made(4, 4, 2, [POINT], bias=False), made(4, 4, 4, [POINT], bias=False)])
+    whole = added(
+        [random_kernel(4, 4, 2, [POINT], bias=False), random_kernel(4, 4, 4, [POINT], bias=False)]
+    )
     assert isinstance(whole, Kernel)
     assert whole.bias is None
     assert whole.group == 2
@@ -141,9 +145,9 @@ STAY = {
 def test_axes_that_do_not_unite(name: str) -> None:
     """And the reason."""
     along, reason = STAY[name]
-    answer = axis_union(along)
-    assert isinstance(answer, Reason)
-    assert reason in answer
+    result = axis_union(along)
+    assert isinstance(result, Reason)
+    assert reason in result
 
 
 @examples(150)
@@ -170,7 +174,7 @@ def test_a_mean_where_it_does_not_stick_out() -> None:
 def test_channels_differ() -> None:
     """Then nothing can be added."""
     assert "differ in their channels" in str(
-        added([made(4, 4, 1, [POINT]), made(2, 4, 1, [POINT])])
+        added([random_kernel(4, 4, 1, [POINT]), random_kernel(2, 4, 1, [POINT])])
     )
 
 
@@ -182,7 +186,7 @@ def test_placed() -> None:
 
 def test_widened_to_fewer_groups() -> None:
     """Zeros where a group did not look."""
-    narrow = made(4, 8, 4, [POINT], bias=False)
+    narrow = random_kernel(4, 8, 4, [POINT], bias=False)
     x = image(8, 3)
     for group in (1, 2, 4):
         wide = Kernel(4, 8, group, (POINT,), lambda rows, to=group: widened(narrow, to, rows))
@@ -194,47 +198,51 @@ def test_widened_to_fewer_groups() -> None:
 
 @examples(150)
 @given(axes, axes, st.booleans(), st.sampled_from([(1, 1), (2, 2), (1, 2), (2, 1), (4, 2)]))
-def test_chained(one: Axis, two: Axis, bias: bool, groups: Tuple[int, int]) -> None:
+def test_chained(left: Axis, two: Axis, bias: bool, groups: Tuple[int, int]) -> None:
     """Two kernels in a row are one, on every input in which their windows lie."""
-    first = made(4, 4, groups[0], [one], bias)
-    second = made(4, 4, groups[1], [two], seed=1)
+    first = random_kernel(4, 4, groups[0], [left], bias)
+    second = random_kernel(4, 4, groups[1], [two], seed=1)
     whole = chained(first, second)
     assume(isinstance(whole, Kernel))
     for size in SIZES:
-        if fits(one, size) and fits(two, one.places(size)):
+        if fits(left, size) and fits(two, left.places(size)):
             x = image(4, size)
             same(whole, x, applied(second, applied(first, x)))
 
 
 def test_chained_in_two_axes() -> None:
     """3 x 1, then 1 x 3 with a stride, through another number of channels."""
-    first = made(6, 4, 2, (Axis(-1, 3), POINT))
-    second = made(2, 6, 1, (POINT, Axis(0, 3, stride=2)), bias=False)
+    first = random_kernel(6, 4, 2, (Axis(-1, 3), POINT))
+    second = random_kernel(2, 6, 1, (POINT, Axis(0, 3, stride=2)), bias=False)
     x = image(4, 5, 7)
     same(chained(first, second), x, applied(second, applied(first, x)))
 
 
 def test_chained_products() -> None:
     """Kernels without spatial axes: matrices."""
-    first, second = made(5, 7, 1, ()), made(3, 5, 1, ())
+    first, second = random_kernel(5, 7, 1, ()), random_kernel(3, 5, 1, ())
     x = image(7)
     same(chained(first, second), x, applied(second, applied(first, x)))
 
 
 BORDERS = {
-    "bias": (made(2, 2, 1, [POINT]), Axis(-1, 3), "the second pads what the first gave a bias"),
+    "bias": (
+        random_kernel(2, 2, 1, [POINT]),
+        Axis(-1, 3),
+        "the second pads what the first gave a bias",
+    ),
     "window": (
-        made(2, 2, 1, [Axis(-1, 3)], bias=False),
+        random_kernel(2, 2, 1, [Axis(-1, 3)], bias=False),
         Axis(-1, 3),
         "the second pads, and the first would reach into the input",
     ),
     "mean": (
-        made(2, 2, 1, [Axis(0, 2, stride=2, ceil=True)], bias=False),
+        random_kernel(2, 2, 1, [Axis(0, 2, stride=2, ceil=True)], bias=False),
         POINT,
         "the last window of a mean may stick out",
     ),
     "mean_behind": (
-        made(2, 2, 1, [Axis(0, 1, stride=2)], bias=False),
+        random_kernel(2, 2, 1, [Axis(0, 1, stride=2)], bias=False),
         Axis(0, 2, stride=2, ceil=True),
         "the last window of a mean may stick out",
     ),
@@ -245,25 +253,25 @@ BORDERS = {
 def test_borders_that_keep_two_apart(name: str) -> None:
     """And the reason."""
     first, two, reason = BORDERS[name]
-    answer = chained(first, made(2, 2, 1, [two]))
-    assert isinstance(answer, Reason)
-    assert reason in answer
+    result = chained(first, random_kernel(2, 2, 1, [two]))
+    assert isinstance(result, Reason)
+    assert reason in result
 
 
 @pytest.mark.parametrize("name", ["bias", "window"])
 def test_those_borders_differ_indeed(name: str) -> None:
     """The one kernel that would do inside gives something else at the border."""
     first, two, _ = BORDERS[name]
-    second = made(2, 2, 1, [two])
+    second = random_kernel(2, 2, 1, [two])
     inner = chained(first, second._replace(axes=(two._replace(start=0),)))
     assert isinstance(inner, Kernel)
     start = first.axes[0].start + two.start
     whole = inner._replace(axes=(inner.axes[0]._replace(start=start),))
     x = image(2, 9)
-    wanted, found = applied(second, applied(first, x)), applied(whole, x)
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found[:, 2:-2], wanted[:, 2:-2])
-    assert not np.allclose(found, wanted)
+    expected, actual = applied(second, applied(first, x)), applied(whole, x)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(actual[:, 2:-2], expected[:, 2:-2])
+    assert not np.allclose(actual, expected)
 
 
 # -- the rest ------------------------------------------------------------------------------
@@ -273,11 +281,11 @@ def test_mean_and_times() -> None:
     """Every tap counts alike; a factor reaches weights and bias."""
     x = image(2, 4, 6)
     halves = mean(2, (Axis(0, 2, stride=2), Axis(0, 3, stride=3)))
-    wanted = x.reshape(2, 2, 2, 2, 3).mean(axis=(2, 4))
-    same(halves, x, wanted)
-    one = made(2, 2, 1, [POINT, POINT])
-    same(one.scaled(-3), x, -3 * applied(one, x))
-    assert one.scaled(1) is one
+    expected = x.reshape(2, 2, 2, 2, 3).mean(axis=(2, 4))
+    same(halves, x, expected)
+    first = random_kernel(2, 2, 1, [POINT, POINT])
+    same(first.scaled(-3), x, -3 * applied(first, x))
+    assert first.scaled(1) is first
 
 
 def test_diagonal() -> None:
@@ -305,20 +313,20 @@ def test_places_are_those_of_caffe(start: int, stride: int) -> None:
 
 def test_absurd_strides() -> None:
     """What is looked into size by size is refused at once where there are too many."""
-    for answer in (
+    for result in (
         axis_union([Axis(0, 3, 1, 4_000_000_000, True), Axis(0, 2, 1, 4_000_000_000)]),
         chained(
             Kernel(1, 1, 1, (Axis(0, 1),), lambda rows: np.ones((1, 1, 1))[rows]),
             Kernel(1, 1, 1, (Axis(0, 3, 1, 4_000_000_000, True),), lambda rows: np.ones((1, 1, 3))),
         ),
     ):
-        assert isinstance(answer, Reason)
-        assert "is more than is looked into" in answer
+        assert isinstance(result, Reason)
+        assert "is more than is looked into" in result
 
 
 def test_absurd_kernels() -> None:
     """Each pair of their taps would be a product of matrices."""
     large = Kernel(1, 1, 1, (Axis(0, 300),), lambda rows: np.ones((1, 1, 300))[rows])
-    answer = chained(large, large)
-    assert isinstance(answer, Reason)
-    assert "90000 pairs of taps" in answer
+    result = chained(large, large)
+    assert isinstance(result, Reason)
+    assert "90000 pairs of taps" in result

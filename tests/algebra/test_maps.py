@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from caffe_merge.algebra.kernels import POINT, Axis, Kernel
 from caffe_merge.algebra.maps import LinearMap, Transposed, added, as_transposed, chained
 from caffe_merge.notes import Reason
-from tests.algebra.test_kernels import applied, axes, image, made
+from tests.algebra.test_kernels import applied, axes, image, random_kernel
 from tests.seeds import examples
 
 GROUPS = [(1, 1), (2, 2), (1, 2), (2, 1), (4, 2)]
@@ -22,7 +22,7 @@ def spread(
 ) -> Transposed:
     """A deconvolution of noise."""
     biases = np.random.default_rng([seed, outputs]).standard_normal(outputs)
-    of = made(inputs, outputs, group, along, bias=False, seed=seed)
+    of = random_kernel(inputs, outputs, group, along, bias=False, seed=seed)
     return Transposed(of, (lambda: biases) if bias else None)
 
 
@@ -84,7 +84,7 @@ def test_added(along: Sequence[Axis]) -> None:
 
 def test_added_to_a_point() -> None:
     """A 1x1 convolution beside a deconvolution of stride 1, in two axes."""
-    maps = [spread(4, 6, 2, (Axis(-1, 3), POINT)), made(4, 6, 1, (POINT, POINT))]
+    maps = [spread(4, 6, 2, (Axis(-1, 3), POINT)), random_kernel(4, 6, 1, (POINT, POINT))]
     x = image(6, 3, 4)
     whole = added(maps)
     same(whole, x, ran(maps[0], x) + ran(maps[1], x))
@@ -94,14 +94,14 @@ def test_added_to_a_point() -> None:
 
 @examples(150)
 @given(axes, axes, st.booleans(), st.sampled_from(GROUPS), st.sampled_from(["both", "1st", "2nd"]))
-def test_chained(one: Axis, two: Axis, bias: bool, groups: Tuple[int, int], which: str) -> None:
+def test_chained(left: Axis, two: Axis, bias: bool, groups: Tuple[int, int], which: str) -> None:
     """Two maps in a row are one, on every input; a point may be either."""
-    first: LinearMap = spread(4, 2, groups[0] % 3 or 1, [one], bias)
+    first: LinearMap = spread(4, 2, groups[0] % 3 or 1, [left], bias)
     second: LinearMap = spread(6, 4, groups[1], [two], seed=1)
     if which == "1st":
-        first = made(4, 4, groups[0], [POINT], bias)
+        first = random_kernel(4, 4, groups[0], [POINT], bias)
     if which == "2nd":
-        second = made(4, 4, groups[1], [POINT], seed=1)
+        second = random_kernel(4, 4, groups[1], [POINT], seed=1)
     whole = chained(first, second)
     assume(not isinstance(whole, Reason))
     for size in range(1, 5):
@@ -113,7 +113,7 @@ def test_chained(one: Axis, two: Axis, bias: bool, groups: Tuple[int, int], whic
 
 def test_a_bias_where_all_taps_sum_alike() -> None:
     """Nearest-neighbour upsampling: each output place has one tap, and all weigh alike."""
-    first = made(4, 2, 1, [POINT, POINT])
+    first = random_kernel(4, 2, 1, [POINT, POINT])
     axis = Axis(-1, 2, stride=2)
     of = Kernel(4, 4, 4, (axis, axis), lambda rows: np.full((4, 1, 2, 2), 0.5)[rows])
     x = image(2, 3, 4)
@@ -122,11 +122,11 @@ def test_a_bias_where_all_taps_sum_alike() -> None:
 
 APART = {
     "bias": (
-        made(4, 2, 1, [POINT]), spread(3, 4, 1, [Axis(-1, 4, stride=2)]),
+        random_kernel(4, 2, 1, [POINT]), spread(3, 4, 1, [Axis(-1, 4, stride=2)]),
         "not all places of the second see as many of the first",
     ),
     "bias_of_taps": (
-        made(4, 2, 1, [POINT]), spread(3, 4, 1, [Axis(0, 2, stride=2)]),
+        random_kernel(4, 2, 1, [POINT]), spread(3, 4, 1, [Axis(0, 2, stride=2)]),
         "differ from place to place",
     ),
     "cut": (
@@ -138,11 +138,13 @@ APART = {
         "together their taps lie apart",
     ),
     "window": (
-        made(4, 2, 1, [Axis(0, 3)]), spread(3, 4, 1, [POINT]),
+        random_kernel(4, 2, 1, [Axis(0, 3)]), spread(3, 4, 1, [POINT]),
         "a convolution of more than 1x1",
     ),
     "stride": (
-        spread(4, 2, 1, [POINT]), made(3, 4, 1, [Axis(0, 1, stride=2)]), "or with a stride",
+        spread(4, 2, 1, [POINT]),
+        random_kernel(3, 4, 1, [Axis(0, 1, stride=2)]),
+        "or with a stride",
     ),
 }  # fmt: skip
 
@@ -151,15 +153,15 @@ APART = {
 def test_what_is_not_one(name: str) -> None:
     """And the reason."""
     first, second, reason = APART[name]
-    answer = chained(first, second)
-    assert isinstance(answer, Reason)
-    assert reason in answer
+    result = chained(first, second)
+    assert isinstance(result, Reason)
+    assert reason in result
 
 
 def test_what_is_not_added() -> None:
     """A convolution with a window; other strides; other channels."""
     wide = spread(4, 4, 1, [Axis(-1, 3)])
-    assert "more than 1x1" in str(added([wide, made(4, 4, 1, [Axis(-1, 3)])]))
+    assert "more than 1x1" in str(added([wide, random_kernel(4, 4, 1, [Axis(-1, 3)])]))
     assert "strides" in str(added([wide, spread(4, 4, 1, [Axis(-1, 3, stride=2)])]))
     assert "channels" in str(added([wide, spread(2, 4, 1, [Axis(-1, 3)])]))
 

@@ -9,8 +9,8 @@ from caffe_merge.algebra.ranges import decibels, spread, squared_errors
 
 
 def test_spread_of_the_channels_that_are_alive() -> None:
-    found = spread(np.array([8.0, 0.0, 2.0, 4.0]))
-    assert found == (2.0, 4.0, 1.0, 2.0)
+    actual = spread(np.array([8.0, 0.0, 2.0, 4.0]))
+    assert actual == (2.0, 4.0, 1.0, 2.0)
 
 
 def test_no_channel_is_alive() -> None:
@@ -19,8 +19,8 @@ def test_no_channel_is_alive() -> None:
 
 
 def test_what_is_a_subnormal_double_is_finite() -> None:
-    found = spread(np.array([3.4e38, 5e-324]))
-    assert all(value is not None and math.isfinite(value) for value in found)
+    actual = spread(np.array([3.4e38, 5e-324]))
+    assert all(value is not None and math.isfinite(value) for value in actual)
 
 
 def test_errors_are_those_of_the_nearest_step() -> None:

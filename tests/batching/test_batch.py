@@ -31,8 +31,8 @@ def source(tmp_path: Path) -> Path:
 
 
 def batch(source: Path, **how: Any) -> Dict[str, Any]:
-    made = caffe_merge.batch(source, source.parent / "OUT", **{"validate": "none", **how})
-    return {result.name: result for result in made}
+    result = caffe_merge.batch(source, source.parent / "OUT", **{"validate": "none", **how})
+    return {result.name: result for result in result}
 
 
 def tree(out: Path) -> Dict[str, bytes]:

@@ -35,9 +35,9 @@ class Dask:
             self._start("dask_worker", "--nthreads", "1", "--no-nanny") for _ in range(2)
         ]
 
-    def _start(self, program: str, *given: str) -> "subprocess.Popen[bytes]":
+    def _start(self, program: str, *args: str) -> "subprocess.Popen[bytes]":
         code = f"import sys; from distributed.cli.{program} import main; main()"
-        arguments = ["--scheduler-file", str(self.file), "--no-dashboard", *given]
+        arguments = ["--scheduler-file", str(self.file), "--no-dashboard", *args]
         return subprocess.Popen(
             [*child.command(code), *arguments], stdout=self._log, stderr=self._log
         )
@@ -65,8 +65,8 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def batch(source: Path, out: str, *given: str) -> "subprocess.Popen[bytes]":
-    arguments = [source.name, "--output-dir", out, "--report", f"{out}.json", "-q", *given]
+def batch(source: Path, out: str, *args: str) -> "subprocess.Popen[bytes]":
+    arguments = [source.name, "--output-dir", out, "--report", f"{out}.json", "-q", *args]
     return subprocess.Popen([*COMMAND, *arguments], cwd=source.parent)
 
 
@@ -110,8 +110,8 @@ with Cluster({str(dask.file)!r}, tasks.nothing, 1) as cluster:
 
 def test_a_cluster_on_this_machine(source: Path) -> None:
     pytest.importorskip("distributed")
-    given = ["--scheduler", "local", "--jobs", "2", "--validate", "none"]
-    assert batch(source, "OUT", *given).wait(timeout=120) == 0
+    arguments = ["--scheduler", "local", "--jobs", "2", "--validate", "none"]
+    assert batch(source, "OUT", *arguments).wait(timeout=120) == 0
     assert len(journal(source.parent / "OUT")) == 8
 
 
@@ -154,14 +154,14 @@ def test_paths_are_absolute_for_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    given = dict(
+    arguments = dict(
         request("x", "--output-dir", "y", "--mean", "data=m.npy", "--input", "b=i.npy").flags
     )
     pair_ = dict.fromkeys(("model", "weights", "output_model", "output_weights"), "a/b")
-    made = with_absolute_paths({**given, **pair_, "proto": "p.proto", "images": ["i"]})
-    assert made["model"] == made["output_weights"] == str(tmp_path / "a" / "b")
-    assert made["mean"] == f"data={tmp_path}/m.npy"
-    assert made["input"] == [f"b={tmp_path}/i.npy"]
-    assert made["proto"] == str(tmp_path / "p.proto")
-    assert made["images"] == [str(tmp_path / "i")]
-    assert with_absolute_paths({**given, **pair_, "mean": "1,2,3"})["mean"] == "1,2,3"
+    result = with_absolute_paths({**arguments, **pair_, "proto": "p.proto", "images": ["i"]})
+    assert result["model"] == result["output_weights"] == str(tmp_path / "a" / "b")
+    assert result["mean"] == f"data={tmp_path}/m.npy"
+    assert result["input"] == [f"b={tmp_path}/i.npy"]
+    assert result["proto"] == str(tmp_path / "p.proto")
+    assert result["images"] == [str(tmp_path / "i")]
+    assert with_absolute_paths({**arguments, **pair_, "mean": "1,2,3"})["mean"] == "1,2,3"

@@ -13,13 +13,13 @@ from tests.batching.trees import net, pair, planned, request
 def test_the_outputs_mirror_the_tree(tmp_path: Path) -> None:
     pair(tmp_path / "m" / "a", "x", net())
     pair(tmp_path / "m" / "b" / "c", "x", net())
-    made = planned(tmp_path / "m")
+    plan = planned(tmp_path / "m")
     out = tmp_path / "OUT"
-    assert [job.outputs for job in made.jobs] == [
+    assert [job.outputs for job in plan.jobs] == [
         (f"{out}/a/x.prototxt", f"{out}/a/x.caffemodel"),
         (f"{out}/b/c/x.prototxt", f"{out}/b/c/x.caffemodel"),
     ]
-    assert [job.name for job in made.jobs] == ["a/x.caffemodel", "b/c/x.caffemodel"]
+    assert [job.name for job in plan.jobs] == ["a/x.caffemodel", "b/c/x.caffemodel"]
 
 
 def test_a_row_overrides_the_flags_of_all(tmp_path: Path) -> None:
@@ -27,8 +27,8 @@ def test_a_row_overrides_the_flags_of_all(tmp_path: Path) -> None:
     pair(tmp_path, "y", net(5))
     rows = 'model,weights,mean,serial\nx.prototxt,x.caffemodel,"1,2,3",\n'
     (tmp_path / "l.csv").write_text(rows + "y.prototxt,y.caffemodel,,always\n")
-    made = plan(request(tmp_path / "l.csv", "--output-dir", "OUT", "--mean", "7", "--deploy"))
-    assert [[job.flags[n] for n in ("mean", "serial", "deploy")] for job in made.jobs] == [
+    batch_plan = plan(request(tmp_path / "l.csv", "--output-dir", "OUT", "--mean", "7", "--deploy"))
+    assert [[job.flags[n] for n in ("mean", "serial", "deploy")] for job in batch_plan.jobs] == [
         ["1,2,3", "auto", True],
         ["7", "always", True],
     ]
@@ -54,8 +54,8 @@ def test_snapshots_of_one_stem_have_texts_of_their_own(tmp_path: Path) -> None:
         "m/net.prototxt,m/x_iter_10.caffemodel\n"
         "m/net.prototxt,m/x_iter_10.caffemodel.h5\n"
     )
-    made = planned(tmp_path / "l.csv")
-    assert [Path(job.outputs[0]).name for job in made.jobs] == [
+    plan = planned(tmp_path / "l.csv")
+    assert [Path(job.outputs[0]).name for job in plan.jobs] == [
         "y_iter_9.prototxt",
         "x_iter_10.caffemodel.prototxt",
         "x_iter_10.caffemodel.h5.prototxt",

@@ -46,9 +46,9 @@ def test_what_is_no_net_is_told_by_what_it_holds(source: Path) -> None:
     (source / "labels.prototxt").write_text(training())
     (source / "broken.prototxt").write_text("layer {")
     (source / "mean.prototxt").write_text("name: 'x'")
-    made = planned(source)
-    assert pairs(made, source) == {"x.caffemodel": "solver.prototxt"}
-    broken, *others = left_out(made)
+    plan = planned(source)
+    assert pairs(plan, source) == {"x.caffemodel": "solver.prototxt"}
+    broken, *others = left_out(plan)
     assert broken.startswith("broken.prototxt: cannot be read: ")
     assert "broken.prototxt:1:8: " in broken
     assert others == [
@@ -64,11 +64,11 @@ def test_a_text_for_training_goes_with_weights_under_deploy_alone(source: Path) 
     (source / "train_val.prototxt").write_text(training())
     (entry,) = planned(source).pairing.unpaired
     assert "train_val.prototxt fits, but is for training: deploy makes" in entry.why
-    made = planned(source, "--deploy")
-    assert pairs(made, source) == {"x.caffemodel": "train_val.prototxt"}
+    plan = planned(source, "--deploy")
+    assert pairs(plan, source) == {"x.caffemodel": "train_val.prototxt"}
     (source / "net.prototxt").write_text(net())
-    made = planned(source, "--deploy")
-    assert pairs(made, source) == {"x.caffemodel": "net.prototxt"}
+    plan = planned(source, "--deploy")
+    assert pairs(plan, source) == {"x.caffemodel": "net.prototxt"}
 
 
 def test_the_nearest_text_above_that_fits(source: Path) -> None:
@@ -87,10 +87,10 @@ def test_snapshots_are_pairs_of_one_text_each_with_its_own(source: Path) -> None
     (source / "deploy.prototxt").write_text(net())
     for number in (100, 200):
         weights(source / "snapshots", f"x_iter_{number}", net(), number)
-    made = planned(source)
-    assert set(pairs(made, source).values()) == {"deploy.prototxt"}
+    plan = planned(source)
+    assert set(pairs(plan, source).values()) == {"deploy.prototxt"}
     out = source.parent / "OUT" / "snapshots"
-    assert [job.outputs for job in made.jobs] == [
+    assert [job.outputs for job in plan.jobs] == [
         (str(out / f"x_iter_{n}.prototxt"), str(out / f"x_iter_{n}.caffemodel")) for n in (100, 200)
     ]
 
@@ -111,10 +111,10 @@ def test_the_stem_decides_between_equals(
     for text in texts:
         (source / f"{text}.prototxt").write_text(f'name: "{text}"\n{net()}')
     weights(source, stem, net())
-    made = planned(source)
-    assert list(pairs(made, source).values()) == ([f"{chosen}.prototxt"] if chosen else [])
+    plan = planned(source)
+    assert list(pairs(plan, source).values()) == ([f"{chosen}.prototxt"] if chosen else [])
     if chosen is None:
-        (entry,) = made.pairing.unpaired
+        (entry,) = plan.pairing.unpaired
         assert [Path(path).stem for path in entry.candidates] == list(texts)
 
 
@@ -162,8 +162,8 @@ def test_a_text_given_by_name_goes_with_all_weights_beside_it_that_fit(source: P
     weights(source, "a", net())
     weights(source, "v", net())
     weights(source, "w", net(5))
-    made = planned(source / "b.prototxt")
-    assert pairs(made, source) == {"a.caffemodel": "b.prototxt", "v.caffemodel": "b.prototxt"}
+    plan = planned(source / "b.prototxt")
+    assert pairs(plan, source) == {"a.caffemodel": "b.prototxt", "v.caffemodel": "b.prototxt"}
     (source / "b.prototxt").write_text(SOLVER)
     with pytest.raises(UsageError, match="expected the text of a net, found a solver's settings"):
         planned(source / "b.prototxt")
@@ -173,9 +173,9 @@ def test_a_file_of_data_is_no_weights(source: Path) -> None:
     pair(source, "x", net())
     for name in ("data.h5", "y.caffemodel.h5"):
         (source / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    made = planned(source)
-    assert [Path(entry.weights).name for entry in made.pairing.unpaired] == ["y.caffemodel.h5"]
-    assert left_out(made)[0].startswith("data.h5: not weights: ")
+    plan = planned(source)
+    assert [Path(entry.weights).name for entry in plan.pairing.unpaired] == ["y.caffemodel.h5"]
+    assert left_out(plan)[0].startswith("data.h5: not weights: ")
 
 
 def test_weights_in_hdf5(source: Path) -> None:

@@ -25,8 +25,8 @@ CRASHES = [
 ]
 
 
-def results(pool: Pool, *given: Any, limit: Optional[float] = None) -> Dict[Any, Any]:
-    return dict(pool.map(given[0], [(key, (key,)) for key in given[1:]], limit))
+def results(pool: Pool, *arguments: Any, limit: Optional[float] = None) -> Dict[Any, Any]:
+    return dict(pool.map(arguments[0], [(key, (key,)) for key in arguments[1:]], limit))
 
 
 def test_a_worker_is_warm() -> None:
@@ -76,9 +76,9 @@ def test_a_limit_that_is_reached_as_the_answer_comes_is_nobodys_failure(
     receive = worker.receive
 
     def late(stream: IO[bytes]) -> Optional[bytes]:
-        answer = receive(stream)
+        result = receive(stream)
         time.sleep(0.5)
-        return answer
+        return result
 
     with Pool(1, tasks.nothing) as pool:
         pid = results(pool, tasks.process, "x")["x"]

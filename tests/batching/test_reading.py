@@ -29,9 +29,9 @@ def test_workers_read_the_same(source: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(reading, "_AT_ONCE", 4)
     with Pool(2, tasks.nothing) as pool:
         assert read_by(pool, texts, weights, flags) == expected
-    made = planned(source)
+    plan = planned(source)
     monkeypatch.setattr(batch, "MANY", 1)
-    assert planned(source) == made
+    assert planned(source) == plan
 
 
 def test_a_file_that_a_worker_dies_of(source: Path) -> None:

@@ -17,11 +17,11 @@ from tests.required import required
 @pytest.fixture
 def flags(tmp_path: Path) -> Dict[str, Any]:
     pair(tmp_path, "x", net())
-    given = dict(request("x", "--output-dir", "y", "--validate", "none").flags)
+    arguments = dict(request("x", "--output-dir", "y", "--validate", "none").flags)
     named = {"model": "x.prototxt", "weights": "x.caffemodel"}
-    given.update({name: str(tmp_path / path) for name, path in named.items()})
-    given.update({f"output_{n}": str(tmp_path / "out" / path) for n, path in named.items()})
-    return {**given, "force": True, "report": None}
+    arguments.update({name: str(tmp_path / path) for name, path in named.items()})
+    arguments.update({f"output_{n}": str(tmp_path / "out" / path) for n, path in named.items()})
+    return {**arguments, "force": True, "report": None}
 
 
 def test_hashes_of_all_files(flags: Dict[str, Any]) -> None:

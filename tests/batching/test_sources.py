@@ -95,8 +95,8 @@ def test_what_is_given_twice_is_looked_at_once(tmp_path: Path) -> None:
     touch(tmp_path, "m/x.prototxt", "m/sub/x.caffemodel", "m/.hidden/y.caffemodel", "mm/z.prototxt")
     (tmp_path / "link").symlink_to(tmp_path / "m")
     touched = f"{tmp_path}/m"
-    for given in (["m", "m"], ["m/sub", "m/", "m/sub"], ["m", "link"], ["m", "m/../link/sub"]):
-        sources = Sources([f"{tmp_path}/{source}" for source in given], "OUT")
+    for arguments in (["m", "m"], ["m/sub", "m/", "m/sub"], ["m", "link"], ["m", "m/../link/sub"]):
+        sources = Sources([f"{tmp_path}/{source}" for source in arguments], "OUT")
         assert sources.tops == [touched]
         assert sources.root == touched
         assert sources.texts == {touched: [f"{touched}/x.prototxt"]}

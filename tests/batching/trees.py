@@ -48,17 +48,17 @@ def weights(folder: Path, stem: str, text: str, seed: int = 0) -> None:
     (folder / f"{stem}.of.caffemodel").rename(folder / f"{stem}.caffemodel")
 
 
-def request(*given: object, **changes: Any) -> Request:
+def request(*arguments: object, **changes: Any) -> Request:
     """The request of these arguments of ``caffe-merge batch``."""
     parser = _Parser()
     flags.batch(parser)
-    values = vars(parser.parse_args([str(argument) for argument in given]))
+    values = vars(parser.parse_args([str(argument) for argument in arguments]))
     return batch_request({**values, **changes})
 
 
-def planned(source: Path, *given: object) -> Plan:
+def planned(source: Path, *arguments: object) -> Plan:
     """The plan of a batch of ``source``."""
-    return plan(request(source, "--output-dir", source.parent / "OUT", *given))
+    return plan(request(source, "--output-dir", source.parent / "OUT", *arguments))
 
 
 def pairs(plan_made: Plan, source: Path) -> Dict[str, str]:

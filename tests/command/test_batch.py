@@ -26,9 +26,9 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def run(source: Path, *given: str) -> int:
+def run(source: Path, *arguments: str) -> int:
     out = str(source.parent / "OUT")
-    return main(["batch", str(source), "--output-dir", out, "--validate", "none", *given])
+    return main(["batch", str(source), "--output-dir", out, "--validate", "none", *arguments])
 
 
 def test_a_line_a_pair_and_a_table(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,7 @@ def test_the_outputs_of_an_earlier_batch_are_no_source(
 
 
 def test_bad_usage(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for given, message in (
+    for arguments, message in (
         (("--jobs", "0"), "argument --jobs: expected a whole number of at least 1, found 0"),
         (("--timeout", "-1"), "argument --timeout: expected a number above 0"),
         (("--only", "fold-afine"), "fold-afine"),
@@ -124,7 +124,7 @@ def test_bad_usage(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--output-dir", __file__), f"{__file__} is not a folder"),
         (("--output-dir", f"{__file__}/sub"), f"{__file__} is not a folder"),
     ):
-        assert run(source, *given) == 2
+        assert run(source, *arguments) == 2
         assert message in capsys.readouterr().err
     assert main(["batch", str(source / "none"), "--output-dir", "OUT"]) == 2
     assert "No such file" in capsys.readouterr().err
@@ -163,16 +163,16 @@ def reports(source: Path) -> Tuple[Dict[str, Any], "list[dict[str, str]]"]:
 
 def test_reports(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights(source / "c", "z", net(6))
-    made, rows = reports(source)
-    assert made["schema"] == "caffe_merge.batch/1"
-    assert made["totals"]["pairs"] == 3
-    assert made["totals"]["failed"] == 1
-    assert [entry["status"] for entry in made["pairs"]] == ["merged", "merged", "failed"]
-    assert [row["name"] for row in rows] == [entry["name"] for entry in made["pairs"]]
+    result, rows = reports(source)
+    assert result["schema"] == "caffe_merge.batch/1"
+    assert result["totals"]["pairs"] == 3
+    assert result["totals"]["failed"] == 1
+    assert [entry["status"] for entry in result["pairs"]] == ["merged", "merged", "failed"]
+    assert [row["name"] for row in rows] == [entry["name"] for entry in result["pairs"]]
     assert rows[0]["layers_before"] == "4"
-    assert rows[2]["reason"] == made["pairs"][2]["reason"]
+    assert rows[2]["reason"] == result["pairs"][2]["reason"]
     page = (Path(__file__).resolve().parents[2] / "docs" / "batch.md").read_text()
-    entries = {*made, *made["totals"], *made["pairs"][0], *rows[0]}
+    entries = {*result, *result["totals"], *result["pairs"][0], *rows[0]}
     assert sorted(entry for entry in entries if f"`{entry}`" not in page) == []
     new = source.parent / "new"  # the batch makes it
     assert run(source, "--output-dir", str(new), "--report", str(new / "r.csv")) == 1
@@ -180,7 +180,7 @@ def test_reports(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reports(source)  # an earlier report is replaced
     capsys.readouterr()
     run(source, "--force", "--report", "-")
-    assert json.loads(capsys.readouterr().out)["schema"] == made["schema"]
+    assert json.loads(capsys.readouterr().out)["schema"] == result["schema"]
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no SIGINT for a process here")

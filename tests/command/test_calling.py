@@ -78,10 +78,10 @@ def test_a_plan_tells_what_is_alike_once(
             f"{name}_bn: BatchNorm {name} -> {name}_bn",
             f"{name}_r: ReLU {name}_bn -> {name}_r",
         ]
-    made = write_pair(tmp_path, prototxt(*lines))
-    assert main(["plan", *flags(made)]) == 0
+    pair = write_pair(tmp_path, prototxt(*lines))
+    assert main(["plan", *flags(pair)]) == 0
     assert "fold-affine: 2 x Convolution <- BatchNorm\n" in capsys.readouterr().out
-    assert main(["plan", *flags(made, "-v")]) == 0
+    assert main(["plan", *flags(pair, "-v")]) == 0
     assert "fold-affine: removes 'b_bn'; changes 'b'\n" in capsys.readouterr().out
 
 
@@ -96,8 +96,8 @@ def test_a_plan_tells_how_many_layers_change_and_what_is_new(
             f"b{n}: Convolution a{n} -> b{n} {conv % 'stride: 2'}",
             f"c{n}: Convolution a{n} -> c{n} {conv % 'stride: 2'}",
         ]
-    made = write_pair(tmp_path, prototxt(*lines))
-    assert main(["plan", *flags(made, "--only", "raise-stride")]) == 0
+    pair = write_pair(tmp_path, prototxt(*lines))
+    assert main(["plan", *flags(pair, "--only", "raise-stride")]) == 0
     assert "raise-stride: 2 x Convolution (3)\n" in capsys.readouterr().out
 
 

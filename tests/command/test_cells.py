@@ -7,7 +7,7 @@ from caffe_merge.errors import UsageError
 
 
 def test_cells_are_what_their_flags_would_make_of_them() -> None:
-    given = {
+    arguments = {
         "mean": "104,117,123",
         "keep": "conv1; fc 8",
         "keep_shared": "yes",
@@ -17,7 +17,7 @@ def test_cells_are_what_their_flags_would_make_of_them() -> None:
         "serial": "never",
         "validate": "none",
     }
-    assert cells.parse(given) == {
+    assert cells.parse(arguments) == {
         "mean": "104,117,123",
         "keep": ["conv1", "fc 8"],
         "keep_shared": True,

@@ -90,7 +90,9 @@ def test_plan_writes_nothing_and_tells_what_merge_does(
     report = tmp_path / "r.json"
     assert main(["merge", *flags(pair, "--report", str(report))]) == 0
     changes = json.loads(report.read_text())["changes"]
-    assert [f"{one['rewrite']}: removes" in planned for one in changes] == [True] * len(changes)
+    assert [f"{change['rewrite']}: removes" in planned for change in changes] == [True] * len(
+        changes
+    )
 
 
 def test_the_report_has_what_its_documentation_says(pair: Pair, tmp_path: Path) -> None:
@@ -130,8 +132,8 @@ def test_only_skip_and_keep(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFi
     text = merged("--keep", "conv", "--keep", "drop")
     assert "BatchNorm" not in text
     assert "Dropout" in text
-    told = capsys.readouterr().out
-    assert "layer 'conv', which feeds it, is kept as asked with --keep" in told
+    output = capsys.readouterr().out
+    assert "layer 'conv', which feeds it, is kept as asked with --keep" in output
 
 
 @pytest.mark.parametrize(
@@ -157,21 +159,21 @@ def test_serial_is_passed_on(
 
 def test_raw_pixels(pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The flags reach merge, plan and validate; the outcome is told and validated."""
-    given = ["--mean", "data=104,117,123", "--scale", "0.017", "--swap-rgb"]
+    arguments = ["--mean", "data=104,117,123", "--scale", "0.017", "--swap-rgb"]
     report = tmp_path / "r.json"
-    assert main(["plan", *flags(pair, *given)]) == 0
+    assert main(["plan", *flags(pair, *arguments)]) == 0
     assert "note: the input 'data' takes raw pixels now" in capsys.readouterr().out
-    assert merge_bn(flags(pair, *given, "--report", str(report))) == 0
-    told = capsys.readouterr().out
-    assert "note: the input 'data' takes raw pixels now: (x - mean) * scale, channels rev" in told
-    assert "input 'data': 2x3x6x5, raw pixels" in told
+    assert merge_bn(flags(pair, *arguments, "--report", str(report))) == 0
+    output = capsys.readouterr().out
+    assert "note: the input 'data' takes raw pixels now: (x - mean) * scale, channels rev" in output
+    assert "input 'data': 2x3x6x5, raw pixels" in output
     data = json.loads(report.read_text())
     assert data["input"] == {
         "name": "data", "mean": [104, 117, 123], "scale": [0.017] * 3, "swap_rgb": True,
         "layers": [],
     }  # fmt: skip
     assert "data" not in [blob["name"] for blob in data["validation"]["blobs"]]
-    assert main(["validate", *flags(pair, *given)]) == 0
+    assert main(["validate", *flags(pair, *arguments)]) == 0
     assert main(["validate", *flags(pair)]) == 1
 
 
@@ -182,15 +184,15 @@ def test_pixels_that_do_not_fold(
     pair[0].write_text(pair[0].read_text().replace("kernel_size: 3", "kernel_size: 3 pad: 1"))
     mean = tmp_path / "mean.npy"
     np.save(mean, np.array([104.0, 117, 123]))
-    given = ["--mean", str(mean), "--swap-rgb", "data"]
-    assert merge_bn(flags(pair, *given)) == 2
+    arguments = ["--mean", str(mean), "--swap-rgb", "data"]
+    assert merge_bn(flags(pair, *arguments)) == 2
     out = capsys.readouterr()
     assert out.out == ""
     assert len(out.err.splitlines()) == 1
     assert "'conv' reads it: it pads with 0" in out.err
     assert "--input-layer" in out.err
     assert len(list(tmp_path.iterdir())) == 3
-    assert merge_bn(flags(pair, *given, "--input-layer")) == 0
+    assert merge_bn(flags(pair, *arguments, "--input-layer")) == 0
     assert "and in Scale 'data_mean' on the input" in capsys.readouterr().out
     assert 'name: "data_mean"' in (tmp_path / "net_merged.prototxt").read_text()
 
@@ -293,14 +295,14 @@ def test_help_and_version(arguments: List[str], capsys: pytest.CaptureFixture[st
 
 def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is gone without being a BatchNorm or its like, and with -v what stayed, and why."""
-    own = "convolution_param {{ num_output: 4 {} }}"
+    fields = "convolution_param {{ num_output: 4 {} }}"
     text = prototxt(
         "data 1 4 6 5",
-        f"a: Convolution data -> a {{ {own.format('kernel_size: 3 pad: 1')} }}",
-        f"b: Convolution data -> b {{ {own.format('kernel_size: 1')} }}",
+        f"a: Convolution data -> a {{ {fields.format('kernel_size: 3 pad: 1')} }}",
+        f"b: Convolution data -> b {{ {fields.format('kernel_size: 1')} }}",
         "s: Eltwise a b data -> s",
-        f"c: Convolution s -> c {{ {own.format('kernel_size: 1')} }}",
-        f"d: Convolution c -> d {{ {own.format('kernel_size: 3 pad: 1')} }}",
+        f"c: Convolution s -> c {{ {fields.format('kernel_size: 1')} }}",
+        f"d: Convolution c -> d {{ {fields.format('kernel_size: 3 pad: 1')} }}",
     )
     pair = write_pair(tmp_path, text)
     words = ["--model", str(pair[0]), "--weights", str(pair[1]), "--force"]
@@ -309,6 +311,8 @@ def test_branches_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "\nmerge-branches: 2 gone, into 1\n" in quiet
     assert "kept by" not in quiet
     assert merge_bn([*words, "-v"]) == 0
-    told = capsys.readouterr().out
-    assert "  removes 'b', 's'; changes 'a'\n" in told
-    assert "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in told
+    output = capsys.readouterr().out
+    assert "  removes 'b', 's'; changes 'a'\n" in output
+    assert (
+        "  Convolution 'd' kept by merge-serial: behind Convolution 'a': the second pads" in output
+    )

@@ -66,7 +66,7 @@ def test_an_error_has_its_traceback_with_v(
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         (["--labels", "x.txt"], "--labels needs --images"),
         (["--image-scale", "3"], "--image-scale needs --images"),
@@ -79,8 +79,8 @@ def test_an_error_has_its_traceback_with_v(
     ],
 )
 def test_no_flag_of_images_is_ignored(
-    given: List[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: List[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = write_pair(tmp_path, TEXT)
-    assert merge_bn(flags(pair, *given)) == 2
+    assert merge_bn(flags(pair, *arguments)) == 2
     assert capsys.readouterr().err == f"merge_bn.py: error: {message}\n"

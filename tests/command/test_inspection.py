@@ -58,10 +58,10 @@ def test_sums_by_type_and_what_they_count_for() -> None:
 def test_what_is_not_known_is_no_zero() -> None:
     text = NET + prototxt("odd: Odd fc -> odd", "more: InnerProduct odd -> more { "
                           "inner_product_param { num_output: 2 } }")  # fmt: skip
-    told = inspection(text)
-    assert told.total.unknown_multiply_adds == 2
-    assert told.types["Odd"].multiply_adds is None
-    table = [line.split() for line in told.lines()]
+    message = inspection(text)
+    assert message.total.unknown_multiply_adds == 2
+    assert message.types["Odd"].multiply_adds is None
+    table = [line.split() for line in message.lines()]
     assert next(row for row in table if row[0] == "odd")[-1] == "?"
     assert any(row[:2] == ["all", "6"] and ">=" in row for row in table)
     assert " ".join(table[-1]) == "the multiply-adds of 2 layers are not known"
@@ -74,9 +74,9 @@ def test_a_net_of_which_nothing_is_known_has_no_totals() -> None:
 
 
 def test_json_has_the_same() -> None:
-    told = inspection(NET).to_json()
-    conv = told["layers"][1]
+    report = inspection(NET).to_json()
+    conv = report["layers"][1]
     assert (conv["kernel"], conv["stride"], conv["pad"]) == ((3, 1), (2, 2), (1, 0))
     assert (conv["dilation"], conv["group"], conv["outputs"]) == ((2, 2), 2, [(2, 4, 4, 4)])
-    assert told["inputs"] == {"data": (2, 6, 9, 7)}
-    assert told["total"]["multiply_adds"] == sum(row["multiply_adds"] for row in told["layers"])
+    assert report["inputs"] == {"data": (2, 6, 9, 7)}
+    assert report["total"]["multiply_adds"] == sum(row["multiply_adds"] for row in report["layers"])

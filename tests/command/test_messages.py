@@ -103,8 +103,8 @@ def test_an_input_without_a_shape_is_asked_for_by_its_flag(
     assert capsys.readouterr().err == f"caffe-merge: error: {line}\n"
     assert main([command, *flags(pair, *more, "--input-shape", "data=1,3,6,5")]) == 0
     np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((1, 3, 6, 5)))
-    given = ["--input", f"data={tmp_path / 'x.npy'}", "--force"][: 2 if more else 3]
-    assert main([command, *flags(pair, *more, *given)]) == 0
+    arguments = ["--input", f"data={tmp_path / 'x.npy'}", "--force"][: 2 if more else 3]
+    assert main([command, *flags(pair, *more, *arguments)]) == 0
 
 
 def test_validate_says_what_is_wrong_with_a_net(

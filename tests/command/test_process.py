@@ -14,7 +14,7 @@ from caffe_merge.command import cli, flags
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
-TOLD = """
+MESSAGE = """
 import atexit, gc, os, sys
 def tell(status=0):
     print(seen, os.environ.get("OPENBLAS_NUM_THREADS"), gc.get_threshold()[0])
@@ -31,10 +31,10 @@ main()
 """
 
 
-def told(arguments: List[str], **variables: str) -> str:
+def printed(arguments: List[str], **variables: str) -> str:
     """The threads numpy is imported with, those that stay set, the objects to a collection."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    command = [sys.executable, "-c", TOLD, *arguments]
+    command = [sys.executable, "-c", MESSAGE, *arguments]
     environment: Dict[str, str] = {**clean, **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     return done.stdout.splitlines()[-1]
@@ -47,18 +47,18 @@ def plan(tmp_path: Path) -> List[str]:
 
 
 def test_numpy_gets_one_thread_and_workers_get_theirs(plan: List[str]) -> None:
-    assert told(plan) == "['1'] None 200000"
+    assert printed(plan) == "['1'] None 200000"
 
 
 @pytest.mark.parametrize("name", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "GOTO_NUM_THREADS"])
 def test_the_wish_of_the_user_stands(plan: List[str], name: str) -> None:
     threads = "3" if name == "OPENBLAS_NUM_THREADS" else None
-    assert told(plan, **{name: "3"}) == f"[{threads!r}] {threads} 200000"
+    assert printed(plan, **{name: "3"}) == f"[{threads!r}] {threads} 200000"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan"]])
 def test_what_needs_no_numpy_imports_none(arguments: List[str]) -> None:
-    assert told(arguments) == f"[] None {gc.get_threshold()[0]}"
+    assert printed(arguments) == f"[] None {gc.get_threshold()[0]}"
 
 
 def test_a_caller_keeps_its_settings(plan: List[str]) -> None:

@@ -52,11 +52,11 @@ def test_verbose_counts_channels_by_the_bits_they_lose(
 
 def test_json(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ranges", *map(str, pair), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["schema"] == "caffe_merge.ranges/1"
-    assert [layer["layer"] for layer in told["layers"]] == ["wide", "even"]
-    assert len(told["layers"][0]["ranges"]) == 5
-    assert told["left_out"] == []
+    output = json.loads(capsys.readouterr().out)
+    assert output["schema"] == "caffe_merge.ranges/1"
+    assert [layer["layer"] for layer in output["layers"]] == ["wide", "even"]
+    assert len(output["layers"][0]["ranges"]) == 5
+    assert output["left_out"] == []
 
 
 def test_a_net_without_linear_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,8 +86,8 @@ def test_a_merge_warns_and_reports(
         "8 bits: in the merged pair, the largest channel of layer 'wide' is 40 "
         in capsys.readouterr().out
     )
-    told = json.loads(report.read_text())["ranges"]
-    before, after = ({row["layer"]: row for row in told[when]["layers"]}
+    data = json.loads(report.read_text())["ranges"]
+    before, after = ({row["layer"]: row for row in data[when]["layers"]}
                      for when in ("before", "after"))  # fmt: skip
     assert before["even"] == after["even"]
     assert before["wide"]["to_median"] < 3

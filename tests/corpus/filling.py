@@ -30,16 +30,16 @@ _DRAWN = 1 << 20  # more values than these are drawn once and repeated: half a n
 _LINEAR = ("Convolution", "ConvolutionDepthwise", "Deconvolution", "InnerProduct")
 
 
-def walk(layers: Iterable[Layer], known: Mapping[str, Shape]) -> Iterator[Step]:
-    """Each layer with the shapes of its bottoms and tops; some have to be ``known`` beforehand."""
+def walk(layers: Iterable[Layer], known_shapes: Mapping[str, Shape]) -> Iterator[Step]:
+    """Each layer with the shapes of its bottoms and tops; ``known_shapes`` has some of them."""
     held: Dict[str, Optional[Shape]] = {}
     for layer in layers:
         bottoms = [held[name] for name in layer.param.bottom]
         tops = None if has_unknown(layer) else shapes.tops(spec_of(layer), bottoms)
-        found: List[Optional[Shape]] = list(tops or [None] * len(layer.param.top))
-        found = [known.get(name, shape) for name, shape in zip(layer.param.top, found)]
-        held.update(zip(layer.param.top, found))
-        yield layer, bottoms, found
+        actual: List[Optional[Shape]] = list(tops or [None] * len(layer.param.top))
+        actual = [known_shapes.get(name, shape) for name, shape in zip(layer.param.top, actual)]
+        held.update(zip(layer.param.top, actual))
+        yield layer, bottoms, actual
 
 
 class Filler:
@@ -54,23 +54,23 @@ class Filler:
         """The blobs of every layer; [] where it has none, or none that are known."""
         for layer, bottoms, _ in steps:
             sizes = [self.size.get(name, 1.0) for name in layer.param.bottom]
-            made = list(self.blobs(layer, bottoms, max(sizes, default=1.0)))
+            result = list(self.blobs(layer, bottoms, max(sizes, default=1.0)))
             size = max(sizes, default=None)
             if layer.type in ("Axpy", "Eltwise"):
                 size = float(np.sqrt(np.sum(np.square(sizes))))
-            elif made and layer.type != "PReLU":
+            elif result and layer.type != "PReLU":
                 size = 1.0
             if size is not None:
                 self.size.update(dict.fromkeys(layer.param.top, size))
-            yield layer, made
+            yield layer, result
 
     def blobs(self, layer: Layer, bottoms: Sequence[Any], size: float) -> Iterator[np.ndarray]:
         """The blobs of ``layer``, which reads values of about ``size``."""
         if layer.type in norms.TYPES:
             yield from self.norm(layer, bottoms[0][1], size)
             return
-        wanted: Any = None if has_unknown(layer) else shapes.blobs(spec_of(layer), bottoms)
-        for number, shape in enumerate(wanted or ()):
+        expected: Any = None if has_unknown(layer) else shapes.blobs(spec_of(layer), bottoms)
+        for number, shape in enumerate(expected or ()):
             assert shape is not None, (layer, bottoms)
             assert None not in shape, (layer, shape)
             yield self.values(layer.type, number, shape, size).astype(np.float32)
@@ -95,7 +95,7 @@ class Filler:
         factor = np.float32(LONG_TRAINING) if "factor" in ROLES[self.style] else np.float32(1)
         # As many channels are made smaller as larger: the mean of 1 / variance is 1.
         variance = np.exp(self.random.normal(0.5, 1.0, channels)) * size**2
-        made = {
+        result = {
             "mean": self.normal((channels,)) * 0.5 * size * factor,
             "variance": variance * factor,
             "factor": np.array([factor]),
@@ -104,9 +104,9 @@ class Filler:
             "bias": self.normal((channels,)) * 0.3,
         }
         if self.style == "segnet":
-            made["scale"] /= np.sqrt(variance)
+            result["scale"] /= np.sqrt(variance)
         for role in ROLES[self.style]:
-            blob = made[role].astype(np.float32)
+            blob = result[role].astype(np.float32)
             yield blob if layer.type == "BatchNorm" else blob.reshape(1, -1, 1, 1)
 
     def normal(self, shape: Shape) -> np.ndarray:

@@ -43,21 +43,21 @@ def reference(pair: Pair, fed: Mapping[str, np.ndarray], stand_ins: Shapes) -> A
     every net: what is before it and behind it is judged though nobody here knows what it does.
     """
     net = caffe_merge.load(str(pair[0]), str(pair[1]))
-    made: Arrays = {}
-    layers = list(_standing_in(net.layers, stand_ins, made))
-    blobs = run(layers, {**fed, **made})
+    result: Arrays = {}
+    layers = list(_standing_in(net.layers, stand_ins, result))
+    blobs = run(layers, {**fed, **result})
     return {
         name: array
         for name, array, _ in blobs
-        if array is not None and not np.array_equal(array, made.get(name, ()))
+        if array is not None and not np.array_equal(array, result.get(name, ()))
     }
 
 
-def _standing_in(layers: Sequence[Layer], shapes: Shapes, made: Arrays) -> Iterator[Layer]:
+def _standing_in(layers: Sequence[Layer], shapes: Shapes, result: Arrays) -> Iterator[Layer]:
     for layer in layers:
         if layer.name in shapes:
             for top in layer.param.top:  # a merge may name it otherwise: noise by the layer's name
-                made[top] = noise(layer.name, shapes[layer.name])
+                result[top] = noise(layer.name, shapes[layer.name])
             layer = Layer(LayerParameter(name=layer.name, type="Input", top=layer.param.top))
         yield layer
 

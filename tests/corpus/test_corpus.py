@@ -158,8 +158,8 @@ def test_it_merges_and_computes_what_it_did(
     net = load(model, flags)
     weights = path(name, "caffemodel") if trained else filled(net, facts, scratch)
     if facts["reads"] == "training":
-        wanted = facts.get("without --deploy", facts["fates"])
-        assert as_it_is(model, weights, flags) == wanted
+        expected = facts.get("without --deploy", facts["fates"])
+        assert as_it_is(model, weights, flags) == expected
     before = scratch / "before.prototxt", weights
     before[0].write_bytes(saving.text(net))
     after = scratch / "after.prototxt", scratch / "after.caffemodel"
@@ -215,8 +215,8 @@ def merge(model: Path, weights: Path, out: judging.Pair, flags: str) -> Dict[str
     words = ["--model", model, "--weights", weights, "--output-model", out[0], "--output-weights"]
     words += [out[1], "--validate", "none", "--report", report, "--quiet", "--force"]
     assert merge_bn([*map(str, words), *flags.split()]) == 0
-    told: Dict[str, Any] = json.loads(report.read_text())
-    return told
+    data: Dict[str, Any] = json.loads(report.read_text())
+    return data
 
 
 def edited(text: str, edits: Dict[str, str]) -> str:
@@ -243,7 +243,7 @@ def filled(net: Net, facts: Dict[str, Any], folder: Path) -> Path:
 def fates(report: Dict[str, Any]) -> Dict[str, Dict[str, int]]:
     """How many layers of each type met which fate, and why where they were kept."""
     met: Dict[str, Counter] = {}
-    for one in report["fates"]:
-        fate = f"kept: {one['detail']}" if one["fate"] == "kept" else one["fate"]
-        met.setdefault(one["type"], Counter())[fate] += 1
+    for item in report["fates"]:
+        fate = f"kept: {item['detail']}" if item["fate"] == "kept" else item["fate"]
+        met.setdefault(item["type"], Counter())[fate] += 1
     return {kind: dict(counted) for kind, counted in met.items()}

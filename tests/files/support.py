@@ -84,8 +84,8 @@ def _count_calls(number: int, by: int) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(one, interrupted)
+    for signal_number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(signal_number, interrupted)
 
 
 def every_call(by: int, run: Callable[[], None], before: Callable[[], None]) -> Iterator[int]:

@@ -124,9 +124,9 @@ def test_a_file_that_changes_meanwhile(
     real = getattr(module, moment)
 
     def step(*args: Any, **flags: Any) -> Any:
-        made = real(*args, **flags) if moment == "loaded" else None
+        result = real(*args, **flags) if moment == "loaded" else None
         change(pair[which])
-        return made if moment == "loaded" else real(*args, **flags)
+        return result if moment == "loaded" else real(*args, **flags)
 
     monkeypatch.setattr(module, moment, step)
     assert cli.main(["merge", *_flags(pair)]) == 2

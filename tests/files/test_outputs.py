@@ -56,7 +56,7 @@ def test_planted_links_lead_nowhere(pair: Pair, tmp_path: Path) -> None:
     for path in out:
         for suffix in ("part", "old"):
             (tmp_path / f".{path.name}.{suffix}").symlink_to(pair[1])
-        (planted,) = [one for one, _ in zip(workplace._paths(str(path)), range(1))]
+        (planted,) = [item for item, _ in zip(workplace._paths(str(path)), range(1))]
         Path(planted).symlink_to(tmp_path)
     assert cli.main(flags(pair)) == 0
     assert [path.read_bytes() for path in pair] == before
@@ -88,9 +88,9 @@ def test_no_output_is_an_input_or_another_output(
         hard.unlink()
         soft.unlink()
     assert {path: path.read_bytes() for path in before} == before
-    for given in ("--output-model", "--output-weights"):
-        if given != flag:
-            outputs = [given, tmp_path / "o", flag, other / "o"]
+    for arguments in ("--output-model", "--output-weights"):
+        if arguments != flag:
+            outputs = [arguments, tmp_path / "o", flag, other / "o"]
             assert cli.main(flags(pair, "--force", *outputs)) == 2
             assert "both outputs have this name" in capsys.readouterr().err
 

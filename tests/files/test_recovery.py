@@ -36,9 +36,9 @@ def test_killed_at_every_call(old: Files, tmp_path: Path) -> None:
         signal.SIGKILL, lambda: write(tmp_path, NEW), lambda: fill(tmp_path, old)
     ):
         assert ended == -signal.SIGKILL
-        found = visible(tmp_path)
-        if "b" in found:  # which comes last
-            assert found in (old, NEW)
+        actual = visible(tmp_path)
+        if "b" in actual:  # which comes last
+            assert actual in (old, NEW)
         with contextlib.suppress(Exception):
             check_outputs((), paths)
         assert contents(tmp_path) in (old, NEW)
@@ -105,8 +105,8 @@ def test_interrupted_at_every_call(by: int, old: Files, tmp_path: Path) -> None:
 
 def test_without_a_handler_a_signal_waits_too(tmp_path: Path) -> None:
     def run() -> None:
-        for one in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(one, signal.SIG_DFL)
+        for signal_number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_number, signal.SIG_DFL)
         write(tmp_path, NEW)
 
     for ended in every_call(signal.SIGTERM, run, lambda: fill(tmp_path, OLD)):

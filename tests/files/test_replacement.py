@@ -99,10 +99,10 @@ def test_what_a_killed_run_kept_never_replaces_a_file_that_came_since(tmp_path: 
     assert visible(tmp_path) == {"a": OLD["a"]}
     (tmp_path / "b").write_bytes(b"of another program")
     for _ in range(2):
-        with pytest.raises(FileError, match="move one of the two away") as told:
+        with pytest.raises(FileError, match="move one of the two away") as message:
             write(tmp_path, NEW)
         assert visible(tmp_path) == {"a": OLD["a"], "b": b"of another program"}
-    kept = Path(str(told.value).split(" as ")[1].split(";")[0])
+    kept = Path(str(message.value).split(" as ")[1].split(";")[0])
     assert kept.read_bytes() == OLD["b"]
     (tmp_path / "b").unlink()
     write(tmp_path, NEW)
@@ -201,11 +201,11 @@ def test_without_locks_files_are_closed_before_they_are_renamed(
 def test_what_is_written_is_stored_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: List[Tuple[int, int]] = []
+    message: List[Tuple[int, int]] = []
     monkeypatch.setattr(writing, "_STORED_AT_ONCE", 100)
     monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
     monkeypatch.setattr(
-        os, "posix_fadvise", lambda _, at, size, advice: told.append((at, size)), raising=False
+        os, "posix_fadvise", lambda _, at, size, advice: message.append((at, size)), raising=False
     )
     pieces = [bytes([number]) * 20_000 for number in range(3)]
     write(tmp_path, {"a": pieces[0], "b": b"small"})
@@ -213,5 +213,5 @@ def test_what_is_written_is_stored_meanwhile(
         for piece in pieces:
             run.handles[0].write(piece)
         run.commit()
-    assert told == [(0, 20_000), (0, 20_000), (20_000, 20_000), (40_000, 20_000)]
+    assert message == [(0, 20_000), (0, 20_000), (20_000, 20_000), (40_000, 20_000)]
     assert contents(tmp_path) == {"a": pieces[0], "b": b"small", "c": b"".join(pieces)}

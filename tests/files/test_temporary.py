@@ -24,9 +24,9 @@ def killed(folder: Path) -> Path:
     """What a run leaves that is killed while it has a temporary folder."""
     child = os.fork()
     if child == 0:
-        with temporary_folder() as made:
-            Path(made, "big").write_bytes(b"big")
-            Path(made, "sub").mkdir()
+        with temporary_folder() as temporary:
+            Path(temporary, "big").write_bytes(b"big")
+            Path(temporary, "sub").mkdir()
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     (left,) = folder.glob("caffe_merge_*")
@@ -34,27 +34,27 @@ def killed(folder: Path) -> Path:
 
 
 def test_it_is_there_as_long_as_the_with_lasts(folder: Path) -> None:
-    with temporary_folder() as made:
-        Path(made, "x").write_bytes(b"x")
-        assert Path(made).parent == folder
-        assert Path(made).stat().st_mode & 0o777 == 0o700
+    with temporary_folder() as temporary:
+        Path(temporary, "x").write_bytes(b"x")
+        assert Path(temporary).parent == folder
+        assert Path(temporary).stat().st_mode & 0o777 == 0o700
     assert list(folder.iterdir()) == []
 
 
 def test_what_a_killed_run_left_goes_with_the_next(folder: Path) -> None:
     left = killed(folder)
     assert sorted(path.name for path in left.iterdir()) == [".owner", "big", "sub"]
-    with temporary_folder() as made:
-        assert list(folder.iterdir()) == [Path(made)]
+    with temporary_folder() as temporary:
+        assert list(folder.iterdir()) == [Path(temporary)]
     assert list(folder.iterdir()) == []
 
 
 def test_that_of_a_live_run_stays(folder: Path) -> None:
-    with temporary_folder() as one:
-        Path(one, "x").write_bytes(b"x")
+    with temporary_folder() as first:
+        Path(first, "x").write_bytes(b"x")
         with temporary_folder() as two:
-            assert sorted(folder.iterdir()) == sorted([Path(one), Path(two)])
-        assert Path(one, "x").read_bytes() == b"x"
+            assert sorted(folder.iterdir()) == sorted([Path(first), Path(two)])
+        assert Path(first, "x").read_bytes() == b"x"
 
 
 def test_what_is_not_ours_stays(folder: Path) -> None:

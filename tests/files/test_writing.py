@@ -92,9 +92,9 @@ def test_room_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     refused = []
     real = writing.fcntl.ioctl  # type: ignore[attr-defined]
 
-    def noted(*given: Any) -> Any:
+    def noted(*arguments: Any) -> Any:
         try:
-            return real(*given)
+            return real(*arguments)
         except OSError as error:
             refused.append(error.errno)
             raise
@@ -116,9 +116,9 @@ def test_room_that_was_set_aside_is_given_back(size: int, tmp_path: Path) -> Non
         handle.write(b"x" * 10_000)
         handle.flush()
         assert path.stat().st_size == 10_000
-    found = path.stat()
-    assert found.st_size == 10_000
-    assert getattr(found, "st_blocks", 0) * 512 < 1 << 20
+    actual = path.stat()
+    assert actual.st_size == 10_000
+    assert getattr(actual, "st_blocks", 0) * 512 < 1 << 20
 
 
 def test_more_may_be_written_than_was_set_aside(
@@ -136,8 +136,8 @@ def test_a_file_system_that_sets_nothing_aside(
 ) -> None:
     asked = []
 
-    def refuse(*given: Any) -> None:
-        asked.append(given)
+    def refuse(*arguments: Any) -> None:
+        asked.append(arguments)
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(writing.fcntl, "ioctl", refuse)  # type: ignore[attr-defined]

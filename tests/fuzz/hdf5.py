@@ -14,7 +14,7 @@ MOST = 40  # things in a file
 LARGEST = 1 << 12  # values of a dataset: 7 ** 9 of them, compressed, would take seconds to write
 
 
-class _Made:
+class _FileMaker:
     """A file while it is made: ``groups`` are those that things may be put in."""
 
     def __init__(self, handle: Any, data: bytes) -> None:
@@ -46,9 +46,9 @@ class _Made:
                             {"fletcher32": True}, {"maxshape": (None,) * len(shape)},
                             {"external": [("elsewhere", 0, 64)]}, {"shape": None}))  # fmt: skip
         values = {"shape": shape, "dtype": self.pick(KINDS), **layout}
-        made = group.create_dataset(name, **{k: v for k, v in values.items() if v is not None})
+        result = group.create_dataset(name, **{k: v for k, v in values.items() if v is not None})
         if self.pick((True, False)) and "external" not in layout:
-            made[...] = self.pick((1, 0, 3))
+            result[...] = self.pick((1, 0, 3))
 
     def _link(self, group: Any, name: bytes) -> None:
         kind = self.pick((h5py.SoftLink, h5py.SoftLink, h5py.HardLink, None))
@@ -66,4 +66,4 @@ class _Made:
 def write_file(path: str, data: bytes) -> None:
     """Write the file that ``data`` asks for to ``path``."""
     with h5py.File(path, "w", libver="latest" if data[:1] > b"\x7f" else "earliest") as handle:
-        _Made(handle, data[1:]).fill()
+        _FileMaker(handle, data[1:]).fill()

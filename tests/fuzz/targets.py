@@ -83,7 +83,7 @@ def wire(data: bytes) -> None:
     try:
         index = Caffemodel(data)
         _values(index)
-        entries = [Entry(one.name, one, one.blobs) for one in index.layers if not one.old]
+        entries = [Entry(layer.name, layer, layer.blobs) for layer in index.layers if not layer.old]
         writer.write(_Nothing(), index, entries)
     except CaffeMergeError as error:
         _check_line(error)

@@ -12,8 +12,8 @@ CAT = "cat: Concat a b -> cat { concat_param { axis: 1 } }"
 
 
 def conv(name: str, bottom: str, outputs: int = 4, body: str = "kernel_size: 1") -> str:
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 def product(name: str, bottom: str, outputs: int = 3) -> str:

@@ -131,10 +131,10 @@ def test_forwards_are_in_the_modules_that_the_rows_name() -> None:
     folder = PACKAGE / "reference"
     names = [path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "layer")]
     tables = {name: import_module(f"caffe_merge.reference.{name}").FUNCTIONS for name in names}
-    there = {(kind, name) for name, table in tables.items() for kind in table}
+    original = {(kind, name) for name, table in tables.items() for kind in table}
     rows = {(kind, row.forward) for kind, row in CATALOGUE.items() if row.forward}
-    assert there - rows == {(NORMALISED, "forks")}
-    assert rows - there == set()
+    assert original - rows == {(NORMALISED, "forks")}
+    assert rows - original == set()
 
 
 @pytest.mark.parametrize("module", [detection, recurrent, resampling])

@@ -31,17 +31,17 @@ def test_as_caffe(real_caffe: RealCaffe) -> None:
         net += f"dummy_data_param {{ {param} }} }}\n"
     blobs = real_caffe.forward(net, {}, {})
     for name, (text, shape) in FILLED.items():
-        found = fill(filler(text), shape)
-        assert found is not None
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, blobs[name], err_msg=name)
+        actual = fill(filler(text), shape)
+        assert actual is not None
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(actual, blobs[name], err_msg=name)
 
 
 def test_what_is_the_same_is_there_once() -> None:
     for kind in ("value: 2", 'type: "bilinear"'):
-        found = fill(filler(kind), (1 << 20, 1 << 20, 2, 2))
-        assert found is not None
-        assert found.strides[:2] == (0, 0)
+        actual = fill(filler(kind), (1 << 20, 1 << 20, 2, 2))
+        assert actual is not None
+        assert actual.strides[:2] == (0, 0)
 
 
 def test_room_is_taken_before_anything_is_made() -> None:
@@ -58,11 +58,11 @@ def test_room_is_taken_before_anything_is_made() -> None:
 
 def test_by_hand() -> None:
     np.testing.assert_array_equal(fill(filler("value: 2"), (2,)), [2, 2])
-    found = fill(filler('type: "bilinear"'), (1, 1, 4, 4))
+    actual = fill(filler('type: "bilinear"'), (1, 1, 4, 4))
     row = np.array([0.25, 0.75, 0.75, 0.25])
-    np.testing.assert_array_equal(found[0, 0], np.outer(row, row))
-    found = fill(filler('type: "bilinear"'), (1, 1, 3, 3))
-    np.testing.assert_array_equal(found[0, 0], np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]))
+    np.testing.assert_array_equal(actual[0, 0], np.outer(row, row))
+    actual = fill(filler('type: "bilinear"'), (1, 1, 3, 3))
+    np.testing.assert_array_equal(actual[0, 0], np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]))
 
 
 @pytest.mark.parametrize(

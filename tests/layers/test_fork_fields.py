@@ -57,8 +57,8 @@ def test_convolutions() -> None:
 
 
 def test_windows() -> None:
-    told = {name for row in table("Windows") for name in re.findall("`(.+?)`", row[0])}
-    assert told == {name.split(".")[1] for name in (*WINDOW, *READ["Pooling"])}
+    message = {name for row in table("Windows") for name in re.findall("`(.+?)`", row[0])}
+    assert message == {name.split(".")[1] for name in (*WINDOW, *READ["Pooling"])}
     read = [row[0] for row in table("Windows") if row[3].startswith("read")]
     for name in re.findall("`(.+?)`", "".join(read)):
         assert any(f".{name}" in field for names in READ.values() for field in names), name
@@ -67,8 +67,8 @@ def test_windows() -> None:
 def test_layers_that_pass_through() -> None:
     for kinds, _, computed in table("Layers that pass through"):
         for kind in re.findall("`(.+?)`", kinds):
-            known = kind in reference.SUPPORTED or kind == "ReLU6"
-            assert known == computed.startswith("yes"), kind
+            known_shapes = kind in reference.SUPPORTED or kind == "ReLU6"
+            assert known_shapes == computed.startswith("yes"), kind
             assert kind not in TYPES
 
 

@@ -34,8 +34,8 @@ def test_it_goes(merged: Merger, name: str) -> None:
     assert result.names == ["conv", "end"]
     inputs = random_inputs(result.before)
     conv = run(result.before, inputs)["conv"]
-    found = run(result.after, inputs)["out"]
-    assert np.abs(found - np.tanh(factor * conv)).max() <= 3e-6
+    actual = run(result.after, inputs)["out"]
+    assert np.abs(actual - np.tanh(factor * conv)).max() <= 3e-6
 
 
 STAYS = {
@@ -56,8 +56,8 @@ def test_it_stays(merged: Merger, name: str) -> None:
     line, reason = STAYS[name]
     result = merged("data 2 4 6 7", CONV, line, END)
     assert result.names == ["conv", "drop", "end"]
-    reasons = [one.reason for one in result.report.refusals if one.layer == "drop"]
-    assert any(reason in one for one in reasons), reasons
+    reasons = [refusal.reason for refusal in result.report.refusals if refusal.layer == "drop"]
+    assert any(reason in item for item in reasons), reasons
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_any_other_python_layer_is_opaque(merged: Merger, line: str) -> None:
     scale = "s: Scale drop -> s"
     result = merged("data 2 4 6 7", CONV, line, scale, weights={"s": [np.arange(1.0, 7)]})
     assert result.names == ["conv", "drop", "s"]
-    assert {one.layer for one in result.report.refusals} == {"s"}
+    assert {refusal.layer for refusal in result.report.refusals} == {"s"}

@@ -38,7 +38,7 @@ WINDOWS = {
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize(
-    ("kind", "own"),
+    ("kind", "fields"),
     [
         ("ConvolutionDepthwise", "num_output: 17"),  # is not read
         ("ConvolutionDepthwise", ""),
@@ -46,9 +46,9 @@ WINDOWS = {
         ("DepthwiseConv", "num_output: 6 group: 6"),
     ],
 )
-def test_it_folds(merged: Merger, kind: str, own: str, window: str, bias: bool) -> None:
+def test_it_folds(merged: Merger, kind: str, fields: str, window: str, bias: bool) -> None:
     text, kernel, stride, pad, dilation = WINDOWS[window]
-    body = f"convolution_param {{ {own} {text} bias_term: {'true' if bias else 'false'} }}"
+    body = f"convolution_param {{ {fields} {text} bias_term: {'true' if bias else 'false'} }}"
     random = np.random.default_rng(3)
     weights = random.standard_normal((6, 1, *kernel)).astype(np.float32)
     offset = random.standard_normal(6).astype(np.float32) * bias
@@ -74,10 +74,10 @@ def check(result: Merged, convolved: np.ndarray) -> None:
     column: List[np.ndarray] = [
         v.reshape(-1, 1, 1) for v in (mean / factor, variance / factor, *blobs["scale"])
     ]
-    wanted = np.tanh((convolved - column[0]) / np.sqrt(column[1] + 1e-5) * column[2] + column[3])
-    found = run(result.after, random_inputs(result.before))["out"]
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= 3e-6
+    expected = np.tanh((convolved - column[0]) / np.sqrt(column[1] + 1e-5) * column[2] + column[3])
+    actual = run(result.after, random_inputs(result.before))["out"]
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= 3e-6
 
 
 def test_each_channel_has_its_own_rows(merged: Merger) -> None:

@@ -44,14 +44,14 @@ def spoilt() -> List[np.ndarray]:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_what_is_0_of_one_sign_or_alike(kind: str) -> None:
-    found = facts(layer_of(kind, *spoilt()))
-    width = len(found.zero_inputs) // 7
-    assert np.flatnonzero(found.zero_outputs).tolist() == [2, 6]
-    assert np.flatnonzero(found.never_positive).tolist() == [2, 3, 6]
-    assert np.flatnonzero(found.zero_inputs.reshape(7, width).all(axis=1)).tolist() == [5]
-    assert found.alike.tolist() == [0, 1, 2, 3, 1, 5, 6, 7, 1]
-    assert found.has_alike
-    assert not found.is_plain
+    actual = facts(layer_of(kind, *spoilt()))
+    width = len(actual.zero_inputs) // 7
+    assert np.flatnonzero(actual.zero_outputs).tolist() == [2, 6]
+    assert np.flatnonzero(actual.never_positive).tolist() == [2, 3, 6]
+    assert np.flatnonzero(actual.zero_inputs.reshape(7, width).all(axis=1)).tolist() == [5]
+    assert actual.alike.tolist() == [0, 1, 2, 3, 1, 5, 6, 7, 1]
+    assert actual.has_alike
+    assert not actual.is_plain
 
 
 def test_of_weights_that_are_computed() -> None:

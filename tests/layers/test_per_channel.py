@@ -15,11 +15,11 @@ from caffe_merge.weights.blobs import Dense
 from tests.nets import make_layer
 
 
-def found(made: Layer, rank: Optional[int] = 4) -> Affine:
+def affine(layer: Layer, rank: Optional[int] = 4) -> Affine:
     """The map of a layer that must be one."""
-    answer = affine_of(made, rank)
-    assert isinstance(answer, Affine), answer
-    return answer
+    result = affine_of(layer, rank)
+    assert isinstance(result, Affine), result
+    return result
 
 
 BN = 'type: "BatchNorm"'
@@ -29,7 +29,7 @@ SCALE = 'type: "Scale"'
 @pytest.mark.parametrize("factor", [1, 999.98, 0.25, -2])
 def test_batch_norm(factor: float) -> None:
     """Mean and variance are stored times their factor."""
-    it = found(make_layer(BN, np.array([3, -1]) * factor, np.array([4, 9]) * factor, [factor]))
+    it = affine(make_layer(BN, np.array([3, -1]) * factor, np.array([4, 9]) * factor, [factor]))
     np.testing.assert_allclose(it.scale, [1 / 2, 1 / 3], rtol=1e-5)
     np.testing.assert_allclose(it.shift, [-3 / 2, 1 / 3], rtol=1e-5)
     assert it.axis == 1
@@ -38,22 +38,22 @@ def test_batch_norm(factor: float) -> None:
 @pytest.mark.parametrize("eps", [1e-9, 1e-5, 1e-3, 2])
 def test_eps(eps: float) -> None:
     """It is the layer's own, 1e-5 if it says none."""
-    it = found(make_layer(f"{BN} batch_norm_param {{ eps: {eps} }}", [0], [0.0], [1]))
+    it = affine(make_layer(f"{BN} batch_norm_param {{ eps: {eps} }}", [0], [0.0], [1]))
     assert it.scale[0] == pytest.approx(eps**-0.5, rel=1e-6)
-    assert found(make_layer(BN, [0], [0.0], [1])).scale[0] == pytest.approx(1e-5**-0.5, rel=1e-6)
+    assert affine(make_layer(BN, [0], [0.0], [1])).scale[0] == pytest.approx(1e-5**-0.5, rel=1e-6)
 
 
 def test_factor_zero() -> None:
     """Caffe takes mean and variance as 0, whatever is stored there: even nonsense."""
-    made = make_layer(BN, [5, 6], [-7, 8], [0])
-    it = found(made)
+    layer = make_layer(BN, [5, 6], [-7, 8], [0])
+    it = affine(layer)
     np.testing.assert_allclose(it.scale, 1e-5**-0.5, rtol=1e-6)
     assert not it.shift.any()
 
 
 def test_extreme_statistics() -> None:
     """Subnormal variances and sums of 1e8 are ordinary numbers."""
-    it = found(make_layer(BN, [0, 1e8], [5.6e-45, 1e8], [999.98]))
+    it = affine(make_layer(BN, [0, 1e8], [5.6e-45, 1e8], [999.98]))
     np.testing.assert_allclose(it.scale, [1e-5**-0.5, (1e8 / 999.98 + 1e-5) ** -0.5], rtol=1e-6)
 
 
@@ -103,10 +103,10 @@ def test_axis_of_scale_and_bias(
 ) -> None:
     """The one axis along which the values vary, counted from the front."""
     values = np.arange(1.0, 1 + np.prod(shape)).reshape(shape)
-    scale = found(
+    scale = affine(
         make_layer(f"{SCALE} scale_param {{ {text} bias_term: true }}", values, -values), rank
     )
-    bias = found(make_layer(f'type: "Bias" bias_param {{ {text} }}', values), rank)
+    bias = affine(make_layer(f'type: "Bias" bias_param {{ {text} }}', values), rank)
     assert scale.axis == bias.axis == axis
     assert scale.scale.shape == bias.shift.shape == (() if axis is None else (6,))
     np.testing.assert_array_equal(scale.scale.ravel(), values.ravel())
@@ -117,15 +117,15 @@ def test_axis_of_scale_and_bias(
 
 def test_scale_without_bias() -> None:
     """Its shift is 0."""
-    it = found(make_layer(SCALE, [2, -3]))
+    it = affine(make_layer(SCALE, [2, -3]))
     assert (list(it.scale), list(it.shift)) == ([2, -3], [0, 0])
 
 
 def test_power() -> None:
     """Affine if power is 1: shift + scale x."""
-    it = found(make_layer('type: "Power" power_param { scale: 3 shift: -2 }'))
+    it = affine(make_layer('type: "Power" power_param { scale: 3 shift: -2 }'))
     assert (float(it.scale), float(it.shift), it.axis) == (3, -2, None)
-    assert float(found(make_layer('type: "Power"')).scale) == 1
+    assert float(affine(make_layer('type: "Power"')).scale) == 1
 
 
 REFUSED = [
@@ -149,16 +149,16 @@ REFUSED = [
 @pytest.mark.parametrize(("text", "blobs", "reason"), REFUSED)
 def test_refusals(text: str, blobs: Sequence[Sequence[float]], reason: str) -> None:
     """What is of an affine type and is no fixed map, and why."""
-    answer = affine_of(make_layer(text, *blobs), 4)
-    assert isinstance(answer, Reason)
-    assert reason in answer
+    result = affine_of(make_layer(text, *blobs), 4)
+    assert isinstance(result, Reason)
+    assert reason in result
 
 
 def test_rank_is_needed_from_the_end() -> None:
     """A negative axis of a blob of unknown rank could be any."""
     for text in (f"{SCALE} scale_param {{ axis: -1 }}", 'type: "Bias" bias_param { axis: -1 }'):
-        answer = affine_of(make_layer(text, [1, 2]), None)
-        assert answer == "its axis is -1 and the rank of its bottom is not known"
+        result = affine_of(make_layer(text, [1, 2]), None)
+        assert result == "its axis is -1 and the rank of its bottom is not known"
 
 
 def test_two_bottoms() -> None:
@@ -175,13 +175,13 @@ def test_other_types() -> None:
 
 def test_fields_of_forks() -> None:
     """One inside the layer's own parameters makes its effect unknown; one beside them does not."""
-    made = make_layer(SCALE, [2])
-    made.extra = {"forward_type": "FLOAT16"}
-    assert unknown_fields(made) is None
-    assert float(found(made).scale) == 2
-    made.extra = {**made.extra, "scale_param.min_value": "0"}
-    answer = affine_of(made, 4)
-    assert answer == "scale_param.min_value is a fork's field, whose effect is not known"
+    layer = make_layer(SCALE, [2])
+    layer.extra = {"forward_type": "FLOAT16"}
+    assert unknown_fields(layer) is None
+    assert float(affine(layer).scale) == 2
+    layer.extra = {**layer.extra, "scale_param.min_value": "0"}
+    result = affine_of(layer, 4)
+    assert result == "scale_param.min_value is a fork's field, whose effect is not known"
 
 
 @pytest.mark.parametrize(
@@ -196,28 +196,28 @@ def test_fields_of_forks() -> None:
 )
 def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
     """A multiplication by 1 - ratio if scale_train is false, and no map of its own otherwise."""
-    made = make_layer('type: "Dropout" dropout_param { dropout_ratio: 0.25 }')
-    made.extra = extra
-    answer = affine_of(made, None)
+    layer = make_layer('type: "Dropout" dropout_param { dropout_ratio: 0.25 }')
+    layer.extra = extra
+    result = affine_of(layer, None)
     if scale is None:
-        assert answer is None
+        assert result is None
     else:
-        assert isinstance(answer, Affine)
-        assert (float(answer.scale), float(answer.shift)) == (scale, 0)
+        assert isinstance(result, Affine)
+        assert (float(result.scale), float(result.shift)) == (scale, 0)
 
 
 def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
-    made = make_layer(SCALE, [2])
-    first = affine_of(made, 4)
-    made.param.bottom[0] = "renamed"
-    assert affine_of(made, 4) is first
-    made.blobs = (Dense(np.array([3.0])),)
-    assert float(found(made).scale) == 3
-    assert affine_of(made, None) is not affine_of(made, 4)
+    layer = make_layer(SCALE, [2])
+    first = affine_of(layer, 4)
+    layer.param.bottom[0] = "renamed"
+    assert affine_of(layer, 4) is first
+    layer.blobs = (Dense(np.array([3.0])),)
+    assert float(affine(layer).scale) == 3
+    assert affine_of(layer, None) is not affine_of(layer, 4)
 
 
 def test_names_in_a_reason_are_those_of_now() -> None:
-    made = make_layer('type: "Scale" bottom: "f"', [])
-    assert affine_of(made, 4) == "its factor is another blob, 'f'"
-    made.param.bottom[1] = "g"
-    assert affine_of(made, 4) == "its factor is another blob, 'g'"
+    layer = make_layer('type: "Scale" bottom: "f"', [])
+    assert affine_of(layer, 4) == "its factor is another blob, 'f'"
+    layer.param.bottom[1] = "g"
+    assert affine_of(layer, 4) == "its factor is another blob, 'g'"

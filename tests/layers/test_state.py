@@ -54,7 +54,7 @@ def text(state: str = OWN_STATE) -> str:
     return state + "".join(layers)
 
 
-def there(state: State, own_state: str = OWN_STATE) -> Dict[str, bool]:
+def included(state: State, own_state: str = OWN_STATE) -> Dict[str, bool]:
     """Each of RULES, and whether we take its layer into the net."""
     net = parse(text(own_state), state)
     names = {layer.name for layer in net.layers}
@@ -63,8 +63,8 @@ def there(state: State, own_state: str = OWN_STATE) -> Dict[str, bool]:
 
 
 def test_rules() -> None:
-    assert there(State()) == RULES
-    assert there(State(stages=["own"]), own_state="") == RULES
+    assert included(State()) == RULES
+    assert included(State(stages=["own"]), own_state="") == RULES
 
 
 def test_as_caffe(real_caffe: RealCaffe) -> None:
@@ -112,8 +112,8 @@ OTHER_STATES = [
 
 @pytest.mark.parametrize(("state", "differ"), OTHER_STATES, ids=["phase", "level", "stage"])
 def test_another_state_changes_these_rules_and_no_others(state: State, differ: List[str]) -> None:
-    found = there(state)
-    assert [rule for rule in RULES if found[rule] != RULES[rule]] == differ
+    actual = included(state)
+    assert [rule for rule in RULES if actual[rule] != RULES[rule]] == differ
 
 
 BOTH = "include { phase: TEST } exclude { phase: TRAIN }"

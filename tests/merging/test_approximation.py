@@ -63,10 +63,10 @@ def test_the_effect_is_that_of_the_whole_net(pair: Pair) -> None:
     inputs = {"data": np.full((2, 6, 9, 11), 0.5)}
     array = pair[0].with_suffix(".npy")
     np.save(array, inputs["data"])
-    given = convert(*pair, *outputs(pair), absorb_bias=True, force=True, input=[f"data={array}"])
+    result = convert(*pair, *outputs(pair), absorb_bias=True, force=True, input=[f"data={array}"])
     before, after = (run(load_pair(files), inputs)["y"] for files in (pair, outputs(pair)))
     error = np.abs(after - before).max() / np.abs(before).max()
-    assert effects(given)[0].max_error == pytest.approx(error, rel=1e-3)
+    assert effects(result)[0].max_error == pytest.approx(error, rel=1e-3)
 
 
 def test_the_verdict_is_on_the_rest(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +100,8 @@ def test_validate_without_the_flag_fails(pair: Pair) -> None:
 def test_as_json(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*words: str) -> Dict[str, Any]:
         assert cli.main([*words]) == cli.OK
-        found: Dict[str, Any] = json.loads(capsys.readouterr().out)
-        return found
+        actual: Dict[str, Any] = json.loads(capsys.readouterr().out)
+        return actual
 
     report = said("merge", *arguments(pair, "--absorb-bias", "--report", "-"))
     assert report["approximation"]["layers"] == ["r"]

@@ -52,16 +52,16 @@ class WrongFold(FoldAffine):
     seen = 0
 
     def find(self, graph: Graph) -> List[Finding]:
-        found = super().find(graph)
-        for item in found:
+        actual = super().find(graph)
+        for item in actual:
             if isinstance(item, Rewrite):
                 WrongFold.seen += 1
                 for layer, (param, blobs) in item.changes.items():
                     item.changes[layer] = (param, (blobs[0], Dense(blobs[1].float64() + 0.01)))
-        return found
+        return actual
 
 
-class Given(PassEntry):
+class GivenPass(PassEntry):
     """A pass of a test, which is in no module of its name."""
 
     def __init__(self, kind: Type[Pass]) -> None:
@@ -75,7 +75,7 @@ class Given(PassEntry):
 
 def use(monkeypatch: pytest.MonkeyPatch, first: Type[Pass], *passes: PassEntry) -> None:
     """Let merge run these passes."""
-    monkeypatch.setattr(driver, "PASSES", (Given(first), *passes))
+    monkeypatch.setattr(driver, "PASSES", (GivenPass(first), *passes))
 
 
 def test_a_disproved_rewrite_changes_nothing(
@@ -88,8 +88,12 @@ def test_a_disproved_rewrite_changes_nothing(
     report = caffe_merge.merge(net)
     assert state(net) == before
     assert not report.changes
-    told = [(one.layer, one.rewrite) for one in report.refusals if "the proof failed" in one.reason]
-    assert told == [(name, "wrong-fold") for name in ("conv", "bn", "scale")]
+    message = [
+        (refusal.layer, refusal.rewrite)
+        for refusal in report.refusals
+        if "the proof failed" in refusal.reason
+    ]
+    assert message == [(name, "wrong-fold") for name in ("conv", "bn", "scale")]
     assert {fate.fate for fate in report.fates} == {"kept"}
     assert "the proof failed: its output is off by" in report.fates[0].detail
 
@@ -169,11 +173,11 @@ def test_a_rewrite_does_not_name_blobs(tmp_path: Path, monkeypatch: pytest.Monke
 
     class Renames(FoldAffine):
         def find(self, graph: Graph) -> List[Finding]:
-            found = super().find(graph)
-            for item in found:
+            actual = super().find(graph)
+            for item in actual:
                 for param, _ in item.changes.values() if isinstance(item, Rewrite) else ():
                     param.bottom[0], param.top[0] = "stale", "old"
-            return found
+            return actual
 
     use(monkeypatch, Renames)
     net = net_of(tmp_path, *LINES)

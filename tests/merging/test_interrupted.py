@@ -51,11 +51,11 @@ def inputs(folder: Path, which: int) -> List[str]:
     return [*MERGE, *(str(word) for pair in pairs for word in pair)]
 
 
-def found(folder: Path) -> Tuple[Any, Any]:
+def contents(folder: Path) -> Tuple[Any, Any]:
     """The contents of the two outputs, None where one is not there."""
     paths = [folder / name for name in OUTPUTS]
-    one, two = (path.read_bytes() if path.exists() else None for path in paths)
-    return one, two
+    first, two = (path.read_bytes() if path.exists() else None for path in paths)
+    return first, two
 
 
 def others(folder: Path) -> List[str]:
@@ -69,7 +69,7 @@ def merged(tmp_path: Path) -> Dict[int, Pair]:
     pairs: Dict[int, Pair] = {}
     for which in (0, 1):
         assert cli.main([*inputs(tmp_path, which), "--force"]) == 0
-        pairs[which] = found(tmp_path)
+        pairs[which] = contents(tmp_path)
     assert pairs[0][0] != pairs[1][0]
     assert pairs[0][1] != pairs[1][1]
     assert others(tmp_path) == []
@@ -88,15 +88,15 @@ def clear(folder: Path) -> None:
 
 def judge(folder: Path, merged: Dict[int, Pair], was_there: bool) -> None:
     """After a run for net 1 was killed: what is there is a pair, and the next run succeeds."""
-    left = found(folder)
+    left = contents(folder)
     if left[0] is not None:
         assert left in (merged.values() if was_there else [merged[1]])
     # Without --force it puts right what is there, and then that is a whole pair or nothing.
     if cli.main(inputs(folder, 1)) != 0:
-        assert found(folder) in (merged.values() if was_there else [merged[1]])
+        assert contents(folder) in (merged.values() if was_there else [merged[1]])
         assert others(folder) == []
         assert cli.main([*inputs(folder, 1), "--force"]) == 0
-    assert found(folder) == merged[1]
+    assert contents(folder) == merged[1]
     assert others(folder) == []
 
 
@@ -151,7 +151,7 @@ def test_two_runs_at_once(tmp_path: Path, merged: Dict[int, Pair]) -> None:
                 assert status == 2
                 assert line.endswith("another run is writing this output\n")
                 assert line.count("\n") == 1
-        assert found(tmp_path) in merged.values()
+        assert contents(tmp_path) in merged.values()
         assert others(tmp_path) == []
 
 
@@ -165,7 +165,7 @@ def test_a_run_that_is_writing_keeps_others_out(
             assert cli.main(flags) == 2
         line = f"caffe-merge: error: {path}: another run is writing this output\n"
         assert capsys.readouterr().err == line
-        assert found(tmp_path) == (None, None)
+        assert contents(tmp_path) == (None, None)
         assert others(tmp_path) == []
     assert cli.main(flags) == 0
 
@@ -208,4 +208,4 @@ def test_a_command_under_nohup_goes_on(tmp_path: Path) -> None:
     script += "sys.exit(cli.main(ours=True))"
     command = [sys.executable, "-c", script, *inputs(tmp_path, 1)]
     assert subprocess.run(command, timeout=60).returncode == 0
-    assert None not in found(tmp_path)
+    assert None not in contents(tmp_path)

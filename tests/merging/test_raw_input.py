@@ -32,7 +32,7 @@ def fc(name: str, bottom: str = "data", body: str = "") -> str:
     return f"{name}: InnerProduct {bottom} -> {name} {{ {body} }}"
 
 
-class Made(NamedTuple):
+class RawMerge(NamedTuple):
     """A merged net as read from disk, and the report."""
 
     net: Net
@@ -52,7 +52,7 @@ class Maker:
         self.folder = folder
         self.caffe = caffe
 
-    def __call__(self, *lines: str, **options: Any) -> Made:
+    def __call__(self, *lines: str, **options: Any) -> RawMerge:
         """Merge the net of ``lines``, or of the text that is their only one."""
         text = prototxt(*lines) if len(lines) > 1 else lines[0]
         pair = write_pair(self.folder, text)
@@ -61,11 +61,11 @@ class Maker:
         new = self._saved(net, "merged")
         again = load_pair(new)
         assert caffe_merge.merge(again).changes == [], "not idempotent"
-        assert [one.read_bytes() for one in self._saved(again, "again")] == [
-            one.read_bytes() for one in new
+        assert [saved_layer.read_bytes() for saved_layer in self._saved(again, "again")] == [
+            item.read_bytes() for item in new
         ]
         self._compare(pair, new, options)
-        return Made(load_pair(new), report, new[0].read_text())
+        return RawMerge(load_pair(new), report, new[0].read_text())
 
     def _saved(self, net: Net, stem: str) -> Tuple[Path, Path]:
         out = self.folder / f"{stem}.prototxt", self.folder / f"{stem}.caffemodel"
@@ -100,9 +100,9 @@ def _preprocessed(raw: np.ndarray, options: Dict[str, Any]) -> np.ndarray:
 
 
 @pytest.fixture
-def made(tmp_path: Path, request: pytest.FixtureRequest) -> Maker:
-    wanted = find_caffe_python()
-    return Maker(tmp_path, request.getfixturevalue("real_caffe") if wanted else None)
+def merge_raw(tmp_path: Path, request: pytest.FixtureRequest) -> Maker:
+    expected = find_caffe_python()
+    return Maker(tmp_path, request.getfixturevalue("real_caffe") if expected else None)
 
 
 FOLDED: Dict[str, Tuple[List[str], Dict[str, Any]]] = {
@@ -138,18 +138,18 @@ FOLDED: Dict[str, Tuple[List[str], Dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", FOLDED)
-def test_it_is_in_the_weights(made: Maker, name: str) -> None:
+def test_it_is_in_the_weights(merge_raw: Maker, name: str) -> None:
     """No layer is left of it, and the report says what the net takes now."""
     lines, options = FOLDED[name]
-    result = made(IN, *lines, "t: ReLU c -> t", **options)
+    result = merge_raw(IN, *lines, "t: ReLU c -> t", **options)
     assert not [layer for layer in result.names if layer.startswith("data")]
     assert {"bn", "s", "d"}.isdisjoint(result.names) or name == "several"
-    told = result.report.to_json()["input"]
-    assert (told["name"], told["layers"]) == ("data", [])
-    assert told["swap_rgb"] == options.get("swap_rgb", False)
-    assert told["scale"] == np.broadcast_to(options.get("scale", 1), 3).tolist()
+    report = result.report.to_json()["input"]
+    assert (report["name"], report["layers"]) == ("data", [])
+    assert report["swap_rgb"] == options.get("swap_rgb", False)
+    assert report["scale"] == np.broadcast_to(options.get("scale", 1), 3).tolist()
     if np.ndim(options.get("mean", 0)) < 2:
-        assert told["mean"] == np.broadcast_to(options.get("mean", 0), 3).tolist()
+        assert report["mean"] == np.broadcast_to(options.get("mean", 0), 3).tolist()
     (note,) = (note for note in result.report.notes if note.kind == "raw-input")
     assert note.text.startswith("the input 'data' takes raw pixels now: (x - mean) * scale")
 
@@ -192,42 +192,42 @@ LEFT: Dict[str, Tuple[List[str], Dict[str, Any], str, List[str]]] = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_what_cannot_be_folded_is_left_if_that_is_asked_for(made: Maker, name: str) -> None:
+def test_what_cannot_be_folded_is_left_if_that_is_asked_for(merge_raw: Maker, name: str) -> None:
     lines, options, reason, left = LEFT[name]
     lines = [IN, *lines, "t: ReLU c -> t"]
     with pytest.raises(UsageError, match=reason) as error:
-        made(*lines, **options)
+        merge_raw(*lines, **options)
     assert len(str(error.value).splitlines()) == 1
     assert "input 'data': " in str(error.value)
-    result = made(*lines, **options, input_layer=True)
+    result = merge_raw(*lines, **options, input_layer=True)
     assert [layer for layer in result.names if layer.startswith("data")] == left
     assert result.report.to_json()["input"]["layers"] == left
     (note,) = (note for note in result.report.notes if note.kind == "raw-input")
     assert note.text.endswith(f" and in {result.net.layers[1].type} {left[0]!r} on the input")
 
 
-def test_an_image_is_a_scale_of_ones_over_all_its_axes(made: Maker) -> None:
+def test_an_image_is_a_scale_of_ones_over_all_its_axes(merge_raw: Maker) -> None:
     """No merge writes a Bias, which many readers of Caffe files do not know."""
-    result = made(IN, conv("c"), mean=IMAGE, input_layer=True)
+    result = merge_raw(IN, conv("c"), mean=IMAGE, input_layer=True)
     layer = result.net.layers[1]
     assert (layer.type, layer.param.scale_param.num_axes) == ("Scale", 3)
     assert [blob.shape for blob in layer.blobs] == [(3, 9, 11)] * 2
     assert (layer.blobs[0].array() == 1).all()
 
 
-def test_a_scale_that_is_there_takes_the_rest_in(made: Maker) -> None:
+def test_a_scale_that_is_there_takes_the_rest_in(merge_raw: Maker) -> None:
     """It stays as it must, and there is one layer as before."""
     lines = ["s: Scale data -> s { scale_param { bias_term: true } }", PADDED.replace("data", "s")]
-    result = made(IN, *lines, mean=MEAN, scale=0.017, swap_rgb=True)
+    result = merge_raw(IN, *lines, mean=MEAN, scale=0.017, swap_rgb=True)
     assert result.names == ["s", "c"]
 
 
-def test_the_text_of_the_layer_is_in_the_files_own_style(made: Maker) -> None:
+def test_the_text_of_the_layer_is_in_the_files_own_style(merge_raw: Maker) -> None:
     """It stands behind the input, also where that is a net-level field."""
     text = prototxt(PADDED).replace('"', "'").replace("\n  ", "\n\t")
     head = "name: 'n'\ninput: 'data'  # pixels\ninput_dim: 2\ninput_dim: 3\n"
     head += "input_dim: 9\ninput_dim: 11  # wide\n"
-    result = made(head + text, mean=MEAN, input_layer=True)
+    result = merge_raw(head + text, mean=MEAN, input_layer=True)
     block = (
         "layer {\n\tname: 'data_mean'\n\ttype: 'Scale'\n\tbottom: 'data'\n\ttop: 'data_mean'\n"
         "\tscale_param {\n\t\tbias_term: true\n\t}\n}\n"
@@ -235,38 +235,38 @@ def test_the_text_of_the_layer_is_in_the_files_own_style(made: Maker) -> None:
     assert result.text == head + block + text.replace("bottom: 'data'", "bottom: 'data_mean'")
 
 
-def test_names_that_are_taken(made: Maker) -> None:
+def test_names_that_are_taken(merge_raw: Maker) -> None:
     lines = [conv("data_mean", "kernel_size: 3 pad: 1"), "data_mean2: TanH data_mean -> t"]
-    result = made(IN, *lines, mean=MEAN, input_layer=True)
+    result = merge_raw(IN, *lines, mean=MEAN, input_layer=True)
     assert result.names == ["data_mean3", "data_mean", "data_mean2"]
 
 
-def test_nothing_to_do(made: Maker) -> None:
+def test_nothing_to_do(merge_raw: Maker) -> None:
     """A mean of 0 and a scale of 1 are pixels as they are."""
-    assert made(IN, PADDED, mean=0, scale=1).names == ["c"]
+    assert merge_raw(IN, PADDED, mean=0, scale=1).names == ["c"]
 
 
-def test_passes_that_do_not_run(made: Maker) -> None:
+def test_passes_that_do_not_run(merge_raw: Maker) -> None:
     with pytest.raises(UsageError, match="no pass that was asked for takes it in"):
-        made(IN, conv("c"), mean=MEAN, skip=["fold-forward"])
+        merge_raw(IN, conv("c"), mean=MEAN, skip=["fold-forward"])
 
 
 TWO = [IN, "more 2 3 9 11", conv("c"), conv("d", bottom="more")]
 
 
-def test_the_input_is_named_where_there_are_several(made: Maker) -> None:
+def test_the_input_is_named_where_there_are_several(merge_raw: Maker) -> None:
     with pytest.raises(UsageError, match=r"'data', 'more'\).*mean NAME=104,117,123"):
-        made(*TWO, mean=MEAN)
+        merge_raw(*TWO, mean=MEAN)
     text = prototxt(*TWO)
-    pair = write_pair(made.folder, text)
+    pair = write_pair(merge_raw.folder, text)
     for options in ({"mean": "more=1,2,3"}, {"scale": "more=2"}, {"swap_rgb": "more"}):
         report = caffe_merge.merge(load_pair(pair), **options)  # type: ignore[arg-type]
         assert report.to_json()["input"]["name"] == "more"
 
 
-def test_one_image_among_other_inputs_is_meant(made: Maker) -> None:
+def test_one_image_among_other_inputs_is_meant(merge_raw: Maker) -> None:
     lines = ["info 2 5", "f: InnerProduct info -> f { inner_product_param { num_output: 2 } }"]
-    assert made(*lines, IN, conv("c"), mean=MEAN).report.to_json()["input"]["name"] == "data"
+    assert merge_raw(*lines, IN, conv("c"), mean=MEAN).report.to_json()["input"]["name"] == "data"
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,10 @@ def test_one_image_among_other_inputs_is_meant(made: Maker) -> None:
     ],
 )
 def test_what_does_not_fit_the_net(
-    made: Maker, lines: List[str], options: Dict[str, Any], message: str
+    merge_raw: Maker, lines: List[str], options: Dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        made(*lines, **options)
+        merge_raw(*lines, **options)
 
 
 def test_validation_feeds_each_net_what_it_takes(
@@ -317,11 +317,11 @@ def test_validation_feeds_each_net_what_it_takes(
     caffe_merge.save(net, str(new[0]), str(new[1]))
     raw = pixel_options(MEAN, 0.017, True)
     for engine in engines:
-        found = validate(old, new, engine, raw=raw)
-        assert found.ok, found.summary()
-        assert [blob.name for blob in found.blobs] == ["c", "t", "f"]
-        assert [one.note for one in found.inputs] == ["raw pixels"]
-        assert re.search(r"input 'data': 2x3x9x11, raw pixels", found.summary())
-        assert not any(blob.remark for blob in found.blobs)
+        actual = validate(old, new, engine, raw=raw)
+        assert actual.ok, actual.summary()
+        assert [blob.name for blob in actual.blobs] == ["c", "t", "f"]
+        assert [net_input.note for net_input in actual.inputs] == ["raw pixels"]
+        assert re.search(r"input 'data': 2x3x9x11, raw pixels", actual.summary())
+        assert not any(blob.remark for blob in actual.blobs)
         assert not validate(old, new, engine).ok
         assert not validate(old, new, engine, raw=pixel_options(MEAN, 0.017, False)).ok

@@ -55,17 +55,17 @@ def specs(result: Merged, name: str) -> List[Tuple[str, float]]:
 @pytest.mark.parametrize("bias", ["true", "false"])
 def test_partners_with_equal_norms_stay_shared(merged: Merger, kind: str, bias: str) -> None:
     """Siamese towers: both fold, and the text goes on to share what it shared."""
-    given = BOTH if bias == "true" else BOTH.split("} ")[0] + "}"
-    how = {"specs": given, "kind": kind, "more": f"bias_term: {bias}"}
+    arguments = BOTH if bias == "true" else BOTH.split("} ")[0] + "}"
+    how = {"specs": arguments, "kind": kind, "more": f"bias_term: {bias}"}
     result = merged(*normed("a", **how), *normed("b", **how),
                     weights={"bna": norm(1), "bnb": norm(1)})  # fmt: skip
     assert result.names == ["a", "ra", "b", "rb"]
     assert result.report.unshared == []
-    one, other = result.blobs("a"), result.blobs("b")
-    assert [x.tobytes() for x in one] == [x.tobytes() for x in other]
+    first, other = result.blobs("a"), result.blobs("b")
+    assert [x.tobytes() for x in first] == [x.tobytes() for x in other]
     # A bias that is new has a name of nobody's: equal, and its own.
-    wanted = [("w", 3), ("b", 1)] if bias == "true" else [("w", 3), ("", 6)]
-    assert specs(result, "a") == specs(result, "b") == wanted
+    expected = [("w", 3), ("b", 1)] if bias == "true" else [("w", 3), ("", 6)]
+    assert specs(result, "a") == specs(result, "b") == expected
     assert "shares" not in str(result.report.to_json())
 
 
@@ -116,7 +116,7 @@ def test_a_partner_without_a_norm(merged: Merger) -> None:
         assert specs(result, "a") == [("", 3), ("", 1)]
         assert specs(result, "b") == [("w", 3), ("b", 1)]
         assert "b" not in {name for change in result.report.changes for name in change.changed}
-        assert [one.name for one in result.report.unshared] == ["w", "b"]
+        assert [sharing.name for sharing in result.report.unshared] == ["w", "b"]
 
 
 def test_nothing_is_unshared_for_nothing(merged: Merger) -> None:
@@ -185,11 +185,10 @@ def test_what_does_not_change_stays_shared(merged: Merger) -> None:
     assert result.report.unshared == [Unshared("b", ("a", "b"), 24)]
 
 
-def head(levels: int = 3, own: str = "") -> List[str]:
+def head(levels: int = 3, fields: str = "") -> List[str]:
     """A detector's head: a Convolution and a Scale shared over levels, a BatchNorm for each."""
-    scale = (
-        f"{{ param {{ name: 'g' }} param {{ name: 'h' }} {own} scale_param {{ bias_term: true }} }}"
-    )
+    names = "param { name: 'g' } param { name: 'h' }"
+    scale = f"{{ {names} {fields} scale_param {{ bias_term: true }} }}"
     lines = []
     for n in range(levels):
         lines += [
@@ -206,7 +205,7 @@ def test_a_detector_that_shares_over_its_anchors(merged: Merger) -> None:
     """Convolution and Scale are shared, the BatchNorms between are not: everything folds."""
     result = merged(*head())
     assert result.names == ["c0", "r0", "c1", "r1", "c2", "r2"]
-    assert [(one.name, one.layers) for one in result.report.unshared] == [
+    assert [(sharing.name, sharing.layers) for sharing in result.report.unshared] == [
         ("w", ("c0", "c1", "c2")), ("b", ("c0", "c1", "c2")),
     ]  # fmt: skip
     assert result.report.unshared[0].bytes == 2 * 6 * 3 * 9 * 4
@@ -269,12 +268,12 @@ def test_a_scale_goes_and_its_partner_stays(merged: Merger, gone: str, last: str
     out = merged.folder / "out.prototxt", merged.folder / "out.caffemodel"
     caffe_merge.save(net, *map(str, out))
     (left,) = [name for name in ("sa", "sb") if name[1] != gone]
-    assert [one.name for one in net.layers if one.type == "Scale"] == [left]
+    assert [layer.name for layer in net.layers if layer.type == "Scale"] == [left]
     record = open_index(str(out[1])).by_name()[left]
     assert record.blobs[0].array().tolist() == [3.0] * 6
     if merged.caffe is not None:
         inputs = random_inputs(net)
-        old, new = (merged.caffe.forward_pair(*one, inputs) for one in (pair, out))
+        old, new = (merged.caffe.forward_pair(*files, inputs) for files in (pair, out))
         assert_equal(old, new, 1e-5)
 
 
@@ -295,7 +294,7 @@ def test_names_across_types(merged: Merger) -> None:
     assert result.names == ["a", "ra", "b", "rb"]
     assert specs(result, "a") == [("", 1), ("", 1)]
     assert specs(result, "rb") == [("v", 1)]
-    assert [one.name for one in result.report.unshared] == ["k", "v"]
+    assert [sharing.name for sharing in result.report.unshared] == ["k", "v"]
     assert merged(*lines, keep_shared=True).names == ["a", "sa", "ra", "b", "sb", "rb"]
 
 

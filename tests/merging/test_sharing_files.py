@@ -48,7 +48,7 @@ def test_hdf5(tmp_path: Path, real_caffe: RealCaffe, equal: bool) -> None:
         held = [sorted(file[f"data/c{n}"]) for n in range(3)]
     assert held == [["0", "1"]] + [[] if equal else ["0", "1"]] * 2
     inputs = random_inputs(net)
-    old, new = (real_caffe.forward_pair(*one, inputs) for one in (pair, out))
+    old, new = (real_caffe.forward_pair(*files, inputs) for files in (pair, out))
     assert_equal(old, new, 1e-5)
 
 
@@ -120,7 +120,7 @@ def test_partners_fold_together_or_not_at_all(
     monkeypatch.setattr("caffe_merge.merging.driver.prove", prove)
     report = merge(net, only=["fold-affine"])
     assert report.changes == []
-    reasons = {one.layer: one.reason for one in report.refusals}
+    reasons = {refusal.layer: refusal.reason for refusal in report.refusals}
     assert {reasons[name] for name in ("a", "bna", "b", "bnb")} == {"the proof failed: no"}
 
 
@@ -139,7 +139,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     out = capsys.readouterr().out
     assert cost in out
     assert "  'b' of 'c0', 'c1', 'c2': 48 bytes\n" in out
-    for command in (merge_bn, lambda given: main(["merge", *given])):
+    for command in (merge_bn, lambda arguments: main(["merge", *arguments])):
         assert command([*flags, "--keep-shared", "--force"]) == 0
         out = capsys.readouterr().out
         assert "unshared" not in out

@@ -18,7 +18,7 @@ needs_protoc = pytest.mark.skipif(
     reason="neither grpcio-tools nor protoc is installed",
 )
 
-OWN = """
+NEW_FIELDS = """
 message MyParameter {
   optional float alpha = 1;
   optional Mode mode = 2;
@@ -58,7 +58,9 @@ layer {
 """
 
 
-def fork(folder: Path, *changes: Tuple[str, str], own: str = OWN, name: str = "fork.proto") -> str:
+def fork(
+    folder: Path, *changes: Tuple[str, str], fields: str = NEW_FIELDS, name: str = "fork.proto"
+) -> str:
     """The path of ours with a ``my_param``, and with each pattern of ``changes`` replaced once."""
     field = "  optional MyParameter my_param = 142;\n"
     # 142 is scale_param in ours: no number of theirs matters to us.
@@ -67,7 +69,7 @@ def fork(folder: Path, *changes: Tuple[str, str], own: str = OWN, name: str = "f
         text, number = re.subn(pattern, new, text, count=1, flags=re.DOTALL)
         assert number == 1, pattern
     path = folder / name
-    path.write_text(text + own)
+    path.write_text(text + fields)
     return str(path)
 
 

@@ -24,12 +24,11 @@ def load(folder: Path, text: str, weights: Optional[Dict[str, Any]] = None, **ho
 
 def shown(net: Net) -> List[str]:
     """Each layer in a line, as `prototxt` takes it."""
-    return [
-        f"{one.name}: {one.type} {' '.join(one.param.bottom)} -> {' '.join(one.param.top)}".replace(
-            "  ", " "
-        )
-        for one in net.layers
-    ]
+    lines = []
+    for layer in net.layers:
+        bottoms, tops = " ".join(layer.param.bottom), " ".join(layer.param.top)
+        lines.append(f"{layer.name}: {layer.type} {bottoms} -> {tops}".replace("  ", " "))
+    return lines
 
 
 DATA = "data: Data -> data label"
@@ -170,8 +169,8 @@ def test_layers(tmp_path: Path, case: str) -> None:
     lines, expected = NETS[case]
     net = load(tmp_path, prototxt(*lines), input_shapes=SIZE)
     assert shown(net) == list(expected)
-    assert not any(one.param.include or one.param.exclude for one in net.all_layers)
-    shapes = [list(one.dim) for one in net.layers[0].param.input_param.shape]
+    assert not any(layer.param.include or layer.param.exclude for layer in net.all_layers)
+    shapes = [list(layer.dim) for layer in net.layers[0].param.input_param.shape]
     assert shapes == [[1, 3, 8, 8]]
     assert [note for note in net.notes if note.kind == "training-net"] == []
     assert ("nothing" in case) == (not any(note.kind == "deploy" for note in net.notes))
@@ -182,7 +181,7 @@ def test_several_inputs_of_one_layer(tmp_path: Path) -> None:
                     "l: EuclideanLoss conv gt -> l")  # fmt: skip
     net = load(tmp_path, text, {"h": []}, input_shapes={**SIZE, "cont": (4, 1)})
     assert shown(net)[0] == "h: Input -> data cont"
-    assert [list(one.dim) for one in net.layers[0].param.input_param.shape] == [
+    assert [list(layer.dim) for layer in net.layers[0].param.input_param.shape] == [
         [1, 3, 8, 8],
         [4, 1],
     ]
@@ -277,8 +276,8 @@ def test_what_stays_keeps_its_text(tmp_path: Path) -> None:
     net = load(tmp_path, TEXT)
     written = saving.text(net).decode()
     assert written == DEPLOYED
-    told = {note.layer: note.text for note in net.notes if note.kind == "deploy" and note.layer}
-    assert told == {
+    message = {note.layer: note.text for note in net.notes if note.kind == "deploy" and note.layer}
+    assert message == {
         "data": "Data became Input, 'data' is 1x3x8x8",
         "loss": "SoftmaxWithLoss became Softmax, its output is 'prob'",
     }
@@ -293,7 +292,7 @@ WEIGHTS = {
 }
 CROP = "data: Data -> data { transform_param { crop_size: 8 %s } data_param { batch_size: 9 } }"
 POOL = "p: Pooling data -> p { pooling_param { kernel_size: 2 } }"
-ONE = "{ convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }"
+INTO_ONE = "{ convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }"
 FC = "{ inner_product_param { num_output: 2 bias_term: false } }"
 
 SHAPES: Dict[str, Tuple[Sequence[str], Optional[Sequence[int]]]] = {
@@ -301,18 +300,18 @@ SHAPES: Dict[str, Tuple[Sequence[str], Optional[Sequence[int]]]] = {
         (CROP % "", "conv: Convolution data -> c { convolution_param { num_output: 2 kernel_size: 3"
          " group: 2 } }"), (1, 4, 8, 8),
     ),
-    "through a layer": ((CROP % "", POOL, "b: Convolution p -> c " + ONE), (1, 3, 8, 8)),
+    "through a layer": ((CROP % "", POOL, "b: Convolution p -> c " + INTO_ONE), (1, 3, 8, 8)),
     "in place": (
-        (CROP % "", "r: ReLU data -> data", "b: Convolution data -> c " + ONE), (1, 3, 8, 8),
+        (CROP % "", "r: ReLU data -> data", "b: Convolution data -> c " + INTO_ONE), (1, 3, 8, 8),
     ),
     "a normalisation": ((CROP % "", "bn: BatchNorm data -> n"), (1, 5, 8, 8)),
     "sliced": (
         (CROP % "", "s: Slice data -> x y { slice_param { slice_point: 1 } }",
-         "a: Convolution x -> c " + ONE, "b: Convolution y -> d " + ONE), (1, 4, 8, 8),
+         "a: Convolution x -> c " + INTO_ONE, "b: Convolution y -> d " + INTO_ONE), (1, 4, 8, 8),
     ),
     "sliced elsewhere": (
         (CROP % "", "s: Slice data -> x y { slice_param { axis: 2 } }",
-         "b: Convolution x -> c " + ONE), None,
+         "b: Convolution x -> c " + INTO_ONE), None,
     ),
     "mean values": ((CROP % "mean_value: 1 mean_value: 2 mean_value: 3", POOL), (1, 3, 8, 8)),
     "grey": ((CROP % "force_gray: true", POOL), (1, 1, 8, 8)),
@@ -330,7 +329,7 @@ SHAPES: Dict[str, Tuple[Sequence[str], Optional[Sequence[int]]]] = {
     ),
     "a fork's resize": (
         ("data: AnnotatedData -> data { transform_param { resize_param { height: 300 width: 200 } }"
-         " }", "b: Convolution data -> c " + ONE), (1, 3, 300, 200),
+         " }", "b: Convolution data -> c " + INTO_ONE), (1, 3, 300, 200),
     ),
     "memory": (
         ("data: MemoryData -> data { memory_data_param { batch_size: 4 channels: 2 height: 6 width:"
@@ -340,9 +339,9 @@ SHAPES: Dict[str, Tuple[Sequence[str], Optional[Sequence[int]]]] = {
         ("data: DummyData -> data { dummy_data_param { num: 4 channels: 2 height: 6 width: 7 } }",
          POOL), (1, 2, 6, 7),
     ),
-    "no size": (("data: Data -> data", "b: Convolution data -> c " + ONE), None),
+    "no size": (("data: Data -> data", "b: Convolution data -> c " + INTO_ONE), None),
     "video": (("data: VideoData -> data { transform_param { crop_size: 8 } }",
-               "b: Convolution data -> c " + ONE), None),
+               "b: Convolution data -> c " + INTO_ONE), None),
 }  # fmt: skip
 
 
@@ -358,7 +357,7 @@ def test_the_shape_of_an_input(tmp_path: Path, case: str) -> None:
 
 
 def test_the_error_says_what_is_known(tmp_path: Path, capsys: Any) -> None:
-    lines = "data: Data -> data", "b: Convolution data -> c " + ONE
+    lines = "data: Data -> data", "b: Convolution data -> c " + INTO_ONE
     pair = write_pair(tmp_path, prototxt(*lines), WEIGHTS)
     assert main(["plan", "--model", str(pair[0]), "--weights", str(pair[1]), "--deploy"]) == 2
     assert "give --input-shape data=1,3,HEIGHT,WIDTH" in capsys.readouterr().err

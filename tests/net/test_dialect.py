@@ -14,7 +14,7 @@ from caffe_merge.errors import CaffeMergeError, FileError, TextError, UsageError
 from caffe_merge.net import dialect
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter
-from tests.net.fork_proto import OWN, TEXT, fork, needs_protoc, pair
+from tests.net.fork_proto import NEW_FIELDS, TEXT, fork, needs_protoc, pair
 
 pytestmark = needs_protoc
 
@@ -112,10 +112,10 @@ def test_no_schema_of_a_caffe(tmp_path: Path, text: str) -> None:
 
 
 def test_maps_and_extensions(tmp_path: Path) -> None:
-    own = OWN.replace(
+    fields = NEW_FIELDS.replace(
         "repeated Point", "map<string, Point> named = 9; extensions 20 to 30; repeated Point"
     )
-    proto = fork(tmp_path, own=own + "extend MyParameter { optional int32 more = 20; }")
+    proto = fork(tmp_path, fields=fields + "extend MyParameter { optional int32 more = 20; }")
     entry = "named { key: 'a' value { x: 1 } } named { key: 'b' value { x: 2 } } [caffe.more]: 1"
     load(tmp_path, TEXT.replace("alpha: 0.5", entry), proto)
     with pytest.raises(TextError, match="'z'"):
@@ -139,13 +139,13 @@ EPS = (r"(message BatchNormParameter \{.*?)1e-0?5", r"\g<1>0.25")
 def test_a_default_of_theirs_is_written_out(tmp_path: Path, name: str) -> None:
     block, eps, written = BNS[name]
     text = TEXT.replace('type: "BatchNorm"', f'type: "BatchNorm" {block}')
-    own, proto = pair(tmp_path, text), fork(tmp_path, EPS)
-    flags = ["--model", own[0], "--weights", own[1], "--proto", proto]
+    files, proto = pair(tmp_path, text), fork(tmp_path, EPS)
+    flags = ["--model", files[0], "--weights", files[1], "--proto", proto]
     merged = str(tmp_path / "net_merged.prototxt"), str(tmp_path / "net_merged.caffemodel")
     assert merge_bn([*flags, "--keep", "bn"]) == 0
     assert written in Path(merged[0]).read_text()
     assert merge_bn([*flags, "--force"]) == 0
-    _, conv, norm, _ = caffe_merge.load(*own, proto=proto).layers
+    _, conv, norm, _ = caffe_merge.load(*files, proto=proto).layers
     factor = 1 / np.sqrt(norm.blobs[1].float64() + eps)
     folded = caffe_merge.load(*merged).layers[1].blobs[0].float64()
     expected = conv.blobs[0].float64() * factor.reshape(-1, 1, 1, 1)
@@ -154,12 +154,12 @@ def test_a_default_of_theirs_is_written_out(tmp_path: Path, name: str) -> None:
 
 def test_a_default_is_told_and_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The original is run with it, too: read without the schema it is found to be another net."""
-    own = pair(tmp_path)
-    flags = ["--model", own[0], "--weights", own[1]]
+    files = pair(tmp_path)
+    flags = ["--model", files[0], "--weights", files[1]]
     proto = ["--proto", fork(tmp_path, EPS)]
     assert main(["merge", *flags, *proto]) == 0
-    told = "note: batch_norm_param.eps is written out in 1 layer: its default in"
-    assert told in capsys.readouterr().out
+    message = "note: batch_norm_param.eps is written out in 1 layer: its default in"
+    assert message in capsys.readouterr().out
     assert main(["validate", *flags, *proto]) == 0
     assert main(["validate", *flags]) == 1
 
@@ -240,15 +240,17 @@ def test_what_their_caffe_would_not_read_of_the_merged_text(
                         'layer {\n  name: "bn"').replace(
         'type: "BatchNorm"\n  bottom: "conv"\n  top: "conv"',
         'type: "BatchNorm"\n  bottom: "pre"\n  top: "pre"')  # fmt: skip
-    own = pair(tmp_path, text)
-    flags = ["--model", own[0], "--weights", own[1], "--proto", proto]
+    files = pair(tmp_path, text)
+    flags = ["--model", files[0], "--weights", files[1], "--proto", proto]
     for command in ("plan", "merge"):
         assert main([command, *flags]) == 0
-        told = capsys.readouterr().out
-        assert "note: the merged text is not for the Caffe of" in told
-        assert re.search(r"net_merged\.prototxt:\d+:\d+: expected a field of LayerParameter", told)
-        assert "found 'scale_param'" in told
-    line = int(re.findall(r"net_merged\.prototxt:(\d+):", told)[0])
+        output = capsys.readouterr().out
+        assert "note: the merged text is not for the Caffe of" in output
+        assert re.search(
+            r"net_merged\.prototxt:\d+:\d+: expected a field of LayerParameter", output
+        )
+        assert "found 'scale_param'" in output
+    line = int(re.findall(r"net_merged\.prototxt:(\d+):", output)[0])
     written = (tmp_path / "net_merged.prototxt").read_text().splitlines()
     assert written[line - 1].strip().startswith("scale_param")
     assert main(["plan", *flags, "--skip", "one-scale"]) == 0
@@ -259,10 +261,10 @@ def test_what_their_caffe_would_not_read_of_the_merged_text(
 def test_every_command_reads_by_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    own = pair(tmp_path, TEXT.replace("alpha", "alhpa"))
-    flags = ["--model", own[0], "--weights", own[1]]
+    files = pair(tmp_path, TEXT.replace("alpha", "alhpa"))
+    flags = ["--model", files[0], "--weights", files[1]]
     if command == "validate":  # which asks first whether there is something to compare with
-        flags += ["--output-model", own[0], "--output-weights", own[1]]
+        flags += ["--output-model", files[0], "--output-weights", files[1]]
     assert main([command, *flags, "--proto", fork(tmp_path)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -278,30 +280,30 @@ def test_deploy_with_it(tmp_path: Path) -> None:
         "input_param { shape { dim: 2 dim: 3 dim: 6 dim: 5 } }",
         "transform_param { crop_size: 6 } my_param { }",
     )
-    own = pair(tmp_path, data)
+    files = pair(tmp_path, data)
     proto = fork(tmp_path, EPS)
-    assert merge_bn(["--model", own[0], "--weights", own[1], "--proto", proto, "--deploy"]) == 0
+    assert merge_bn(["--model", files[0], "--weights", files[1], "--proto", proto, "--deploy"]) == 0
     net = caffe_merge.load(str(tmp_path / "net_merged.prototxt"), None, proto=proto)
     assert [layer.type for layer in net.layers] == ["Input", "Convolution", "My"]
 
 
 def test_it_is_never_written_over(tmp_path: Path) -> None:
-    own, proto = pair(tmp_path), fork(tmp_path)
+    files, proto = pair(tmp_path), fork(tmp_path)
     before = Path(proto).read_bytes()
-    flags = ["--model", own[0], "--weights", own[1], "--proto", proto, "--force"]
+    flags = ["--model", files[0], "--weights", files[1], "--proto", proto, "--force"]
     assert merge_bn([*flags, "--output-model", proto]) == 2
     assert merge_bn([*flags, "--report", proto]) == 2
     assert main(["plan", *flags[:-1], "--report", proto]) == 2
-    net = caffe_merge.load(*own, proto=proto)
+    net = caffe_merge.load(*files, proto=proto)
     with pytest.raises(UsageError, match="would overwrite the input"):
         caffe_merge.save(net, proto, str(tmp_path / "w.caffemodel"), force=True)
     assert Path(proto).read_bytes() == before
 
 
 def test_the_report_names_it(tmp_path: Path) -> None:
-    own, proto = pair(tmp_path), fork(tmp_path)
+    files, proto = pair(tmp_path), fork(tmp_path)
     report = tmp_path / "r.json"
-    flags = ["--model", own[0], "--weights", own[1], "--report", str(report)]
+    flags = ["--model", files[0], "--weights", files[1], "--report", str(report)]
     assert main(["plan", *flags, "--proto", proto]) == 0
     assert json.loads(report.read_text())["files"]["proto"] == proto
     report.unlink()

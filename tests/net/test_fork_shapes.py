@@ -95,8 +95,8 @@ def test_nothing_goes_through_it(tmp_path: Path) -> None:
     text = prototxt(VOLUME, CONV, "it: PReLU conv -> it", scale, "end: TanH scale -> end")
     weights = seeded(prototxt(VOLUME, CONV))
     vector = [np.array([2.0, 1, 0.5, 3])]
-    known = text.replace("dim: 9 dim: 8 dim: 7", "dim: 9 dim: 8")
-    for name, body, changes in (("five", text, 0), ("four", known, 1)):
+    known_shapes = text.replace("dim: 9 dim: 8 dim: 7", "dim: 9 dim: 8")
+    for name, body, changes in (("five", text, 0), ("four", known_shapes, 1)):
         kernel = weights["conv"] if name == "five" else seeded(prototxt(DATA, CONV))["conv"]
         blobs = {"conv": kernel, "it": vector, "scale": vector}
         net = load_pair(write_pair(tmp_path, body, blobs, name))

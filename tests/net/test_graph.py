@@ -17,7 +17,7 @@ def graph(*lines: str) -> Graph:
 
 def layer(graph: Graph, name: str) -> Layer:
     """The layer of this name."""
-    return next(one for one in graph.layers if one.name == name)
+    return next(layer for layer in graph.layers if layer.name == name)
 
 
 def top(graph: Graph, name: str) -> Version:
@@ -28,8 +28,8 @@ def top(graph: Graph, name: str) -> Version:
 def reads(graph: Graph) -> List[str]:
     """The net in words: layer, what it reads and writes."""
     return [
-        f"{one.name}: {' '.join(one.param.bottom)} -> {' '.join(one.param.top)}"
-        for one in graph.layers
+        f"{layer.name}: {' '.join(layer.param.bottom)} -> {' '.join(layer.param.top)}"
+        for layer in graph.layers
     ]
 
 
@@ -194,5 +194,7 @@ def test_sharers() -> None:
         "b: " + ip.format("b", "param { name: 'w' }"),
         "c: " + ip.format("c", "param { } param { name: 'u' }"),
     )
-    found = {one.name: [other.name for other in others] for one, others in net.sharers().items()}
-    assert found == {"a": ["b"], "b": ["a"]}
+    actual = {
+        layer.name: [other.name for other in others] for layer, others in net.sharers().items()
+    }
+    assert actual == {"a": ["b"], "b": ["a"]}

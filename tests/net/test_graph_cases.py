@@ -59,8 +59,8 @@ def test_several_nets_in_one_folder(tmp_path: Path) -> None:
     for stem in ("net0", "net1"):
         pair = [str(tmp_path / f"{stem}.{ext}") for ext in ("prototxt", "caffemodel")]
         assert merge_bn(["--model", pair[0], "--weights", pair[1], "-q"]) == 0
-    made = {f"net{n}_merged.{ext}" for n in (0, 1) for ext in ("prototxt", "caffemodel")}
-    assert {path.name for path in tmp_path.iterdir()} == {*before, *made}
+    result = {f"net{n}_merged.{ext}" for n in (0, 1) for ext in ("prototxt", "caffemodel")}
+    assert {path.name for path in tmp_path.iterdir()} == {*before, *result}
     assert all((tmp_path / name).read_bytes() == data for name, data in before.items())
     shapes = [
         caffe_merge.load(*(str(tmp_path / f"net{n}_merged.{ext}") for ext in
@@ -86,14 +86,16 @@ def test_siamese_towers(merged: Merger) -> None:
     ]
     result = merged(*lines)
     assert result.names == ["cut", "one", "one_relu", "two", "two_relu"]
-    assert [one.name for one in result.report.unshared] == ["w", "b"]
+    assert [sharing.name for sharing in result.report.unshared] == ["w", "b"]
     result = merged(*lines, keep_shared=True)
     assert result.report.unshared == []
     assert result.names == ["cut", "one", "one_bn", "one_relu", "two", "two_relu"]
     assert result.layer("one_bn").type == "Scale"
-    for one, two in zip(result.blobs("one"), result.blobs("two")):
-        np.testing.assert_array_equal(one, two)
-    assert "weights" in next(one.reason for one in result.report.refusals if one.layer == "one_bn")
+    for blob, two in zip(result.blobs("one"), result.blobs("two")):
+        np.testing.assert_array_equal(blob, two)
+    assert "weights" in next(
+        refusal.reason for refusal in result.report.refusals if refusal.layer == "one_bn"
+    )
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "RNN"])
@@ -103,7 +105,7 @@ def test_recurrent_layers(merged: Merger, real_caffe: RealCaffe, kind: str) -> N
     shapes = [(gates * 5, 4), (gates * 5,), (gates * 5, 5)]
     if kind == "RNN":
         shapes += [(5, 5), (5,)]
-    own = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
+    blobs = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
     fill = "recurrent_param { num_output: 5 weight_filler { type: 'xavier' } }"
     head = "inner_product_param { num_output: 3 axis: 2 }"
     result = merged(
@@ -117,10 +119,10 @@ def test_recurrent_layers(merged: Merger, real_caffe: RealCaffe, kind: str) -> N
         f"r: {kind} seq go -> r {{ {fill} }}",
         f"fc: InnerProduct r -> fc {{ {head} }}",
         "fc_power: Power fc -> fc { power_param { scale: -2 shift: 1 } }",
-        weights={"r": own, "fc": [random.standard_normal((3, 5)), random.standard_normal(3)]},
+        weights={"r": blobs, "fc": [random.standard_normal((3, 5)), random.standard_normal(3)]},
     )
     assert result.names == ["c", "pool", "seq", "cont1", "gone", "r", "fc"]
-    for old, new in zip(own, result.blobs("r")):
+    for old, new in zip(blobs, result.blobs("r")):
         np.testing.assert_array_equal(new, old)
     fed = {"data": random.standard_normal((3, 2, 6, 6)), "cont": np.ones((3, 2))}
     before, after = (
@@ -260,7 +262,7 @@ def test_names_that_are_not_utf_8(
         "NAMEp: Power NAMEv -> NAMEw { power_param { scale: 3 } }",  # becomes a Scale of its own
         "NAMEq: Power NAMEw -> NAMEx { power_param { shift: 1 } }",
     )
-    blobs = {one: held for one, held in seeded(text).items() if one[-1] not in "pq"}
+    blobs = {name: held for name, held in seeded(text).items() if name[-1] not in "pq"}
     pair = write_pair(tmp_path, text, blobs)
     for path in pair:  # as long as NAME: no length of the wire format changes
         path.write_bytes(path.read_bytes().replace(b"NAME", name))
@@ -269,17 +271,19 @@ def test_names_that_are_not_utf_8(
         h5py = pytest.importorskip("h5py")
         pair, after = ((text, file.with_suffix(".h5")) for text, file in (pair, after))
         with h5py.File(pair[1], "w") as file:
-            for one, held in blobs.items():
-                group = file.require_group("data").create_group(one.encode().replace(b"NAME", name))
+            for blob, held in blobs.items():
+                group = file.require_group("data").create_group(
+                    blob.encode().replace(b"NAME", name)
+                )
                 for number, array in enumerate(held):
                     group[str(number)] = np.asarray(array, np.float32)
     assert merge_bn(["--model", str(pair[0]), "--weights", str(pair[1]), "-q"]) == 0
     said = after[0].read_bytes()
     assert b'name: "' + name + b'"\n  type: "Convolution"' in said
     assert said.count(b"layer {") == 6 < pair[0].read_bytes().count(b"layer {")
-    made = [last_blob(real_caffe.python, *one) for one in (pair, after)]
-    assert np.ptp(made[0]) > 0
-    np.testing.assert_allclose(made[1], made[0], rtol=1e-5, atol=1e-5)
+    outputs = [last_blob(real_caffe.python, *files) for files in (pair, after)]
+    assert np.ptp(outputs[0]) > 0
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
     net = load_pair(after)
     assert not [note for note in net.notes if "weights" in note.kind]
 

@@ -8,12 +8,12 @@ import pytest
 from caffe_merge.errors import TextError
 from caffe_merge.net.inputs import check_inputs
 from tests.nets import caffemodel, load_pair, write_pair
-from tests.weights.test_solverstate import TOLD, state
+from tests.weights.test_solverstate import MESSAGE, state
 
 
 def test_a_solverstate_in_the_place_of_the_text(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, state(), caffemodel({"a": [np.ones(3)]}))
-    line = f"{pair[0]}:1:1: expected a prototxt, found {TOLD}"
+    line = f"{pair[0]}:1:1: expected a prototxt, found {MESSAGE}"
     line += "its weights are in 'snap/net_iter_5000.caffemodel'"
     with pytest.raises(TextError) as caught:
         load_pair(pair)

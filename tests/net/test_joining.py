@@ -28,7 +28,7 @@ BODY = {
     "Bias": "",
     "PReLU": "",
 }
-WANTED: Dict[str, List[Tuple[int, ...]]] = {
+expected: Dict[str, List[Tuple[int, ...]]] = {
     "Convolution": [(6, 2, 3, 3), (6,)],
     "Deconvolution": [(4, 3, 3, 3), (6,)],
     "InnerProduct": [(3, 120), (3,)],
@@ -39,7 +39,9 @@ WANTED: Dict[str, List[Tuple[int, ...]]] = {
 }
 
 
-def one(kind: str, name: str = "l", body: str = "", bottom: str = "x", top: str = "y") -> str:
+def layer_text(
+    kind: str, name: str = "l", body: str = "", bottom: str = "x", top: str = "y"
+) -> str:
     """A layer of type ``kind``."""
     return (
         f'layer {{ name: "{name}" type: "{kind}" bottom: "{bottom}" top: "{top}" '
@@ -85,12 +87,12 @@ def notes(net: Net) -> List[Tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", BODY)
 def test_shapes_that_fit(kind: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
-    text = INPUT + one(kind)
-    padded = [Blob((1,) * (4 - len(dims)) + dims, True) for dims in WANTED[kind]]
-    for blobs in ([Blob(dims) for dims in WANTED[kind]], padded):
+    text = INPUT + layer_text(kind)
+    padded = [Blob((1,) * (4 - len(dims)) + dims, True) for dims in expected[kind]]
+    for blobs in ([Blob(dims) for dims in expected[kind]], padded):
         weights = model([("l", blobs)])
         net = load(tmp_path, text, weights)
-        assert [blob.shape for blob in net.layers[1].blobs] == WANTED[kind]
+        assert [blob.shape for blob in net.layers[1].blobs] == expected[kind]
         assert notes(net) == []
         assert caffe_takes(real_caffe, tmp_path, text, weights)
 
@@ -143,7 +145,7 @@ def test_what_does_not_fit_names_layer_and_blob(
     case: str, tmp_path: Path, real_caffe: RealCaffe
 ) -> None:
     kind, blobs, message = MISFITS[case]
-    text, weights = INPUT + one(kind), model([("l", blobs)])
+    text, weights = INPUT + layer_text(kind), model([("l", blobs)])
     with pytest.raises(WeightsError) as caught:
         load(tmp_path, text, weights)
     assert str(caught.value) == f"{tmp_path / 'net.caffemodel'}: {message}"
@@ -152,27 +154,27 @@ def test_what_does_not_fit_names_layer_and_blob(
 
 def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None:
     weights = model([("l", [Blob((7,)), Blob((1, 1, 2, 2), True)]), ("e", [Blob((9, 9))])])
-    text = INPUT + one("OfAFork") + one("InnerProduct", "e", "of_a_fork { }", top="z")
+    text = INPUT + layer_text("OfAFork") + layer_text("InnerProduct", "e", "of_a_fork { }", top="z")
     net = load(tmp_path, text, weights)
     assert [blob.shape for blob in net.layers[1].blobs] == [(7,), (1, 1, 2, 2)]
     assert [blob.shape for blob in net.layers[2].blobs] == [(9, 9)]
 
 
 def test_names_match_whatever_the_type_and_order(tmp_path: Path, real_caffe: RealCaffe) -> None:
-    text = INPUT + one("PReLU", "b", top="y") + one("Bias", "a", bottom="y", top="z")
+    text = INPUT + layer_text("PReLU", "b", top="y") + layer_text("Bias", "a", bottom="y", top="z")
     weights = model([("a", [Blob((4,))]), ("b", [Blob((4,))])])
     net = load(tmp_path, text, weights)
     assert [layer.record.name for layer in net.layers[1:]] == ["b", "a"]
     x = RANDOM.standard_normal((2, 4, 5, 6)).astype("f4")
-    found = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), {"x": x})
+    actual = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), {"x": x})
     slope, bias = (layer.blobs[0].float64()[:, None, None] for layer in net.layers[1:])
-    np.testing.assert_allclose(found["z"], np.where(x > 0, x, slope * x) + bias, 1e-5)
+    np.testing.assert_allclose(actual["z"], np.where(x > 0, x, slope * x) + bias, 1e-5)
 
 
 def values(net: Net, layer: str) -> List[float]:
     """The values of a layer's first blob."""
-    (found,) = [one_ for one_ in net.layers if one_.name == layer]
-    return list(found.blobs[0].array().ravel())
+    (actual,) = [first for first in net.layers if first.name == layer]
+    return list(actual.blobs[0].array().ravel())
 
 
 def forward_bias(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> Dict[str, Any]:
@@ -183,7 +185,7 @@ def forward_bias(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> D
 
 
 def test_of_two_records_of_one_name_the_last_counts(tmp_path: Path, real_caffe: RealCaffe) -> None:
-    text = INPUT + one("Bias")
+    text = INPUT + layer_text("Bias")
     weights = model([("l", [Blob((4,))]), ("l", [Blob((4,))])])
     net = load(tmp_path, text, weights)
     assert notes(net) == [("duplicate-weights", "l")]
@@ -193,11 +195,14 @@ def test_of_two_records_of_one_name_the_last_counts(tmp_path: Path, real_caffe: 
 def test_of_two_layers_of_one_name_the_first_is_meant(
     tmp_path: Path, real_caffe: RealCaffe
 ) -> None:
-    text = INPUT + one("Bias") + one("Bias", bottom="x", top="z")
+    text = INPUT + layer_text("Bias") + layer_text("Bias", bottom="x", top="z")
     weights = model([("l", [Blob((4,))])])
     net = load(tmp_path, text, weights)
-    made = forward_bias(real_caffe, tmp_path, text, weights)
-    assert [list(layer.blobs[0].array()) for layer in net.layers[1:]] == [made["y"], made["z"]]
+    outputs = forward_bias(real_caffe, tmp_path, text, weights)
+    assert [list(layer.blobs[0].array()) for layer in net.layers[1:]] == [
+        outputs["y"],
+        outputs["z"],
+    ]
     assert notes(net) == [("filler-weights", "l")]
     assert net.layers[2].filled
 
@@ -205,8 +210,8 @@ def test_of_two_layers_of_one_name_the_first_is_meant(
 def test_two_layers_of_one_name_by_phase(tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = (
         INPUT
-        + one("InnerProduct", body=BODY["InnerProduct"] + " include { phase: TRAIN }")
-        + one("Bias", body="include { phase: TEST }")
+        + layer_text("InnerProduct", body=BODY["InnerProduct"] + " include { phase: TRAIN }")
+        + layer_text("Bias", body="include { phase: TEST }")
     )
     weights = model([("l", [Blob((4,))])])
     net = load(tmp_path, text, weights)
@@ -215,7 +220,7 @@ def test_two_layers_of_one_name_by_phase(tmp_path: Path, real_caffe: RealCaffe) 
 
 
 def test_weights_without_a_layer_are_noted_and_left_out(tmp_path: Path) -> None:
-    text = INPUT + one("Bias") + one("Bias", "t", "include { phase: TRAIN }", top="z")
+    text = INPUT + layer_text("Bias") + layer_text("Bias", "t", "include { phase: TRAIN }", top="z")
     weights = model(
         [("l", [Blob((4,))]), ("t", [Blob((4,))]), ("gone", [Blob((9,))]), ("y_split", [])]
     )
@@ -249,7 +254,7 @@ FILLED = {
 @pytest.mark.parametrize("case", FILLED)
 def test_fillers_that_are_not_random(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     body, constants = FILLED[case]
-    text = INPUT + one(case.split()[0], body=body)
+    text = INPUT + layer_text(case.split()[0], body=body)
     net = load(tmp_path, text, model([("x", [])]))
     layer = net.layers[1]
     assert layer.filled
@@ -263,16 +268,18 @@ UPSAMPLE = "convolution_param { num_output: 4 group: 4 kernel_size: 4 stride: 2 
 
 
 def test_bilinear_upsampling_runs_on_its_filler(tmp_path: Path, real_caffe: RealCaffe) -> None:
-    text = INPUT + one("Deconvolution", body=UPSAMPLE + "weight_filler { type: 'bilinear' } }")
+    text = INPUT + layer_text(
+        "Deconvolution", body=UPSAMPLE + "weight_filler { type: 'bilinear' } }"
+    )
     net = load(tmp_path, text, model([("x", [])]))
     (blob,) = net.layers[1].blobs
     expected = fill(net.layers[1].param.convolution_param.weight_filler, (4, 1, 4, 4))
     np.testing.assert_array_equal(blob.array(), expected)
     ones = np.ones((2, 4, 5, 6), "f4")
-    made = real_caffe.forward_pair(
+    outputs = real_caffe.forward_pair(
         tmp_path / "net.prototxt", tmp_path / "net.caffemodel", {"x": ones}
     )
-    assert made["y"][0, 0, 4, 4] == pytest.approx(1)
+    assert outputs["y"][0, 0, 4, 4] == pytest.approx(1)
     # Written only once it is changed: Caffe would fill it all the same.
     assert [entry.name for entry in saving.entries(net)] == ["x"]
 
@@ -280,7 +287,7 @@ def test_bilinear_upsampling_runs_on_its_filler(tmp_path: Path, real_caffe: Real
 @pytest.mark.parametrize("kind", ["xavier", "gaussian", "of_a_fork"])
 def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> None:
     body = f"inner_product_param {{ num_output: 3 weight_filler {{ type: '{kind}' }} }}"
-    net = load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+    net = load(tmp_path, INPUT + layer_text("InnerProduct", body=body), model([("x", [])]))
     assert net.layers[1].missing
     assert net.layers[1].blobs == ()
     assert notes(net) == [("missing-weights", "l")]
@@ -289,7 +296,7 @@ def test_random_fillers_are_told_and_not_made_up(kind: str, tmp_path: Path) -> N
 def test_an_absurd_filler_takes_no_memory(tmp_path: Path) -> None:
     body = "inner_product_param { num_output: 1200000 }"
     with pytest.raises(NetError, match="'l': expected fillers that make at most 134,217,728 val"):
-        load(tmp_path, INPUT + one("InnerProduct", body=body), model([("x", [])]))
+        load(tmp_path, INPUT + layer_text("InnerProduct", body=body), model([("x", [])]))
     assert load_pair((tmp_path / "net.prototxt", None)).layers[1].missing
 
 
@@ -298,7 +305,7 @@ def test_the_fillers_of_a_whole_net_are_bounded(tmp_path: Path) -> None:
 
     def text(number: int) -> str:
         body = "inner_product_param { num_output: 100000 weight_filler { value: 2 } }"
-        layers = [one("InnerProduct", f"l{n}", body=body) for n in range(number)]
+        layers = [layer_text("InnerProduct", f"l{n}", body=body) for n in range(number)]
         return INPUT + "".join(layers)
 
     tracemalloc.start()
@@ -314,7 +321,7 @@ def test_the_fillers_of_a_whole_net_are_bounded(tmp_path: Path) -> None:
 def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
     weights = model([("conv1", [Blob((4,))]), ("conv2", [Blob((4,))])])
     with pytest.raises(WeightsError) as caught:
-        load(tmp_path, INPUT + one("Bias"), weights)
+        load(tmp_path, INPUT + layer_text("Bias"), weights)
     assert str(caught.value) == (
         f"{tmp_path / 'net.caffemodel'}: the weights of another net? It has weights for 0 of the "
         "1 layer that need some (it has 'conv1', 'conv2', the text 'l'): give the caffemodel that "
@@ -323,7 +330,7 @@ def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
 
 
 def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) -> None:
-    text = INPUT + one("Dropout", "d") + one("ReLU", "r", bottom="y", top="z")
+    text = INPUT + layer_text("Dropout", "d") + layer_text("ReLU", "r", bottom="y", top="z")
     net = load(tmp_path, text, model([("d", [])]))
     net.all_layers.remove(net.layers[1])
     net.layers[1].param.bottom[0] = "x"
@@ -333,14 +340,16 @@ def test_a_net_that_has_learned_nothing_can_be_saved_and_read(tmp_path: Path) ->
 
 
 def test_a_text_without_weights(tmp_path: Path) -> None:
-    prototxt, _ = write_pair(tmp_path, INPUT + one("Bias") + one("InnerProduct", "f", top="z"), b"")
+    prototxt, _ = write_pair(
+        tmp_path, INPUT + layer_text("Bias") + layer_text("InnerProduct", "f", top="z"), b""
+    )
     net = load_pair((prototxt, None))
     assert notes(net) == []
     assert [layer.filled or layer.missing for layer in net.layers] == [False, True, True]
 
 
 def test_weights_of_many_layers_without_a_place_are_one_line(tmp_path: Path) -> None:
-    text = INPUT + one("Bias")
+    text = INPUT + layer_text("Bias")
     names = ["l", *(f"other{n}" for n in range(83))]
     net = load(tmp_path, text, model([(name, [Blob((4,))]) for name in names]))
     (note,) = net.notes

@@ -13,9 +13,9 @@ from tests.net.test_joining import (
     INPUT,
     Blob,
     forward_bias,
+    layer_text,
     model,
     notes,
-    one,
     values,
 )
 from tests.nets import load, load_pair, write_pair
@@ -32,11 +32,11 @@ SHARING = {
 
 @pytest.mark.parametrize("case", SHARING)
 def test_shared_blobs(case: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
-    text = INPUT + one("Bias", "a", SHARED) + one("Bias", "b", SHARED, top="z")
+    text = INPUT + layer_text("Bias", "a", SHARED) + layer_text("Bias", "b", SHARED, top="z")
     weights = model(SHARING[case])
     net = load(tmp_path, text, weights)
-    made = forward_bias(real_caffe, tmp_path, text, weights)
-    assert (values(net, "a"), values(net, "b")) == (made["y"], made["z"])
+    outputs = forward_bias(real_caffe, tmp_path, text, weights)
+    assert (values(net, "a"), values(net, "b")) == (outputs["y"], outputs["z"])
 
 
 XAVIER = "inner_product_param {{ num_output: 3 bias_term: false weight_filler {{ {} }} }}"
@@ -46,17 +46,21 @@ XAVIER = "inner_product_param {{ num_output: 3 bias_term: false weight_filler {{
 def test_shared_blobs_need_no_filler(holder: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     """Who shares a blob that the file has runs on it, whatever its own filler."""
     body = SHARED + XAVIER.format("type: 'xavier'")
-    text = INPUT + one("InnerProduct", "a", body) + one("InnerProduct", "b", body, top="z")
+    text = (
+        INPUT
+        + layer_text("InnerProduct", "a", body)
+        + layer_text("InnerProduct", "b", body, top="z")
+    )
     weights = model([(holder, [Blob((3, 120))])])
     net = load(tmp_path, text, weights)
     assert values(net, "a") == values(net, "b") != []
     assert notes(net) == []
     assert not any(layer.missing or layer.filled for layer in net.layers)
     ones = {"x": np.ones((2, 4, 5, 6), "f4")}
-    made = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), ones)
+    outputs = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), ones)
     total = np.reshape(values(net, "b"), (3, 120)).sum(axis=1)
-    np.testing.assert_allclose(made["y"], [total, total], rtol=1e-5)
-    np.testing.assert_array_equal(made["z"], made["y"])
+    np.testing.assert_allclose(outputs["y"], [total, total], rtol=1e-5)
+    np.testing.assert_array_equal(outputs["z"], outputs["y"])
 
 
 def test_the_first_filler_of_a_shared_blob_counts(tmp_path: Path) -> None:
@@ -64,12 +68,14 @@ def test_the_first_filler_of_a_shared_blob_counts(tmp_path: Path) -> None:
     fillers = {"a": "type: 'xavier'", "b": "type: 'constant' value: 2"}
     for order, missing in (("ab", [True, True]), ("ba", [False, False])):
         text = INPUT + "".join(
-            one("InnerProduct", name, SHARED + XAVIER.format(fillers[name]), top=name)
+            layer_text("InnerProduct", name, SHARED + XAVIER.format(fillers[name]), top=name)
             for name in order
         )
         net = load(tmp_path, text, model([("x", [])]))
         assert [layer.missing for layer in net.layers[1:]] == missing
-        assert [layer.filled for layer in net.layers[1:]] == [not one for one in missing]
+        assert [layer.filled for layer in net.layers[1:]] == [
+            not is_missing for is_missing in missing
+        ]
 
 
 RANDOM_FILLER = "weight_filler { type: 'xavier' }"
@@ -84,7 +90,11 @@ def test_a_layer_without_a_record_runs_on_what_it_shares(
     specs = " ".join(f"param {{ name: '{name}' }}" for name in names)
     filler = f"{RANDOM_FILLER} bias_filler {{ value: 3 }}"
     body = f"{specs} inner_product_param {{ num_output: 3 {filler} }}"
-    text = INPUT + one("InnerProduct", "a", body) + one("InnerProduct", "b", body, top="z")
+    text = (
+        INPUT
+        + layer_text("InnerProduct", "a", body)
+        + layer_text("InnerProduct", "b", body, top="z")
+    )
     (present,) = {"a", "b"} - {absent}
     weights = model([("x", []), (present, [Blob((3, 120)), Blob((3,))])])
     net = load(tmp_path, text, weights)
@@ -98,18 +108,18 @@ def test_a_layer_without_a_record_runs_on_what_it_shares(
         (tmp_path / "net.prototxt", tmp_path / "net.caffemodel"),
         (tmp_path / "p", tmp_path / "m"),
     ):
-        made = real_caffe.forward_pair(*files, {"x": data})
+        outputs = real_caffe.forward_pair(*files, {"x": data})
         for name, top in (("a", "y"), ("b", "z")):
-            wanted = data.reshape(2, -1) @ held[name][0].T + held[name][1]
-            np.testing.assert_allclose(made[top], wanted, rtol=1e-4, atol=1e-4)
+            expected = data.reshape(2, -1) @ held[name][0].T + held[name][1]
+            np.testing.assert_allclose(outputs[top], expected, rtol=1e-4, atol=1e-4)
     assert load_pair((tmp_path / "p", tmp_path / "m")).notes == []
 
 
 def test_random_values_are_shared_too(tmp_path: Path) -> None:
     """The owner's filler counts: where it is random nobody knows them."""
     body = "{} inner_product_param {{ num_output: 3 bias_term: false {} }}"
-    text = INPUT + one("InnerProduct", "a", body.format(SHARED, RANDOM_FILLER))
-    text += one("InnerProduct", "b", body.format(SHARED, ""), top="z")
+    text = INPUT + layer_text("InnerProduct", "a", body.format(SHARED, RANDOM_FILLER))
+    text += layer_text("InnerProduct", "b", body.format(SHARED, ""), top="z")
     net = load(tmp_path, text, model([("x", [])]))
     assert [(layer.missing, layer.blobs) for layer in net.layers[1:]] == [(True, ())] * 2
     assert notes(net) == [("missing-weights", "a"), ("missing-weights", "b")]
@@ -121,12 +131,12 @@ def test_random_values_are_shared_too(tmp_path: Path) -> None:
 def test_a_blob_that_is_shared_within_a_layer(tmp_path: Path, real_caffe: RealCaffe) -> None:
     """The last one of the record counts."""
     body = f"{SHARED} {SHARED} scale_param {{ bias_term: true }}"
-    text, weights = INPUT + one("Scale", body=body), model([("l", [Blob((4,)), Blob((4,))])])
+    text, weights = INPUT + layer_text("Scale", body=body), model([("l", [Blob((4,)), Blob((4,))])])
     net = load(tmp_path, text, weights)
     ones = {"x": np.ones((2, 4, 5, 6), "f4")}
-    made = real_caffe.forward_pair(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", ones)
+    outputs = real_caffe.forward_pair(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", ones)
     factor, shift = (blob.array() for blob in net.layers[1].blobs)
-    np.testing.assert_allclose(made["y"][0, :, 0, 0], factor + shift, rtol=1e-6)
+    np.testing.assert_allclose(outputs["y"][0, :, 0, 0], factor + shift, rtol=1e-6)
 
 
 def test_permissive_sharing_wants_equal_counts_and_shares(tmp_path: Path) -> None:
@@ -137,23 +147,23 @@ def test_permissive_sharing_wants_equal_counts_and_shares(tmp_path: Path) -> Non
         'dim: 1 } } }\nlayer { name: "s" type: "Scale" bottom: "x" top: "s" SPEC }\n'
         'layer { name: "b" type: "Bias" bottom: "s" top: "b" SPEC bias_param { num_axes: 3 } }\n'
     )
-    one, two = np.arange(4.0), np.arange(4.0).reshape(4, 1, 1) + 7
-    pair = write_pair(tmp_path, text.replace("SPEC", spec), {"s": [one], "b": [two]})
+    first, two = np.arange(4.0), np.arange(4.0).reshape(4, 1, 1) + 7
+    pair = write_pair(tmp_path, text.replace("SPEC", spec), {"s": [first], "b": [two]})
     layers = {layer.name: layer for layer in load_pair(pair).layers}
     assert layers["s"].blobs[0].array().tolist() == two.ravel().tolist()
     assert layers["b"].blobs[0].array().tolist() == two.tolist()
     strict = text.replace("SPEC", 'param { name: "w" }')
-    pair = write_pair(tmp_path, strict, {"s": [one], "b": [two]})
+    pair = write_pair(tmp_path, strict, {"s": [first], "b": [two]})
     with pytest.raises(NetError, match=r"blob 0 has shape \(4, 1, 1\) and shares 'w'"):
         load_pair(pair)
 
 
 def test_a_record_that_does_not_count_is_written_anew(tmp_path: Path) -> None:
     """All records of a shared blob say the same in what is written; others are copied."""
-    text = INPUT + one("Bias", "a", SHARED) + one("Bias", "b", SHARED, top="z")
+    text = INPUT + layer_text("Bias", "a", SHARED) + layer_text("Bias", "b", SHARED, top="z")
     net = load(tmp_path, text, model([("a", [Blob((4,))]), ("b", [Blob((4,))])]))
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "m"))
-    one_, other = open_index(str(tmp_path / "m")).layers
-    assert one_.blobs[0].array().tolist() == other.blobs[0].array().tolist() == values(net, "b")
+    first, other = open_index(str(tmp_path / "m")).layers
+    assert first.blobs[0].array().tolist() == other.blobs[0].array().tolist() == values(net, "b")
     again = load_pair((tmp_path / "p", tmp_path / "m"))
     assert all(entry.new is None for entry in saving.entries(again))

@@ -105,8 +105,8 @@ mkl: true
 
 
 def test_what_a_fork_added_is_noted_with_its_place_and_kept(tmp_path: Path) -> None:
-    found = parse(FORK)
-    assert [(note.kind, note.layer, note.text) for note in found.notes] == [
+    actual = parse(FORK)
+    assert [(note.kind, note.layer, note.text) for note in actual.notes] == [
         ("unknown-field", "", "4:1: mkl is not a field of BVLC Caffe; kept as it is"),
         (
             "unknown-field",
@@ -116,31 +116,31 @@ def test_what_a_fork_added_is_noted_with_its_place_and_kept(tmp_path: Path) -> N
         ("unknown-field", "s", "2:82: spread is not a field of BVLC Caffe; kept as it is"),
         ("unknown-field", "a", "3:60: axpy_param is not a field of BVLC Caffe; kept as it is"),
     ]
-    assert [layer.type for layer in found.layers] == ["Input", "Softmax", "AxpyOfAFork"]
-    assert found.layers[1].extra == {"softmax_param.engine": "MKL", "spread": "2"}
-    assert saving.text(found) == FORK.encode()
+    assert [layer.type for layer in actual.layers] == ["Input", "Softmax", "AxpyOfAFork"]
+    assert actual.layers[1].extra == {"softmax_param.engine": "MKL", "spread": "2"}
+    assert saving.text(actual) == FORK.encode()
 
 
 def test_a_layer_of_a_list_is_edited_in_it() -> None:
-    found = parse(FORK)
-    found.layers[1].param.top[0] = "t"
-    found.layers[2].param.bottom[0] = "t"
+    actual = parse(FORK)
+    actual.layers[1].param.top[0] = "t"
+    actual.layers[2].param.bottom[0] = "t"
     expected = FORK.replace('top: "s"', 'top: "t"').replace('bottom: "s"', 'bottom: "t"')
-    assert saving.text(found) == expected.encode()
-    found.all_layers.remove(found.layers[1])
-    found.layers[1].param.bottom[0] = "x"
+    assert saving.text(actual) == expected.encode()
+    actual.all_layers.remove(actual.layers[1])
+    actual.layers[1].param.bottom[0] = "x"
     start, end = expected.index(",\n  { name"), expected.index("]\n")
     assert (
-        saving.text(found)
+        saving.text(actual)
         == (expected[:start] + expected[end:]).replace('bottom: "t"', 'bottom: "x"').encode()
     )
 
 
 def test_a_value_that_is_nan_does_not_stop_a_change() -> None:
     text = 'layer { name: "x" top: "a" loss_weight: nan }\nlayer { name: "y" loss_weight: nan }\n'
-    found = parse(text)
-    found.layers[0].param.top[0] = "b"
-    assert saving.text(found) == text.replace('"a"', '"b"').encode()
+    actual = parse(text)
+    actual.layers[0].param.top[0] = "b"
+    assert saving.text(actual) == text.replace('"a"', '"b"').encode()
 
 
 def test_layers_of_another_phase_stay_in_the_text() -> None:
@@ -149,11 +149,11 @@ layer { name: "d" type: "Input" top: "x" include { phase: TEST } }
 # loss
 layer { name: "l" type: "SoftmaxWithLoss" bottom: "x" top: "l" exclude { phase: TEST } }
 """
-    found = parse(text)
-    assert [layer.type for layer in found.layers] == ["Input"]
-    assert [layer.type for layer in found.all_layers] == ["Data", "Input", "SoftmaxWithLoss"]
-    found.all_layers.remove(found.layers[0])
-    assert saving.text(found).decode().count("layer {") == 2
+    actual = parse(text)
+    assert [layer.type for layer in actual.layers] == ["Input"]
+    assert [layer.type for layer in actual.all_layers] == ["Data", "Input", "SoftmaxWithLoss"]
+    actual.all_layers.remove(actual.layers[0])
+    assert saving.text(actual).decode().count("layer {") == 2
 
 
 TWO_INPUTS = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 3 } } }\n'
@@ -183,8 +183,8 @@ def test_loading_reads_both_files_and_saving_gives_them_back(tmp_path: Path) -> 
     )
     blobs = {"i": [], "f": [np.arange(6).reshape(2, 3)]}
     prototxt, weights = write_pair(tmp_path, text, blobs)
-    found = load(str(prototxt), str(weights))
-    np.testing.assert_array_equal(found.layers[1].blobs[0].array(), blobs["f"][0])
-    saving.save(found, str(tmp_path / "p"), str(tmp_path / "w"))
+    actual = load(str(prototxt), str(weights))
+    np.testing.assert_array_equal(actual.layers[1].blobs[0].array(), blobs["f"][0])
+    saving.save(actual, str(tmp_path / "p"), str(tmp_path / "w"))
     assert (tmp_path / "p").read_bytes() == prototxt.read_bytes()
     assert (tmp_path / "w").read_bytes() == weights.read_bytes()

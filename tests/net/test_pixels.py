@@ -15,9 +15,9 @@ INPUT = {"data": (1, 3, 4, 5)}
 
 
 def fitted(mean: Any = None, scale: Any = None, swap_rgb: Any = False) -> Pixels:
-    made = pixel_options(mean, scale, swap_rgb)
-    assert made is not None
-    return made.resolve(INPUT)
+    pixels = pixel_options(mean, scale, swap_rgb)
+    assert pixels is not None
+    return pixels.resolve(INPUT)
 
 
 def binaryproto(path: Path, values: np.ndarray, legacy: bool) -> str:
@@ -39,27 +39,27 @@ def test_nothing_said() -> None:
 @pytest.mark.parametrize("value", ["104,117,123", "data=104,117,123", " 104, 117 ,1.23e2",
                                    [104, 117, 123], np.array([104.0, 117, 123])])  # fmt: skip
 def test_numbers(value: Any) -> None:
-    made = fitted(value)
-    assert (made.name, made.mean.tolist(), made.scale.tolist()) == (
+    pixels = fitted(value)
+    assert (pixels.name, pixels.mean.tolist(), pixels.scale.tolist()) == (
         "data",
         [104, 117, 123],
         [1] * 3,
     )
-    assert not made.is_image
+    assert not pixels.is_image
 
 
 def test_one_number_is_for_all_channels() -> None:
-    made = fitted("127.5", "0.0078125")
-    assert (made.mean.tolist(), made.scale.tolist()) == ([127.5] * 3, [0.0078125] * 3)
+    pixels = fitted("127.5", "0.0078125")
+    assert (pixels.mean.tolist(), pixels.scale.tolist()) == ([127.5] * 3, [0.0078125] * 3)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 3, 4, 5), (3, 4, 5)])
 def test_npy(tmp_path: Path, shape: Any) -> None:
     values = IMAGE.reshape(shape) if np.prod(shape) == 60 else IMAGE[:, 0, 0].reshape(shape)
     np.save(tmp_path / "mean.npy", values)
-    made = fitted(f"data={tmp_path / 'mean.npy'}")
-    assert made.is_image == (np.prod(shape) == 60)
-    assert np.array_equal(made.mean.ravel(), values.ravel())
+    pixels = fitted(f"data={tmp_path / 'mean.npy'}")
+    assert pixels.is_image == (np.prod(shape) == 60)
+    assert np.array_equal(pixels.mean.ravel(), values.ravel())
 
 
 @pytest.mark.parametrize("legacy", [True, False])
@@ -128,10 +128,10 @@ def test_what_makes_no_sense(options: Any, message: str) -> None:
 def test_of_pixels() -> None:
     """Channels change places first: the mean is in the order in which the net reads them."""
     raw = np.arange(60, dtype=np.float32).reshape(1, 3, 4, 5)
-    made = fitted([1, 2, 3], [2, 4, 8], True).of(raw)
-    assert made.dtype == np.float32
+    pixels = fitted([1, 2, 3], [2, 4, 8], True).of(raw)
+    assert pixels.dtype == np.float32
     for channel, (mean, scale) in enumerate(((1, 2), (2, 4), (3, 8))):
-        assert np.array_equal(made[0, channel], (raw[0, 2 - channel] - mean) * scale)
+        assert np.array_equal(pixels[0, channel], (raw[0, 2 - channel] - mean) * scale)
     assert np.allclose(fitted(IMAGE).of(raw), raw - IMAGE)
     with pytest.raises(UsageError, match="its mean does not fit the shape"):
         fitted(IMAGE).of(raw[:, :, :3])

@@ -37,19 +37,19 @@ INPUT = """layer {
 )  # fmt: skip
 def test_inputs_become_layers(fields: str, before: str) -> None:
     notes: List[Note] = []
-    made = input_layers(Document((fields + LAYER).encode(), "p"), notes)
-    assert made.text == before + INPUT + LAYER
+    document = input_layers(Document((fields + LAYER).encode(), "p"), notes)
+    assert document.text == before + INPUT + LAYER
     assert [note.text for note in notes] == ["the net's own inputs are Input layers now: 'a'"]
 
 
 def test_two_inputs_and_a_name_that_is_taken() -> None:
     dims = " ".join(f"input_dim: {dim}" for dim in range(1, 9))
     text = f'input: "t" input: "a" {dims} ' + LAYER.replace('top: "t"', 'top: "u"')
-    made = input_layers(Document(text.encode(), "p"), [])
-    assert made.text.count("Input") == 2
-    assert 'name: "t_2"' in made.text
-    assert "dim: 8" in made.text
-    assert "input_dim" not in made.text
+    document = input_layers(Document(text.encode(), "p"), [])
+    assert document.text.count("Input") == 2
+    assert 'name: "t_2"' in document.text
+    assert "dim: 8" in document.text
+    assert "input_dim" not in document.text
 
 
 @pytest.mark.parametrize("text", [LAYER, 'input: "a"\n' + LAYER])
@@ -65,10 +65,12 @@ BACK = 'input: "a"\ninput_shape {\n  dim: 1\n  dim: 2\n}\n'
 
 def test_layers_become_inputs_and_back() -> None:
     notes: List[Note] = []
-    made = input_fields(Document(('name: "n"\n# the input\n' + INPUT + LAYER).encode(), "p"), notes)
-    assert made.text == 'name: "n"\n# the input\n' + BACK + LAYER
+    document = input_fields(
+        Document(('name: "n"\n# the input\n' + INPUT + LAYER).encode(), "p"), notes
+    )
+    assert document.text == 'name: "n"\n# the input\n' + BACK + LAYER
     assert [note.text for note in notes] == ["Input layers are the net's own inputs now: 'a'"]
-    assert input_layers(made, []).text == 'name: "n"\n# the input\n' + INPUT + LAYER
+    assert input_layers(document, []).text == 'name: "n"\n# the input\n' + INPUT + LAYER
 
 
 def test_several_tops_and_layers() -> None:
@@ -76,11 +78,11 @@ def test_several_tops_and_layers() -> None:
     shape = "input_param { shape { dim: 1 dim: 2 } }"
     text = f'layer {{ name: "i" type: "Input" top: "a" top: "b" {shape} }}\n' + LAYER
     text += '# also\nlayer { name: "j" type: "Input" top: "c" input_param { shape { dim: 3 } } }\n'
-    made = input_fields(Document(text.encode(), "p"), [])
+    document = input_fields(Document(text.encode(), "p"), [])
     fields = ['input: "a"', 'input: "b"', 'input: "c"']
-    assert made.text.splitlines()[:3] == fields
-    assert made.text.count("input_shape") == 3
-    assert made.text.endswith("dim: 3\n}\n" + LAYER)
+    assert document.text.splitlines()[:3] == fields
+    assert document.text.count("input_shape") == 3
+    assert document.text.endswith("dim: 3\n}\n" + LAYER)
 
 
 @pytest.mark.parametrize(
@@ -101,21 +103,21 @@ def test_a_merge_for_an_old_caffe(tmp_path: Path) -> None:
     body = "{ convolution_param { num_output: 4 kernel_size: 3 } }"
     text = prototxt("data 1 3 6 5", f"c: Convolution data -> c {body}", "s: Scale c -> c")
     pair = write_pair(tmp_path, text, seeded(text))
-    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
-    result = caffe_merge.convert(*pair, *made, target="caffe-2015")
+    files = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    result = caffe_merge.convert(*pair, *files, target="caffe-2015")
     assert result.comparison.status == "passed"
-    assert made[0].read_text().startswith('input: "data"\ninput_shape {')
-    assert "Input" not in made[0].read_text()
-    assert [layer.type for layer in load_pair(made).layers] == ["Input", "Convolution"]
+    assert files[0].read_text().startswith('input: "data"\ninput_shape {')
+    assert "Input" not in files[0].read_text()
+    assert [layer.type for layer in load_pair(files).layers] == ["Input", "Convolution"]
     assert "target" not in [note.kind for note in result.report.notes]
 
 
 def test_names_without_blanks() -> None:
     text = 'input: \'a b\' layer { bottom: "a b" top: "a_b" top: "c\\td" } # "a b"'
     notes: List[Note] = []
-    made = blobs_without_blanks(Document(text.encode(), "p"), notes)
+    document = blobs_without_blanks(Document(text.encode(), "p"), notes)
     expected = 'input: \'a_b_2\' layer { bottom: "a_b_2" top: "a_b" top: "c_d" } # "a b"'
-    assert made.text == expected
+    assert document.text == expected
     assert len(notes) == 2
 
 
@@ -125,11 +127,11 @@ def test_a_merge_has_them(tmp_path: Path) -> None:
     text += "{ num_output: 4 kernel_size: 3 } }\n"
     text += 'layer { name: "s" type: "Scale" bottom: "c d" top: "c d" }\n'
     pair = write_pair(tmp_path, text, seeded(text))
-    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
-    result = caffe_merge.convert(*pair, *made, target="ncnn")
+    files = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    result = caffe_merge.convert(*pair, *files, target="ncnn")
     assert result.ok
     assert result.comparison.status == "passed"
-    net = load_pair(made)
+    net = load_pair(files)
     assert [(layer.type, layer.name, list(layer.param.top)) for layer in net.layers] == [
         ("Input", "a_b", ["a_b"]), ("Convolution", "c_d", ["c_d"]),
     ]  # fmt: skip
@@ -142,6 +144,6 @@ def test_a_merge_has_them(tmp_path: Path) -> None:
 def test_without_a_target_names_stay(tmp_path: Path) -> None:
     text = prototxt("data 1 3 6 5", "t: TanH data -> t").replace('"t"', '"t t"')
     pair = write_pair(tmp_path, text)
-    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
-    caffe_merge.convert(*pair, *made)
-    assert '"t t"' in made[0].read_text()
+    files = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    caffe_merge.convert(*pair, *files)
+    assert '"t t"' in files[0].read_text()

@@ -11,13 +11,13 @@ import pytest
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def _found(*names: str) -> Optional[str]:
+def _executable(*names: str) -> Optional[str]:
     return next(filter(None, map(shutil.which, names)), None)
 
 
 def required_browser() -> Any:
     """The module that drives a browser; skips where there is none, and says what is missing."""
-    if not _found(*CHROMIUM) or not _found("chromedriver"):
+    if not _executable(*CHROMIUM) or not _executable("chromedriver"):
         reason = "no Chromium here with its chromedriver: apt-get install chromium chromium-driver"
     else:
         try:
@@ -86,9 +86,9 @@ def browser() -> Iterator[Browser]:
     options = webdriver.ChromeOptions()
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
-    options.binary_location = _found(*CHROMIUM)
+    options.binary_location = _executable(*CHROMIUM)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(_found("chromedriver"))
+    service = webdriver.ChromeService(_executable("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
     try:
         yield Browser(driver)

@@ -21,8 +21,8 @@ def test_reasons_that_differ_in_names_alone_are_one_group() -> None:
             refusal("d", "it is fed by 'x', a Pooling", rewrite="one-scale"),
         ]
     )
-    told = [(group.rewrite, group.reason, len(group.refusals)) for group in groups]
-    assert told == [
+    message = [(group.rewrite, group.reason, len(group.refusals)) for group in groups]
+    assert message == [
         ("fold-affine", "it is fed by \N{HORIZONTAL ELLIPSIS}, a Pooling", 2),
         ("fold-affine", "it acts along axis 2", 1),
         ("one-scale", "it is fed by 'x', a Pooling", 1),

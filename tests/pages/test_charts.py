@@ -20,9 +20,9 @@ def blob(error: Optional[float], limit: float = 1e-5, problem: str = "") -> dict
 
 
 def plot(*blobs: dict) -> charts.Plot:
-    made = charts.errors({"blobs": list(blobs)}, Makers([]))
-    assert made is not None
-    return made
+    chart = charts.errors({"blobs": list(blobs)}, Makers([]))
+    assert chart is not None
+    return chart
 
 
 def test_a_bar() -> None:
@@ -62,28 +62,28 @@ def test_short_numbers(number: float, text: str) -> None:
 
 
 def test_errors_on_a_log_scale() -> None:
-    made = plot(blob(1e-7), blob(1e-6), blob(0.0), blob(1e-4))
-    heights = [point.y for point in made.points]
+    chart = plot(blob(1e-7), blob(1e-6), blob(0.0), blob(1e-4))
+    heights = [point.y for point in chart.points]
     assert heights[2] == 100, "nothing stands on the lowest line"
     assert heights[0] - heights[1] == pytest.approx((heights[1] - heights[3]) / 2)
-    assert [point.beyond for point in made.points] == [False, False, False, True]
-    limit = float(re.match(r"M0(?:\.0)? ([\d.]+)H", made.limit).group(1))
+    assert [point.beyond for point in chart.points] == [False, False, False, True]
+    limit = float(re.match(r"M0(?:\.0)? ([\d.]+)H", chart.limit).group(1))
     assert heights[3] < limit < heights[1]
-    assert made.ticks[-1].label == "0"
-    assert all(0 <= tick.y <= 100 for tick in made.ticks)
+    assert chart.ticks[-1].label == "0"
+    assert all(0 <= tick.y <= 100 for tick in chart.ticks)
 
 
 def test_an_error_that_is_no_number_is_the_highest() -> None:
-    made = plot(blob(None, problem="it is not finite after the merge"), blob(1e-7))
-    assert made.points[0].y < made.points[1].y
-    assert made.points[0].beyond
-    assert made.points[0].error == "it is not finite after the merge"
+    chart = plot(blob(None, problem="it is not finite after the merge"), blob(1e-7))
+    assert chart.points[0].y < chart.points[1].y
+    assert chart.points[0].beyond
+    assert chart.points[0].error == "it is not finite after the merge"
 
 
 @pytest.mark.parametrize("blobs", [[], [blob(0.0)], [blob(1e300)], [blob(1e-300, 1e-300)]])
 def test_any_error_has_a_place(blobs: List[Any]) -> None:
-    made = charts.errors({"blobs": blobs}, Makers([]))
-    assert (made is None) == (not blobs)
-    for point in made.points if made else ():
+    chart = charts.errors({"blobs": blobs}, Makers([]))
+    assert (chart is None) == (not blobs)
+    for point in chart.points if chart else ():
         assert 0 <= point.y <= 100
     assert charts.errors(None, Makers([])) is None

@@ -28,9 +28,9 @@ def facts(*nets: List[Node], **fates: str) -> Dict[int, Facts]:
 
 
 def picture(*nets: List[Node], **fates: str) -> Picture:
-    made = draw({f"net {at}": net for at, net in enumerate(nets)}, facts(*nets, **fates))
-    assert made is not None
-    return made
+    drawing = draw({f"net {at}": net for at, net in enumerate(nets)}, facts(*nets, **fates))
+    assert drawing is not None
+    return drawing
 
 
 def ends(path: str) -> List[Tuple[int, int]]:
@@ -58,11 +58,11 @@ def test_before_and_after_side_by_side(tmp_path: Path) -> None:
 
 
 def test_lines_go_around_boxes() -> None:
-    made = picture([node(0), node(1, 0), node(2, 1, 0)])
-    (line,) = (line for line in made.sides[0].lines if line.start == 0)
+    drawing = picture([node(0), node(1, 0), node(2, 1, 0)])
+    (line,) = (line for line in drawing.sides[0].lines if line.start == 0)
     lane = int(re.search(r"C[\d ]+ (\d+) \d+V", line.path).group(1))
-    assert all(not box.x <= lane <= box.x + BOX for box in made.sides[0].boxes)
-    assert lane < made.width
+    assert all(not box.x <= lane <= box.x + BOX for box in drawing.sides[0].boxes)
+    assert lane < drawing.width
 
 
 def test_a_layer_that_was_moved_stands_where_it_is_now() -> None:
@@ -86,12 +86,12 @@ def test_a_layer_that_is_new_has_a_row(tmp_path: Path) -> None:
 
 def test_signs_tell_fates() -> None:
     nodes = [node(n) for n in range(3)]
-    known = facts(nodes, n0="gone")
-    known[1] = known[1]._replace(stayed="it is fed by 'x'")
-    known[2] = known[2]._replace(beyond=True, stayed="why")
-    made: Any = draw({"before": nodes}, known)
-    assert [box.mark for box in made.sides[0].boxes] == ["", "stayed", "wrong"]
-    assert len({box.sign for box in made.sides[0].boxes}) == 3
+    known_shapes = facts(nodes, n0="gone")
+    known_shapes[1] = known_shapes[1]._replace(stayed="it is fed by 'x'")
+    known_shapes[2] = known_shapes[2]._replace(beyond=True, stayed="why")
+    drawing: Any = draw({"before": nodes}, known_shapes)
+    assert [box.mark for box in drawing.sides[0].boxes] == ["", "stayed", "wrong"]
+    assert len({box.sign for box in drawing.sides[0].boxes}) == 3
 
 
 def test_text_fits_its_box() -> None:
@@ -108,9 +108,9 @@ def test_text_fits_its_box() -> None:
 
 
 def test_types_have_colours() -> None:
-    made = picture([node(0, kind="Convolution"), node(1, kind="BN"), node(2, kind="Unheard")])
-    assert [box.colour for box in made.sides[0].boxes] == ["conv", "norm", "other"]
-    assert made.legend == [("conv", "Convolution"), ("norm", "BN"), ("other", "Unheard")]
+    drawing = picture([node(0, kind="Convolution"), node(1, kind="BN"), node(2, kind="Unheard")])
+    assert [box.colour for box in drawing.sides[0].boxes] == ["conv", "norm", "other"]
+    assert drawing.legend == [("conv", "Convolution"), ("norm", "BN"), ("other", "Unheard")]
 
 
 def test_of_too_much_there_is_no_picture() -> None:

@@ -13,23 +13,23 @@ KERNEL = np.array([[1.0, -2.0], [0.5, 0.25], [64.0, 3.0]]).reshape(3, 2, 1, 1)
 
 
 def of(*layers: "tuple[str, np.ndarray]") -> Dict[str, Any]:
-    made = []
+    result = []
     for name, kernel in layers:
         body = f"type: 'Convolution' convolution_param {{ num_output: {len(kernel)} }}"
         layer = make_layer(body, kernel, np.zeros(len(kernel)))
         layer.param.name = name
-        made.append(layer)
-    return table(made).to_json()
+        result.append(layer)
+    return table(result).to_json()
 
 
-def made(tables: Dict[str, Any], **numbers: int) -> Section:
+def tables_section(tables: Dict[str, Any], **numbers: int) -> Section:
     out = section(tables, numbers)
     assert out is not None
     return out
 
 
 def test_bars_before_and_after_side_by_side() -> None:
-    out = made({"before": of(("a", KERNEL)), "after": of(("a", KERNEL * 2))}, a=7)
+    out = tables_section({"before": of(("a", KERNEL)), "after": of(("a", KERNEL * 2))}, a=7)
     before, after = out.spans
     assert (before.when, after.when, before.number) == ("before", "after", 7)
     assert before.x + before.width <= after.x + 1e-6
@@ -45,7 +45,7 @@ def test_bars_before_and_after_side_by_side() -> None:
 
 def test_the_worst_first_and_bars_in_net_order() -> None:
     tables = {"after": of(("a", KERNEL[:2]), ("b", KERNEL))}
-    out = made(tables, a=0, b=1, relu=2)
+    out = tables_section(tables, a=0, b=1, relu=2)
     assert [row["name"] for row in out.rows] == ["b", "a"]
     assert [span.number for span in out.spans] == [0, 1]
 
@@ -60,7 +60,7 @@ def test_any_weights(kernel: np.ndarray) -> None:
 
 
 def test_layers_that_are_only_on_one_side() -> None:
-    out = made({"before": of(("a", KERNEL)), "after": of(("b", KERNEL[:2]))}, a=0, b=1)
+    out = tables_section({"before": of(("a", KERNEL)), "after": of(("b", KERNEL[:2]))}, a=0, b=1)
     assert [(span.number, span.when) for span in out.spans] == [(0, "before"), (1, "after")]
     assert "No layer's" in out.summary
 

@@ -15,8 +15,8 @@ IN = "data 1 8 9 9"
 
 def conv(name: str, body: str, bottom: str = "data") -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: 8 {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: 8 {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 NETS = {
@@ -75,5 +75,5 @@ def test_cudnn_takes_no_dilation(tmp_path: Path) -> None:
         conv("b", "kernel_size: 3 engine: CUDNN", "a"),
         "relu: ReLU b -> relu",
     )
-    own = result.layer("b").param.convolution_param
-    assert (list(own.dilation), own.HasField("engine")) == ([2], False)
+    conv_param = result.layer("b").param.convolution_param
+    assert (list(conv_param.dilation), conv_param.HasField("engine")) == ([2], False)

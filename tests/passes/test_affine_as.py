@@ -34,11 +34,11 @@ def test_what_is_left_becomes_a_convolution(merged: Merger, name: str) -> None:
     """One group a channel, one tap."""
     result = merged(IN, CAT, *LEFT[name], affine_as="conv")
     layer = result.layer("scale")
-    own = layer.param.convolution_param
+    conv_param = layer.param.convolution_param
     assert layer.type == "Convolution"
-    assert (own.num_output, own.group, list(own.kernel_size)) == (24, 24, [1])
+    assert (conv_param.num_output, conv_param.group, list(conv_param.kernel_size)) == (24, 24, [1])
     assert layer.blobs[0].shape == (24, 1, 1, 1)
-    assert own.bias_term == (len(layer.blobs) == 2) == (name not in ("no_bias", "one_value",
+    assert conv_param.bias_term == (len(layer.blobs) == 2) == (name not in ("no_bias", "one_value",
                                                                      "from_the_end"))  # fmt: skip
     assert result.fate("scale").detail == "became a depthwise Convolution of 1x1"
     assert "scale_param" not in result.text
@@ -157,7 +157,10 @@ def test_what_shares_its_weights(merged: Merger, keep: List[str]) -> None:
     result = merged(IN, *lines, affine_as="conv", keep=keep)
     assert result.layer("scale").type == "Convolution"
     specs = [result.layer(name).param.param for name in ("scale", "more")]
-    assert [[spec.name for spec in one] for one in specs] == [["" if keep else "w"], ["w"]]
+    assert [[spec.name for spec in layer_specs] for layer_specs in specs] == [
+        ["" if keep else "w"],
+        ["w"],
+    ]
     body = "num_output: 24 group: 24 kernel_size: 1 bias_term: false } param { name: 'w' }"
     line = f"d: Convolution x -> s {{ convolution_param {{ {body} }}"
     other = f"e: Convolution t -> e {{ convolution_param {{ {body} }}"

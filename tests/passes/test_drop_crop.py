@@ -22,8 +22,8 @@ CROP = "k: Crop {} {} -> y {{ crop_param {{ axis: {} }} }}"
 
 
 def conv(name: str, bottom: str, body: str = "kernel_size: 3 pad: 1", kind: str = "") -> str:
-    own = f"convolution_param {{ num_output: 5 {body} }}"
-    return f"{name}: {kind or 'Convolution'} {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: 5 {body} }}"
+    return f"{name}: {kind or 'Convolution'} {bottom} -> {name} {{ {fields} }}"
 
 
 def pool(name: str, bottom: str, body: str = "kernel_size: 2 stride: 2") -> str:

@@ -69,8 +69,8 @@ def test_constant_channels_go_with_all_that_is_computed_for_them(merged: Merger,
     """Whatever they are behind the layers between: it goes into the bias of what does not pad."""
     lines = between(kind)
     reader = conv("b", end(lines), 4, "kernel_size: 2")
-    given = {"a": weights(A, dead=[1, 4])}
-    result = merged(IN, conv("a", "data", 6), *lines, reader, weights=given, only=ONLY)
+    layer_weights = {"a": weights(A, dead=[1, 4])}
+    result = merged(IN, conv("a", "data", 6), *lines, reader, weights=layer_weights, only=ONLY)
     assert sizes(result)["a"] == [4, 3, 3, 3]
     assert sizes(result)["b"] == [4, 4, 2, 2]
     assert result.report.after.parameters < result.report.before.parameters
@@ -80,8 +80,11 @@ def test_constant_channels_go_with_all_that_is_computed_for_them(merged: Merger,
 def test_channels_that_nobody_reads(merged: Merger, kind: str) -> None:
     lines = between(kind)
     readers = [conv(name, end(lines), 4, "kernel_size: 2 pad: 1") for name in "bc"]
-    given = {"b": weights((4, 6, 2, 2), unread=[0, 3]), "c": weights((4, 6, 2, 2), unread=[0, 5])}
-    result = merged(IN, conv("a", "data", 6), *lines, *readers, weights=given, only=ONLY)
+    layer_weights = {
+        "b": weights((4, 6, 2, 2), unread=[0, 3]),
+        "c": weights((4, 6, 2, 2), unread=[0, 5]),
+    }
+    result = merged(IN, conv("a", "data", 6), *lines, *readers, weights=layer_weights, only=ONLY)
     assert sizes(result)["a"] == [5, 3, 3, 3]
     assert sizes(result)["c"] == [4, 5, 2, 2]
 
@@ -95,15 +98,15 @@ def test_of_equal_channels_one_stays(merged: Merger, kind: str) -> None:
                "transpose: true } }",
                f"e: Deconvolution {end(lines)} -> e {{ convolution_param {{ num_output: 3 "
                "kernel_size: 2 stride: 2 } }"]  # fmt: skip
-    given = {"a": weights(A, alike=[1, 3, 4])}
-    result = merged(IN, conv("a", "data", 6), *lines, *readers, weights=given, only=ONLY)
+    layer_weights = {"a": weights(A, alike=[1, 3, 4])}
+    result = merged(IN, conv("a", "data", 6), *lines, *readers, weights=layer_weights, only=ONLY)
     assert [sizes(result)[name][0 if name == "e" else 1] for name in "abe"] == [3, 4, 4]
 
 
 def test_equal_channels_with_other_values_behind_them_stay(merged: Merger) -> None:
-    given = {"a": weights(A, alike=[1, 3])}
+    layer_weights = {"a": weights(A, alike=[1, 3])}
     lines = [conv("a", "data", 6), "p: PReLU a -> p", conv("b", "p", 4)]
-    assert merged(IN, *lines, weights=given, only=ONLY).report.changes == []
+    assert merged(IN, *lines, weights=layer_weights, only=ONLY).report.changes == []
 
 
 def test_never_above_0_behind_a_relu(merged: Merger) -> None:
@@ -125,8 +128,8 @@ def test_it_goes_on_to_what_only_they_needed(merged: Merger) -> None:
     kernel[3, 2] = 1.0
     lines = [conv("a", "data", 6), "r: ReLU a -> r", conv("b", "r", 5, "kernel_size: 1"),
              "q: ReLU b -> q", conv("c", "q", 4)]  # fmt: skip
-    given = {"b": [kernel, bias], "c": weights((4, 5, 3, 3), unread=[3])}
-    result = merged(IN, *lines, weights=given, only=ONLY)
+    layer_weights = {"b": [kernel, bias], "c": weights((4, 5, 3, 3), unread=[3])}
+    result = merged(IN, *lines, weights=layer_weights, only=ONLY)
     assert sizes(result) == {"a": [5, 3, 3, 3], "b": [4, 5, 1, 1], "c": [4, 4, 3, 3]}
 
 
@@ -134,8 +137,8 @@ def test_concat_and_slice(merged: Merger) -> None:
     lines = [conv("a", "data", 6), conv("b", "data", 4), "k: Concat a b -> k", "r: ReLU k -> k",
              "s: Slice k -> s t { slice_param { slice_point: 5 } }",
              conv("c", "s", 4, "kernel_size: 2"), conv("d", "t", 4, "kernel_size: 2")]  # fmt: skip
-    given = {"a": weights(A, dead=[1, 5]), "b": weights((4, 3, 3, 3), dead=[0, 3])}
-    result = merged(IN, *lines, weights=given, only=ONLY)
+    layer_weights = {"a": weights(A, dead=[1, 5]), "b": weights((4, 3, 3, 3), dead=[0, 3])}
+    result = merged(IN, *lines, weights=layer_weights, only=ONLY)
     assert [sizes(result)[name][:2] for name in "abcd"] == [[4, 3], [2, 3], [4, 4], [4, 2]]
     assert result.layer("s").param.slice_param.slice_point == [4]
 
@@ -145,29 +148,31 @@ def test_eltwise_where_all_agree(merged: Merger, operation: str) -> None:
     lines = [conv("a", "data", 6), conv("b", "data", 6), conv("c", "e", 4), "r: ReLU e -> e"]
     lines.insert(2, f"e: Eltwise a b -> e {{ eltwise_param {{ operation: {operation} }} }}")
     lines.append(lines.pop(3))
-    given = {"a": weights(A, dead=[1, 4]), "b": weights(A, dead=[2, 4])}
-    result = merged(IN, *lines, weights=given, only=ONLY)
+    layer_weights = {"a": weights(A, dead=[1, 4]), "b": weights(A, dead=[2, 4])}
+    result = merged(IN, *lines, weights=layer_weights, only=ONLY)
     assert [sizes(result)[name][:2] for name in "abc"] == [[5, 3], [5, 3], [4, 5]]
 
 
 def test_one_channel_stays_of_each_blob(merged: Merger) -> None:
-    given = {"a": weights(A, dead=range(6))}
+    layer_weights = {"a": weights(A, dead=range(6))}
     lines = [conv("a", "data", 6), "r: ReLU a -> r", conv("b", "r", 4)]
-    assert sizes(merged(IN, *lines, weights=given, only=ONLY)) == {
+    assert sizes(merged(IN, *lines, weights=layer_weights, only=ONLY)) == {
         "a": [1, 3, 3, 3], "b": [4, 1, 3, 3],
     }  # fmt: skip
 
 
 def test_a_reader_without_bias_gets_one_for_a_constant(merged: Merger) -> None:
-    given = {"a": weights(A, dead=[2], bias=0.7)}
+    layer_weights = {"a": weights(A, dead=[2], bias=0.7)}
     lines = [conv("a", "data", 6), conv("b", "a", 4, "kernel_size: 2 bias_term: false")]
-    result = merged(IN, *lines, weights=given, only=ONLY)
+    result = merged(IN, *lines, weights=layer_weights, only=ONLY)
     assert [blob.shape for blob in result.blobs("b")] == [(4, 5, 2, 2), (4,)]
 
 
 def test_blobs_whose_channels_went_have_names_of_their_own(merged: Merger) -> None:
-    given = {"a": weights(A, dead=[2])}
-    result = merged(IN, conv("a", "data", 6), "r: ReLU a -> r", conv("b", "r", 4), weights=given)
+    layer_weights = {"a": weights(A, dead=[2])}
+    result = merged(
+        IN, conv("a", "data", 6), "r: ReLU a -> r", conv("b", "r", 4), weights=layer_weights
+    )
     tops = [top for layer in result.after.layers for top in layer.param.top]
     assert {"a", "r"}.isdisjoint(tops)
     assert tops[-1] == "b"
@@ -204,8 +209,8 @@ def test_a_constant_that_stays(merged: Merger, reason: str) -> None:
     if reason == "Eltwise":
         lines += [conv("data6", "data", 6)]
     pattern = {"Eltwise": "they are not all 0", "fork": "Pooling 'p' needs"}.get(reason, reason)
-    given = {**DEAD, **({"b": weights((4, 6, 3, 3))} if reason == "fork" else {})}
-    result = merged(*lines, *REFUSED[reason], weights=given, only=ONLY)
+    layer_weights = {**DEAD, **({"b": weights((4, 6, 3, 3))} if reason == "fork" else {})}
+    result = merged(*lines, *REFUSED[reason], weights=layer_weights, only=ONLY)
     result.refused("a", f"it makes 1 constant channel: .*{pattern}")
 
 
@@ -224,16 +229,16 @@ def test_shared_weights_stay(merged: Merger) -> None:
     lines = [f"{name}: Convolution data -> {name} {{ param {{ name: 'w' }} convolution_param {{ "
              "num_output: 6 kernel_size: 3 } }" for name in "ab"]  # fmt: skip
     readers = [conv("c", "a", 4), conv("d", "b", 4)]
-    given = {"a": weights(A, dead=[2]), "b": weights(A, dead=[2])}
-    result = merged(IN, *lines, *readers, weights=given, only=ONLY)
+    layer_weights = {"a": weights(A, dead=[2]), "b": weights(A, dead=[2])}
+    result = merged(IN, *lines, *readers, weights=layer_weights, only=ONLY)
     result.refused("a", "shares its weights with 'b'")
 
 
 @pytest.mark.parametrize("kept", ["a", "r", "b"])
 def test_kept_as_asked(merged: Merger, kept: str) -> None:
     lines = [conv("a", "data", 6), "r: ReLU a -> r", conv("b", "r", 4)]
-    given = {"a": weights(A, dead=[2])}
-    assert merged(IN, *lines, weights=given, only=ONLY, keep=[kept]).report.changes == []
+    layer_weights = {"a": weights(A, dead=[2])}
+    assert merged(IN, *lines, weights=layer_weights, only=ONLY, keep=[kept]).report.changes == []
 
 
 def test_rounding_that_a_curve_makes_more_of(merged: Merger) -> None:

@@ -79,9 +79,9 @@ def skewed(lines: List[str], seed: int = 0) -> Weights:
 
 def parts(result: Merged, maker: str, reader: str) -> Tuple[Any, Any]:
     """Ranges of the channels that one makes and the other reads, as parts of the largest."""
-    made = np.abs(result.blobs(maker)[0]).max(axis=(1, 2, 3))
+    produced = np.abs(result.blobs(maker)[0]).max(axis=(1, 2, 3))
     read = np.abs(result.blobs(reader)[0]).max(axis=(0, 2, 3))
-    return made / made.max(), read / read.max()
+    return produced / produced.max(), read / read.max()
 
 
 def rescaled(result: Merged) -> List[str]:
@@ -100,12 +100,12 @@ def test_it_fires(merged: Merger, name: str) -> None:
 def test_the_ranges_come_together(merged: Merger) -> None:
     """What is made and what is read have the same ranges, each as parts of its layer's largest."""
     lines = [IN, FIRST, RELU, LAST]
-    made, read = parts(merged(*lines, weights=skewed(lines)), "a", "z")
-    product = made * read
-    made, read = parts(merged(*lines, weights=skewed(lines), equalize=True), "a", "z")
-    assert made == pytest.approx(read, rel=0.05)
-    assert (made * read).sum() == pytest.approx((product / product.max()).sum(), rel=0.1)
-    assert (made * read).sum() > product.sum() * 1.2
+    result, read = parts(merged(*lines, weights=skewed(lines)), "a", "z")
+    product = result * read
+    result, read = parts(merged(*lines, weights=skewed(lines), equalize=True), "a", "z")
+    assert result == pytest.approx(read, rel=0.05)
+    assert (result * read).sum() == pytest.approx((product / product.max()).sum(), rel=0.1)
+    assert (result * read).sum() > product.sum() * 1.2
 
 
 def test_off_by_default_and_on_by_its_name(merged: Merger) -> None:
@@ -121,8 +121,8 @@ def test_behind_a_fold(merged: Merger) -> None:
     weights["m"] = [np.exp(2 * np.random.default_rng(1).standard_normal(8))]
     result = merged(*lines, weights=weights, equalize=True)
     assert result.names == ["a", "r", "z"]
-    made, read = parts(result, "a", "z")
-    assert made == pytest.approx(read, rel=0.05)
+    produced, read = parts(result, "a", "z")
+    assert produced == pytest.approx(read, rel=0.05)
 
 
 def test_blobs_that_change_get_new_names(merged: Merger) -> None:

@@ -150,8 +150,8 @@ def test_the_last_name_stays(merged: Merger) -> None:
 
 def test_bias_is_added_sensibly(merged: Merger) -> None:
     """bias_term is set; where the weights have a param spec, the bias gets one."""
-    own = "convolution_param { num_output: 6 kernel_size: 3 bias_term: false }"
-    body = f"param {{ lr_mult: 3 decay_mult: 2 }} {own}"
+    fields = "convolution_param { num_output: 6 kernel_size: 3 bias_term: false }"
+    body = f"param {{ lr_mult: 3 decay_mult: 2 }} {fields}"
     result = merged("data 2 5 8 7", f"conv: Convolution data -> conv {{ {body} }}", BN)
     param = result.layer("conv").param
     assert param.convolution_param.bias_term
@@ -161,8 +161,8 @@ def test_bias_is_added_sensibly(merged: Merger) -> None:
 @pytest.mark.parametrize("specs", [0, 1, 2])
 def test_an_existing_bias_keeps_its_specs(merged: Merger, specs: int) -> None:
     """Nothing is added to the text of a layer that has its bias already."""
-    given = "param { lr_mult: 0 } " * specs
-    body = f"{given} convolution_param {{ num_output: 6 kernel_size: 3 }}"
+    arguments = "param { lr_mult: 0 } " * specs
+    body = f"{arguments} convolution_param {{ num_output: 6 kernel_size: 3 }}"
     result = merged("data 2 5 8 7", f"conv: Convolution data -> conv {{ {body} }}", BN)
     assert len(result.layer("conv").param.param) == specs
     assert "bias_term" not in result.text

@@ -17,14 +17,14 @@ POSITIVE = {"times": [np.linspace(0.3, 2.1, 12)]}
 
 def conv(name: str, body: str = "kernel_size: 3", bottom: str = "s", outputs: int = 5) -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 def fc(name: str, body: str = "", bottom: str = "s") -> str:
     """An InnerProduct likewise."""
-    own = f"inner_product_param {{ num_output: 5 {body} }}"
-    return f"{name}: InnerProduct {bottom} -> {name} {{ {own} }}"
+    fields = f"inner_product_param {{ num_output: 5 {body} }}"
+    return f"{name}: InnerProduct {bottom} -> {name} {{ {fields} }}"
 
 
 READERS: Dict[str, List[str]] = {

@@ -108,8 +108,8 @@ def test_keep(merged: Merger, kept: str) -> None:
 
 
 def test_shared_weights(merged: Merger) -> None:
-    one = conv("c", "kernel_size: 3 bias_term: false").replace(" } }", " } param { name: 'w' } }")
-    lines = [IN, CAT, SWAP, one, one.replace("c:", "d:").replace("-> c", "-> d")]
+    first = conv("c", "kernel_size: 3 bias_term: false").replace(" } }", " } param { name: 'w' } }")
+    lines = [IN, CAT, SWAP, first, first.replace("c:", "d:").replace("-> c", "-> d")]
     result = merged(*lines, weights=WEIGHTS, only=["fold-swap"])
     assert result.names == ["cat", "c", "d"]
     assert [result.layer(name).param.param[0].name for name in "cd"] == ["w", "w"]

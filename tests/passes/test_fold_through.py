@@ -131,10 +131,10 @@ def test_what_is_between_is_none_of_these(merged: Merger) -> None:
 @pytest.mark.parametrize("kind", ["Deconvolution", "InnerProduct"])
 def test_other_linear_layers(merged: Merger, kind: str) -> None:
     """They take it in as well."""
-    own = "inner_product_param { num_output: 6 }" if kind == "InnerProduct" else (
+    fields = "inner_product_param { num_output: 6 }" if kind == "InnerProduct" else (
         "convolution_param { num_output: 6 kernel_size: 3 stride: 2 group: 1 }"
     )  # fmt: skip
-    line = f"conv: {kind} data -> conv {{ {own} }}"
+    line = f"conv: {kind} data -> conv {{ {fields} }}"
     result = merged(IN, line, *BETWEEN["relu"], *READ, weights=POSITIVE)
     assert result.names == ["conv", "r", "t", "u"]
 
@@ -145,8 +145,8 @@ END = ["t: TanH n -> t", "u: AbsVal n -> u"]
 
 def conv(name: str, outputs: int, body: str = "kernel_size: 1", bottom: str = "data") -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 TWO = [conv("a", 4, "kernel_size: 3 pad: 1 bias_term: false"), conv("b", 3)]

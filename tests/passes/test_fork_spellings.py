@@ -88,8 +88,8 @@ def test_no_proof_has_another_window_where_the_own_is_not_known(tmp_path: Path) 
     conv = graph.layers[-1]
     param = copied(conv.param)
     param.convolution_param.pad.append(1)
-    found = wiring(graph, [conv], {conv: (param, conv.blobs)}, {})
-    assert found == "layer 'conv' would get another window, and its own is a fork's"
+    actual = wiring(graph, [conv], {conv: (param, conv.blobs)}, {})
+    assert actual == "layer 'conv' would get another window, and its own is a fork's"
 
 
 SCALE = "scale: Scale data -> scale"
@@ -213,9 +213,9 @@ def test_a_depthwise_type_without_group(merged: Merger, kind: str) -> None:
 
 
 def layer(kind: str, block: str, **extra: str) -> Layer:
-    made = Layer(LayerParameter(name="a", type=kind))
-    made.extra = {f"{block}.{name}": value for name, value in extra.items()}
-    return made
+    layer = Layer(LayerParameter(name="a", type=kind))
+    layer.extra = {f"{block}.{name}": value for name, value in extra.items()}
+    return layer
 
 
 def test_hole_is_dilation() -> None:

@@ -109,21 +109,21 @@ def test_every_form_has_a_case() -> None:
 
 @pytest.mark.parametrize("form", CASES)
 def test_a_form(merged: Merger, form: str) -> None:
-    made = merge(merged, form)
+    result = merge(merged, form)
     _, _, types, text = CASES[form]
-    assert [layer.type for layer in made.after.layers if layer.type != "Input"] == types
-    assert text in made.text
-    assert {change.rewrite for change in made.report.changes} == {form}
-    assert [note for note in made.report.notes if note.kind == "target"] == []
+    assert [layer.type for layer in result.after.layers if layer.type != "Input"] == types
+    assert text in result.text
+    assert {change.rewrite for change in result.report.changes} == {form}
+    assert [note for note in result.report.notes if note.kind == "target"] == []
 
 
 @pytest.mark.parametrize("form", CASES)
 def test_a_kept_layer_stays_and_is_told(merged: Merger, form: str) -> None:
     names = [line.split(":")[0] for line in CASES[form][1] if ":" in line]
-    made = merge(merged, form, keep=names)
-    assert made.report.changes == []
-    assert [refusal.reason for refusal in made.report.refusals if refusal.rewrite == form]
-    assert [note for note in made.report.notes if note.kind == "target"]
+    result = merge(merged, form, keep=names)
+    assert result.report.changes == []
+    assert [refusal.reason for refusal in result.report.refusals if refusal.rewrite == form]
+    assert [note for note in result.report.notes if note.kind == "target"]
 
 
 @pytest.mark.parametrize("form", CASES)
@@ -151,11 +151,11 @@ def test_what_has_no_such_form(tmp_path: Path, form: str, line: str, reason: str
     net = load(tmp_path, prototxt("data 2 3 6 5", line))
     graph = net.graph({})
     kind: Any = next(kind for kind in FORMS if kind.name == form)
-    found = kind(Options(target="opencv")).rewrite(graph, graph.layers[-1])
+    actual = kind(Options(target="opencv")).rewrite(graph, graph.layers[-1])
     if reason:
-        assert reason in str(found)
+        assert reason in str(actual)
     else:  # it is in that form already
-        assert found.changed == []
+        assert actual.changed == []
 
 
 def test_no_pass_makes_what_the_target_would_not_take(merged: Merger) -> None:
@@ -165,9 +165,9 @@ def test_no_pass_makes_what_the_target_would_not_take(merged: Merger) -> None:
         "b: Convolution a -> b { convolution_param { num_output: 4 kernel_size: 5 } }",
     ]
     assert merged(*lines, serial="always").names == ["b"]  # of 9x9
-    made = merged(*lines, serial="always", target="horizon")
-    assert made.names == ["a", "b"]
-    reasons: List[str] = [refusal.reason for refusal in made.report.refusals]
+    result = merged(*lines, serial="always", target="horizon")
+    assert result.names == ["a", "b"]
+    reasons: List[str] = [refusal.reason for refusal in result.report.refusals]
     assert any("target horizon: it would not take what it becomes" in reason for reason in reasons)
 
 
@@ -181,14 +181,14 @@ def test_what_is_left_is_told(tmp_path: Path) -> None:
 
 def test_an_output_is_written_by_one_layer(merged: Merger) -> None:
     lines = ["data 2 3 6 5", "r: ReLU data -> c", "s: Sigmoid c -> c", "t: TanH c -> c"]
-    made = merged(*lines, target="tpu-mlir")
-    tops = [list(layer.param.top) for layer in made.after.layers]
+    result = merged(*lines, target="tpu-mlir")
+    tops = [list(layer.param.top) for layer in result.after.layers]
     assert tops == [["data"], ["c_before"], ["c_before"], ["c"]]
-    assert [note.kind for note in made.report.notes] == ["target-form"]
+    assert [note.kind for note in result.report.notes] == ["target-form"]
 
 
 def test_an_input_keeps_its_name(merged: Merger) -> None:
-    made = merged("data 2 3 6 5", "r: TanH data -> data", target="tpu-mlir")
-    assert [list(layer.param.top) for layer in made.after.layers] == [["data"], ["data"]]
-    (note,) = [note for note in made.report.notes if note.kind == "target"]
+    result = merged("data 2 3 6 5", "r: TanH data -> data", target="tpu-mlir")
+    assert [list(layer.param.top) for layer in result.after.layers] == [["data"], ["data"]]
+    (note,) = [note for note in result.report.notes if note.kind == "target"]
     assert "output-apart cannot be done here" in note.text

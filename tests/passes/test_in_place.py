@@ -39,7 +39,7 @@ def test_it_fires(merged: Merger, name: str) -> None:
     assert list(result.layer("x").param.top) == ["b"]  # the blob that holds what it held
     old, new = (size.activation_bytes or 0 for size in sizes(result))
     assert old - new == (A if "elu" in LAYERS[name].lower() and name != "prelu" else 0)
-    (change,) = [one for one in result.report.changes if one.rewrite == "in-place"]
+    (change,) = [change for change in result.report.changes if change.rewrite == "in-place"]
     assert change.changed == ("x",)
 
 
@@ -71,7 +71,7 @@ def test_memory_that_is_written_further_down(merged: Merger, shared: List[str]) 
     end = "ip: InnerProduct f -> c { inner_product_param { num_output: 3 } }"
     result = merged(IN, CONV, "x: ReLU a -> b", *shared, end, in_place=True, skip=SKIP)
     assert "x" in in_place(result)
-    assert [one.rewrite for one in result.report.changes] == ["in-place"]
+    assert [change.rewrite for change in result.report.changes] == ["in-place"]
 
 
 def test_behind_folds(merged: Merger) -> None:

@@ -13,15 +13,15 @@ IN = "data 2 6 9 11"
 
 def conv(name: str, body: str, bottom: str = "data", outputs: int = 6) -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 def branches(*lines: str, sums: str = "", bottoms: str = "", param: str = "") -> List[str]:
     """The layers ``lines``, their Eltwise, and what reads it."""
     names = bottoms or " ".join(line.split(":")[0] for line in lines)
-    own = f" {{ eltwise_param {{ {param} }} }}" if param else ""
-    return [IN, *lines, f"sum: Eltwise {names}{sums} -> sum{own}", "relu: ReLU sum -> relu"]
+    fields = f" {{ eltwise_param {{ {param} }} }}" if param else ""
+    return [IN, *lines, f"sum: Eltwise {names}{sums} -> sum{fields}", "relu: ReLU sum -> relu"]
 
 
 K3, K1 = "kernel_size: 3 pad: 1", "kernel_size: 1"
@@ -30,7 +30,7 @@ SCALE = "scale: Scale data -> scale { scale_param { bias_term: true } }"
 BN = "bn: BatchNorm data -> bn"
 
 # What is summed, and the kernel, pad and group of the one convolution that it becomes.
-ONE: Dict[str, Tuple[List[str], Tuple[int, int], Tuple[int, int], int]] = {
+INTO_ONE: Dict[str, Tuple[List[str], Tuple[int, int], Tuple[int, int], int]] = {
     "repvgg": (branches(conv("a", K3), conv("b", K1), sums=" data"), (3, 3), (1, 1), 1),
     "repvgg_bn": (branches(conv("a", K3), conv("b", K1), BN), (3, 3), (1, 1), 1),
     "acnet": (
@@ -97,10 +97,10 @@ ONE: Dict[str, Tuple[List[str], Tuple[int, int], Tuple[int, int], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", INTO_ONE)
 def test_branches_of_one_blob(merged: Merger, name: str) -> None:
     """They become one convolution whose kernel has the taps of all, and the Eltwise is gone."""
-    lines, kernel, pad, group = ONE[name]
+    lines, kernel, pad, group = INTO_ONE[name]
     result = merged(*lines)
     (left, relu) = result.names
     assert relu == "relu"
@@ -108,17 +108,26 @@ def test_branches_of_one_blob(merged: Merger, name: str) -> None:
     assert layer.type == "Convolution"
     assert list(layer.param.top) == ["sum"]
     assert layer.blobs[0].shape[2:] == kernel
-    own = layer.param.convolution_param
-    assert own.group == group
-    pads = (own.pad_h, own.pad_w) if own.HasField("pad_h") else (*own.pad, 0, 0)[:1] * 2
+    conv_param = layer.param.convolution_param
+    assert conv_param.group == group
+    pads = (
+        (conv_param.pad_h, conv_param.pad_w)
+        if conv_param.HasField("pad_h")
+        else (*conv_param.pad, 0, 0)[:1] * 2
+    )
     assert pads == pad
 
 
 def test_fields_that_say_so_already(merged: Merger) -> None:
     """They stay as they were written."""
     lines = branches(conv("a", "kernel_h: 3 kernel_w: 3 pad: 1 pad: 1"), conv("b", K1))
-    own = merged(*lines).layer("a").param.convolution_param
-    assert (own.kernel_h, own.kernel_w, list(own.pad), list(own.kernel_size)) == (3, 3, [1, 1], [])
+    conv_param = merged(*lines).layer("a").param.convolution_param
+    assert (
+        conv_param.kernel_h,
+        conv_param.kernel_w,
+        list(conv_param.pad),
+        list(conv_param.kernel_size),
+    ) == (3, 3, [1, 1], [])
 
 
 def test_nested_sums(merged: Merger) -> None:

@@ -11,15 +11,15 @@ IN = "data 2 6 9 11"
 
 def conv(name: str, outputs: int, body: str = "kernel_size: 3", bottom: str = "data") -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 A, B, C = conv("a", 4), conv("b", 5), conv("c", 3, "kernel_size: 3 bias_term: false")
 TANH = "t: TanH data -> t"
 
 # The layers, what the Concat reads, the layers left, and the channels of the one convolution.
-ONE: Dict[str, Tuple[List[str], str, List[str], int]] = {
+INTO_ONE: Dict[str, Tuple[List[str], str, List[str], int]] = {
     "two": ([A, B], "a b", ["a"], 9),
     "three": ([A, B, C], "a b c", ["a"], 12),
     "other_order": ([A, B, C], "c b a", ["c"], 12),
@@ -33,13 +33,13 @@ ONE: Dict[str, Tuple[List[str], str, List[str], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", INTO_ONE)
 def test_side_by_side(merged: Merger, name: str) -> None:
     """One convolution with the outputs of all, in the order of the Concat."""
-    lines, bottoms, left, outputs = ONE[name]
+    lines, bottoms, left, outputs = INTO_ONE[name]
     result = merged(IN, *lines, f"cat: Concat {bottoms} -> cat", "relu: ReLU cat -> relu")
     assert result.names == [*left, "relu"]
-    first = next(one for one in left if one in "abcd")
+    first = next(item for item in left if item in "abcd")
     assert result.layer(first).param.convolution_param.num_output == outputs
     assert result.layer(first).blobs[0].shape[0] == outputs
 

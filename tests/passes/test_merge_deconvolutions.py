@@ -21,8 +21,8 @@ def conv(
     name: str, bottom: str, outputs: int, body: str = K1, top: str = "", kind: str = "Convolution"
 ) -> str:
     """A Convolution that writes a blob of its own name, or ``top``."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: {kind} {bottom} -> {top or name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: {kind} {bottom} -> {top or name} {{ {fields} }}"
 
 
 def deconv(name: str, bottom: str, outputs: int, body: str = UP, top: str = "") -> str:
@@ -144,8 +144,8 @@ def test_another_reader_between(merged: Merger) -> None:
 
 def test_a_fully_connected_layer_behind(merged: Merger) -> None:
     """It reads places, not channels: nothing is said of it."""
-    own = "inner_product_param { num_output: 3 }"
-    result = merged(IN, deconv("d", "data", 2), f"f: InnerProduct d -> end {{ {own} }}", END)
+    fields = "inner_product_param { num_output: 3 }"
+    result = merged(IN, deconv("d", "data", 2), f"f: InnerProduct d -> end {{ {fields} }}", END)
     assert (result.names, result.report.refusals) == (["d", "f", "t"], [])
 
 
@@ -221,8 +221,8 @@ def test_sums(merged: Merger, name: str, coefficients: bool) -> None:
     """One Deconvolution is left; kernels of other sizes are placed by their pads."""
     lines, shape = SUMS[name]
     terms = [line.split(":")[0] for line in lines if not line.startswith(("p:", "q:"))]
-    own = " ".join(f"coeff: {n - 0.5}" for n, _ in enumerate(terms)) if coefficients else ""
-    both = f"sum: Eltwise {' '.join(terms)} -> end {{ eltwise_param {{ {own} }} }}"
+    fields = " ".join(f"coeff: {n - 0.5}" for n, _ in enumerate(terms)) if coefficients else ""
+    both = f"sum: Eltwise {' '.join(terms)} -> end {{ eltwise_param {{ {fields} }} }}"
     result = merged(IN, *lines, both, END, serial="never")
     (left, _) = result.names
     assert (result.layer(left).type, result.layer(left).blobs[0].shape) == ("Deconvolution", shape)

@@ -18,8 +18,8 @@ def conv(
     name: str, bottom: str, body: str = "kernel_size: 3", outputs: int = 4, top: str = ""
 ) -> str:
     """A Convolution that writes a blob of its own name, or ``top``."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {top or name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {top or name} {{ {fields} }}"
 
 
 A, B = conv("a", "p"), conv("b", "q")
@@ -27,7 +27,7 @@ THREE = [f"conv{n}: Convolution p{n} -> c{n} {{ convolution_param {{ num_output:
          "kernel_size: 3 pad: 1 stride: 2 dilation: 2 } }" for n in range(3)]  # fmt: skip
 
 # The layers in front of the last one, those that are left, and the groups of the first of them.
-ONE: Dict[str, Tuple[List[str], List[str], int]] = {
+INTO_ONE: Dict[str, Tuple[List[str], List[str], int]] = {
     "two": ([SLICE, A, B, CAT], ["a"], 2),
     "three": (
         ["cut: Slice data -> p0 p1 p2", *THREE, "cat: Concat c0 c1 c2 -> cat"], ["conv0"], 3,
@@ -74,13 +74,13 @@ ONE: Dict[str, Tuple[List[str], List[str], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", INTO_ONE)
 def test_groups_of_one(merged: Merger, name: str) -> None:
     """One convolution with as many groups, and one of each of the layers around it."""
-    lines, left, group = ONE[name]
+    lines, left, group = INTO_ONE[name]
     result = merged(IN, *lines, END)
     assert result.names == [*left, "t"]
-    first = next(one for one in result.after.layers if one.type == "Convolution")
+    first = next(layer for layer in result.after.layers if layer.type == "Convolution")
     assert first.param.convolution_param.group == group
     assert (result.report.after.multiply_adds or 0) <= (result.report.before.multiply_adds or 0)
 
@@ -224,8 +224,8 @@ def _random_groups(merger: Merger, data: st.DataObject) -> None:
             unlike = level * towers + tower == odd
             name = f"l{level}_{tower}"
             if kind == 2 and level:
-                own = "TanH" if unlike else "ReLU"
-                lines.append(f"{name}: {own} {ends[tower]} -> {ends[tower]}")
+                fields = "TanH" if unlike else "ReLU"
+                lines.append(f"{name}: {fields} {ends[tower]} -> {ends[tower]}")
                 continue
             body = f"kernel_size: {size} pad: {size // 2 + size % 2} bias_term: {bias} "
             body += f"group: {3 - group if unlike else group}"

@@ -13,13 +13,13 @@ RELU = "r: ReLU s -> r"
 
 
 def product(name: str = "ip", body: str = "", bottom: str = "data", outputs: int = 60) -> str:
-    own = f"inner_product_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: InnerProduct {bottom} -> {name} {{ {own} }}"
+    fields = f"inner_product_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: InnerProduct {bottom} -> {name} {{ {fields} }}"
 
 
 def conv(name: str = "c", body: str = "kernel_size: 3 pad: 1", outputs: int = 4) -> str:
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution data -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution data -> {name} {{ {fields} }}"
 
 
 def flat(name: str = "f", bottom: str = "c") -> str:

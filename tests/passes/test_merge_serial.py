@@ -12,14 +12,14 @@ IN = "data 2 6 9 11"
 
 def conv(name: str, outputs: int, body: str, bottom: str = "data") -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 def fc(name: str, outputs: int, bottom: str, body: str = "") -> str:
     """An InnerProduct likewise."""
-    own = f"inner_product_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: InnerProduct {bottom} -> {name} {{ {own} }}"
+    fields = f"inner_product_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: InnerProduct {bottom} -> {name} {{ {fields} }}"
 
 
 K1, NO_BIAS = "kernel_size: 1", "bias_term: false"
@@ -93,12 +93,17 @@ def test_two_become_one(merged: Merger, name: str) -> None:
 
 def test_the_new_window_is_written_short(merged: Merger) -> None:
     """One kernel_size where the old layer had kernel_h and kernel_w."""
-    own = merged(IN, *MERGED["3x1_then_1x3"][0]).layer("b").param.convolution_param
-    assert list(own.kernel_size) == [3]
-    assert not own.HasField("kernel_h")
+    conv_param = merged(IN, *MERGED["3x1_then_1x3"][0]).layer("b").param.convolution_param
+    assert list(conv_param.kernel_size) == [3]
+    assert not conv_param.HasField("kernel_h")
     wide = conv("b", 5, "kernel_h: 3 kernel_w: 5", "a")
-    own = merged(IN, conv("a", 8, f"{K1} pad: 1"), wide).layer("b").param.convolution_param
-    assert (own.kernel_h, own.kernel_w, list(own.pad), own.HasField("pad_h")) == (3, 5, [1], False)
+    conv_param = merged(IN, conv("a", 8, f"{K1} pad: 1"), wide).layer("b").param.convolution_param
+    assert (
+        conv_param.kernel_h,
+        conv_param.kernel_w,
+        list(conv_param.pad),
+        conv_param.HasField("pad_h"),
+    ) == (3, 5, [1], False)
 
 
 REFUSED: Dict[str, Tuple[List[str], str]] = {
@@ -209,7 +214,7 @@ def test_what_is_exact_of_a_chain(merged: Merger) -> None:
         conv("d", 5, K1, "c"), "relu: ReLU d -> relu",
     )  # fmt: skip
     assert result.names == ["a", "b", "relu"]
-    (reason,) = [one.reason for one in result.report.refusals if one.layer == "b"]
+    (reason,) = [refusal.reason for refusal in result.report.refusals if refusal.layer == "b"]
     assert "pads what the first gave a bias" in reason
 
 
@@ -219,7 +224,9 @@ def test_whatever_it_costs(merged: Merger, name: str, serial: str) -> None:
     """--serial always merges what is exact; never, nothing."""
     result = merged(IN, *REFUSED[name][0], "relu: ReLU b -> relu", serial=serial)
     assert len(result.names) == {"always": 2, "never": 3}[serial]
-    assert [one for one in result.report.refusals if one.rewrite == "merge-serial"] == []
+    assert [
+        refusal for refusal in result.report.refusals if refusal.rewrite == "merge-serial"
+    ] == []
 
 
 @pytest.mark.parametrize("kind", ["DepthwiseConvolution", "DepthwiseConv"])

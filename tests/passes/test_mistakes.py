@@ -35,8 +35,8 @@ def folded(eps: float, factor: float = 1, bias: "np.ndarray | float" = 0.0) -> L
 
 def check(result: Merged, expected: List[np.ndarray], name: str = "conv") -> None:
     """The blobs of ``name``, to the last bit but one."""
-    for found, wanted in zip(result.blobs(name), expected):
-        np.testing.assert_allclose(found, wanted, rtol=2e-7)
+    for actual, required in zip(result.blobs(name), expected):
+        np.testing.assert_allclose(actual, required, rtol=2e-7)
 
 
 def float32(value: float) -> float:
@@ -85,13 +85,13 @@ def test_deconvolution_folded_along_the_wrong_axis(
     merged: Merger, inputs: int, outputs: int, group: int
 ) -> None:
     """Weights are (Cin, Cout/group, k, k): outputs are counted by group and second axis."""
-    own = f"num_output: {outputs} group: {group} kernel_size: 4 stride: 2 pad: 1"
+    fields = f"num_output: {outputs} group: {group} kernel_size: 4 stride: 2 pad: 1"
     weights = np.random.default_rng(group).standard_normal((inputs, outputs // group, 4, 4))
     weights = weights.astype(np.float32).astype(float)
     gamma = np.linspace(0.5, 3, outputs).astype(np.float32).astype(float)
     result = merged(
         f"data 2 {inputs} 5 4",
-        f"conv: Deconvolution data -> conv {{ convolution_param {{ {own} }} }}",
+        f"conv: Deconvolution data -> conv {{ convolution_param {{ {fields} }} }}",
         "scale: Scale conv -> scale",
         weights={"conv": [weights, np.zeros(outputs)], "scale": [gamma]},
     )
@@ -111,16 +111,16 @@ def test_deconvolution_folded_along_the_wrong_axis(
 @pytest.mark.parametrize("kind", ["Convolution", "Deconvolution", "InnerProduct"])
 def test_missing_bias_or_scale(merged: Merger, kind: str, bias: bool, scale: str) -> None:
     """A crash, a bias added to Convolution only, or the old bias dropped."""
-    own = "inner_product_param" if kind == "InnerProduct" else "convolution_param"
+    fields = "inner_product_param" if kind == "InnerProduct" else "convolution_param"
     size = "" if kind == "InnerProduct" else "kernel_size: 3"
-    body = f"{own} {{ num_output: 4 {size} bias_term: {str(bias).lower()} }}"
+    body = f"{fields} {{ num_output: 4 {size} bias_term: {str(bias).lower()} }}"
     lines = [DATA, f"conv: {kind} data -> conv {{ {body} }}", BN]
     if scale != "none":
         lines.append(SCALE if scale == "bias" else "scale: Scale bn -> scale")
     result = merged(*lines)
     assert result.names == ["conv"]
     assert [blob.ndim for blob in result.blobs("conv")][1:] == [1]
-    assert getattr(result.layer("conv").param, own).bias_term
+    assert getattr(result.layer("conv").param, fields).bias_term
 
 
 @pytest.mark.parametrize("specs", [0, 1])
@@ -150,10 +150,10 @@ def test_a_std_too_many_in_the_bias(merged: Merger) -> None:
 def test_folded_across_an_activation(merged: Merger) -> None:
     """Any later BatchNorm on the blob's name was taken, in-place ReLU between or not."""
     for kind in ("Convolution", "InnerProduct"):
-        own = "inner_product_param" if kind == "InnerProduct" else "convolution_param"
+        fields = "inner_product_param" if kind == "InnerProduct" else "convolution_param"
         size = "" if kind == "InnerProduct" else "kernel_size: 3"
         result = merged(
-            DATA, f"conv: {kind} data -> conv {{ {own} {{ num_output: 4 {size} }} }}",
+            DATA, f"conv: {kind} data -> conv {{ {fields} {{ num_output: 4 {size} }} }}",
             "relu: ReLU conv -> conv", "bn: BatchNorm conv -> conv", "scale: Scale conv -> conv",
         )  # fmt: skip
         assert result.names == ["conv", "relu", "scale"]

@@ -95,18 +95,18 @@ def test_names(merged: Merger, names: str, feeding: str, after: str) -> None:
         "in_place": ["data 2 6 5 4", "cat: Concat data data -> x", "relu: ReLU x -> x"],
         "in_place_on_input": ["x 2 6 5 4", "relu: ReLU x -> x"],
     }[feeding]
-    one, two, three = names.split()
+    single, two, three = names.split()
     result = merged(
         *first,
-        f"bn: BatchNorm x -> {one}",
-        f"scale: Scale {one} -> {two}",
+        f"bn: BatchNorm x -> {single}",
+        f"scale: Scale {single} -> {two}",
         f"bias: Bias {two} -> {three}",
         *([after.format(three)] if after else []),
     )
     kinds = [layer.type for layer in result.after.layers]
     assert "BatchNorm" not in kinds
     # The input keeps what came in; what another layer wrote over it holds the next to its name.
-    held = feeding == "in_place_on_input" and one == "x" and three != "x"
+    held = feeding == "in_place_on_input" and single == "x" and three != "x"
     assert sum(kind in ("Scale", "Bias") for kind in kinds) == (2 if held else 1)
 
 

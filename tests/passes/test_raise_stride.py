@@ -32,13 +32,13 @@ WAYS: Dict[str, List[str]] = {
 
 def strides(result: Merged) -> Dict[str, List[int]]:
     """Name -> stride, height and width, of the convolutions that are left."""
-    found = {}
+    actual = {}
     for layer in result.after.layers:
         if layer.type == "Convolution":
             param = layer.param.convolution_param
             pair = [param.stride_h, param.stride_w] if param.stride_h else list(param.stride) * 2
-            found[layer.name] = pair[:2] or [1, 1]
-    return found
+            actual[layer.name] = pair[:2] or [1, 1]
+    return actual
 
 
 def way(name: str) -> List[str]:

@@ -143,8 +143,8 @@ def test_random_fillers(merged: Merger) -> None:
 @pytest.mark.parametrize("filler", ["type: 'bilinear'", "type: 'constant' value: 0.3"])
 def test_deterministic_fillers(merged: Merger, filler: str) -> None:
     """Upsampling by a Deconvolution that the file does not have: its weights are known."""
-    own = "num_output: 4 group: 4 kernel_size: 4 stride: 2 pad: 1 bias_term: false"
-    body = f"convolution_param {{ {own} weight_filler {{ {filler} }} }}"
+    fields = "num_output: 4 group: 4 kernel_size: 4 stride: 2 pad: 1 bias_term: false"
+    body = f"convolution_param {{ {fields} weight_filler {{ {filler} }} }}"
     up = f"conv: Deconvolution data -> conv {{ {body} }}"
     result = merged(DATA, up, BN, SCALE, END, weights={"conv": None})
     assert result.names == ["conv", "end"]
@@ -153,8 +153,8 @@ def test_deterministic_fillers(merged: Merger, filler: str) -> None:
 
 def test_a_filled_layer_that_nothing_is_folded_into(merged: Merger) -> None:
     """It goes on without weights in the file, and runs on its filler there too."""
-    own = "num_output: 4 group: 4 kernel_size: 4 stride: 2 pad: 1 bias_term: false"
-    body = f"convolution_param {{ {own} weight_filler {{ type: 'bilinear' }} }}"
+    fields = "num_output: 4 group: 4 kernel_size: 4 stride: 2 pad: 1 bias_term: false"
+    body = f"convolution_param {{ {fields} weight_filler {{ type: 'bilinear' }} }}"
     up = f"up: Deconvolution out -> up {{ {body} }}"
     result = merged(DATA, CONV, BN, SCALE, END, up, weights={"up": None})
     assert result.names == ["conv", "end", "up"]

@@ -30,36 +30,38 @@ def noise(*shape: int) -> np.ndarray:
 def fold(path: Sequence[Layer], rank: int = 4) -> Changes:
     """The changes that fold-affine would make to a path."""
     head, *rest = path
-    one = affine_of(rest[0], rank)
-    assert isinstance(one, Affine)
+    first = affine_of(rest[0], rank)
+    assert isinstance(first, Affine)
     for other in rest[1:]:
         two = affine_of(other, rank)
         assert isinstance(two, Affine)
-        one = one.then(two)
+        first = first.then(two)
     target = output_channels(head, rank)
     assert not isinstance(target, str)
-    return {head: folded(head, one.over(target.channels, target.axis))}
+    return {head: folded(head, first.over(target.channels, target.axis))}
 
 
 def conv(outputs: int = 6, inputs: int = 4, group: int = 1, size: int = 3, text: str = "") -> Layer:
     """A Convolution with bias."""
-    own = f"num_output: {outputs} group: {group} kernel_size: {size} {text}"
+    fields = f"num_output: {outputs} group: {group} kernel_size: {size} {text}"
     weights = noise(outputs, inputs // group, size, size)
-    return layer(f'type: "Convolution" convolution_param {{ {own} }}', weights, noise(outputs))
+    return layer(f'type: "Convolution" convolution_param {{ {fields} }}', weights, noise(outputs))
 
 
 def deconv(outputs: int = 6, inputs: int = 4, group: int = 2) -> Layer:
     """A Deconvolution with bias."""
-    own = f"num_output: {outputs} group: {group} kernel_size: 4 stride: 2 pad: 1"
+    fields = f"num_output: {outputs} group: {group} kernel_size: 4 stride: 2 pad: 1"
     weights = noise(inputs, outputs // group, 4, 4)
-    return layer(f'type: "Deconvolution" convolution_param {{ {own} }}', weights, noise(outputs))
+    return layer(f'type: "Deconvolution" convolution_param {{ {fields} }}', weights, noise(outputs))
 
 
 def inner_product(outputs: int = 6, inputs: int = 5, transpose: bool = False) -> Layer:
     """An InnerProduct with bias."""
-    own = f"num_output: {outputs} transpose: {str(transpose).lower()}"
+    fields = f"num_output: {outputs} transpose: {str(transpose).lower()}"
     weights = noise(inputs, outputs) if transpose else noise(outputs, inputs)
-    return layer(f'type: "InnerProduct" inner_product_param {{ {own} }}', weights, noise(outputs))
+    return layer(
+        f'type: "InnerProduct" inner_product_param {{ {fields} }}', weights, noise(outputs)
+    )
 
 
 def scale(channels: int) -> Layer:
@@ -98,15 +100,15 @@ def test_a_right_fold_passes(name: str) -> None:
 def wrong(changes: Changes, blob: int, damage: Callable[[np.ndarray], None]) -> Changes:
     """The same changes, with one of the new blobs damaged."""
     ((head, (param, blobs)),) = changes.items()
-    values = [np.array(one.float64()) for one in blobs]
+    values = [np.array(blob.float64()) for blob in blobs]
     damage(values[blob])
     return {head: (param, tuple(Dense(value) for value in values))}
 
 
 def channel_axis(head: Layer) -> int:
     """The axis of the weights that counts outputs (of a group, for Deconvolution)."""
-    own = head.param.inner_product_param
-    return int(head.type == "Deconvolution" or (head.type == "InnerProduct" and own.transpose))
+    ip_param = head.param.inner_product_param
+    return int(head.type == "Deconvolution" or (head.type == "InnerProduct" and ip_param.transpose))
 
 
 def damages(head: Layer) -> Dict[str, Tuple[int, Callable[[np.ndarray], None]]]:
@@ -245,9 +247,9 @@ def per_channel(*layers: Layer, rank: int = 4) -> Tuple[List[Layer], Layer, Affi
     both = affine_of(layers[0], rank)
     assert isinstance(both, Affine)
     for other in layers[1:]:
-        one = affine_of(other, rank)
-        assert isinstance(one, Affine)
-        both = both.then(one)
+        first = affine_of(other, rank)
+        assert isinstance(first, Affine)
+        both = both.then(first)
     new = layer('type: "Scale" scale_param { bias_term: true }', both.scale, both.shift)
     return list(layers), new, both
 

@@ -27,14 +27,14 @@ IN = "data 2 6 9 11"
 
 def conv(name: str, body: str, bottom: str = "data", outputs: int = 6) -> str:
     """A Convolution that writes a blob of its own name."""
-    own = f"convolution_param {{ num_output: {outputs} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 def up(name: str, body: str) -> str:
     """A Deconvolution of twice the size."""
-    own = f"convolution_param {{ num_output: 6 stride: 2 {body} }}"
-    return f"{name}: Deconvolution data -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: 6 stride: 2 {body} }}"
+    return f"{name}: Deconvolution data -> {name} {{ {fields} }}"
 
 
 K3, K1 = "kernel_size: 3 pad: 1", "kernel_size: 1"
@@ -92,15 +92,15 @@ NETS: Dict[str, Tuple[Type[Pass], List[str]]] = {
 
 def proposed(folder: Path, name: str) -> Tuple[Graph, Rewrite]:
     """The net ``name``, and the one rewrite that its pass finds."""
-    return found(folder, *NETS[name])
+    return found_rewrite(folder, *NETS[name])
 
 
-def found(folder: Path, one: Type[Pass], lines: List[str]) -> Tuple[Graph, Rewrite]:
-    """The net of ``lines``, and the one rewrite that ``one`` finds."""
+def found_rewrite(folder: Path, pass_type: Type[Pass], lines: List[str]) -> Tuple[Graph, Rewrite]:
+    """The net of ``lines``, and the one rewrite that ``pass_type`` finds."""
     text = prototxt(IN, *lines)
     net = load(folder, text)
     graph = Graph(net.layers, {})
-    items = one(Options(serial="always")).find(graph)
+    items = pass_type(Options(serial="always")).find(graph)
     (rewrite,) = [item for item in items if isinstance(item, Rewrite)]
     return graph, rewrite
 
@@ -184,7 +184,7 @@ DAMAGES: Dict[str, Tuple[Damage, str]] = {
 def test_damaged_values(tmp_path: Path, damage: str, name: str) -> None:
     """One wrong number, in any layer that takes others in, is seen."""
     graph, rewrite = proposed(tmp_path, name)
-    for layer in [one for one, (_, blobs) in rewrite.changes.items() if blobs]:
+    for layer in [first for first, (_, blobs) in rewrite.changes.items() if blobs]:
         param, blobs = rewrite.changes[layer]
         values = [np.array(blob.float64()) for blob in blobs]
         if layer.type == "InnerProduct" and damage in ("turned", "mirrored"):
@@ -249,7 +249,7 @@ def test_a_layer_too_many_goes(tmp_path: Path) -> None:
 def test_a_border_that_differs(tmp_path: Path) -> None:
     """1x1 with bias, then 3x3: right without padding, and wrong at the border with it."""
     inner = [conv("a", K1), conv("b", "kernel_size: 3", "a")]
-    _, rewrite = found(tmp_path, MergeSerial, inner)
+    _, rewrite = found_rewrite(tmp_path, MergeSerial, inner)
     ((param, blobs),) = rewrite.changes.values()
     text = prototxt(IN, inner[0], conv("b", K3, "a"))
     net = load(tmp_path, text)
@@ -262,7 +262,7 @@ def test_a_border_that_differs(tmp_path: Path) -> None:
 def test_few_channels_beside_many(tmp_path: Path) -> None:
     """Of many channels a sample runs, and some of each bottom of a Concat are in it."""
     lines = [conv("a", K1, outputs=90), conv("b", K1, outputs=1), conv("c", K1, outputs=90)]
-    graph, rewrite = found(tmp_path, MergeConcat, [*lines, "j: Concat a b c -> j"])
+    graph, rewrite = found_rewrite(tmp_path, MergeConcat, [*lines, "j: Concat a b c -> j"])
     ((layer, (param, blobs)),) = rewrite.changes.items()
     assert judged(graph, rewrite) is None
     for row in (0, 89, 90, 91, 180):

@@ -64,10 +64,10 @@ class Case(NamedTuple):
         return parse(self.text()).layers[0]
 
 
-def normal(name: str, wanted: Shapes) -> List[Array]:
+def normal(name: str, expected: Shapes) -> List[Array]:
     """Float32 values around 0, the same for the same name."""
     rng = np.random.default_rng(sum(map(ord, name)))
-    return [rng.standard_normal(shape).astype(np.float32) for shape in wanted]
+    return [rng.standard_normal(shape).astype(np.float32) for shape in expected]
 
 
 class Judged:
@@ -79,8 +79,10 @@ class Judged:
         self.inputs: Dict[str, List[Array]] = {}
         self.blobs: Dict[str, List[Array]] = {}
         for case in cases:
-            wanted = self.blob_shapes.get(case.name, [])
-            self.blobs[case.name] = case.make(wanted) if case.make else normal(case.name, wanted)
+            expected = self.blob_shapes.get(case.name, [])
+            self.blobs[case.name] = (
+                case.make(expected) if case.make else normal(case.name, expected)
+            )
             x = normal(case.name + "_x", case.bottoms)
             self.inputs[case.name] = case.inputs(case.bottoms) if case.inputs else x
         inputs = {
@@ -97,9 +99,9 @@ class Judged:
         assert shapes.tops(layer, case.bottoms) == [array.shape for array in expected]
         assert shapes.blobs(layer, case.bottoms) == self.blob_shapes.get(case.name, [])
         bottoms = [array.astype(np.float64) for array in self.inputs[case.name]]
-        found = reference.forward(*case.standard(self.blobs[case.name]), bottoms)
-        assert len(found) == len(expected)
-        for ours, caffes in zip(found, expected):
+        actual = reference.forward(*case.standard(self.blobs[case.name]), bottoms)
+        assert len(actual) == len(expected)
+        for ours, caffes in zip(actual, expected):
             assert_close(ours, caffes)
 
 

@@ -8,9 +8,9 @@ from tests.nets import parse_spec
 from tests.reference.cases import Case, Shapes, as_caffe, normal
 
 
-def positive(wanted: Shapes) -> list:
+def positive(expected: Shapes) -> list:
     """Inputs of a logarithm or a root."""
-    return [np.abs(x) + np.float32(0.1) for x in normal("positive", wanted)]
+    return [np.abs(x) + np.float32(0.1) for x in normal("positive", expected)]
 
 
 CASES = [

@@ -31,9 +31,9 @@ def crop(name: str, param: str, like: tuple) -> Case:
     return Case(name, f'type: "Crop" crop_param {{ {param} }}', (FULL, like))
 
 
-def words(wanted: Shapes) -> list:
+def words(expected: Shapes) -> list:
     """Indices below 7."""
-    return [np.random.default_rng(0).integers(0, 7, shape).astype(np.float32) for shape in wanted]
+    return [np.random.default_rng(0).integers(0, 7, shape).astype(np.float32) for shape in expected]
 
 
 CASES = [
@@ -107,10 +107,10 @@ def test_by_hand(body: str, bottoms: list, expected: list) -> None:
     expected = expected if isinstance(expected, list) else [expected]
     layer = parse_spec(body)
     layer.param.top.extend(map(str, range(len(expected))))
-    found = reference.forward(layer, [], bottoms)
-    assert len(found) == len(expected)
-    for y, wanted in zip(found, expected):
-        np.testing.assert_array_equal(y, wanted)
+    actual = reference.forward(layer, [], bottoms)
+    assert len(actual) == len(expected)
+    for y, required in zip(actual, expected):
+        np.testing.assert_array_equal(y, required)
 
 
 @pytest.mark.parametrize("index", [-1, 3])

@@ -25,9 +25,9 @@ def eltwise(name: str, param: str, number: int = 2) -> Case:
     return Case(name, f'type: "Eltwise" eltwise_param {{ {param} }}', (FULL,) * number)
 
 
-def few(wanted: Shapes) -> list:
+def few(expected: Shapes) -> list:
     """Small integers, so that many are equal."""
-    return [np.floor(3 * x) for x in normal("few", wanted)]
+    return [np.floor(3 * x) for x in normal("few", expected)]
 
 
 CASES = [

@@ -142,8 +142,8 @@ def test_as_plain_loops(case: Case, block: int, monkeypatch: pytest.MonkeyPatch)
         expected[(..., *to)] += part.reshape(len(x), -1)
     if len(blobs) > 1:
         expected += blobs[1].reshape(-1, *[1] * (x.ndim - 2))
-    found = reference.forward(layer, blobs, [x] * len(case.bottoms))[0]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    actual = reference.forward(layer, blobs, [x] * len(case.bottoms))[0]
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 def test_blocks_cover_a_grid_once() -> None:

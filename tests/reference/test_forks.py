@@ -13,20 +13,20 @@ from caffe_merge.schema.messages import LayerParameter
 from tests.reference.cases import Array, Case, Shapes, as_caffe, normal
 
 
-def with_mask(wanted: Shapes) -> List[Array]:
+def with_mask(expected: Shapes) -> List[Array]:
     """Values and places in an image of 7 x 9, each place once but for one."""
-    x, _ = normal("mask", wanted)
-    images = int(np.prod(wanted[1][:2]))
+    x, _ = normal("mask", expected)
+    images = int(np.prod(expected[1][:2]))
     rng = np.random.default_rng(0)
     places = [rng.permutation(7 * 9)[: x[0, 0].size] for _ in range(images)]
-    mask = np.array(places, np.float32).reshape(wanted[1])
+    mask = np.array(places, np.float32).reshape(expected[1])
     mask[0, 0, 0, 0] = mask[0, 0, 1, 1]
     return [x, mask]
 
 
-def wide(wanted: Shapes) -> List[Array]:
+def wide(expected: Shapes) -> List[Array]:
     """Values on both sides of every corner of an activation."""
-    return [4 * x for x in normal("wide", wanted)]
+    return [4 * x for x in normal("wide", expected)]
 
 
 def prior(name: str, fields: str) -> Case:

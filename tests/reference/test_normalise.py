@@ -13,9 +13,9 @@ from tests.reference.cases import Case, Shapes, as_caffe, normal
 def statistics(factor: float) -> Callable[[Shapes], List[np.ndarray]]:
     """Blobs of a BatchNorm: mean, positive variance, ``factor``."""
 
-    def make(wanted: Shapes) -> List[np.ndarray]:
-        mean, variance, one = normal("bn", wanted)
-        return [mean, np.abs(variance) + np.float32(0.1), np.full_like(one, factor)]
+    def make(expected: Shapes) -> List[np.ndarray]:
+        mean, variance, first = normal("bn", expected)
+        return [mean, np.abs(variance) + np.float32(0.1), np.full_like(first, factor)]
 
     return make
 
@@ -52,7 +52,7 @@ CASES = [
         "softmax_large",
         'type: "Softmax"',
         ((3, 4),),
-        inputs=lambda wanted: [1000 * x for x in normal("large", wanted)],
+        inputs=lambda expected: [1000 * x for x in normal("large", expected)],
     ),
 ]
 

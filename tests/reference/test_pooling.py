@@ -42,7 +42,7 @@ CASES = [
     *(pool(f"mask_{name}", f"pool: MAX {param}", tops=2) for name, param in WINDOWS.items()),
     *(pool(f"ave_{name}", f"pool: AVE {param}") for name, param in WINDOWS.items()),
     pool("max_of_ties", "kernel_size: 3 stride: 2", (2, 3, 7, 7), tops=2)._replace(
-        inputs=lambda wanted: [np.ones(shape, np.float32) for shape in wanted]
+        inputs=lambda expected: [np.ones(shape, np.float32) for shape in expected]
     ),
     spp("spp_one", "pyramid_height: 1", (2, 3, 7, 5)),
     spp("spp_two", "pyramid_height: 2", (2, 3, 7, 5)),
@@ -62,7 +62,7 @@ def test_as_plain_loops(case: Case) -> None:
     x = (case.inputs or partial(normal, case.name))(case.bottoms)[0].astype(np.float64)
     window = shapes.geometry.pooling_window(layer, x.shape[2:])
     top = shapes.tops(layer, case.bottoms)[0]
-    found = reference.forward(layer, [], [x])
+    actual = reference.forward(layer, [], [x])
     for n, c, row, column in np.ndindex(*top):
         rows, columns = (
             range(place * s - p, min(place * s - p + k, size + p))
@@ -75,12 +75,12 @@ def test_as_plain_loops(case: Case) -> None:
         if "AVE" in case.body:
             area = (rows.stop - rows.start) * (columns.stop - columns.start)
             expected = sum(values) / area if area else np.nan
-            np.testing.assert_allclose(found[0][n, c, row, column], expected, atol=1e-14)
+            np.testing.assert_allclose(actual[0][n, c, row, column], expected, atol=1e-14)
             continue
-        assert found[0][n, c, row, column] == max(values, default=LOWEST)
+        assert actual[0][n, c, row, column] == max(values, default=LOWEST)
         if case.tops > 1:
             i, j = inside[int(np.argmax(values))] if values else (0, -1)
-            assert found[1][n, c, row, column] == i * x.shape[3] + j
+            assert actual[1][n, c, row, column] == i * x.shape[3] + j
 
 
 def test_stochastic_is_a_mean_weighted_with_the_values() -> None:

@@ -15,9 +15,9 @@ X, CONT = (STEPS, SEQUENCES, 2, 3), (STEPS, SEQUENCES)
 STATIC, STATE = (SEQUENCES, 7), (1, SEQUENCES, OUTPUTS)
 
 
-def continued(wanted: Shapes) -> List[np.ndarray]:
+def continued(expected: Shapes) -> List[np.ndarray]:
     """Sequences that begin, go on, and, as in noise, something between."""
-    inputs = normal("recurrent", wanted)
+    inputs = normal("recurrent", expected)
     inputs[1] = np.array([[0, 1, 0.5], [1, 1, -0.7], [0, 1, 1.5], [1, 0, 0]], np.float32)
     return inputs
 

@@ -76,7 +76,7 @@ BARE = {"ReLU", "PReLU", "Unpooling", "Padding", "Eltwise product", "Eltwise sum
         "Scale of planes", "Scale of rows"}  # fmt: skip
 
 
-def made(name: str) -> Layer:
+def case_layer(name: str) -> Layer:
     """The layer of a case, by itself."""
     kind, *words = name.split()
     body, bottoms, *_ = CASES[name]
@@ -118,8 +118,8 @@ def agree(layer: Layer, before: Maps, after: Maps, bottoms: List[np.ndarray]) ->
     """f(before(x)) = after(f(x))."""
     moved = run(layer, [applied(m, x) for m, x in zip(before, bottoms)])
     plain = [applied(m, y) for m, y in zip(after, run(layer, bottoms))]
-    for one, other in zip(moved, plain):
-        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+    for item, other in zip(moved, plain):
+        np.testing.assert_allclose(item, other, rtol=1e-9, atol=1e-9)
 
 
 def noise(shapes: List[Shape]) -> List[np.ndarray]:
@@ -130,7 +130,7 @@ def noise(shapes: List[Shape]) -> List[np.ndarray]:
 @pytest.mark.parametrize("name", CASES)
 def test_on(name: str) -> None:
     """A map of the first bottom, along each of its axes; of all bottoms, where one will not do."""
-    layer, bottoms = made(name), noise(CASES[name][1])
+    layer, bottoms = case_layer(name), noise(CASES[name][1])
     shapes, tops = [x.shape for x in bottoms], [y.shape for y in run(layer, bottoms)]
     taken = set()
     for axis in range(1, bottoms[0].ndim):
@@ -149,7 +149,7 @@ def test_on(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_back(name: str) -> None:
     """A map of the first top, along each of its axes; into each factor of a product."""
-    layer, bottoms = made(name), noise(CASES[name][1])
+    layer, bottoms = case_layer(name), noise(CASES[name][1])
     shapes, tops = [x.shape for x in bottoms], [y.shape for y in run(layer, bottoms)]
     taken = set()
     for axis in range(1, len(tops[0])):
@@ -165,7 +165,7 @@ def test_back(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if name != "PriorBox"])
 def test_one_number(name: str) -> None:
     """A single multiplier for all: it goes back wherever any map does."""
-    layer, bottoms = made(name), noise(CASES[name][1])
+    layer, bottoms = case_layer(name), noise(CASES[name][1])
     shapes, tops = [x.shape for x in bottoms], [y.shape for y in run(layer, bottoms)]
     number = Affine(np.array(2.0), np.array(0.0))
     moved = backward_maps(layer, [number] * len(tops), shapes, tops)
@@ -177,7 +177,7 @@ def test_one_number(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(POSITIVE))
 def test_negative(name: str) -> None:
     """What is largest would be least."""
-    layer, shapes = made(name), CASES[name][1]
+    layer, shapes = case_layer(name), CASES[name][1]
     affine = Affine(np.linspace(-1, 1, 6), np.zeros(6), 1)
     for moved in (
         forward_maps(layer, [affine] * len(shapes), shapes, [X]),
@@ -190,7 +190,7 @@ def test_negative(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(BARE))
 def test_shift(name: str) -> None:
     """It would be lost, or counted twice."""
-    layer, shapes = made(name), CASES[name][1]
+    layer, shapes = case_layer(name), CASES[name][1]
     affine = Affine(np.ones(6), np.ones(6), 1)
     maps: Maps = [affine, *[None] * (len(shapes) - 1)]
     for moved in (

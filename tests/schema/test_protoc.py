@@ -39,9 +39,9 @@ def test_imports_beside_it_and_of_protobuf(tmp_path: Path) -> None:
         "extend google.protobuf.FieldOptions { optional string unit = 50001; }\n"
         'message Whole { optional Part part = 1 [(unit) = "m"]; }\n'
     )
-    found = names(path)
-    assert found[-1] == "Whole"
-    assert "Part" in found
+    actual = names(path)
+    assert actual[-1] == "Whole"
+    assert "Part" in actual
 
 
 @needs_protoc

@@ -28,7 +28,7 @@ LINES = [
 ]
 
 
-def told(lines: List[str], target: str) -> List[str]:
+def problems(lines: List[str], target: str) -> List[str]:
     net = parse(prototxt(*lines))
     return [problem.layer for problem in check(net, net.graph({}), find(target))]
 
@@ -46,12 +46,15 @@ def told(lines: List[str], target: str) -> List[str]:
     ],
 )
 def test_what_is_told(target: str, layers: List[str]) -> None:
-    assert told(LINES, target) == layers
+    assert problems(LINES, target) == layers
 
 
 def test_a_type_that_a_target_has_not() -> None:
-    assert told(["data 1 3 9 8", "a: MVN data -> a", "b: Mystery a -> b"], "tpu-mlir") == ["a", "b"]
-    assert told(["data 1 3 9 8", "b: Mystery data -> b"], "nnie") == []  # its list is not known
+    assert problems(["data 1 3 9 8", "a: MVN data -> a", "b: Mystery a -> b"], "tpu-mlir") == [
+        "a",
+        "b",
+    ]
+    assert problems(["data 1 3 9 8", "b: Mystery data -> b"], "nnie") == []  # its list is not known
 
 
 def forward(pair: Pair, inputs: Dict[str, Any]) -> Any:
@@ -70,12 +73,12 @@ def test_opencv_runs_what_was_made_for_it(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, text)
     inputs = random_inputs(load_pair(pair))
     expected = run(load_pair(pair), inputs)["f"]
-    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
-    result = caffe_merge.convert(*pair, *made, target="opencv")
+    files = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    result = caffe_merge.convert(*pair, *files, target="opencv")
     assert result.ok
-    assert check(load_pair(made), load_pair(made).graph({}), find("opencv")) == []
-    found = forward(made, inputs)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert check(load_pair(files), load_pair(files).graph({}), find("opencv")) == []
+    actual = forward(files, inputs)
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
     with pytest.raises(Exception, match="Bias"):  # what it told of, before
         forward(pair, inputs)
 
@@ -86,7 +89,7 @@ def test_opencv_is_wrong_where_it_is_said(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, prototxt(*lines))
     inputs = random_inputs(load_pair(pair))
     expected = run(load_pair(pair), inputs)["f"]
-    assert told(lines, "opencv") == ["f"]
+    assert problems(lines, "opencv") == ["f"]
     assert np.abs(forward(pair, inputs) - expected).max() > 0.1 * np.abs(expected).max()
 
 
@@ -102,13 +105,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["merge", *files, "--target", "rknn"]) == 0
     done = "for RKNN-Toolkit2: 3 things that it did not take, done away with"
     assert done in capsys.readouterr().out.splitlines()
-    made = [str(tmp_path / f"net_merged.{kind}") for kind in ("prototxt", "caffemodel")]
-    assert main(["check", *made, "--target", "rknn"]) == 0
+    pair = [str(tmp_path / f"net_merged.{kind}") for kind in ("prototxt", "caffemodel")]
+    assert main(["check", *pair, "--target", "rknn"]) == 0
     assert "takes all 9 layers, as far as is known" in capsys.readouterr().out
-    assert main(["plan", *made, "--target", "rknn"]) == 0
+    assert main(["plan", *pair, "--target", "rknn"]) == 0
     none = "for RKNN-Toolkit2: it took all layers before, and does now, as far as is known"
     assert none in capsys.readouterr().out.splitlines()
-    assert main(["plan", *made]) == 0
+    assert main(["plan", *pair]) == 0
     assert "for RKNN" not in capsys.readouterr().out
 
 
@@ -148,10 +151,10 @@ def test_bad_usage(
 def test_types_of_the_weights_become_those_of_the_text(tmp_path: Path) -> None:
     text = prototxt("data 1 3 6 5", "t: TanH data -> t", LINES[-1].replace("e -> f", "t -> f"))
     pair = write_pair(tmp_path, text, seeded(text))
-    made = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
-    result = caffe_merge.convert(*pair, *made, target="ascend")
+    files = tmp_path / "made.prototxt", tmp_path / "made.caffemodel"
+    result = caffe_merge.convert(*pair, *files, target="ascend")
     assert result.ok
-    net = load_pair(made)
+    net = load_pair(files)
     assert net.index is not None
     assert [(record.name, record.type) for record in net.index.layers] == [
         ("data", "Input"), ("t", "TanH"), ("f", "InnerProduct"),

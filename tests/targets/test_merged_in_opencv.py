@@ -14,14 +14,14 @@ from tests.required import required
 
 def up(name: str, bottom: str, body: str = "kernel_size: 4 pad: 1") -> str:
     """A Deconvolution to 4 channels, of twice the size."""
-    own = f"convolution_param {{ num_output: 4 stride: 2 {body} }}"
-    return f"{name}: Deconvolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: 4 stride: 2 {body} }}"
+    return f"{name}: Deconvolution {bottom} -> {name} {{ {fields} }}"
 
 
 def conv(name: str, bottom: str, kernel: int, outputs: int = 3, body: str = "") -> str:
     """A Convolution."""
-    own = f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} {body} }}"
-    return f"{name}: Convolution {bottom} -> {name} {{ {own} }}"
+    fields = f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} {body} }}"
+    return f"{name}: Convolution {bottom} -> {name} {{ {fields} }}"
 
 
 # The layers, and the one that is left of them.

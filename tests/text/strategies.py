@@ -65,8 +65,8 @@ def values(field: Any, depth: int) -> st.SearchStrategy:
 
 def _instance(field: Any) -> Message:
     owner = _owner(field.containing_type)
-    made = getattr(owner, field.name)
-    return made.add() if is_repeated(field) else made
+    result = getattr(owner, field.name)
+    return result.add() if is_repeated(field) else result
 
 
 _OWNERS = {m.DESCRIPTOR.full_name: m for m in (LayerParameter, NetParameter)}
@@ -74,16 +74,16 @@ _OWNERS = {m.DESCRIPTOR.full_name: m for m in (LayerParameter, NetParameter)}
 
 def _owner(descriptor: Any) -> Message:
     if descriptor.full_name not in _OWNERS:
-        for known in list(_OWNERS.values()):
-            _register(known())
+        for known_shapes in list(_OWNERS.values()):
+            _register(known_shapes())
     return _OWNERS[descriptor.full_name]()
 
 
 def _register(message: Message) -> None:
     for field in message.DESCRIPTOR.fields:
         if field.message_type and field.message_type.full_name not in _OWNERS:
-            made = getattr(message, field.name)
-            inner = made.add() if is_repeated(field) else made
+            result = getattr(message, field.name)
+            inner = result.add() if is_repeated(field) else result
             _OWNERS[field.message_type.full_name] = type(inner)
             _register(inner)
 
@@ -99,9 +99,9 @@ def styled(draw: Any, message: Message) -> str:
             comma = draw(st.sampled_from(GAPS)) + "," + draw(st.sampled_from(["", *GAPS]))
             groups.append([f"{field.name}{_colon(draw)}[{comma.join(shown)}]"])
         elif field.message_type and draw(st.booleans()):
-            groups.append([f"{field.name}{draw(st.sampled_from(GAPS))}{one}" for one in shown])
+            groups.append([f"{field.name}{draw(st.sampled_from(GAPS))}{text}" for text in shown])
         else:
-            groups.append([f"{field.name}{_colon(draw)}{one}" for one in shown])
+            groups.append([f"{field.name}{_colon(draw)}{text}" for text in shown])
     order = draw(st.permutations(range(len(groups))))
     parts = [part for at in order for part in groups[at]]
     ends = st.sampled_from([*GAPS, ";\n", ",", " ; ", " ,\t"])

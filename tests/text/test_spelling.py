@@ -65,9 +65,9 @@ def read(document: Document) -> NetParameter:
 @pytest.mark.parametrize("text", CASES)
 def test_what_caffe_refuses_it_then_loads(text: str, real_caffe: RealCaffe) -> None:
     document = Document(encode(text))
-    spelled, told = for_caffe(document)
+    spelled, message = for_caffe(document)
     assert spelled.text == CASES[text]
-    assert told is not None
+    assert message is not None
     assert read(spelled) == read(document)
     assert for_caffe(spelled) == (spelled, None)
     assert "parse" in real_caffe.error(text)
@@ -165,8 +165,8 @@ def test_a_merge_is_validated_in_real_caffe(
         "bn": [random.standard_normal(4), 1 + random.random(4), np.ones(1)],
     }
     prototxt, weights = write_pair(tmp_path, MERGED, blobs)
-    given: Tuple[str, ...] = ("--model", str(prototxt), "--weights", str(weights))
-    assert merge_bn([*given, "--validate", "pycaffe"]) == 0
+    arguments: Tuple[str, ...] = ("--model", str(prototxt), "--weights", str(weights))
+    assert merge_bn([*arguments, "--validate", "pycaffe"]) == 0
     assert "note: Caffe cannot read this text as it is (1 byte order mark, " in (
         capsys.readouterr().out
     )

@@ -14,17 +14,17 @@ CONV = "c: Convolution %s -> c { convolution_param { num_output: 4 kernel_size: 
 FC = "f: InnerProduct %s -> f { inner_product_param { num_output: 5 } }"
 
 
-def net(known: str, *lines: str) -> List[Layer]:
-    """Layers behind a black box whose top has the shape ``known``; their weights are for that."""
-    weights = seeded(prototxt("data 1 3 9 8", f"u {known}", *lines))
-    made = parse(prototxt("data 1 3 9 8", BOX, *lines)).layers
-    for layer in made:
+def net(known_shapes: str, *lines: str) -> List[Layer]:
+    """Layers behind a black box, with weights for the shape ``known_shapes`` of its top."""
+    weights = seeded(prototxt("data 1 3 9 8", f"u {known_shapes}", *lines))
+    layers = parse(prototxt("data 1 3 9 8", BOX, *lines)).layers
+    for layer in layers:
         layer.load_blobs([Dense(blob) for blob in weights.get(layer.name, ())])
-    return made
+    return layers
 
 
 @pytest.mark.parametrize(
-    ("known", "lines", "shape"),
+    ("known_shapes", "lines", "shape"),
     [
         ("1 6 9 8", [CONV % "u"], (1, 6, 9, 8)),  # channels from the weights, sides of its bottom
         ("1 6 5 4", [CONV % "u", FC % "c"], (1, 6, 5, 4)),  # half of them, as f's weights want
@@ -35,9 +35,9 @@ def net(known: str, *lines: str) -> List[Layer]:
     ],
 )
 def test_a_size_is_found_from_the_weights_behind(
-    known: str, lines: List[str], shape: Optional[Tuple[int, ...]]
+    known_shapes: str, lines: List[str], shape: Optional[Tuple[int, ...]]
 ) -> None:
-    layers = net(known, *lines)
+    layers = net(known_shapes, *lines)
     assert unknown(layers) == {1}
     expected = {} if shape is None else {"u": shape}
     assert sizes(layers, {1}, {"data": (1, 3, 9, 8)}) == expected
@@ -45,8 +45,8 @@ def test_a_size_is_found_from_the_weights_behind(
 
 def test_what_the_user_gives_counts() -> None:
     layers = net("1 6 9 8", CONV % "u")
-    given: Any = {"data": (1, 3, 9, 8), "u": (1, 6, 20, 20)}
-    assert sizes(layers, unknown(layers), given) == {"u": (1, 6, 20, 20)}
+    arguments: Any = {"data": (1, 3, 9, 8), "u": (1, 6, 20, 20)}
+    assert sizes(layers, unknown(layers), arguments) == {"u": (1, 6, 20, 20)}
 
 
 def test_a_layer_without_weights_in_the_file_is_a_black_box() -> None:

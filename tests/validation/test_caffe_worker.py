@@ -86,10 +86,10 @@ def test_caffe_finds_no_core_files_no_chatter_and_none_of_our_modules(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.delenv("GLOG_minloglevel", raising=False)
     with Worker(caffe_command(sys.executable), 60) as worker:
-        for weights, given in (("w", "('n', 'w', 1)"), (None, "('n', 1)")):
+        for weights, arguments in (("w", "('n', 'w', 1)"), (None, "('n', 1)")):
             with pytest.raises(ValidationError) as caught:
                 worker.call({"do": "open", "prototxt": "n", "weights": weights})
-            assert str(caught.value) == f"core (0, 0) glog 2 path [] {given}"
+            assert str(caught.value) == f"core (0, 0) glog 2 path [] {arguments}"
 
 
 def test_forward_gives_every_blob_but_caffes_own_copies(real_caffe: RealCaffe) -> None:

@@ -13,28 +13,28 @@ BLOB = RANDOM.standard_normal((2, 3, 4, 5)).astype(np.float32)
 
 def test_errors_are_relative_to_the_old_blobs_largest_absolute_value() -> None:
     old, new = np.array([-4.0, 1, 0, 2]), np.array([-4.0, 1, 0.02, 2])
-    made = compare("a", old, new, output=True)
-    assert made.max_error == pytest.approx(0.005)
-    assert made.rms_error == pytest.approx(0.0025)
-    assert made.cosine == pytest.approx(
+    result = compare("a", old, new, output=True)
+    assert result.max_error == pytest.approx(0.005)
+    assert result.rms_error == pytest.approx(0.0025)
+    assert result.cosine == pytest.approx(
         np.dot(old, new) / np.linalg.norm(old) / np.linalg.norm(new)
     )
-    assert (made.problem, made.remark, made.shape) == ("", "", (4,))
+    assert (result.problem, result.remark, result.shape) == ("", "", (4,))
     np.testing.assert_array_equal(old, [-4, 1, 0, 2])  # untouched
 
 
 def test_equal_blobs_have_no_error() -> None:
-    made = compare("a", BLOB, BLOB.copy(), output=True)
-    assert (made.max_error, made.rms_error) == (0, 0)
-    assert made.cosine == pytest.approx(1)
+    result = compare("a", BLOB, BLOB.copy(), output=True)
+    assert (result.max_error, result.rms_error) == (0, 0)
+    assert result.cosine == pytest.approx(1)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_very_small_and_very_large_blobs_are_measured_too(size: float) -> None:
     old = BLOB.astype(np.float64) * size
-    made = compare("a", old, old + np.eye(4, 5) * old.max() * 1e-3, output=True)
-    assert 1e-4 < made.max_error < 1e-2
-    assert made.cosine == pytest.approx(1, abs=1e-5)
+    result = compare("a", old, old + np.eye(4, 5) * old.max() * 1e-3, output=True)
+    assert 1e-4 < result.max_error < 1e-2
+    assert result.cosine == pytest.approx(1, abs=1e-5)
 
 
 def test_float32_and_float64_of_one_blob_agree_to_rounding() -> None:
@@ -52,9 +52,9 @@ def test_a_value_that_is_not_finite_fails_on_either_side(bad: float) -> None:
 
 
 def test_another_shape_fails_even_with_the_same_values() -> None:
-    made = compare("a", BLOB, BLOB.reshape(2, 3, 5, 4))
-    assert made.problem == "its shape was (2, 3, 4, 5) and is (2, 3, 5, 4)"
-    assert math.isinf(made.max_error)
+    result = compare("a", BLOB, BLOB.reshape(2, 3, 5, 4))
+    assert result.problem == "its shape was (2, 3, 4, 5) and is (2, 3, 5, 4)"
+    assert math.isinf(result.max_error)
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_another_shape_fails_even_with_the_same_values() -> None:
     ],
 )
 def test_what_proves_little_is_remarked(array: np.ndarray, remark: str) -> None:
-    made = compare("a", array, array.copy())
-    assert (made.remark, made.max_error, made.problem) == (remark, 0, "")
+    result = compare("a", array, array.copy())
+    assert (result.remark, result.max_error, result.problem) == (remark, 0, "")
 
 
 def test_zero_before_and_not_after_fails() -> None:
-    made = compare("a", np.zeros(3), np.array([0, 0, 1e-9]))
-    assert made.problem == "it was all zero before the merge, and is not after"
+    result = compare("a", np.zeros(3), np.array([0, 0, 1e-9]))
+    assert result.problem == "it was all zero before the merge, and is not after"
 
 
 def test_argmax_agreement_is_per_sample_and_position_for_outputs_only() -> None:

@@ -65,9 +65,9 @@ def test_gray_pixels_of_16_bits_are_scaled(tmp_path: Path) -> None:
 
 def test_folders_and_files(tmp_path: Path) -> None:
     folder(tmp_path)
-    found = images.find([str(tmp_path / "photos"), "other.jpg"])
-    assert [Path(path).name for path in found[:3]] == ["0.png", "2.png", "1.png"]
-    assert found[3:] == ["other.jpg"]
+    actual = images.find([str(tmp_path / "photos"), "other.jpg"])
+    assert [Path(path).name for path in actual[:3]] == ["0.png", "2.png", "1.png"]
+    assert actual[3:] == ["other.jpg"]
     with pytest.raises(UsageError, match=r"no \.jpg, .* in this folder"):
         images.find([str(empty(tmp_path))])
 
@@ -90,17 +90,21 @@ def on_images(tmp_path: Path, after: Pair, engine: str = "reference") -> Any:
         labels=labels,
         progress=lambda done, *_: seen.append(done),
     )
-    made = validate(before, after, engine, images=options)
+    comparison = validate(before, after, engine, images=options)
     assert seen == [1, 2, 3]
-    return made
+    return comparison
 
 
 def test_what_both_nets_give_out(tmp_path: Path) -> None:
     before, after = pairs(tmp_path)
-    made = on_images(tmp_path, after)
-    assert made.ok, made.summary()
-    (output,) = made.images.outputs
-    assert (made.images.count, made.images.shape, output.name) == (3, (2, 3, 8, 8), "prob")
+    comparison = on_images(tmp_path, after)
+    assert comparison.ok, comparison.summary()
+    (output,) = comparison.images.outputs
+    assert (comparison.images.count, comparison.images.shape, output.name) == (
+        3,
+        (2, 3, 8, 8),
+        "prob",
+    )
     assert output.max_error < 1e-5
     assert output.cosine > 0.999999
     assert (output.classes.top1_differ, output.classes.top5_differ) == (0, None)
@@ -114,17 +118,17 @@ def test_what_both_nets_give_out(tmp_path: Path) -> None:
         assert row.margin == pytest.approx(first - second, abs=1e-6)
     right = [Path(r.image).stem == str(r.before) for r in output.classes.rows]
     assert output.classes.accuracy == (np.mean(right), np.mean(right))
-    assert json.loads(json.dumps(made.to_json()))["images"]["outputs"][0]["name"] == "prob"
-    assert "the first class is the same for 3 of 3" in made.summary()
+    assert json.loads(json.dumps(comparison.to_json()))["images"]["outputs"][0]["name"] == "prob"
+    assert "the first class is the same for 3 of 3" in comparison.summary()
 
 
 def test_a_difference_on_images_fails(tmp_path: Path) -> None:
     blobs = weights()[1]
     blobs["fc"][1] = blobs["fc"][1][::-1] * 3
-    made = on_images(tmp_path, write_pair(tmp_path, AFTER, blobs, "wrong"))
-    assert made.status == "failed"
-    (output,) = made.images.outputs
-    assert made.images.problem.startswith(f"image {output.image}: output 'prob' differs by ")
+    comparison = on_images(tmp_path, write_pair(tmp_path, AFTER, blobs, "wrong"))
+    assert comparison.status == "failed"
+    (output,) = comparison.images.outputs
+    assert comparison.images.problem.startswith(f"image {output.image}: output 'prob' differs by ")
 
 
 def flags(pair: Pair, *more: str) -> List[str]:
@@ -229,14 +233,14 @@ def test_what_was_not_finite_before_is_no_fault_of_the_merge(
     Image.new("RGB", (5, 6), (9, 20, 30)).save(tmp_path / "gray.png")
     options = ImageOptions([str(tmp_path / "black.png"), str(tmp_path / "gray.png")])
     before, new = two_nets(tmp_path, LOG, (1.0, after))
-    made = validate(before, new, images=options, allow_unseen=allow)
-    assert made.status == status
-    (output,) = made.images.outputs
+    comparison = validate(before, new, images=options, allow_unseen=allow)
+    assert comparison.status == status
+    (output,) = comparison.images.outputs
     assert [Path(path).name for path in output.not_finite] == ["black.png"]
     assert Path(output.image).name == "gray.png"
     if status == "inconclusive":
-        assert "black.png: output 'log' was not finite before the merge; " in made.reason
-    assert json.loads(json.dumps(made.to_json(), allow_nan=False))["images"]
+        assert "black.png: output 'log' was not finite before the merge; " in comparison.reason
+    assert json.loads(json.dumps(comparison.to_json(), allow_nan=False))["images"]
 
 
 def test_an_output_of_a_whole_batch_names_the_images_of_that_batch(tmp_path: Path) -> None:
@@ -258,11 +262,11 @@ def test_labels_are_checked_before_all_images_have_run(
     folder(tmp_path)
     labels = tmp_path / "labels.txt"
     labels.write_text(f"0.png 0\n1.png 1\n{last}\n")
-    given = {"images": [str(tmp_path / "photos")], "labels": str(labels)}
+    arguments = {"images": [str(tmp_path / "photos")], "labels": str(labels)}
     with pytest.raises(UsageError, match=message):
-        caffe_merge.convert(*pair, **given)
+        caffe_merge.convert(*pair, **arguments)
     options = ImageOptions(
-        images.find(given["images"]),  # type: ignore[arg-type]
+        images.find(arguments["images"]),  # type: ignore[arg-type]
         labels=images.read_labels(str(labels)),
         progress=lambda *_: pytest.fail("an image has run"),
     )

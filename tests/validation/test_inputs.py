@@ -58,21 +58,21 @@ def test_pixels_are_in_their_range(channels: int) -> None:
 
 
 def test_pixels_for_the_input_that_takes_them() -> None:
-    one = np.ones(3)
+    first = np.ones(3)
     declared = {"data": (1, 3, 64, 64), "more": (1, 3, 64, 64)}
     cheap = {"cost": lambda shapes: sum(shape[2] for shape in shapes.values()), "most": 65}
-    made = inputs.make(declared, raw=Pixels("data", 100 * one, one, False), **cheap)
-    assert [one.note for one in made] == [
+    net_inputs = inputs.make(declared, raw=Pixels("data", 100 * first, first, False), **cheap)
+    assert [item.note for item in net_inputs] == [
         "raw pixels, smaller than declared, to save time", "smaller than declared, to save time",
     ]  # fmt: skip
-    assert made[0].array.min() >= 0 > made[1].array.min()
+    assert net_inputs[0].array.min() >= 0 > net_inputs[1].array.min()
     image = np.zeros((3, 64, 64))
-    made = inputs.make(declared, raw=Pixels("data", image, one, False), **cheap)
-    assert [one.array.shape for one in made] == list(declared.values())
-    given = inputs.make(
-        declared, raw=Pixels("data", image, one, False), files={"data": image[None]}
+    net_inputs = inputs.make(declared, raw=Pixels("data", image, first, False), **cheap)
+    assert [item.array.shape for item in net_inputs] == list(declared.values())
+    net_inputs = inputs.make(
+        declared, raw=Pixels("data", image, first, False), files={"data": image[None]}
     )
-    assert given[0].note == "raw pixels, given"
+    assert net_inputs[0].note == "raw pixels, given"
 
 
 def test_shapes_from_the_command_line() -> None:
@@ -103,13 +103,13 @@ def test_a_bad_file_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_made_inputs_follow_the_declared_shapes_or_the_users() -> None:
-    made = inputs.make({"a": (2, 3), "b": (4,)}, seed=5, shapes={"b": (7,)})
-    assert [(i.name, i.array.shape, i.seed, i.note) for i in made] == [
+    net_inputs = inputs.make({"a": (2, 3), "b": (4,)}, seed=5, shapes={"b": (7,)})
+    assert [(i.name, i.array.shape, i.seed, i.note) for i in net_inputs] == [
         ("a", (2, 3), 5, ""),
         ("b", (7,), 5, ""),
     ]
-    given = inputs.make({"a": (2, 3)}, files={"a": np.ones((9, 3), np.float64)})[0]
-    assert (given.array.shape, given.array.dtype, given.seed, given.note) == (
+    array = inputs.make({"a": (2, 3)}, files={"a": np.ones((9, 3), np.float64)})[0]
+    assert (array.array.shape, array.array.dtype, array.seed, array.note) == (
         (9, 3),
         np.float32,
         None,
@@ -140,8 +140,11 @@ def test_a_net_that_costs_too_much_runs_smaller_and_says_so() -> None:
     assert inputs.shrink(declared, area, 2e5) == {"a": (1, 3, 300, 200)}  # one sample first
     assert inputs.shrink(declared, area, 1e5) == {"a": (1, 3, 128, 96)}
     assert inputs.shrink(declared, area, 1) == {"a": (1, 3, 32, 32)}  # never under 32
-    made = inputs.make(declared, cost=area, most=1e5)[0]
-    assert (made.array.shape, made.note) == ((1, 3, 128, 96), "smaller than declared, to save time")
+    net_inputs = inputs.make(declared, cost=area, most=1e5)[0]
+    assert (net_inputs.array.shape, net_inputs.note) == (
+        (1, 3, 128, 96),
+        "smaller than declared, to save time",
+    )
     assert inputs.make(declared, cost=area, most=1e9)[0].note == ""
 
 
@@ -159,8 +162,10 @@ def test_sizes_that_the_layers_forbid_are_not_tried() -> None:
 
 
 def test_a_size_that_the_user_gave_is_never_made_smaller() -> None:
-    made = inputs.make({"a": (1, 3, 64, 64)}, shapes={"a": (2, 3, 300, 200)}, cost=area, most=1)
-    assert made[0].array.shape == (2, 3, 300, 200)
+    net_inputs = inputs.make(
+        {"a": (1, 3, 64, 64)}, shapes={"a": (2, 3, 300, 200)}, cost=area, most=1
+    )
+    assert net_inputs[0].array.shape == (2, 3, 300, 200)
 
 
 def test_an_input_too_large_to_run_is_refused_before_it_is_made() -> None:
@@ -170,8 +175,8 @@ def test_an_input_too_large_to_run_is_refused_before_it_is_made() -> None:
 
 def test_an_array_without_the_axis_of_the_batch_gets_one() -> None:
     array = np.ones((3, 8, 6), np.float32)
-    (made,) = inputs.make({"data": (2, 3, 4, 4)}, files={"data": array})
-    assert made.array.shape == (1, 3, 8, 6)
+    (net_inputs,) = inputs.make({"data": (2, 3, 4, 4)}, files={"data": array})
+    assert net_inputs.array.shape == (1, 3, 8, 6)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 8, 6), (8, 6, 3), (3,), (1, 1, 3, 8, 6)])

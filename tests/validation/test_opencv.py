@@ -56,11 +56,11 @@ def run(pair: Pair, inputs: Dict[str, np.ndarray], folder: Path) -> Dict[str, Tu
     return {header["name"]: (array, header.get("unjudged", "")) for header, array in frames[:-1]}
 
 
-def assert_same(found: np.ndarray, expected: np.ndarray, name: str) -> None:
+def assert_same(actual: np.ndarray, expected: np.ndarray, name: str) -> None:
     """Equal values, NaN included; OpenCV has no blobs of one axis."""
     largest = max(float(np.nanmax(np.abs(expected))), 1e-30)
-    found, expected = found.ravel() / largest, expected.ravel() / largest
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=name)
+    actual, expected = actual.ravel() / largest, expected.ravel() / largest
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -76,11 +76,11 @@ def test_what_it_judges_is_what_caffe_computes(
         for name, arrays in judged.inputs.items()
         for number, array in enumerate(arrays)
     }
-    found = run(write_pair(tmp_path, text, blobs or {"none": []}), inputs, tmp_path)
+    actual = run(write_pair(tmp_path, text, blobs or {"none": []}), inputs, tmp_path)
     right: Set[str] = set()
     for case in cases:
         for top in case.top_names():
-            array, reason = found[top]
+            array, reason = actual[top]
             if array is None:
                 assert case.name in reason
                 continue
@@ -118,9 +118,9 @@ def test_every_type_that_it_runs_is_measured() -> None:
 
 def test_a_right_merge_passes_and_a_wrong_one_fails(tmp_path: Path) -> None:
     before, after = pairs(tmp_path)
-    made = validate(before, after, "opencv")
-    assert made.ok, made.summary()
-    assert {"scale", "pool", "fc", "prob"} <= {blob.name for blob in made.blobs}
+    comparison = validate(before, after, "opencv")
+    assert comparison.ok, comparison.summary()
+    assert {"scale", "pool", "fc", "prob"} <= {blob.name for blob in comparison.blobs}
     blobs = weights()[1]
     blobs["conv"][0][1] *= 1.01
     wrong = validate(before, write_pair(tmp_path, AFTER, blobs, "wrong"), "opencv")
@@ -140,10 +140,10 @@ BEHIND = prototxt(
 def test_what_is_behind_a_layer_that_it_lacks_is_not_judged(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, BEHIND)
     array = np.random.default_rng(0).standard_normal((2, 3, 6, 5))
-    found = forward(pair, {"data": array}, "opencv", outputs_only=False)
-    assert list(found) == ["data", "conv", "beside"]
+    actual = forward(pair, {"data": array}, "opencv", outputs_only=False)
+    assert list(actual) == ["data", "conv", "beside"]
     expected = forward(pair, {"data": array}, "reference", outputs_only=False)
-    for name, values in found.items():
+    for name, values in actual.items():
         np.testing.assert_allclose(values, expected[name], rtol=0, atol=1e-5)
 
 
@@ -156,9 +156,9 @@ def test_what_it_refuses_by_itself_is_found(tmp_path: Path) -> None:
         "last: Sigmoid odd -> last",
     )
     array = np.ones((2, 3, 6, 5), np.float32)
-    found = run(write_pair(tmp_path, text, {"x": []}), {"data": array}, tmp_path)
-    assert found["even"][0] is not None
-    assert found["last"][1].startswith("layer 'odd' (Flatten): ")
+    actual = run(write_pair(tmp_path, text, {"x": []}), {"data": array}, tmp_path)
+    assert actual["even"][0] is not None
+    assert actual["last"][1].startswith("layer 'odd' (Flatten): ")
 
 
 def test_memory_that_caffe_shares(tmp_path: Path) -> None:
@@ -171,9 +171,9 @@ def test_memory_that_caffe_shares(tmp_path: Path) -> None:
     )
     pair = write_pair(tmp_path, text, {"x": []})
     array = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
-    found = forward(pair, {"data": array}, "opencv", outputs_only=False)
-    assert sorted(found) == ["b", "data"]
-    np.testing.assert_allclose(found["b"], np.maximum(np.tanh(array), 0).reshape(2, -1), atol=1e-6)
+    actual = forward(pair, {"data": array}, "opencv", outputs_only=False)
+    assert sorted(actual) == ["b", "data"]
+    np.testing.assert_allclose(actual["b"], np.maximum(np.tanh(array), 0).reshape(2, -1), atol=1e-6)
 
 
 def test_two_layers_of_one_name_and_a_split(tmp_path: Path) -> None:
@@ -186,9 +186,9 @@ def test_two_layers_of_one_name_and_a_split(tmp_path: Path) -> None:
     )
     pair = write_pair(tmp_path, text, {"none": []})
     array = np.random.default_rng(0).standard_normal((2, 3, 4, 4))
-    found = forward(pair, {"data": array}, "opencv", outputs_only=False)
-    np.testing.assert_allclose(found["d"], np.maximum(np.tanh(array), 0), atol=1e-6)
-    np.testing.assert_allclose(found["e"], 1 / (1 + np.exp(-np.tanh(array))), atol=1e-6)
+    actual = forward(pair, {"data": array}, "opencv", outputs_only=False)
+    np.testing.assert_allclose(actual["d"], np.maximum(np.tanh(array), 0), atol=1e-6)
+    np.testing.assert_allclose(actual["e"], 1 / (1 + np.exp(-np.tanh(array))), atol=1e-6)
 
 
 def test_weights_that_it_cannot_read_are_given_to_it(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_weights_that_it_cannot_read_are_given_to_it(tmp_path: Path) -> None:
         for layer, blobs in weights()[1].items():
             for number, blob in enumerate(blobs):
                 file[f"data/{layer}/{number}"] = blob.astype(np.float32)
-    found = forward((after[0], path), {"data": array}, "opencv")
+    actual = forward((after[0], path), {"data": array}, "opencv")
     expected = forward(before, {"data": array}, "reference")
-    np.testing.assert_allclose(found["prob"], expected["prob"], atol=1e-5)
+    np.testing.assert_allclose(actual["prob"], expected["prob"], atol=1e-5)
 
 
 def test_without_opencv_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

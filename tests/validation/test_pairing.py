@@ -15,10 +15,10 @@ Weights = Dict[str, List[Any]]
 
 def layers(*lines: str, **weights: Any) -> List[Layer]:
     """The layers of ``lines``, with these weights."""
-    made = parse(prototxt("data 1 3 6 6", *lines)).layers
-    for layer in made:
+    layers = parse(prototxt("data 1 3 6 6", *lines)).layers
+    for layer in layers:
         layer.load_blobs([Dense(np.asarray(blob)) for blob in weights.get(layer.name, ())])
-    return made
+    return layers
 
 
 def paired(before: List[Layer], after: List[Layer]) -> Pairing:
@@ -43,14 +43,14 @@ BEFORE = (
 def test_a_layer_that_is_as_it_was_reads_the_same() -> None:
     before = layers(*BEFORE, conv=[np.ones(3)])
     after = layers(BEFORE[0].replace("-> conv", "-> bn"), *BEFORE[2:], conv=[np.zeros(3)])
-    found = paired(before, after)
-    assert points(found) == {
+    actual = paired(before, after)
+    assert points(actual) == {
         ("bn", "bn", "relu", False, True),  # before the ReLU wrote over it
         ("bn", "bn", "", False, True),
         ("pool", "pool", "", True, True),
     }
-    assert [after[index].name for index in found.rewritten] == ["conv"]
-    assert found.missing == ()
+    assert [after[index].name for index in actual.rewritten] == ["conv"]
+    assert actual.missing == ()
 
 
 def test_another_scripts_names_are_paired_by_what_reads_them() -> None:
@@ -59,11 +59,11 @@ def test_another_scripts_names_are_paired_by_what_reads_them() -> None:
     after = layers(
         BEFORE[0], "relu: ReLU conv -> conv", BEFORE[3].replace("bn", "conv"), conv=[np.ones(3)]
     )
-    found = points(paired(before, after))
-    assert ("bn", "conv", "relu", False, True) in found
-    assert ("bn", "conv", "", False, True) in found
-    assert ("conv", "conv", "", False, False) in found  # not firm
-    assert ("pool", "pool", "", True, True) in found
+    actual = points(paired(before, after))
+    assert ("bn", "conv", "relu", False, True) in actual
+    assert ("bn", "conv", "", False, True) in actual
+    assert ("conv", "conv", "", False, False) in actual  # not firm
+    assert ("pool", "pool", "", True, True) in actual
 
 
 def test_what_a_scale_was_moved_through_need_not_read_the_same() -> None:
@@ -76,16 +76,16 @@ def test_what_a_scale_was_moved_through_need_not_read_the_same() -> None:
         scaled[2],
         conv=[np.ones(3)],
     )
-    found = points(paired(before, after))
-    assert ("s", "s", "", False, True) in found
-    assert ("conv", "c", "", False, False) in found  # a witness only where it agrees
+    actual = points(paired(before, after))
+    assert ("s", "s", "", False, True) in actual
+    assert ("conv", "c", "", False, False) in actual  # a witness only where it agrees
 
 
 def test_a_layer_that_stands_where_anothers_values_were_is_to_be_seen() -> None:
     before = layers(BEFORE[0], "bn: BatchNorm conv -> bn", "out: Power bn -> out")
     after = layers(BEFORE[0].replace("-> conv", "-> bn"), "out: Power bn -> out")
-    found = paired(before, after)
-    assert [after[index].name for index in found.rewritten] == ["conv"]  # though it is as it was
+    actual = paired(before, after)
+    assert [after[index].name for index in actual.rewritten] == ["conv"]  # though it is as it was
     dropped = layers(BEFORE[0], "drop: Dropout conv -> d", "out: Power d -> out")
     kept = layers(BEFORE[0], "out: Power conv -> out")
     assert paired(dropped, kept).rewritten == ()
@@ -110,8 +110,8 @@ def test_outputs_that_are_gone_are_told() -> None:
 
 
 def test_what_both_nets_are_given_is_no_point() -> None:
-    found = paired(layers("a: Power data -> a"), layers("a: Power data -> a"))
-    assert points(found) == {("a", "a", "", True, True)}
+    actual = paired(layers("a: Power data -> a"), layers("a: Power data -> a"))
+    assert points(actual) == {("a", "a", "", True, True)}
     box = layers("u: Mystery data -> u", "a: Power u -> a")
-    given = pair(box, box, (plan(box), plan(box)), {1})
-    assert points(given) == {("a", "a", "", True, True)}
+    arguments = pair(box, box, (plan(box), plan(box)), {1})
+    assert points(arguments) == {("a", "a", "", True, True)}

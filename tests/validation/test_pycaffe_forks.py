@@ -30,8 +30,8 @@ def test_layers_of_a_fork_are_judged(forks_caffe: RealCaffe, tmp_path: Path) -> 
     blobs = seeded(prototxt(*CONVOLUTION))
     before = write_pair(tmp_path, BEHIND_RELU6, blobs, "before")
     how = {"engine": "pycaffe", "caffe_python": forks_caffe.python}
-    made = validate(before, before, **how)
-    assert "axpy" in {blob.name for blob in made.blobs}
+    comparison = validate(before, before, **how)
+    assert "axpy" in {blob.name for blob in comparison.blobs}
     blobs["conv"][0] = blobs["conv"][0] * 1.01
     wrong = validate(before, write_pair(tmp_path, BEHIND_RELU6, blobs, "after"), **how)
     assert wrong.status == "failed"

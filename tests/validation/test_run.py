@@ -57,8 +57,8 @@ def executed(text: str, inputs: Any = None, **blobs: Any) -> List[Tuple[str, Any
 
 
 def values(text: str, inputs: Any = None, **blobs: Any) -> Dict[str, float]:
-    found = executed(text, inputs, **blobs)
-    return {name: array[0] for name, array, reason in found if not reason}
+    actual = executed(text, inputs, **blobs)
+    return {name: array[0] for name, array, reason in actual if not reason}
 
 
 def test_blobs_are_overwritten_in_place_and_come_once_in_their_final_version() -> None:
@@ -87,10 +87,10 @@ def test_what_an_unknown_layer_makes_is_unjudged_and_the_rest_goes_on() -> None:
         + layer("Double", "y", "y")
         + layer("Double", "a", "z")
     )
-    found = {name: (array, reason) for name, array, reason in executed(text)}
-    assert found["z"][0][0] == 2
+    actual = {name: (array, reason) for name, array, reason in executed(text)}
+    assert actual["z"][0][0] == 2
     for name in "xy":
-        assert found[name] == (None, "layer 'odd' (Foo): not known here")
+        assert actual[name] == (None, "layer 'odd' (Foo): not known here")
 
 
 def test_a_name_that_is_made_anew_can_be_judged_again() -> None:
@@ -106,24 +106,24 @@ def test_layers_without_tops_and_with_several_run() -> None:
 
 
 def test_more_tops_than_the_reference_gives_are_unjudged() -> None:
-    found = executed(layer("Add", "a", "bc"))
-    assert found[1:] == [("b", found[1][1], ""), ("c", None, "layer 'l' (Add): it has 2 tops")]
+    actual = executed(layer("Add", "a", "bc"))
+    assert actual[1:] == [("b", actual[1][1], ""), ("c", None, "layer 'l' (Add): it has 2 tops")]
 
 
 def test_a_data_layer_takes_what_is_given_for_its_tops() -> None:
     text = layer("Data", "", ["image", "label"]) + layer("Double", ["image"], "y")
-    given = {"a": np.ones(1), "image": np.full(1, 5)}
-    assert values(text, given) == {"a": 1, "image": 5, "y": 10}
-    reason = executed(text, given)[2]
+    array = {"a": np.ones(1), "image": np.full(1, 5)}
+    assert values(text, array) == {"a": 1, "image": 5, "y": 10}
+    reason = executed(text, array)[2]
     assert reason == ("label", None, "layer 'l' (Data): no input is given for it")
-    told = "give input_shape image=... input_shape label=..."
-    assert told in executed(text)[1][2]
+    message = "give input_shape image=... input_shape label=..."
+    assert message in executed(text)[1][2]
 
 
 def test_weights_that_only_a_random_filler_has_are_unjudged() -> None:
-    found = executed(layer("Add", "a", "b") + layer("Double", "a", "c"), missing="l")
-    assert found[1][:2] == ("b", None)
-    assert "the file has no weights for it" in found[1][2]
+    actual = executed(layer("Add", "a", "b") + layer("Double", "a", "c"), missing="l")
+    assert actual[1][:2] == ("b", None)
+    assert "the file has no weights for it" in actual[1][2]
 
 
 def test_an_error_names_its_layer_in_one_line() -> None:
@@ -137,14 +137,14 @@ def test_an_error_names_its_layer_in_one_line() -> None:
 
 def test_arrays_are_dropped_after_their_last_reader() -> None:
     text = "".join(layer("Double", a, b) for a, b in zip("abcdef", "bcdefg"))
-    made = []
+    result = []
     most = 0
 
     def traced(param: Any, blobs: Any, bottoms: Any) -> List[np.ndarray]:
         nonlocal most
         top = np.zeros(1)
-        made.append(weakref.ref(top))
-        most = max(most, sum(ref() is not None for ref in made))
+        result.append(weakref.ref(top))
+        most = max(most, sum(ref() is not None for ref in result))
         return [top]
 
     for _ in run(net(layer("Input", "", "a") + text), {"a": np.ones(1)}, traced):

@@ -43,22 +43,22 @@ def comparison(net: Any, folder: Path, stem: str) -> Comparison:
     """The net as it is now, saved and compared with the one that was trained."""
     pair = str(folder / f"{stem}.prototxt"), str(folder / f"{stem}.caffemodel")
     caffe_merge.save(net, *pair)
-    *_, made = judged(BEFORE, pair, Judging(), LIMIT, 40e9)
-    assert isinstance(made, Comparison)
-    return made
+    *_, comparison = judged(BEFORE, pair, Judging(), LIMIT, 40e9)
+    assert isinstance(comparison, Comparison)
+    return comparison
 
 
 def places(net: Any, kind: str) -> List[Tuple[Any, int, Any]]:
     """A layer, a blob of it, and an index into that, for each rewritten layer."""
     random = np.random.default_rng(len(kind))
-    found: List[Tuple[Any, int, Any]] = []
+    actual: List[Tuple[Any, int, Any]] = []
     for layer in net.layers:
         if layer.type == "Convolution" and len(layer.blobs) == 2:
             number = 1 if kind == "bias" else 0
             shape = layer.blobs[number].shape
             index = tuple(int(random.integers(n)) for n in shape)
-            found.append((layer, number, index[:1] if kind == "channel" else index))
-    return found
+            actual.append((layer, number, index[:1] if kind == "channel" else index))
+    return actual
 
 
 @pytest.mark.parametrize("kind", ["channel", "weight", "bias"])

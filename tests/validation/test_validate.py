@@ -32,24 +32,29 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 def test_a_right_merge_passes(tmp_path: Path, engine: str) -> None:
     seen = []
-    made = validate(*pairs(tmp_path), engine, progress=lambda *state: seen.append(state))
-    assert made.ok, made.summary()
-    assert (made.status, made.reason, made.engine) == ("passed", "", engine)
-    assert made.limit == {"reference": 1e-5, "pycaffe": 1e-4}[engine]
-    assert sorted(b.name for b in made.blobs if not b.reader) == ["fc", "pool", "prob", "scale"]
+    comparison = validate(*pairs(tmp_path), engine, progress=lambda *state: seen.append(state))
+    assert comparison.ok, comparison.summary()
+    assert (comparison.status, comparison.reason, comparison.engine) == ("passed", "", engine)
+    assert comparison.limit == {"reference": 1e-5, "pycaffe": 1e-4}[engine]
+    assert sorted(b.name for b in comparison.blobs if not b.reader) == [
+        "fc",
+        "pool",
+        "prob",
+        "scale",
+    ]
     inner = [("scale", "relu")] if engine == "reference" else []  # Caffe shows what names end with
-    assert [(blob.name, blob.reader) for blob in made.blobs if blob.reader] == inner
-    assert [(entry.layer, entry.blob != "") for entry in made.seen] == [("conv", True)]
-    assert all(0 <= blob.max_error < 1e-5 for blob in made.blobs)
-    assert made.worst[1] == max(blob.max_error for blob in made.blobs)
-    assert made.worst[1] > 0  # the two nets are not one net
-    assert [blob.argmax_agreement for blob in made.blobs if blob.name == "prob"] == [1.0]
-    assert not any(blob.remark for blob in made.blobs)
-    assert (made.only_before, made.only_after) == (2, 0)
-    assert made.unjudged == ()
-    assert made.inputs[0].shape == (2, 3, 8, 8)
-    assert min(made.seconds) > 0
-    turns = 3 * len(made.blobs)  # on values of pixels, on small ones, on positive ones
+    assert [(blob.name, blob.reader) for blob in comparison.blobs if blob.reader] == inner
+    assert [(entry.layer, entry.blob != "") for entry in comparison.seen] == [("conv", True)]
+    assert all(0 <= blob.max_error < 1e-5 for blob in comparison.blobs)
+    assert comparison.worst[1] == max(blob.max_error for blob in comparison.blobs)
+    assert comparison.worst[1] > 0  # the two nets are not one net
+    assert [blob.argmax_agreement for blob in comparison.blobs if blob.name == "prob"] == [1.0]
+    assert not any(blob.remark for blob in comparison.blobs)
+    assert (comparison.only_before, comparison.only_after) == (2, 0)
+    assert comparison.unjudged == ()
+    assert comparison.inputs[0].shape == (2, 3, 8, 8)
+    assert min(comparison.seconds) > 0
+    turns = 3 * len(comparison.blobs)  # on values of pixels, on small ones, on positive ones
     assert [(done, total) for done, total, _ in seen] == [(n + 1, turns) for n in range(turns)]
 
 
@@ -60,13 +65,13 @@ def test_one_weight_wrong_by_a_thousandth_fails_and_names_the_first_blob(
     _, blobs = weights()
     blobs["fc"][0] = blobs["fc"][0].copy()
     blobs["fc"][0][2, 3] += 1e-3
-    made = validate(before, write_pair(tmp_path, AFTER, blobs, "wrong"), engine)
-    assert made.status == "failed"
-    assert made.first_beyond[0] == "fc"
+    comparison = validate(before, write_pair(tmp_path, AFTER, blobs, "wrong"), engine)
+    assert comparison.status == "failed"
+    assert comparison.first_beyond[0] == "fc"
     assert re.match(
-        r"blob 'fc' differs by .* of its largest value, limit (0.0001|1e-05)", made.reason
+        r"blob 'fc' differs by .* of its largest value, limit (0.0001|1e-05)", comparison.reason
     )
-    beyond = {blob.name for blob in made.blobs if blob.max_error > made.limit}
+    beyond = {blob.name for blob in comparison.blobs if blob.max_error > comparison.limit}
     # What follows goes on with the right values, where an engine can do that.
     assert beyond == ({"fc"} if engine == "reference" else {"fc", "prob"})
 
@@ -77,16 +82,16 @@ def test_a_limit_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_comparison(tmp_path: Path, engine: str) -> None:
-    made = [validate(*pairs(tmp_path), engine, seed=seed).blobs for seed in (1, 1, 2)]
-    assert made[0] == made[1] != made[2]
+    comparison = [validate(*pairs(tmp_path), engine, seed=seed).blobs for seed in (1, 1, 2)]
+    assert comparison[0] == comparison[1] != comparison[2]
 
 
 def test_shapes_and_arrays_of_the_users(tmp_path: Path, engine: str) -> None:
-    given = np.random.default_rng(0).standard_normal((3, 3, 8, 8))
-    made = validate(*pairs(tmp_path), engine, files={"data": given})
-    assert made.ok
-    assert made.inputs[0].note == "given"
-    assert {blob.name: blob.shape for blob in made.blobs}["prob"] == (3, 5)
+    array = np.random.default_rng(0).standard_normal((3, 3, 8, 8))
+    comparison = validate(*pairs(tmp_path), engine, files={"data": array})
+    assert comparison.ok
+    assert comparison.inputs[0].note == "given"
+    assert {blob.name: blob.shape for blob in comparison.blobs}["prob"] == (3, 5)
     assert validate(*pairs(tmp_path), engine, shapes={"data": (1, 3, 8, 8)}).ok
 
 
@@ -101,9 +106,12 @@ def test_a_shape_that_the_net_cannot_take_is_one_line_with_the_file(
 def test_a_missing_output_fails(tmp_path: Path, engine: str) -> None:
     before, _ = pairs(tmp_path)
     after = write_pair(tmp_path, AFTER.replace('top: "prob"', 'top: "p"'), weights()[1], "after")
-    made = validate(before, after, engine)
-    assert (made.status, made.reason) == ("failed", "the merged net has no output 'prob'")
-    assert (made.only_before, made.only_after) == (3, 1)
+    comparison = validate(before, after, engine)
+    assert (comparison.status, comparison.reason) == (
+        "failed",
+        "the merged net has no output 'prob'",
+    )
+    assert (comparison.only_before, comparison.only_after) == (3, 1)
 
 
 def test_a_missing_input_is_an_error(tmp_path: Path, engine: str) -> None:
@@ -117,19 +125,21 @@ def test_a_missing_input_is_an_error(tmp_path: Path, engine: str) -> None:
 def test_a_value_that_is_not_finite_fails(tmp_path: Path, engine: str, side: str) -> None:
     power = 'layer { name: "%s" type: "Power" bottom: "data" top: "p" power_param { power: %s } }'
     texts = {name: INPUT + power % (name, "-0.5" if name == side else 2) for name in PAIR}
-    made = validate(*(write_pair(tmp_path, texts[name], NO_WEIGHTS, name) for name in PAIR), engine)
-    assert made.status == ("inconclusive" if side == "before" else "failed")
-    assert not made.ok
-    assert f"finite {side} the merge" in made.reason
+    comparison = validate(
+        *(write_pair(tmp_path, texts[name], NO_WEIGHTS, name) for name in PAIR), engine
+    )
+    assert comparison.status == ("inconclusive" if side == "before" else "failed")
+    assert not comparison.ok
+    assert f"finite {side} the merge" in comparison.reason
 
 
 def test_a_net_that_computes_nothing_is_inconclusive(tmp_path: Path, engine: str) -> None:
     power = 'layer { name: "p" type: "Power" bottom: "data" top: "p" power_param { scale: 0 } }'
     pair = write_pair(tmp_path, INPUT + power, NO_WEIGHTS)
-    made = validate(pair, pair, engine)
-    assert made.status == "inconclusive"
-    assert not made.ok
-    assert "do not excite" in made.reason
+    comparison = validate(pair, pair, engine)
+    assert comparison.status == "inconclusive"
+    assert not comparison.ok
+    assert "do not excite" in comparison.reason
 
 
 def test_an_input_is_compared_only_where_a_layer_is_in_place_on_it(
@@ -148,24 +158,26 @@ def test_an_input_is_compared_only_where_a_layer_is_in_place_on_it(
 def test_one_dull_blob_is_a_remark(tmp_path: Path, engine: str) -> None:
     dull = 'layer { name: "p" type: "Power" bottom: "fc" top: "p" power_param { scale: 0 } }'
     pair = write_pair(tmp_path, BEFORE + dull, weights()[0])
-    made = validate(pair, pair, engine)
-    assert made.ok
-    assert [(blob.name, blob.remark) for blob in made.blobs if blob.remark] == [("p", "all zero")]
-    assert "'p' is all zero" in made.summary()
+    comparison = validate(pair, pair, engine)
+    assert comparison.ok
+    assert [(blob.name, blob.remark) for blob in comparison.blobs if blob.remark] == [
+        ("p", "all zero")
+    ]
+    assert "'p' is all zero" in comparison.summary()
 
 
 def test_what_the_reference_does_not_know_is_told_and_the_rest_judged(tmp_path: Path) -> None:
     odd = 'layer { name: "odd" type: "FromAFork" bottom: "fc" top: "odd" }'
     before = write_pair(tmp_path, BEFORE + odd, weights()[0], "before")
     after = write_pair(tmp_path, AFTER + odd, weights()[1], "after")
-    made = validate(before, after)
-    assert made.ok
-    assert made.black_boxes == (("odd", "FromAFork"),)
-    assert "1 black box: 'odd' (FromAFork)" in made.summary()
+    comparison = validate(before, after)
+    assert comparison.ok
+    assert comparison.black_boxes == (("odd", "FromAFork"),)
+    assert "1 black box: 'odd' (FromAFork)" in comparison.summary()
     only = write_pair(tmp_path, INPUT + odd.replace("fc", "data"), NO_WEIGHTS)
-    made = validate(only, only)
-    assert made.status == "inconclusive"
-    assert made.reason.startswith("no blob could be compared")
+    comparison = validate(only, only)
+    assert comparison.status == "inconclusive"
+    assert comparison.reason.startswith("no blob could be compared")
 
 
 def test_a_training_net_is_judged_once_its_data_have_a_shape(tmp_path: Path) -> None:
@@ -174,12 +186,12 @@ def test_a_training_net_is_judged_once_its_data_have_a_shape(tmp_path: Path) -> 
         write_pair(tmp_path, text.replace(INPUT, data), blobs, name)
         for name, text, blobs in zip(PAIR, (BEFORE, AFTER), weights())
     )
-    made = validate(before, after)
-    assert made.status == "inconclusive"
-    assert "layer 'data' (Data)" in made.reason
-    made = validate(before, after, shapes={"data": (2, 3, 8, 8)})
-    assert made.ok
-    assert len(made.blobs) == 5
+    comparison = validate(before, after)
+    assert comparison.status == "inconclusive"
+    assert "layer 'data' (Data)" in comparison.reason
+    comparison = validate(before, after, shapes={"data": (2, 3, 8, 8)})
+    assert comparison.ok
+    assert len(comparison.blobs) == 5
     array = np.ones((2, 3, 8, 8))
     assert list(forward(before, {"data": array})) == ["prob"]
 
@@ -212,9 +224,9 @@ def test_a_net_of_too_many_multiply_adds_runs_smaller_and_says_so(
     monkeypatch.setitem(
         ENGINES, engine, ENGINES[engine]._replace(most=126 * 126 * 4 * 27)
     )  # one sample, whole
-    made = validate(pair, pair, engine)
-    assert made.inputs[0].shape == (1, 3, 128, 128)
-    assert "data': 1x3x128x128, smaller than declared" in made.summary()
+    comparison = validate(pair, pair, engine)
+    assert comparison.inputs[0].shape == (1, 3, 128, 128)
+    assert "data': 1x3x128x128, smaller than declared" in comparison.summary()
     monkeypatch.setitem(ENGINES, engine, ENGINES[engine]._replace(most=1e6))
     assert validate(pair, pair, engine).inputs[0].shape == (1, 3, 64, 64)
 
@@ -236,9 +248,9 @@ def test_blobs_far_larger_than_a_pipe_in_another_order_are_no_deadlock(
     ]
     before = write_pair(tmp_path, data + "".join(layers), NO_WEIGHTS, "before")
     after = write_pair(tmp_path, data + "".join(reversed(layers)), NO_WEIGHTS, "after")
-    made = validate(before, after, engine, time_limit=60)
-    assert made.ok
-    assert [blob.name for blob in made.blobs] == list("abcdef")
+    comparison = validate(before, after, engine, time_limit=60)
+    assert comparison.ok
+    assert [blob.name for blob in comparison.blobs] == list("abcdef")
 
 
 def test_blobs_that_never_come_are_not_taken_for_equal(
@@ -246,15 +258,20 @@ def test_blobs_that_never_come_are_not_taken_for_equal(
 ) -> None:
     """From one net, then from the other."""
     real = Session.forward
-    for side, told in (("before", "only 3 of 4 blobs came"), ("after", "blob 'prob' never came")):
+    for side, message in (
+        ("before", "only 3 of 4 blobs came"),
+        ("after", "blob 'prob' never came"),
+    ):
 
-        def cut(session: Session, *given: Any, side: str = side, **more: Any) -> Iterator[Frame]:
-            for frame in real(session, *given, **more):
+        def cut(
+            session: Session, *arguments: Any, side: str = side, **more: Any
+        ) -> Iterator[Frame]:
+            for frame in real(session, *arguments, **more):
                 if frame.header["name"] != "prob" or side not in session.path:
                     yield frame
 
         monkeypatch.setattr(Session, "forward", cut)
-        with pytest.raises(ValidationError, match=told):
+        with pytest.raises(ValidationError, match=message):
             validate(*pairs(tmp_path), "pycaffe", caffe_python=real_caffe.python)
 
 

@@ -53,8 +53,8 @@ def test_what_was_not_finite_before_is_no_fault_of_the_merge() -> None:
 
 
 def test_a_missing_output_fails_whatever_else_agrees() -> None:
-    told = verdict(result(), missing=("box",))
-    assert told == ("failed", "the merged net has no output 'box'")
+    message = verdict(result(), missing=("box",))
+    assert message == ("failed", "the merged net has no output 'box'")
 
 
 def test_nothing_compared_is_inconclusive_and_says_why() -> None:
@@ -139,14 +139,14 @@ def test_only_passed_is_ok() -> None:
 
 def test_json_is_strict_and_has_everything() -> None:
     broken = compare("b", np.ones(3), np.full(3, np.nan))
-    made = comparison(
+    verdict = comparison(
         status="failed",
         blobs=(replace(result(), noise=3e-6), broken),
         worst=("b", math.inf),
         seen=(Seen("conv", "'a'", 0.01),),
         black_boxes=(("d", "Detection"),),
     )
-    back = json.loads(json.dumps(made.to_json(), allow_nan=False))
+    back = json.loads(json.dumps(verdict.to_json(), allow_nan=False))
     assert back["ok"] is False
     assert back["worst"] == ["b", None]
     assert back["blobs"][1]["max_error"] is None
@@ -158,7 +158,7 @@ def test_json_is_strict_and_has_everything() -> None:
 
 
 def test_the_summary_leads_with_the_verdict_and_hides_no_qualification() -> None:
-    made = comparison(
+    verdict = comparison(
         blobs=(result(), result(name="dull", remark="constant")),
         unjudged=tuple((name, "layer 'x' (Foo): unknown") for name in "pq"),
         inputs=(InputUsed("data", (1, 3, 8, 8), 0, "smaller than declared, to save time"),),
@@ -166,7 +166,7 @@ def test_the_summary_leads_with_the_verdict_and_hides_no_qualification() -> None
         renamed=("conv",),
         black_boxes=(("d", "Detection"),),
     )
-    assert made.summary().splitlines() == [
+    assert verdict.summary().splitlines() == [
         "validation (reference): passed, 2 blobs compared, 1 of 2 rewrites seen, "
         "1 black box: 'd' (Detection)",
         "worst error 2e-08 in 'a', limit 1e-05",
@@ -180,5 +180,5 @@ def test_the_summary_leads_with_the_verdict_and_hides_no_qualification() -> None
 
 
 def test_the_summary_tells_a_limit_that_follows_the_net() -> None:
-    made = comparison(blobs=(replace(result(2e-5), limit=4e-5, noise=1e-5),))
-    assert "'a': error 2e-05, limit 4e-05" in made.summary()
+    verdict = comparison(blobs=(replace(result(2e-5), limit=4e-5, noise=1e-5),))
+    assert "'a': error 2e-05, limit 4e-05" in verdict.summary()

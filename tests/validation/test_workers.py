@@ -201,10 +201,10 @@ def test_the_interpreter_named_in_the_environment_comes_first(
     assert find_caffe_python() == "/opt/caffe/python"
 
 
-@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize("has_caffe", [True, False])
 def test_else_the_current_interpreter_if_it_has_caffe(
-    monkeypatch: pytest.MonkeyPatch, found: Any
+    monkeypatch: pytest.MonkeyPatch, has_caffe: Any
 ) -> None:
     monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
-    monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: found or None)  # type: ignore[attr-defined]
-    assert find_caffe_python() == (sys.executable if found else None)
+    monkeypatch.setattr(workers.importlib.util, "find_spec", lambda name: has_caffe or None)  # type: ignore[attr-defined]
+    assert find_caffe_python() == (sys.executable if has_caffe else None)

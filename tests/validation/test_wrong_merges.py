@@ -124,10 +124,10 @@ def original(name: str) -> Files:
 
 def merge(folder: Path, text: str, blobs: Weights) -> Files:
     """What a pair is merged to."""
-    made = load_pair(write_pair(folder, text, blobs, "given"))
-    caffe_merge.merge(made)
+    files = load_pair(write_pair(folder, text, blobs, "given"))
+    caffe_merge.merge(files)
     pair = folder / "merged.prototxt", folder / "merged.caffemodel"
-    caffe_merge.save(made, *map(str, pair), force=True)
+    caffe_merge.save(files, *map(str, pair), force=True)
     new: Weights = {}
     for layer in load_pair(pair).layers:
         new[layer.name] = [np.array(blob.float64()) for blob in layer.blobs]
@@ -140,9 +140,9 @@ def verdict(folder: Path, before: Files, after: Files) -> Comparison:
     for stem, files in (("before", before), ("after", after)):
         text, weights = write_pair(folder, *files, stem)
         pairs.append((str(text), str(weights)))
-    *_, made = judged(pairs[0], pairs[1], Judging(), 1e-5, 40e9)
-    assert isinstance(made, Comparison)
-    return made
+    *_, comparison = judged(pairs[0], pairs[1], Judging(), 1e-5, 40e9)
+    assert isinstance(comparison, Comparison)
+    return comparison
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -150,8 +150,8 @@ def test_a_right_merge_passes(name: str, tmp_path: Path) -> None:
     before = original(name)
     after = merge(tmp_path, *before)
     assert "BatchNorm" not in after[0]
-    made = verdict(tmp_path, before, after)
-    assert made.ok, made.summary()
+    comparison = verdict(tmp_path, before, after)
+    assert comparison.ok, comparison.summary()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -159,8 +159,8 @@ def test_a_right_merge_passes(name: str, tmp_path: Path) -> None:
 def test_a_mistake_in_the_merged_pair_is_found(name: str, mistake: str, tmp_path: Path) -> None:
     before = original(name)
     after = AFTER_MERGE[mistake](*merge(tmp_path, *before))
-    made = verdict(tmp_path, before, after)
-    assert made.status == "failed", made.summary()
+    comparison = verdict(tmp_path, before, after)
+    assert comparison.status == "failed", comparison.summary()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -169,5 +169,5 @@ def test_statistics_that_are_misread_are_found(name: str, tmp_path: Path) -> Non
     without_factor = merge(tmp_path, text, wrong_factor(blobs))
     other_eps = merge(tmp_path, wrong_eps(text), blobs)
     for after in (without_factor, other_eps):
-        made = verdict(tmp_path, (text, blobs), after)
-        assert made.status == "failed", made.summary()
+        comparison = verdict(tmp_path, (text, blobs), after)
+        assert comparison.status == "failed", comparison.summary()

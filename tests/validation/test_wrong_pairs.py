@@ -57,11 +57,11 @@ ONE_CHANNEL = np.array([1, 1, 1.01, 1])[:, None, None, None]
 
 def test_one_channel_wrong_by_a_hundredth_fails(tmp_path: Path) -> None:
     assert judged(tmp_path, *PLAIN).ok
-    made = judged(tmp_path, *PLAIN, wrong={"c": ONE_CHANNEL})
-    assert made.status == "failed"
-    assert made.first_beyond is not None
-    assert made.first_beyond[0] == "c"
-    assert [blob.reader for blob in made.blobs if not blob.agrees] == ["r"]
+    comparison = judged(tmp_path, *PLAIN, wrong={"c": ONE_CHANNEL})
+    assert comparison.status == "failed"
+    assert comparison.first_beyond is not None
+    assert comparison.first_beyond[0] == "c"
+    assert [blob.reader for blob in comparison.blobs if not blob.agrees] == ["r"]
 
 
 def test_a_channel_that_is_dead_behind_the_relu_is_judged_before_it(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_net_that_is_dead_is_inconclusive_right_or_wrong(
     """No input gets through: the convolution's weights are 0 but for their bias."""
     weights = {"c": [np.zeros((4, 3, 3, 3)), np.full(4, -1.0)]}
     for factor in (1, 2):
-        made = judged(
+        comparison = judged(
             tmp_path,
             *PLAIN,
             weights=weights,
@@ -86,9 +86,9 @@ def test_a_net_that_is_dead_is_inconclusive_right_or_wrong(
             engine=engine,
             caffe_python=real_caffe.python,
         )
-        assert made.status == "inconclusive"
-        assert re.search(r"of \d rewrites? not seen \('c'", made.reason)
-        assert "allow_unseen" in made.reason
+        assert comparison.status == "inconclusive"
+        assert re.search(r"of \d rewrites? not seen \('c'", comparison.reason)
+        assert "allow_unseen" in comparison.reason
     assert judged(tmp_path, *PLAIN, weights=weights, allow_unseen=True).ok
 
 
@@ -99,10 +99,10 @@ def test_a_sigmoid_that_is_saturated_hides_what_is_before_it(
     """Only an engine that looks before the in-place Sigmoid sees the rewrite."""
     lines = ("data 1 3 6 6", CONV % "data", BN, "s: Sigmoid c -> c", FC)
     weights = {"bn": [np.full(4, -1e5), np.ones(4), np.ones(1)]}
-    made = judged(
+    comparison = judged(
         tmp_path, *lines, weights=weights, engine=engine, caffe_python=real_caffe.python, scale=60
     )
-    assert made.status == {"reference": "passed", "pycaffe": "inconclusive"}[engine]
+    assert comparison.status == {"reference": "passed", "pycaffe": "inconclusive"}[engine]
 
 
 @pytest.mark.parametrize("engine", ["reference", "pycaffe"])
@@ -120,8 +120,11 @@ def test_weights_of_each_layer_wrong_are_found(
     how = {"engine": engine, "caffe_python": real_caffe.python}
     assert judged(tmp_path, *lines, **how).ok
     for name in ("c", "d"):
-        made = judged(tmp_path, *lines, wrong={name: 1.01}, **how)
-        assert (made.status, made.first_beyond and made.first_beyond[0]) == ("failed", name)
+        comparison = judged(tmp_path, *lines, wrong={name: 1.01}, **how)
+        assert (comparison.status, comparison.first_beyond and comparison.first_beyond[0]) == (
+            "failed",
+            name,
+        )
 
 
 def test_an_error_is_told_where_it_is_made_and_not_again_behind(tmp_path: Path) -> None:
@@ -132,26 +135,29 @@ def test_an_error_is_told_where_it_is_made_and_not_again_behind(tmp_path: Path) 
         "t: TanH d -> d",
         FC.replace("c ->", "d ->"),
     )
-    made = judged(tmp_path, *lines, wrong={"c": 1.01, "d": 1.02})
-    assert [blob.name for blob in made.blobs if not blob.agrees] == ["c", "d"]
+    comparison = judged(tmp_path, *lines, wrong={"c": 1.01, "d": 1.02})
+    assert [blob.name for blob in comparison.blobs if not blob.agrees] == ["c", "d"]
 
 
 BOXED = ("data 1 3 6 6", "u: Mystery data -> u", CONV % "u", BN, "o: TanH data -> o")
 
 
 def test_behind_a_black_box_both_nets_get_the_same_values(tmp_path: Path) -> None:
-    made = judged(tmp_path, *BOXED)
-    assert made.ok, made.summary()
-    assert made.black_boxes == (("u", "Mystery"),)
-    assert "1 black box: 'u' (Mystery)" in made.summary()
+    comparison = judged(tmp_path, *BOXED)
+    assert comparison.ok, comparison.summary()
+    assert comparison.black_boxes == (("u", "Mystery"),)
+    assert "1 black box: 'u' (Mystery)" in comparison.summary()
     assert judged(tmp_path, *BOXED, wrong={"c": ONE_CHANNEL}).status == "failed"
 
 
 def test_what_a_black_box_reads_is_judged(tmp_path: Path) -> None:
     lines = ("data 1 3 6 6", CONV % "data", BN, "u: Mystery c -> u")
     assert judged(tmp_path, *lines).ok
-    made = judged(tmp_path, *lines, wrong={"c": ONE_CHANNEL})
-    assert (made.status, made.first_beyond and made.first_beyond[0]) == ("failed", "c")
+    comparison = judged(tmp_path, *lines, wrong={"c": ONE_CHANNEL})
+    assert (comparison.status, comparison.first_beyond and comparison.first_beyond[0]) == (
+        "failed",
+        "c",
+    )
 
 
 def test_a_black_box_whose_size_nothing_tells_is_inconclusive_until_it_is_given(
@@ -165,12 +171,12 @@ def test_a_black_box_whose_size_nothing_tells_is_inconclusive_until_it_is_given(
             ("after", [POWER % ("q", "u", "q", 6)]),
         )
     )
-    made = validate(before, after)
-    assert made.status == "inconclusive"
-    assert "input_shape u=..." in made.reason
-    made = validate(before, after, shapes={"u": (2, 5)})
-    assert made.ok, made.summary()
-    assert {blob.name: blob.shape for blob in made.blobs}["q"] == (2, 5)
+    comparison = validate(before, after)
+    assert comparison.status == "inconclusive"
+    assert "input_shape u=..." in comparison.reason
+    comparison = validate(before, after, shapes={"u": (2, 5)})
+    assert comparison.ok, comparison.summary()
+    assert {blob.name: blob.shape for blob in comparison.blobs}["q"] == (2, 5)
     with pytest.raises(UsageError, match="no input 'nix'"):
         validate(before, after, shapes={"nix": (2, 5)})
 
@@ -187,11 +193,11 @@ def test_rounding_that_a_net_makes_large_is_no_difference(tmp_path: Path) -> Non
         "c": [random.standard_normal((12, 3, 3, 3)), np.zeros(12)],
         "bn": [np.zeros(12), random.uniform(0.005, 0.02, 12), np.ones(1)],
     }
-    made = judged(tmp_path, *lines, weights=weights, scale=60)
-    assert made.ok, made.summary()
-    (follows,) = [blob for blob in made.blobs if blob.limit > made.limit]
+    comparison = judged(tmp_path, *lines, weights=weights, scale=60)
+    assert comparison.ok, comparison.summary()
+    (follows,) = [blob for blob in comparison.blobs if blob.limit > comparison.limit]
     assert (follows.name, follows.limit) == ("p", pytest.approx(4 * (follows.noise or 0)))
-    assert made.limit < follows.max_error < follows.limit < 1e-3
+    assert comparison.limit < follows.max_error < follows.limit < 1e-3
     strict = judged(tmp_path, *lines, weights=weights, scale=60, limit=1e-5)
     assert strict.status == "failed"  # the user's own limit does not follow
 
@@ -232,10 +238,10 @@ def test_a_merge_by_another_script_is_judged_by_what_it_gives_out(
         folded[conv] = [kernel * factor[:, None, None, None], (bias - blobs[bn][0]) * factor]
     before = write_pair(tmp_path, prototxt(*ORIGINAL), blobs, "before")
     after = write_pair(tmp_path, prototxt(*FOREIGN), folded, "after")
-    made = validate(before, after, engine, caffe_python=real_caffe.python)
-    assert made.status == status, made.summary()
-    assert set(made.renamed) == {"conv1", "conv2"}
-    assert "hold something else now: 'conv1'; 'conv2'" in made.summary()
+    comparison = validate(before, after, engine, caffe_python=real_caffe.python)
+    assert comparison.status == status, comparison.summary()
+    assert set(comparison.renamed) == {"conv1", "conv2"}
+    assert "hold something else now: 'conv1'; 'conv2'" in comparison.summary()
 
 
 def test_a_layer_that_was_dropped_is_a_difference_though_all_others_are_as_they_were(
@@ -254,15 +260,15 @@ ODD = "o: Log data -> o { log_param { base: 1 } }"  # a type that is known, and 
 
 def test_a_layer_that_turns_out_not_to_be_runnable_is_a_black_box(tmp_path: Path) -> None:
     lines = ("data 1 3 6 6", ODD, CONV % "o", BN, "t: TanH c -> t")
-    made = judged(tmp_path, *lines)
-    assert made.ok, made.summary()
-    assert "1 black box: 'o' (Log)" in made.summary()
+    comparison = judged(tmp_path, *lines)
+    assert comparison.ok, comparison.summary()
+    assert "1 black box: 'o' (Log)" in comparison.summary()
     assert judged(tmp_path, *lines, wrong={"c": ONE_CHANNEL}).status == "failed"
 
 
 def test_its_shape_may_be_given_and_that_of_a_layer_that_runs_may_not(tmp_path: Path) -> None:
     lines = ("data 1 3 6 6", ODD, CONV % "o", BN, "t: TanH c -> t")
-    made = judged(tmp_path, *lines, shapes={"o": (1, 3, 8, 7)})
-    assert {blob.name: blob.shape for blob in made.blobs}["t"] == (1, 4, 6, 5)
+    comparison = judged(tmp_path, *lines, shapes={"o": (1, 3, 8, 7)})
+    assert {blob.name: blob.shape for blob in comparison.blobs}["t"] == (1, 4, 6, 5)
     with pytest.raises(UsageError, match="no input 't'"):
         judged(tmp_path, *lines, shapes={"t": (1, 4, 6, 5)})

@@ -130,9 +130,9 @@ def test_half_is_rounded_once_and_overflow_is_an_error() -> None:
     handle = io.BytesIO()
     new = LayerParameter(name="conv", type="X")
     writer.write(handle, index, [Entry("conv", record, blobs, LayerParameter(name="conv"), new)])
-    found = Caffemodel(handle.getvalue()).layers[0].blobs
-    np.testing.assert_array_equal(found[0].values, (VALUES * (1 / 3 * (1 / 3))).astype("<f2"))
-    np.testing.assert_array_equal(found[1].values, [65504])
+    actual = Caffemodel(handle.getvalue()).layers[0].blobs
+    np.testing.assert_array_equal(actual[0].values, (VALUES * (1 / 3 * (1 / 3))).astype("<f2"))
+    np.testing.assert_array_equal(actual[1].values, [65504])
     blobs = [Scaled(record.blobs[0], np.full((1, 1), 100.0))]
     with pytest.raises(WeightsError, match=r"'conv', blob 0: .* found inf once rounded to half"):
         writer.write(handle, index, [Entry("conv", record, blobs, LayerParameter(), new)])
@@ -215,6 +215,6 @@ def test_caffe_reads_what_is_written_of_a_forks_file(tmp_path: Path, real_caffe:
     out = tmp_path / "o.prototxt", tmp_path / "o.caffemodel"
     saving.save(net, *map(str, out))
     random = np.random.default_rng(0).standard_normal((1, 3, 6, 5)).astype("f4")
-    found = real_caffe.forward_pair(*out, {"data": random})["fc"]
+    actual = real_caffe.forward_pair(*out, {"data": random})["fc"]
     expected = caffe_merge.validation.forward((prototxt, weights), {"data": random})["fc"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)

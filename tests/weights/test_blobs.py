@@ -49,19 +49,19 @@ def read_back(blob: Blob) -> np.ndarray:
 def test_scaled_is_float64_rounded_once(shape: tuple, dtype: type) -> None:
     source = stored(shape, dtype)
     length, rank = (shape[0], len(shape)) if shape else (1, 1)
-    one, two, three = (factor(length, rank) for _ in range(3))
-    blob = Scaled(Scaled(Scaled(source, one), two), three)
+    first, two, three = (factor(length, rank) for _ in range(3))
+    blob = Scaled(Scaled(Scaled(source, first), two), three)
     assert isinstance(blob.source, Stored)  # no chain: the multipliers were multiplied
-    exact = source.values.astype(np.float64).reshape(shape or (1,)) * (three * (two * one))
+    exact = source.values.astype(np.float64).reshape(shape or (1,)) * (three * (two * first))
     expected = exact.astype(dtype).reshape(shape)
     assert blob.dtype == np.dtype(dtype)
-    for found in (blob.array(), read_back(blob)):
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, expected)
+    for actual in (blob.array(), read_back(blob)):
+        assert actual.dtype == dtype
+        np.testing.assert_array_equal(actual, expected)
     np.testing.assert_array_equal(blob.float64(), exact.reshape(shape))
     if dtype is np.float32:  # three roundings would have given something else
         naive = source.values.reshape(shape or (1,))
-        for each in (one, two, three):
+        for each in (first, two, three):
             naive = (naive * each).astype(np.float32)
         assert shape in ((), (1, 4)) or not np.array_equal(naive.reshape(shape), expected)
 
@@ -179,11 +179,11 @@ def test_same_values() -> None:
     values = np.ones((BLOCK + 5, 2), np.float32)
     other = values.copy()
     other[-1, -1] = 2
-    one = Stored(values.shape, values.ravel())
-    assert same_values(one, Dense(values))
-    assert same_values(one, Scaled(one, np.full((1, 1), 1 + 1e-12)))  # rounded to the same
-    assert not same_values(one, Dense(other))
-    assert not same_values(one, Dense(values, DOUBLE))
+    first = Stored(values.shape, values.ravel())
+    assert same_values(first, Dense(values))
+    assert same_values(first, Scaled(first, np.full((1, 1), 1 + 1e-12)))  # rounded to the same
+    assert not same_values(first, Dense(other))
+    assert not same_values(first, Dense(values, DOUBLE))
     assert not same_values(Dense(np.ones((2, 3))), Dense(np.ones((3, 2))))
     assert same_values(Dense(np.ones(())), Dense(np.ones(())))
     assert not same_values(Dense(np.ones(())), Dense(np.zeros(())))

@@ -94,9 +94,9 @@ STORED = {
 @pytest.mark.parametrize("case", STORED)
 def test_stored(case: str) -> None:
     blob, dims, values = STORED[case]
-    (found,) = Caffemodel(b"\x0a\x01n" + layer(blob)).layers
-    assert found.name == "conv"
-    (stored,) = found.blobs
+    (actual,) = Caffemodel(b"\x0a\x01n" + layer(blob)).layers
+    assert actual.name == "conv"
+    (stored,) = actual.blobs
     double = isinstance(values, list)
     assert stored.dtype == ("<f8" if double else "<f4")
     assert stored.legacy == ("legacy" in case)
@@ -152,9 +152,9 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_a_blob_that_is_wrong_names_layer_and_blob(case: str) -> None:
     good = shape(6) + data()
-    found = error_of(layer(good, name=b"first") + layer(good, WRONG[case][0]))
-    assert found.startswith("w: layer 'conv', blob 1: ")
-    assert found.endswith(WRONG[case][1]) or WRONG[case][1] in found
+    actual = error_of(layer(good, name=b"first") + layer(good, WRONG[case][0]))
+    assert actual.startswith("w: layer 'conv', blob 1: ")
+    assert actual.endswith(WRONG[case][1]) or WRONG[case][1] in actual
 
 
 def test_files_that_are_no_caffemodel() -> None:
@@ -167,7 +167,7 @@ def test_files_that_are_no_caffemodel() -> None:
 def test_layers_in_file_order_and_the_rest_of_the_net() -> None:
     raw = field(1, b"net") + layer(name=b"b") + field(3, b"data") + layer(name=b"a") + b"\x28\x01"
     index = Caffemodel(raw)
-    assert [found.name for found in index.layers] == ["b", "a"]
+    assert [actual.name for actual in index.layers] == ["b", "a"]
     assert [raw[r.at : r.end] for r in index.others] == [
         field(1, b"net"),
         field(3, b"data"),
@@ -186,7 +186,7 @@ def test_of_two_layers_of_one_name_the_last_counts() -> None:
 def test_names_of_any_bytes() -> None:
     names = [b"", b"a/b", "é😀".encode(), b"two\nlines", b"\xff"]
     raw = b"".join(field(100, field(1, name)) for name in names)
-    assert [strings.encode(found.name) for found in Caffemodel(raw).layers] == names
+    assert [strings.encode(actual.name) for actual in Caffemodel(raw).layers] == names
     twice = field(100, field(1, b"old") + field(1, b"new"))
     assert Caffemodel(twice).layers[0].name == "new"
 
@@ -220,7 +220,7 @@ def judged(raw: bytes) -> Optional[List[Tuple[str, list]]]:
         index = Caffemodel(raw, "w")
     except CaffeMergeError:
         return None
-    return [(found.name, [blob.array() for blob in found.blobs]) for found in index.layers]
+    return [(actual.name, [blob.array() for blob in actual.blobs]) for actual in index.layers]
 
 
 def test_cut_at_every_byte() -> None:
@@ -282,22 +282,22 @@ def test_opening(tmp_path: Path) -> None:
 
 def test_the_whole_file_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a thread that nobody waits for; a small file is not, nor where no thread can be had."""
-    made = []
+    result = []
 
     class Noted(threading.Thread):
         def __init__(self, target: Any, daemon: bool) -> None:
             super().__init__(target=target, daemon=daemon)
-            made.append(self)
+            result.append(self)
 
     path = tmp_path / "net.caffemodel"
     path.write_bytes(WHOLE)
     monkeypatch.setattr(index_module, "Thread", Noted)
     open_index(str(path)).read_ahead()
-    assert not made
+    assert not result
     monkeypatch.setattr(formats, "_LARGE", 0)
     index = open_index(str(path))
     index.read_ahead()
-    (thread,) = made
+    (thread,) = result
     assert thread.daemon
     thread.join(10)
 

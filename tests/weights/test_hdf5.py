@@ -88,15 +88,15 @@ def test_every_way_through_gives_the_same_weights(
     source = h5(tmp_path / "net.caffemodel.h5", blobs())
     assert values(pair[0], source) == values(*pair)
     plain = merged(*pair, "plain.caffemodel", *more)
-    there = merged(*pair, "there.caffemodel.h5", *more)
+    original = merged(*pair, "there.caffemodel.h5", *more)
     kept = merged(pair[0], source, "kept", *more)  # the input's kind
     back = merged(pair[0], source, "back.caffemodel", *more)
-    assert kept.read_bytes() == there.read_bytes()
+    assert kept.read_bytes() == original.read_bytes()
     assert kept.read_bytes()[:4] == b"\x89HDF"
     text = tmp_path / "m.prototxt"
     expected = values(text, plain)
     assert len(expected["fc"]) == 2
-    assert values(text, there) == values(text, back) == expected
+    assert values(text, original) == values(text, back) == expected
     with h5py.File(kept, "r") as file:
         assert list(file["data/b"]) == (["1"] if more else ["0", "1"])  # "0" is that of a
         assert file["data/fc/0"].dtype == "<f4"
@@ -163,8 +163,8 @@ def test_every_way_to_store_numbers(tmp_path: Path, how: Dict[str, Any], dtype: 
 
 def test_scalars_and_empty_blobs_and_empty_groups(tmp_path: Path) -> None:
     path = h5(tmp_path / "x.h5", {"l": [np.float32(3), np.empty((0, 2), "f4")], "relu": []})
-    found = open_index(str(path)).layers
-    assert [(one.name, [blob.shape for blob in one.blobs]) for one in found] == [
+    actual = open_index(str(path)).layers
+    assert [(layer.name, [blob.shape for blob in layer.blobs]) for layer in actual] == [
         ("l", [(), (0, 2)]),
         ("relu", []),
     ]
@@ -205,14 +205,14 @@ def test_a_layer_that_shares_all_its_blobs_with_one_that_is_not_there(
     prototxt, _ = write_pair(tmp_path, text, {"data": []})
     weights = h5(tmp_path / "x.h5", {"data": [], "b": []})
     net = caffe_merge.load(str(prototxt), str(weights))
-    found = [[set(blob.array().ravel()) for blob in layer.blobs] for layer in net.layers[1:]]
-    assert found == [[{0.5}, {3.0}]] * 2
+    actual = [[set(blob.array().ravel()) for blob in layer.blobs] for layer in net.layers[1:]]
+    assert actual == [[{0.5}, {3.0}]] * 2
     assert {(note.kind, note.layer) for note in net.notes} == {
         ("filler-weights", "a"), ("filler-weights", "b"),
     }  # fmt: skip
-    made = real_caffe.forward_pair(prototxt, weights, {"data": np.ones((1, 2, 4, 4), "f4")})
-    assert {*made["a"].ravel()} == {4.0}
-    assert {*made["b"].ravel()} == {7.0}
+    outputs = real_caffe.forward_pair(prototxt, weights, {"data": np.ones((1, 2, 4, 4), "f4")})
+    assert {*outputs["a"].ravel()} == {4.0}
+    assert {*outputs["b"].ravel()} == {7.0}
     # With one blob that is its own, it is not one that shares all: Caffe refuses the file.
     prototxt.write_text(text.replace('param { name: "v" }', ""))
     with pytest.raises(WeightsError, match="expected 2 blobs for a Convolution, found 0"):
@@ -227,10 +227,10 @@ def test_a_caffemodel_made_of_hdf5_has_the_nets_name(
     """HDF5 has no place for it; the text has."""
     pair[0].write_text('name: "Straße"\n' + TEXT)
     source = h5(tmp_path / "x.h5", blobs())
-    made = NetParameter()
-    made.ParseFromString(merged(pair[0], source, "back.caffemodel").read_bytes())
-    assert made.name == "Straße"
-    assert [layer.name for layer in made.layer] == ["a", "b", "fc"]
+    result = NetParameter()
+    result.ParseFromString(merged(pair[0], source, "back.caffemodel").read_bytes())
+    assert result.name == "Straße"
+    assert [layer.name for layer in result.layer] == ["a", "b", "fc"]
 
 
 @pytest.mark.parametrize("name", ["x/fc", "a/fc"])

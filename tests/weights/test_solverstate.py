@@ -15,7 +15,7 @@ from caffe_merge.weights.wire import field, varint
 from tests.nets import caffemodel
 from tests.seeds import examples
 
-TOLD = "a .solverstate, left by a training at iteration 5,000: "
+MESSAGE = "a .solverstate, left by a training at iteration 5,000: "
 
 
 def state(path: str = "snap/net_iter_5000.caffemodel", history: int = 3) -> bytes:
@@ -28,10 +28,10 @@ def state(path: str = "snap/net_iter_5000.caffemodel", history: int = 3) -> byte
 
 
 def test_it_names_the_weights() -> None:
-    assert described(state()) == TOLD + "its weights are in 'snap/net_iter_5000.caffemodel'"
-    assert described(state("")) == TOLD + "the .caffemodel is beside it"
-    assert described(state()[:20]) == TOLD + "the .caffemodel is beside it"
-    assert described(state("", 0)[:3]) == TOLD + "the .caffemodel is beside it"
+    assert described(state()) == MESSAGE + "its weights are in 'snap/net_iter_5000.caffemodel'"
+    assert described(state("")) == MESSAGE + "the .caffemodel is beside it"
+    assert described(state()[:20]) == MESSAGE + "the .caffemodel is beside it"
+    assert described(state("", 0)[:3]) == MESSAGE + "the .caffemodel is beside it"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_as_weights_in_hdf5(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["iter"], file["current_step"], file["learned_net"] = 5000, 0, "x.caffemodel.h5"
         file["history/0"] = np.ones(3, "f4")
-    with pytest.raises(WeightsError, match="expected Caffe's weights, found " + TOLD):
+    with pytest.raises(WeightsError, match="expected Caffe's weights, found " + MESSAGE):
         open_index(str(path))
 
 

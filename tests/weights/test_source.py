@@ -21,16 +21,16 @@ DATA = bytes(range(256)) * 100
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.write_bytes(DATA)
-    return made
+    result = tmp_path / "data"
+    result.write_bytes(DATA)
+    return result
 
 
 def test_it_is_a_buffer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_PAGE", 40)
     monkeypatch.setattr(source, "_AT_ONCE", 1000)
-    there = Source(str(path))
-    assert len(there) == len(DATA)
+    original = Source(str(path))
+    assert len(original) == len(DATA)
     for key in (
         slice(3, 9),
         slice(0, 0),
@@ -39,22 +39,22 @@ def test_it_is_a_buffer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         slice(None),
         slice(7, 9**9),
     ):
-        assert there[key] == DATA[key]
+        assert original[key] == DATA[key]
     for at in (0, 1, 39, 40, 41, 20, 255, len(DATA) - 1, 5):
-        assert there[at] == DATA[at]
-        page, low = there.page(at)
+        assert original[at] == DATA[at]
+        page, low = original.page(at)
         assert page == DATA[low : low + len(page)]
         assert low + len(page) >= min(at + 10, len(DATA))
     for at in (-1, len(DATA)):
         with pytest.raises(IndexError):
-            there[at]
+            original[at]
 
 
 def test_without_pread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pread", raising=False)
-    there = Source(str(path))
-    assert there[100:90_000] == DATA[100:90_000]
-    assert there[3:7] == DATA[3:7]
+    original = Source(str(path))
+    assert original[100:90_000] == DATA[100:90_000]
+    assert original[3:7] == DATA[3:7]
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -79,15 +79,15 @@ ROWS: List[Rows] = [
 def test_rows_of_a_blob(path: Path, number: int, shape: "tuple[int, ...]") -> None:
     count = int(np.prod(shape))
     rows = ROWS[number]
-    there = Stored(shape, values(Source(str(path)), FLOAT, count, 4)).rows(rows)
+    original = Stored(shape, values(Source(str(path)), FLOAT, count, 4)).rows(rows)
     here = Stored(shape, np.frombuffer(DATA, FLOAT, count, 4)).rows(rows)
-    assert there.shape == here.shape
-    np.testing.assert_array_equal(there, here)
+    assert original.shape == here.shape
+    np.testing.assert_array_equal(original, here)
 
 
 def test_few_rows_cost_few_reads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = Source(str(path))
-    blob = Stored((100, 16), values(there, FLOAT, 1600, 0))
+    original = Source(str(path))
+    blob = Stored((100, 16), values(original, FLOAT, 1600, 0))
     read = []
     real = Source.read
 
@@ -106,12 +106,12 @@ def test_an_index_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path.write_bytes(WHOLE)
     monkeypatch.setattr(formats, "_LARGE", 0)
     monkeypatch.setattr(source, "_PAGE", 20)
-    there, here = open_index(str(path)), Caffemodel(WHOLE)
-    assert isinstance(there.buffer, Source)
-    assert list(records(there.buffer, 0, len(WHOLE))) == list(records(WHOLE, 0, len(WHOLE)))
-    assert [layer[:4] for layer in there.layers] == [layer[:4] for layer in here.layers]
-    for one, other in zip(there.layers, here.layers):
-        for mine, its in zip(one.blobs, other.blobs):
+    original, here = open_index(str(path)), Caffemodel(WHOLE)
+    assert isinstance(original.buffer, Source)
+    assert list(records(original.buffer, 0, len(WHOLE))) == list(records(WHOLE, 0, len(WHOLE)))
+    assert [layer[:4] for layer in original.layers] == [layer[:4] for layer in here.layers]
+    for layer, other in zip(original.layers, here.layers):
+        for mine, its in zip(layer.blobs, other.blobs):
             np.testing.assert_array_equal(mine.array(), its.array())
 
 
@@ -126,18 +126,23 @@ def test_a_run_of_tagged_items(scanned: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_file_that_is_cut_off(path: Path) -> None:
-    there = Source(str(path))
-    held = values(there, FLOAT, len(DATA) // 4, 0)
+    original = Source(str(path))
+    held = values(original, FLOAT, len(DATA) // 4, 0)
     os.truncate(path, 5000)
-    for read in (lambda: held[:], lambda: there[len(DATA) - 1], lambda: there[5000:], there.check):
+    for read in (
+        lambda: held[:],
+        lambda: original[len(DATA) - 1],
+        lambda: original[5000:],
+        original.check,
+    ):
         with pytest.raises(FileError, match="data: the file changed while it was read"):
             read()
 
 
 def test_blocks_of_a_large_blob(tmp_path: Path) -> None:
     path = tmp_path / "large"
-    made = np.arange(BLOCK + 10, dtype=FLOAT)
-    path.write_bytes(made.tobytes())
-    blob = Stored((len(made),), values(Source(str(path)), FLOAT, len(made), 0))
+    result = np.arange(BLOCK + 10, dtype=FLOAT)
+    path.write_bytes(result.tobytes())
+    blob = Stored((len(result),), values(Source(str(path)), FLOAT, len(result), 0))
     assert [len(block) for block in blob.blocks()] == [BLOCK, 10]
-    np.testing.assert_array_equal(np.concatenate(list(blob.blocks())), made)
+    np.testing.assert_array_equal(np.concatenate(list(blob.blocks())), result)

@@ -37,8 +37,8 @@ def test_repeated_integers_packed_or_not(values: list, packed: bool) -> None:
     tag = varint(1 << 3)
     body = b"".join(map(varint, values))
     data = field(1, body) if packed else b"".join(tag + varint(value) for value in values)
-    found = [dim for record in records(data, 0, len(data)) for dim in integers(data, record)]
-    assert found == values
+    actual = [dim for record in records(data, 0, len(data)) for dim in integers(data, record)]
+    assert actual == values
 
 
 def test_records_and_their_spans() -> None:
@@ -116,10 +116,10 @@ def test_the_number_of_dimensions_is_bounded() -> None:
 @given(st.binary(max_size=30))
 def test_any_bytes_are_records_or_an_error(data: bytes) -> None:
     try:
-        found = list(records(data, 0, len(data)))
+        actual = list(records(data, 0, len(data)))
     except WeightsError:
         return
     # What is read covers the data without a gap.
-    ends = [0, *(record.end for record in found)]
-    assert [record.at for record in found] == ends[:-1]
+    ends = [0, *(record.end for record in actual)]
+    assert [record.at for record in actual] == ends[:-1]
     assert ends[-1] == len(data)

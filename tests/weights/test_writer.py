@@ -97,9 +97,9 @@ def test_a_changed_layer_keeps_what_the_change_is_not_about() -> None:
     assert FORK in out
     assert field(99, b"inner") in out
     assert b"clashes with" in out
-    found = Caffemodel(out).layers[0]
-    np.testing.assert_array_equal(found.blobs[0].array(), np.ones((2, 3)))
-    np.testing.assert_array_equal(found.blobs[1].array(), [5, 6])
+    actual = Caffemodel(out).layers[0]
+    np.testing.assert_array_equal(actual.blobs[0].array(), np.ones((2, 3)))
+    np.testing.assert_array_equal(actual.blobs[1].array(), [5, 6])
     assert b"raw" not in out  # what else the old blob's record held is not of the new values
     clash = out.replace(field(143, b"\xff\xff clashes with recurrent_param or whatever"), b"")
     clash = field(100, clash[clash.index(field(1, b"conv")) :])
@@ -110,7 +110,7 @@ def test_a_changed_layer_keeps_what_the_change_is_not_about() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "gone", "there"),
+    ("change", "gone", "present"),
     [
         ({"top": ["a", "b"]}, field(4, b"conv"), field(4, b"a") + field(4, b"b")),
         ({"top": []}, field(4, b"conv"), b""),
@@ -119,13 +119,13 @@ def test_a_changed_layer_keeps_what_the_change_is_not_about() -> None:
         ({"phase": 1}, b"", b"\x50\x01"),
     ],
 )
-def test_only_the_fields_that_changed_change(change: dict, gone: bytes, there: bytes) -> None:
+def test_only_the_fields_that_changed_change(change: dict, gone: bytes, present: bytes) -> None:
     index = Caffemodel(FILE)
     record = index.layers[1]
     out = writer.patched(FILE, record.start, record.end, CONV, changed(**change))
     without = RECORD.replace(gone, b"", 1)
     blob = field(7, shape(2, 3) + data() + field(12, b"raw"))
-    assert out == without.replace(blob, b"") + there
+    assert out == without.replace(blob, b"") + present
 
 
 @examples(100)
@@ -155,12 +155,12 @@ def test_blobs_are_written_as_protobuf_reads_them() -> None:
     out = written(b"", [Entry("s", None, blobs, None, new)])
     (layer_,) = parsed(out).layer
     assert (layer_.name, layer_.type) == ("s", "Scale")
-    for blob, found in zip(blobs, layer_.blobs):
+    for blob, actual in zip(blobs, layer_.blobs):
         double = blob.dtype == "<f8"
-        values = found.double_data if double else found.data
-        assert not (found.data if double else found.double_data)
-        assert tuple(found.shape.dim) == blob.shape
-        assert found.HasField("shape")
+        values = actual.double_data if double else actual.data
+        assert not (actual.data if double else actual.double_data)
+        assert tuple(actual.shape.dim) == blob.shape
+        assert actual.HasField("shape")
         np.testing.assert_array_equal(np.array(values, blob.dtype), blob.array().ravel())
 
 
@@ -171,9 +171,9 @@ def test_double_data_stays_double() -> None:
     scaled = Scaled(record.blobs[0], np.array([[1 / 3], [1e-200]]))
     new = LayerParameter(name="conv", type="X")
     out = written(raw, [Entry("conv", record, [scaled, record.blobs[1]], LayerParameter(), new)])
-    one, two = parsed(out).layer[0].blobs
+    first, two = parsed(out).layer[0].blobs
     expected = np.frombuffer(F64, "<f8").reshape(2, 3) * np.array([[1 / 3], [1e-200]])
-    np.testing.assert_array_equal(np.array(one.double_data).reshape(2, 3), expected)
+    np.testing.assert_array_equal(np.array(first.double_data).reshape(2, 3), expected)
     np.testing.assert_array_equal(np.array(two.data, "<f4"), VALUES)
 
 

@@ -31,33 +31,33 @@ def test_merge_judges_by_the_style(tmp_path: Path) -> None:
     import caffe_merge
     from caffe_merge.validation import forward
 
-    own = flags(tmp_path)
-    assert main(["merge", *own, "--bn-style", CASE.style]) == 0
+    common_flags = flags(tmp_path)
+    assert main(["merge", *common_flags, "--bn-style", CASE.style]) == 0
     merged = str(tmp_path / "net_merged.prototxt"), str(tmp_path / "net_merged.caffemodel")
     assert [layer.type for layer in caffe_merge.load(*merged).layers] == [
         "Input", "Convolution", "TanH"
     ]  # fmt: skip
     x = np.random.default_rng(2).standard_normal((2, 4, 6, 7)).astype(np.float32)
-    found = forward(merged, {"data": x})["out"]
-    layer = caffe_merge.load(own[1], own[3]).layers[1]
+    actual = forward(merged, {"data": x})["out"]
+    layer = caffe_merge.load(common_flags[1], common_flags[3]).layers[1]
     w, bias = (blob.float64() for blob in layer.blobs)
     conv = np.zeros((2, 5, 4, 5)) + bias.reshape(-1, 1, 1)
     for i, j in np.ndindex(3, 3):
         conv += np.einsum("oc,nchw->nohw", w[:, :, i, j], x[:, :, i : i + 4, j : j + 5])
-    assert np.abs(found - np.tanh(expected(CASE, conv, make(CASE)))).max() <= 3e-6
+    assert np.abs(actual - np.tanh(expected(CASE, conv, make(CASE)))).max() <= 3e-6
 
 
 def test_validation_without_the_style_differs(tmp_path: Path) -> None:
     """Read as variance the original gives something else: the comparison can fail."""
-    own = flags(tmp_path)
-    assert main(["merge", *own, "--bn-style", CASE.style, "-q"]) == 0
-    assert main(["validate", *own]) == 1
-    assert main(["validate", *own, "--bn-style", CASE.style]) == 0
+    common_flags = flags(tmp_path)
+    assert main(["merge", *common_flags, "--bn-style", CASE.style, "-q"]) == 0
+    assert main(["validate", *common_flags]) == 1
+    assert main(["validate", *common_flags, "--bn-style", CASE.style]) == 0
 
 
 def test_plan_and_bad_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = flags(tmp_path)
-    assert main(["plan", *own, "--bn-style", CASE.style, "-v"]) == 0
+    common_flags = flags(tmp_path)
+    assert main(["plan", *common_flags, "--bn-style", CASE.style, "-v"]) == 0
     assert "read as yjxiong-invstd" in capsys.readouterr().out
-    assert main(["plan", *own, "--bn-style", "yolo"]) == 2
+    assert main(["plan", *common_flags, "--bn-style", "yolo"]) == 2
     assert "no style is called 'yolo'" in capsys.readouterr().err

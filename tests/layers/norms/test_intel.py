@@ -28,8 +28,8 @@ def test_the_scale_is_in_the_batch_norm(merged: Merger, name: str, body: str) ->
     assert result.names == ["conv", "end"]
     inputs = random_inputs(result.before)
     conv = run_conv(result.before.layers[1], inputs["data"])
-    found = run(result.after, inputs)["out"]
-    assert np.abs(found - np.tanh(expected(CASES[name], conv, blobs))).max() <= 3e-6
+    actual = run(result.after, inputs)["out"]
+    assert np.abs(actual - np.tanh(expected(CASES[name], conv, blobs))).max() <= 3e-6
     notes = {note.kind: note for note in result.before.notes}
     assert notes["absorbed-weights"].layer == "scale"
     assert "as Intel Caffe saves it" in notes["absorbed-weights"].text
@@ -51,14 +51,14 @@ def run_conv(layer: "object", x: np.ndarray) -> np.ndarray:
 def test_a_scale_of_its_own(merged: Merger) -> None:
     """Where the file has weights for the Scale too, both count."""
     blobs = make(CASES["intel"])
-    own = [np.linspace(1, 2, 5), np.ones(5)]
+    values = [np.linspace(1, 2, 5), np.ones(5)]
     result = merged("data 2 4 6 7", CONV, BN, scale("bias_term: true"), "end: TanH conv -> out",
-                    weights={"bn": blobs, "scale": own})  # fmt: skip
+                    weights={"bn": blobs, "scale": values})  # fmt: skip
     assert result.names == ["conv", "end"]
     inputs = random_inputs(result.before)
     conv = expected(CASES["intel"], run_conv(result.before.layers[1], inputs["data"]), blobs)
-    wanted = np.tanh(conv * own[0].reshape(-1, 1, 1) + 1)
-    assert np.abs(run(result.after, inputs)["out"] - wanted).max() <= 3e-6
+    required = np.tanh(conv * values[0].reshape(-1, 1, 1) + 1)
+    assert np.abs(run(result.after, inputs)["out"] - required).max() <= 3e-6
 
 
 def test_a_scale_behind_a_batch_norm_of_three_blobs(merged: Merger) -> None:

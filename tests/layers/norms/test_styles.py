@@ -37,9 +37,9 @@ def outputs(result: Merged, name: str) -> "tuple[np.ndarray, np.ndarray]":
     return run(result.before, inputs)[name], run(result.after, inputs)["out"]
 
 
-def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert found.shape == wanted.shape
-    assert np.abs(found - wanted).max() <= 3e-6
+def assert_same(actual: np.ndarray, expected: np.ndarray) -> None:
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= 3e-6
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -51,8 +51,8 @@ def test_it_folds(merged: Merger, name: str) -> None:
         "data 2 4 6 7", CONV, *lines(case, "conv"), weights={"bn": blobs}, **style(case)
     )
     assert result.names == ["conv", "end"]
-    x, found = outputs(result, "conv")
-    assert_same(found, np.tanh(expected(case, x, blobs)))
+    x, actual = outputs(result, "conv")
+    assert_same(actual, np.tanh(expected(case, x, blobs)))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -62,8 +62,8 @@ def test_what_cannot_fold_becomes_a_scale(merged: Merger, name: str) -> None:
     blobs = make(case)
     result = merged("data 2 5 6 7", *lines(case, "data"), weights={"bn": blobs}, **style(case))
     assert result.names == ["bn", "end"] or name == "happynear-both"
-    x, found = outputs(result, "data")
-    assert_same(found, np.tanh(expected(case, x, blobs)))
+    x, actual = outputs(result, "data")
+    assert_same(actual, np.tanh(expected(case, x, blobs)))
     if case.style == "segnet":
         result.refused("bn", "SegNet's Caffe has no Scale")
         assert "bn_mode: INFERENCE" in result.text
@@ -84,10 +84,10 @@ def test_the_reference_runs_it(merged: Merger, name: str) -> None:
     layer = loaded(result)
     if case.ask:
         assert choose_style([layer], case.style) == 1
-    param, own = standard(layer)
+    param, fields = standard(layer)
     x = random_inputs(result.before)["data"].astype(np.float64)
-    found = forward(param, [np.asarray(one.array(), np.float64) for one in own], [x])[0]
-    np.testing.assert_allclose(found, expected(case, x, blobs), rtol=1e-6, atol=1e-6)
+    actual = forward(param, [np.asarray(blob.array(), np.float64) for blob in fields], [x])[0]
+    np.testing.assert_allclose(actual, expected(case, x, blobs), rtol=1e-6, atol=1e-6)
     row = style_of(layer)
     assert isinstance(row, Style)
     assert row.name == case.style
@@ -110,11 +110,11 @@ def test_without_bn_style(merged: Merger, name: str) -> None:
     """What has to be asked for is refused, or read as what is usual, and never as this."""
     case = CASES[name]
     result = merged("data 2 5 6 7", *lines(case, "data"), weights={"bn": make(case)})
-    found = style_of(loaded(result))
-    assert not isinstance(found, Style) or found.name != case.style
-    if isinstance(found, str):
-        assert "bn_style" in found
-        assert case.style in found
+    actual = style_of(loaded(result))
+    assert not isinstance(actual, Style) or actual.name != case.style
+    if isinstance(actual, str):
+        assert "bn_style" in actual
+        assert case.style in actual
         result.refused("bn", "bn_style")
 
 
@@ -214,8 +214,8 @@ def test_the_style_is_named_in_the_report(merged: Merger) -> None:
 )  # fmt: skip
 def test_a_factor_of_zero_is_told(merged: Merger, name: str, text: str) -> None:
     """Of NVIDIA's layer and of BVLC's, which read it each in its own way."""
-    one = CASES[name]
-    result = merged("data 2 5 6 7", *lines(one, "data"), weights={"bn": make(one)})
+    first = CASES[name]
+    result = merged("data 2 5 6 7", *lines(first, "data"), weights={"bn": make(first)})
     assert [text in note.text for note in result.report.notes if note.kind == "zero-factor"] == [
         True
     ]

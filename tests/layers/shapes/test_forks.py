@@ -89,7 +89,7 @@ def forward(
     param = LayerParameter(name="it", type=kind, bottom=["x"] * len(x), top=["y"])
     layer = LayerSpec(param, extra)
     (y,) = reference.forward(layer, blobs, x)
-    assert shapes.tops(layer, [one.shape for one in x]) == [y.shape]
+    assert shapes.tops(layer, [item.shape for item in x]) == [y.shape]
     return y
 
 
@@ -130,11 +130,11 @@ def test_shuffle_channel() -> None:
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 1, 1)])
 def test_axpy_alone(shape: "tuple[int, ...]") -> None:
     factor, x, y = noise(*shape), noise(2, 3, 4, 5), noise(2, 3, 4, 5) + 1
-    found = forward("Axpy", {}, [], factor, x, y)
+    actual = forward("Axpy", {}, [], factor, x, y)
     for n in range(2):
         for c in range(3):
-            wanted = factor.reshape(2, 3)[n, c] * x[n, c] + y[n, c]
-            np.testing.assert_allclose(found[n, c], wanted, rtol=1e-15)
+            expected = factor.reshape(2, 3)[n, c] * x[n, c] + y[n, c]
+            np.testing.assert_allclose(actual[n, c], expected, rtol=1e-15)
     with pytest.raises(NetError, match="a factor of shape"):
         forward("Axpy", {}, [], noise(3, 2), x, y)
 
@@ -150,8 +150,8 @@ def test_normalize(across: str, shared: str) -> None:
     y = forward("Normalize", extra, [scale], x)
     for n, c, h, w in np.ndindex(*x.shape):
         total = (x[n] ** 2).sum() if across == "true" else (x[n, :, h, w] ** 2).sum()
-        wanted = x[n, c, h, w] / (total + 0.5) ** 0.5 * (20.0 if shared == "true" else scale[c])
-        assert y[n, c, h, w] == pytest.approx(wanted, rel=1e-12)
+        expected = x[n, c, h, w] / (total + 0.5) ** 0.5 * (20.0 if shared == "true" else scale[c])
+        assert y[n, c, h, w] == pytest.approx(expected, rel=1e-12)
 
 
 INTERP = {
@@ -180,15 +180,15 @@ def test_interp(name: str) -> None:
             at = [i * (n - 1) / (m - 1) if m > 1 else 0.0
                   for i, n, m in zip((h, w), x.shape[2:], size)]  # fmt: skip
             low = [min(int(a + 1e-9), n - 1) for a, n in zip(at, x.shape[2:])]
-            high = [min(one + 1, n - 1) for one, n in zip(low, x.shape[2:])]
+            high = [min(item + 1, n - 1) for item, n in zip(low, x.shape[2:])]
             u, v = at[0] - low[0], at[1] - low[1]
-            wanted = (
+            expected = (
                 (1 - u) * (1 - v) * x[:, :, low[0], low[1]]
                 + (1 - u) * v * x[:, :, low[0], high[1]]
                 + u * (1 - v) * x[:, :, high[0], low[1]]
                 + u * v * x[:, :, high[0], high[1]]
             )
-            np.testing.assert_allclose(y[:, :, h, w], wanted, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(y[:, :, h, w], expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -225,12 +225,12 @@ def test_upsample(text: str) -> None:
 def test_upsample_without_a_mask() -> None:
     """eric612's; without a scale, or with SegNet's fields, forks may differ."""
     param = LayerParameter(name="it", type="Upsample", bottom=["x"], top=["y"])
-    for extra, wanted in (
+    for extra, expected in (
         ({"upsample_param.scale": "3"}, [(2, 5, 9, 12)]),
         ({}, None),
         ({"upsample_param.scale": "3", "upsample_param.pad_out_h": "true"}, None),
     ):
-        assert shapes.tops(LayerSpec(param, extra), [(2, 5, 3, 4)]) == wanted
+        assert shapes.tops(LayerSpec(param, extra), [(2, 5, 3, 4)]) == expected
 
 
 def test_roi_pooling() -> None:
@@ -244,11 +244,13 @@ def test_roi_pooling() -> None:
 
 def test_python_layers() -> None:
     """Of ENet's spatial dropout the shape is known, and that it learns nothing; of others not."""
-    own = {"python_param": {"module": "spatial_dropout", "layer": "SpatialDropoutLayer"}}
-    known = LayerSpec(LayerParameter(name="it", type="Python", bottom=["x"], top=["y"], **own))
+    fields = {"python_param": {"module": "spatial_dropout", "layer": "SpatialDropoutLayer"}}
+    known_shapes = LayerSpec(
+        LayerParameter(name="it", type="Python", bottom=["x"], top=["y"], **fields)
+    )
     other = LayerSpec(LayerParameter(name="it", type="Python", bottom=["x"], top=["y"]))
-    assert shapes.tops(known, [(2, 5, 3, 4)]) == [(2, 5, 3, 4)]
-    assert shapes.blobs(known, [(2, 5, 3, 4)]) == []
+    assert shapes.tops(known_shapes, [(2, 5, 3, 4)]) == [(2, 5, 3, 4)]
+    assert shapes.blobs(known_shapes, [(2, 5, 3, 4)]) == []
     assert shapes.tops(other, [(2, 5, 3, 4)]) is None
     assert shapes.blobs(other, [(2, 5, 3, 4)]) is None
 
@@ -261,10 +263,10 @@ def test_relu6(merged: Merger) -> None:
     from tests.merger import random_inputs, run
 
     inputs = random_inputs(result.before)
-    found = run(result.before, inputs)["r"]
+    actual = run(result.before, inputs)["r"]
     x = 9 * inputs["data"].astype(np.float64).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, np.repeat(np.minimum(np.maximum(x, 0), 6), 6, 1), rtol=1e-12)
-    assert 0 < (found == 6).mean() < 1
+    np.testing.assert_allclose(actual, np.repeat(np.minimum(np.maximum(x, 0), 6), 6, 1), rtol=1e-12)
+    assert 0 < (actual == 6).mean() < 1
     sloped = merged("data 2 4 5 5", conv, "r: ReLU6 c -> r { relu6_param { negative_slope: 0.1 } }",
                     weights=weights)  # fmt: skip
     assert "r" not in run(sloped.before, inputs)

@@ -38,8 +38,8 @@ def pool(param: str, *bottoms: tuple, tops: int = 1) -> Case:
 def random_windows(number: int) -> List[Case]:
     """Convolutions, Deconvolutions and Poolings with sizes that seldom divide."""
     rng = random.Random(7)
-    found: List[Case] = []
-    while len(found) < number:
+    actual: List[Case] = []
+    while len(actual) < number:
         size = (rng.randint(1, 3), rng.choice([4, 6]), rng.randint(1, 19), rng.randint(1, 19))
         h, w, sh, sw = (rng.randint(1, 6) for _ in range(4))
         sides = f"kernel_h: {h} kernel_w: {w} stride_h: {sh} stride_w: {sw}"
@@ -52,13 +52,13 @@ def random_windows(number: int) -> List[Case]:
             pad = f"pad_h: {rng.randint(0, 4)} pad_w: {rng.randint(0, 4)}"
             rest = f"num_output: 4 group: {rng.choice([1, 2])} dilation: {rng.randint(1, 3)}"
             case = conv(f"{sides} {pad} {rest}", size, kind=kind)
-        case = case._replace(name=f"me{len(found)}")
+        case = case._replace(name=f"me{len(actual)}")
         try:
             shapes.tops(case.layer(), case.bottoms)
         except NetError:
             continue
-        found.append(case)
-    return found
+        actual.append(case)
+    return actual
 
 
 def test_random_windows_as_caffe(real_caffe: RealCaffe) -> None:
@@ -207,9 +207,9 @@ def test_what_cannot_be_told() -> None:
 
 
 def test_inputs() -> None:
-    one = 'type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 3 } }'
-    two = one.replace("shape {", "shape { dim: 0 } shape {")
-    assert shapes.tops(parse_spec(one), []) == [(2, 3), (2, 3)]
+    first = 'type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 3 } }'
+    two = first.replace("shape {", "shape { dim: 0 } shape {")
+    assert shapes.tops(parse_spec(first), []) == [(2, 3), (2, 3)]
     assert shapes.tops(parse_spec(two), []) == [(0,), (2, 3)]
 
 

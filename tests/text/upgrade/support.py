@@ -26,7 +26,7 @@ def upgraded(text: str) -> str:
     return upgrade(Document(text.encode(), "net.prototxt"))[0].text
 
 
-def told(text: str) -> List[str]:
+def messages(text: str) -> List[str]:
     """What is told of rewriting ``text``."""
     _, notes = upgrade(Document(text.encode(), "net.prototxt"))
     assert {note.kind for note in notes} <= {"upgraded"}

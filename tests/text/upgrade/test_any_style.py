@@ -42,10 +42,10 @@ def of_v1(old: Any) -> Any:
         if field.name == "type":
             new.type = TYPES[field.enum_type.values_by_number[value].name]
         elif field.name in SPECS:
-            for number, one in enumerate(value):
+            for number, item in enumerate(value):
                 while len(new.param) <= number:
                     new.param.add()
-                setattr(new.param[number], SPECS[field.name], one)
+                setattr(new.param[number], SPECS[field.name], item)
         elif field.name != "layer":
             getattr(new, field.name).MergeFrom(value) if hasattr(value, "MergeFrom") else setattr(
                 new, field.name, value

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.text.upgrade.support import told, upgraded
+from tests.text.upgrade.support import messages, upgraded
 
 MOVED = {
     "to a block of its own": (
@@ -41,9 +41,9 @@ def test_text(case: str) -> None:
 
 
 def test_what_moved_is_told_once() -> None:
-    one = 'layers { name: "%s" type: DATA data_param { mirror: true } }'
-    text = "".join(one % name for name in "abcdefg")
-    assert told(text)[1:] == [
+    first = 'layers { name: "%s" type: DATA data_param { mirror: true } }'
+    text = "".join(first % name for name in "abcdefg")
+    assert messages(text)[1:] == [
         "the transformations of data layers 'a', 'b', 'c', 'd', 'e' and 2 more moved to "
         "transform_param"
     ]

@@ -9,7 +9,7 @@ from caffe_merge.errors import TextError
 from caffe_merge.schema.messages import NetParameter
 from caffe_merge.text.upgrade.v0 import KINDS
 from tests.real_caffe import RealCaffe
-from tests.text.upgrade.support import caffes, ours, told, upgraded
+from tests.text.upgrade.support import caffes, messages, ours, upgraded
 
 V0 = NetParameter().layers.add().layer.DESCRIPTOR
 
@@ -91,7 +91,7 @@ def test_padding_layers(case: str, real_caffe: RealCaffe, tmp_path: Path) -> Non
     theirs = caffes(real_caffe.python, text, tmp_path)
     assert len(theirs) == text.count("layer {")  # one went, the input came
     assert ours(text) == theirs
-    assert told(text)[1] == "padding layers 'p' are now the `pad` of the layers that they fed"
+    assert messages(text)[1] == "padding layers 'p' are now the `pad` of the layers that they fed"
 
 
 WRAPPED = {
@@ -158,7 +158,7 @@ def test_text_is_kept(case: str) -> None:
 
 def test_what_is_left_out_is_told() -> None:
     text = INPUT + "debug_info: true\n" + layer("relu", "num_output: 3 new_num: 4", "r")
-    assert told(text) == [
+    assert messages(text) == [
         "the text is of the V0 format: its layers are written in the current one",
         "left out, as Caffe's own upgrade does it: 'debug_info', 'r: num_output', 'r: new_num'",
     ]
@@ -170,7 +170,7 @@ def test_a_type_of_a_fork_keeps_its_name_and_fields() -> None:
     assert upgraded(text) == (
         'layer { name: "d" type: "dropmax" stride: 2 rate: 3 bottom: "a" top: "b" }\n'
     )
-    assert "dropmax is a fork's type" in told(text)[1]
+    assert "dropmax is a fork's type" in messages(text)[1]
 
 
 REFUSED: List[List[str]] = [
@@ -202,4 +202,4 @@ def test_what_caffe_refuses(text: str, message: str, real_caffe: RealCaffe, tmp_
     assert str(caught.value).startswith("net.prototxt:" + message)
     theirs = caffes(real_caffe.python, INPUT + text, tmp_path)
     assert len(theirs) in (0, 3)  # 3: V1 among V0 has no type for Caffe, which stops at it
-    assert all(one.type for one in theirs) == (not theirs)
+    assert all(layer.type for layer in theirs) == (not theirs)

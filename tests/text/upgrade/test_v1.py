@@ -9,7 +9,7 @@ from caffe_merge.errors import TextError
 from caffe_merge.schema.messages import LayerParameter, NetParameter
 from caffe_merge.text.upgrade.v1 import FORK_TYPES, SPECS, TYPES
 from tests.real_caffe import RealCaffe
-from tests.text.upgrade.support import caffes, ours, told, upgraded
+from tests.text.upgrade.support import caffes, messages, ours, upgraded
 
 V1 = NetParameter().layers.add().DESCRIPTOR
 
@@ -89,7 +89,7 @@ SPECS_OF_BLOBS = [
 def test_specs_of_blobs(real_caffe: RealCaffe, tmp_path: Path) -> None:
     text = "".join(layer("CONVOLUTION", specs) for specs in SPECS_OF_BLOBS)
     theirs = caffes(real_caffe.python, text, tmp_path)
-    assert [len(one.param) for one in theirs] == [0, 2, 1, 3, 2, 1, 1, 3, 2, 1, 0]
+    assert [len(layer.param) for layer in theirs] == [0, 2, 1, 3, 2, 1, 1, 3, 2, 1, 0]
     assert ours(text) == theirs
 
 
@@ -154,9 +154,9 @@ def test_text_is_kept(case: str) -> None:
 def test_types_of_forks_are_kept_and_told() -> None:
     text = layer("CROP") + layer("CROP") + layer("BN", "bn_param { bn_mode: INFERENCE }")
     text += layer("MY_OWN") + layer("4711")
-    assert [one.type for one in ours(text)] == ["Crop", "Crop", "BN", "MY_OWN", "4711"]
+    assert [item.type for item in ours(text)] == ["Crop", "Crop", "BN", "MY_OWN", "4711"]
     assert "bn_param { bn_mode: INFERENCE }" in upgraded(text)
-    assert told(text) == [
+    assert messages(text) == [
         "the text is of the V1 format: its layers are written in the current one",
         "CROP is a fork's type, in no V1 format of BVLC's; written as 'Crop'",
         "BN is a fork's type, in no V1 format of BVLC's; written as 'BN'",
@@ -168,7 +168,7 @@ def test_types_of_forks_are_kept_and_told() -> None:
 
 def test_text_of_today_is_not_touched() -> None:
     text = 'layer { name: "l" type: "ReLU" blobs_lr: 1 } # layers { }\n'
-    assert told(text) == []
+    assert messages(text) == []
     assert upgraded(text) == text
 
 

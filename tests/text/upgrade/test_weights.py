@@ -80,9 +80,9 @@ def stored(version: str, path: Path) -> Path:
     for layer in text_format.Parse(TEXTS[version], NetParameter()).ListFields():
         if layer[0].name not in ("layer", "layers"):
             continue
-        for one in layer[1]:
+        for item in layer[1]:
             held = getattr(net, layer[0].name).add()
-            held.CopyFrom(one)
+            held.CopyFrom(item)
             inner = held.layer if version == "V0" else held
             for array in arrays.get(inner.name, ()):
                 blob(inner.blobs.add(), array, version != "V2")
@@ -94,7 +94,7 @@ def layers(path: Path) -> Dict[str, Any]:
     """The layers of a caffemodel by name, without those that Caffe adds."""
     net = NetParameter.FromString(path.read_bytes())
     assert not net.layers
-    return {one.name: plain(one) for one in net.layer if one.type not in ("Input", "Split")}
+    return {item.name: plain(item) for item in net.layer if item.type not in ("Input", "Split")}
 
 
 MIXED = [(text, weights) for text in TEXTS for weights in TEXTS]
@@ -113,7 +113,9 @@ def test_as_after_caffes_own_upgrade(
     caffe_merge.save(net, str(tmp_path / "saved.prototxt"), str(tmp_path / "saved.caffemodel"))
     saved = layers(tmp_path / "saved.caffemodel")
     if weights != "V2":  # else records are copied
-        assert {name: one for name, one in saved.items() if one.type} == theirs
+        assert {
+            name: saved_layer for name, saved_layer in saved.items() if saved_layer.type
+        } == theirs
     assert "layers" not in (tmp_path / "saved.prototxt").read_text()
 
     # The pair that Caffe upgraded: its text is what it saved of its layers.
@@ -170,14 +172,14 @@ def test_what_nobody_knows_the_axes_of_keeps_its_four(tmp_path: Path) -> None:
         layer.blobs[0].diff.extend([1.0] * 6)
     (tmp_path / "p").write_text(text)
     (tmp_path / "w").write_bytes(net.SerializeToString())
-    found = caffe_merge.load(str(tmp_path / "p"), str(tmp_path / "w"))
-    caffe_merge.save(found, str(tmp_path / "q"), str(tmp_path / "v"))
+    actual = caffe_merge.load(str(tmp_path / "p"), str(tmp_path / "w"))
+    caffe_merge.save(actual, str(tmp_path / "q"), str(tmp_path / "v"))
     saved = layers(tmp_path / "v")
-    assert [(one.name, one.type) for one in saved.values()] == [
+    assert [(saved_layer.name, saved_layer.type) for saved_layer in saved.values()] == [
         ("t", "InnerProduct"), ("u", "DropoutChannel")
     ]  # fmt: skip
-    for one in saved.values():
-        held = one.blobs[0]
+    for saved_layer in saved.values():
+        held = saved_layer.blobs[0]
         assert (held.num, held.channels, held.height, held.width) == (1, 1, 2, 3)
         assert not held.HasField("shape")
         assert list(held.data) == [0, 1, 2, 3, 4, 5]
@@ -189,15 +191,18 @@ def test_blobs_in_the_text_are_not_written_twice(tmp_path: Path) -> None:
     (tmp_path / "p").write_text(text)
     net = caffe_merge.load(str(tmp_path / "p"), str(stored("V1", tmp_path / "w")))
     caffe_merge.save(net, str(tmp_path / "q"), str(tmp_path / "v"))
-    assert [list(one.shape.dim) for one in layers(tmp_path / "v")["c"].blobs] == [[4, 3, 3, 3], [4]]
+    assert [list(layer.shape.dim) for layer in layers(tmp_path / "v")["c"].blobs] == [
+        [4, 3, 3, 3],
+        [4],
+    ]
 
 
 def index(*parts: str) -> List[Tuple[str, List[float]]]:
     """Names and values that the index finds in a net in text form."""
     raw = text_format.Parse(" ".join(parts), NetParameter()).SerializeToString()
     return [
-        (one.name, [value for held in one.blobs for value in held.array().ravel().tolist()])
-        for one in Caffemodel(raw, "w").layers
+        (layer.name, [value for held in layer.blobs for value in held.array().ravel().tolist()])
+        for layer in Caffemodel(raw, "w").layers
     ]
 
 
@@ -256,20 +261,22 @@ def test_a_published_v1_net_with_v1_weights(tmp_path: Path, real_caffe: RealCaff
     old = NetParameter()
     for layer in theirs.values():
         held = old.layers.add(name=layer.name)
-        for one in layer.blobs:
-            shape = list(one.shape.dim)
+        for saved_layer in layer.blobs:
+            shape = list(saved_layer.shape.dim)
             dims = [1] * (4 - len(shape)) + shape
-            held.blobs.add(data=one.data, **dict(zip(("num", "channels", "height", "width"), dims)))
+            held.blobs.add(
+                data=saved_layer.data, **dict(zip(("num", "channels", "height", "width"), dims))
+            )
     model.write_bytes(old.SerializeToString())
     net = caffe_merge.load(str(prototxt), str(model))
     caffe_merge.save(net, str(tmp_path / "q"), str(tmp_path / "v"))
     saved = layers(tmp_path / "v")
     assert list(saved) == list(theirs)
-    for name, one in saved.items():
+    for name, saved_layer in saved.items():
         renamed = any("_split_" in bottom for bottom in theirs[name].bottom)  # after its Splits
         if renamed:
-            theirs[name].bottom[:] = one.bottom
-        assert one == theirs[name], name
+            theirs[name].bottom[:] = saved_layer.bottom
+        assert saved_layer == theirs[name], name
 
 
 @pytest.mark.parametrize("version", ["V1", "V0"])
@@ -283,9 +290,9 @@ def test_any_bytes_are_an_index_or_an_error(version: str, tmp_path: Path) -> Non
             broken[at] = rng.integers(256)
         cut = len(raw) if rng.random() < 0.7 else int(rng.integers(len(raw)))
         try:
-            found = Caffemodel(bytes(broken[:cut]), "w").layers
+            actual = Caffemodel(bytes(broken[:cut]), "w").layers
         except WeightsError:
             ends[1] += 1
         else:
-            ends[0] += bool(found)
+            ends[0] += bool(actual)
     assert min(ends) > 100
