@@ -104,10 +104,9 @@ class Layer:
 def remembered(find: Callable[..., Result]) -> Callable[..., Result]:
     """Cache the result of ``find(layer, ...)`` on the layer: every pass asks for the same again.
 
-    It is computed anew when the layer has other parameters, blobs, shapes or fork fields or another
-    style,
-    and in the next merge; parameters may be edited in place only before a merge. The result may not
-    depend on the names of bottoms and tops, which change during a merge.
+    It is computed again after the layer gets other parameters, blobs, fork fields or another style,
+    and in the next merge; parameters may be edited in place only before a merge. The result must
+    not depend on the names of bottoms and tops, which change during a merge.
     """
 
     @wraps(find)

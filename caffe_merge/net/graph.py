@@ -130,6 +130,62 @@ class Graph:
                 sharers.setdefault(layer, {}).update(others)
         return {layer: list(others) for layer, others in sharers.items() if others}
 
+    # -- names and memory -----------------------------------------------------------------
+
+    def overwritten_by(self, version: Version) -> Optional[Version]:
+        """The version that ``version`` is written over, in place; None if it is not in place."""
+        bottoms = self.bottoms[version.producer]
+        if version.top < len(bottoms) and bottoms[version.top].name == version.name:
+            return bottoms[version.top]
+        return None
+
+    def first_write(self, version: Version) -> Version:
+        """The first version in the chain of in-place writes that ends in this one."""
+        earlier = self.overwritten_by(version)
+        while earlier is not None:
+            version, earlier = earlier, self.overwritten_by(earlier)
+        return version
+
+    def is_private(self, version: Version) -> bool:
+        """Whether its memory is neither that of a net input nor that of a blob of another name."""
+        first = self.first_write(version)
+        return not (first.is_input or shares_memory(first.producer))
+
+    def memory_of(self, version: Version) -> List[Version]:
+        """``version``, the blob whose memory it has where its layer shares that, and so on up."""
+        memory = [version]
+        first = self.first_write(version)
+        while shares_memory(first.producer):
+            memory.append(self.bottoms[first.producer][0])
+            first = self.first_write(memory[-1])
+        return memory
+
+    def memory_is_read_elsewhere(self, version: Version) -> bool:
+        """Whether other layers read its memory, so that it matters when it is overwritten."""
+        return any(
+            len(above.readers) > 1 or len(self.tops[above.readers[0][0]]) > 1
+            for above in self.memory_of(version)[1:]
+        )
+
+    def may_lose_name(self, version: Version) -> bool:
+        """Whether the names of its memory may go with what a layer that goes has written there.
+
+        Not where others read that, or one is a net input's; ``version`` itself may be a net input,
+        which keeps its name and then holds what came in.
+        """
+        first = self.first_write(self.memory_of(version)[-1])
+        return version.is_input or not (first.is_input or self.memory_is_read_elsewhere(version))
+
+    def unused_name(self, version: Version, base: str = "") -> str:
+        """A new name for ``version`` that no blob of the net has or had, like ``base`` if given."""
+        base = name = base or f"{version.producer.name}_merged"
+        number = 1
+        while name in self._taken:
+            number += 1
+            name = f"{base}{number}"
+        self._taken.add(name)
+        return name
+
     # -- whether an edit would keep every value ---------------------------------------------
 
     def why_not_bypass(self, *chain: Layer) -> Optional[Reason]:
@@ -296,60 +352,6 @@ class Graph:
             shapes = shapes_behind(layer, [bottom.shape for bottom in self.bottoms[layer]])
             for top, shape in zip(self.tops[layer], shapes):
                 top.shape = shape
-
-    def unused_name(self, version: Version, base: str = "") -> str:
-        """A new name for ``version`` that no blob of the net has or had, like ``base`` if given."""
-        base = name = base or f"{version.producer.name}_merged"
-        number = 1
-        while name in self._taken:
-            number += 1
-            name = f"{base}{number}"
-        self._taken.add(name)
-        return name
-
-    def overwritten_by(self, version: Version) -> Optional[Version]:
-        """The version that ``version`` is written over, in place; None if it is not in place."""
-        bottoms = self.bottoms[version.producer]
-        if version.top < len(bottoms) and bottoms[version.top].name == version.name:
-            return bottoms[version.top]
-        return None
-
-    def first_write(self, version: Version) -> Version:
-        """The first version in the chain of in-place writes that ends in this one."""
-        earlier = self.overwritten_by(version)
-        while earlier is not None:
-            version, earlier = earlier, self.overwritten_by(earlier)
-        return version
-
-    def is_private(self, version: Version) -> bool:
-        """Whether its memory is neither that of a net input nor that of a blob of another name."""
-        first = self.first_write(version)
-        return not (first.is_input or shares_memory(first.producer))
-
-    def memory_of(self, version: Version) -> List[Version]:
-        """``version``, the blob whose memory it has where its layer shares that, and so on up."""
-        memory = [version]
-        first = self.first_write(version)
-        while shares_memory(first.producer):
-            memory.append(self.bottoms[first.producer][0])
-            first = self.first_write(memory[-1])
-        return memory
-
-    def memory_is_read_elsewhere(self, version: Version) -> bool:
-        """Whether other layers read its memory, so that it matters when it is overwritten."""
-        return any(
-            len(above.readers) > 1 or len(self.tops[above.readers[0][0]]) > 1
-            for above in self.memory_of(version)[1:]
-        )
-
-    def may_lose_name(self, version: Version) -> bool:
-        """Whether the names of its memory may go with what a layer that goes has written there.
-
-        Not where others read that, or one is a net input's; ``version`` itself may be a net input,
-        which keeps its name and then holds what came in.
-        """
-        first = self.first_write(self.memory_of(version)[-1])
-        return version.is_input or not (first.is_input or self.memory_is_read_elsewhere(version))
 
     def rename(self, version: Version, name: str) -> None:
         """Rename ``version``; of others only those it is written over may have ``name``."""

@@ -20,7 +20,7 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.rewriting.layer_kernels import kernel_of
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.schema.messages import LayerParameter, copied
@@ -51,7 +51,7 @@ class AffineAs(Pass):
         for layer in graph.layers:
             affine = _affine(graph, layer) if to_convolution else _diagonal(graph, layer)
             if isinstance(affine, Affine) and layer.name in self.keep:
-                affine = KEPT
+                affine = KEPT_AS_ASKED
             if isinstance(affine, Reason):
                 findings.append(Refused(layer, affine))
             elif affine is not None:

@@ -15,7 +15,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.outputs import crop_offsets
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.rewriting.axis_sizes import size_of
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
@@ -32,7 +32,7 @@ class DropCrop(Pass):
             if layer.type != "Crop" or not _is_whole(graph, layer):
                 continue
             reference = graph.bottoms[layer][1]
-            reason = KEPT if layer.name in self.keep else _why_not(graph, layer)
+            reason = KEPT_AS_ASKED if layer.name in self.keep else _why_not(graph, layer)
             if reason is not None:
                 findings.append(Refused(layer, reason))
             elif reference not in used:  # else in the next round, if it has other readers then

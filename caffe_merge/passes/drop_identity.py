@@ -12,7 +12,7 @@ from typing import List
 from caffe_merge.layers.identity import identity
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 
@@ -32,7 +32,7 @@ class DropIdentity(Pass):
                 continue
             if not is_identity:
                 continue
-            reason = KEPT if layer.name in self.keep else graph.why_not_bypass(layer)
+            reason = KEPT_AS_ASKED if layer.name in self.keep else graph.why_not_bypass(layer)
             if reason is not None:
                 findings.append(Refused(layer, reason))
             else:

@@ -16,7 +16,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.signs import never_negative, why_not_unchanged
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT, quoted
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, quoted
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 REACH = 64  # the most layers that make a blob never negative: all of them are run for the proof
@@ -52,7 +52,7 @@ class DropRectifier(Pass):
 
     def _rewrite(self, graph: Graph, layer: Layer, bases: Bases) -> Union[Rewrite, Reason]:
         if layer.name in self.keep:
-            return KEPT
+            return KEPT_AS_ASKED
         reason = why_not_unchanged(layer) or graph.why_not_bypass(layer)
         if reason is not None:
             return reason

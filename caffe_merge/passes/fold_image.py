@@ -20,7 +20,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT, forward_rewrite, quoted
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite, quoted
 from caffe_merge.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
 from caffe_merge.weights.blobs import Dense
@@ -37,7 +37,7 @@ class FoldImage(Pass):
         for layer in graph.layers:
             if not _is_image(graph, layer):
                 continue
-            rewrite: Union[Rewrite, Reason] = KEPT
+            rewrite: Union[Rewrite, Reason] = KEPT_AS_ASKED
             if layer not in fixed:
                 fixed_readers = fixed.intersection(
                     reader for reader, _ in graph.tops[layer][0].readers

@@ -24,7 +24,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT, forward_rewrite
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite
 from caffe_merge.rewriting.layer_kernels import kernel_of
 from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
 from caffe_merge.schema.messages import copied
@@ -43,7 +43,7 @@ class FoldSwap(Pass):
             order = _order(graph, layer)
             if order is None:
                 continue
-            rewrite = KEPT if layer in fixed else _forwards(graph, layer, order, fixed)
+            rewrite = KEPT_AS_ASKED if layer in fixed else _forwards(graph, layer, order, fixed)
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
             else:

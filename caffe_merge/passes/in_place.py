@@ -13,7 +13,7 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT, quoted
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, quoted
 from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.schema.messages import copied
 
@@ -30,7 +30,7 @@ class InPlace(Pass):
         for layer in graph.layers:
             if layer.type not in TYPES or _writes_in_place(graph, layer):
                 continue
-            reason = KEPT if layer.name in self.keep else _why_not(graph, layer)
+            reason = KEPT_AS_ASKED if layer.name in self.keep else _why_not(graph, layer)
             if reason is not None:
                 findings.append(Refused(layer, reason))
                 continue

@@ -99,7 +99,7 @@ def _summed(graph: Graph, layer: Layer, branches: Sequence[Branch]) -> Union[Rew
             continue
         reason = graph.why_not_move(branches[0].source)
         if reason is not None:
-            return Reason(reason)
+            return reason
         rewrite = _rewrite(graph, layer, members, kernel, factors)
         if isinstance(rewrite, Rewrite):
             return rewrite

@@ -102,7 +102,7 @@ def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite
     survivor = first.layer
     reason = graph.why_not_move(first.source)
     if reason is not None:
-        return Reason(reason)
+        return reason
     dropped = {part.number for part in others}
     kept = tuple(number for number in range(len(layer.param.bottom)) if number not in dropped)
     changes: Dict[Layer, Any] = {survivor: as_convolution(survivor, merged)}

@@ -118,7 +118,7 @@ def _merged(graph: Graph, pair: Tuple[Layer, ...], always: bool) -> Union[Rewrit
     survivor = _survivor(pair, kernels.first, merged)
     reason = None if survivor is pair[0] else graph.why_not_move(kernels.source, pair)
     if reason is not None:
-        return Reason(reason)
+        return reason
     param, blobs = as_layer(survivor, merged)
     if is_product:
         param = from_front(param, graph.bottoms[survivor][0].rank)

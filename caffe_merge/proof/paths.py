@@ -19,7 +19,7 @@ from caffe_merge.layers.standard import Standard, standard
 from caffe_merge.notes import Reason
 from caffe_merge.proof.sampling import (
     GROUPS,
-    SAMPLE,
+    PATH_CHANNELS,
     Changes,
     Reading,
     Step,
@@ -98,7 +98,7 @@ class _PerChannel:
         layers = [*old_layers.values(), *new_layers.values()]
         blob_axes = list(_blob_axes(layers, rank))
         self.channels = max((dim for _, dim in blob_axes), default=1)
-        self.sample = spread(self.channels, SAMPLE)
+        self.sample = spread(self.channels, PATH_CHANNELS)
         channel_axis = next((axis for axis, dim in blob_axes if dim == self.channels), 1)
         if rank is None:
             rank = _least_rank(layers, blob_axes)
@@ -143,14 +143,14 @@ class _Linear:
         leading = [1 if axis in single else 2 for axis in range(self.axis)]
         if self.type == "InnerProduct":
             self.groups = np.arange(1)
-            self.local = self.sample = spread(self.channels, SAMPLE)
+            self.local = self.sample = spread(self.channels, PATH_CHANNELS)
             self.shape = (*leading, weights[0 if linear.transpose else 1])
             return
         group = int(linear.group)
         per_group = self.channels // group
         self.inputs = weights[0] // group if self.type == "Deconvolution" else weights[1]
         self.groups = spread(group, GROUPS)
-        self.local = spread(per_group, SAMPLE // len(self.groups))
+        self.local = spread(per_group, PATH_CHANNELS // len(self.groups))
         self.sample = (self.groups[:, np.newaxis] * per_group + self.local).ravel()
         window = convolution_window(spec, len(kernel))
         sizes = [

@@ -48,7 +48,7 @@ from caffe_merge.proof.sampling import (
 from caffe_merge.proof.wiring import Node, Wiring
 from caffe_merge.wording import counted
 
-SAMPLE_CHANNELS = 32  # output channels that are run where there are more
+REGION_CHANNELS = 32  # output channels of a region that are run; the parts of a Concat share them
 IMAGES = 4  # so that no output channel is all near 0 by chance
 MOST_SIZES = 1024  # patch sizes that are tried
 # Each bottom of these has the size of the others.
@@ -231,7 +231,7 @@ def _samples(
         parts = joined.get(output, (output,))
         start, sample = 0, []
         for part in parts:
-            sample.append(start + spread(sizes[part][1], max(SAMPLE_CHANNELS // len(parts), 2)))
+            sample.append(start + spread(sizes[part][1], max(REGION_CHANNELS // len(parts), 2)))
             start += sizes[part][1]
         samples.append(np.concatenate(sample))
     return samples

@@ -19,7 +19,7 @@ from caffe_merge.weights.blobs import BLOCK, HALF, Blob
 LIMIT = 1e-6  # of the largest output
 ROUNDING = 2e-7  # of the magnitudes added up; rounding a weight to float32 costs 6e-8
 TINY = 1e-37  # below the smallest normal float32, weights round coarsely
-SAMPLE = 8  # output channels that are run where there are more
+PATH_CHANNELS = 8  # output channels of a path that are run where there are more
 MOST_VALUES = 1 << 24  # of a blob that is run
 MAX_CACHED = 1 << 16  # the most values of noise that are kept for the next proof
 GROUPS = 4  # groups of a grouped layer that are run where there are more

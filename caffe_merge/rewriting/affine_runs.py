@@ -11,7 +11,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.rewriting.rewrite import Changes, Rewrite, kept
 from caffe_merge.wording import counted, listed, with_article
 
-KEPT = kept()
+KEPT_AS_ASKED = kept()
 
 
 class Run(NamedTuple):
@@ -44,7 +44,7 @@ def runs(graph: Graph, keep: FrozenSet[str]) -> Tuple[List[Run], List[Tuple[Laye
         if affine is None:
             continue
         if layer.name in keep:
-            affine = KEPT
+            affine = KEPT_AS_ASKED
         if isinstance(affine, Reason):
             refused.append((layer, affine))
             continue
@@ -116,7 +116,7 @@ def forward_rewrite(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewri
     region = {layer, *changes}
     reason = graph.why_not_move(graph.bottoms[layer][0], region)
     if reason is not None:
-        return Reason(reason)
+        return reason
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,

@@ -8,7 +8,7 @@ from typing import List, Union
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT
+from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 from caffe_merge.targets.check import asked
 from caffe_merge.targets.table import find as find_target
@@ -22,7 +22,7 @@ class Form(Pass):
         if self.options.target is None:
             return findings
         for layer in asked(graph, find_target(self.options.target), self.name):
-            rewrite = KEPT if layer.name in self.keep else self.rewrite(graph, layer)
+            rewrite = KEPT_AS_ASKED if layer.name in self.keep else self.rewrite(graph, layer)
             if isinstance(rewrite, Reason):
                 findings.append(Refused(layer, rewrite))
             else:
