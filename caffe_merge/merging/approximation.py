@@ -1,4 +1,4 @@
-"""What a merge changed that is not exact, and what that does to the outputs: as data, as text."""
+"""The part of a merge that is not exact, and its effect on the outputs: as data and as text."""
 
 import math
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence, Tuple

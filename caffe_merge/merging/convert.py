@@ -1,4 +1,4 @@
-"""One whole conversion: load, merge, write beside the targets, validate, put in place."""
+"""The conversion of one pair of files: load, merge, write, validate, replace the targets."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The pair that a merged one is held against, as files: the user's own, or what it stands for."""
+"""The pair of files that validation compares a merged pair with."""
 
 import contextlib
 import os

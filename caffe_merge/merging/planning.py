@@ -1,4 +1,4 @@
-"""One conversion up to writing: what is asked of it, the pair loaded and merged in memory."""
+"""A conversion up to writing: its options checked, its pair loaded and merged in memory."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Raw pixels as a net's input: their preprocessing becomes layers, which passes fold.
+"""Raw pixels as a net's input: the preprocessing becomes layers, which passes then fold.
 
     data -> Bias (-mean) -> Scale (scale) -> Convolution 1x1 (swaps channels) -> the old net
 

@@ -1,4 +1,4 @@
-"""What a merge did and did not do: changes, refusals, sizes; as data, as JSON, as text."""
+"""The report of a merge: changes, refusals and sizes, as data, JSON and text."""
 
 from copy import copy
 from typing import (

@@ -1,4 +1,4 @@
-"""The report of a merge as a file, JSON or a page: where one may be written, and how."""
+"""The report of a merge as a file, JSON or a page: where it may be written, and how."""
 
 import errno
 import json

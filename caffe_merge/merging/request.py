@@ -1,4 +1,4 @@
-"""What a caller asks of one conversion, by the names of flags, as the calls that do it take it.
+"""The arguments of one conversion, made from flags by name.
 
 The command line, the rows of a list and the library's callers all say it so: plain values, which
 another process can be sent.

@@ -1,4 +1,4 @@
-"""Applies a rewrite to the graph: layers go or move, bottoms are rewired, blobs keep honest names.
+"""Applies a rewrite to the graph: removes and moves layers, reconnects bottoms, names blobs.
 
 Validation compares blobs by name, and so do users: a blob that keeps its name keeps its values. A
 blob inside the rewrite whose values change gets a name that no blob of the net had before.
@@ -14,7 +14,7 @@ IN_PLACE = that("in_place")  # types that rewrites keep and that may write in pl
 
 
 def free_name(name: str, taken: Set[str]) -> str:
-    """``name``, with a number behind it if it is ``taken``; it is taken then."""
+    """``name``, with a number appended if it is ``taken``; adds the result to ``taken``."""
     candidate, number = name, 1
     while candidate in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""Keeps blobs that layers share by ``param { name }`` right through rewrites, or unshares them.
+"""Keeps blobs shared by ``param { name }`` consistent when rewrites change them, or unshares them.
 
     a: W -> BN 1, b: W -> BN 1        a: W', b: W'            one name, one blob
     a: W -> BN 1, b: W -> BN 2        a: W1, b: W2            no name, each its own
@@ -27,7 +27,7 @@ Names = Dict[str, List[Slot]]
 
 
 class Batch(NamedTuple):
-    """Rewrites to apply together or not at all; ``parted`` says which sharing would end, if any."""
+    """Rewrites to apply together or not at all; ``parted`` names the sharing that would end."""
 
     rewrites: List[Rewrite]
     parted: str

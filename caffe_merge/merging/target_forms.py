@@ -1,7 +1,7 @@
-"""What a merge for a target does beside the passes: no rewrite spoils the net for it, what is left.
+"""Holds the rewrites of a merge against its target, and notes what the target still refuses.
 
-Some forms are no rewrites of layers: net-level inputs become layers and blobs get names without
-blanks when the text is read (net/text_forms.py), and the rest is the writer's, which is told here.
+Some forms are not rewrites of layers: net-level inputs become layers, and blobs get names without
+blanks, when the text is read (net/text_forms.py); others are made by the writer and noted here.
 """
 
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple

@@ -1,4 +1,4 @@
-"""A merge that fails leaves the caller's net as it was."""
+"""Restores the caller's net when a merge fails."""
 
 import contextlib
 from typing import Any, Iterator, List, Tuple

@@ -1,4 +1,4 @@
-"""Layers that bring data into a net: which they are, and the shapes of what they bring.
+"""Data layers: which layers bring data into a net, and the shapes of their tops.
 
 The text says how large an image is cropped, the weights of its first reader how many channels it
 has; where one of the two is missing the shape is the user's to give.

@@ -1,4 +1,4 @@
-"""``--deploy``: the text of a training net made one to deploy, before anything else reads it.
+"""``--deploy``: turns the text of a training net into one to deploy, before anything else reads it.
 
 What the state leaves out goes; data layers become Input layers; labels, losses and Accuracy go,
 with all that is computed from labels; SoftmaxWithLoss and SigmoidCrossEntropyLoss leave the Softmax

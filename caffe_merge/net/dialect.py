@@ -1,4 +1,4 @@
-"""``--proto``: the schema of a user's own Caffe, beside ours.
+"""``--proto``: reads a text by the schema of the user's own Caffe, beside BVLC's.
 
 The text must be what that Caffe would read: each field one of its schema, each value of that
 field's type. What both schemas know is then read by ours, as ever, so where the two would not read

@@ -1,4 +1,4 @@
-"""The two inputs by their first bytes: they may plainly be something else."""
+"""Looks at the first bytes of the two input files: they may be files of another kind."""
 
 from typing import Optional
 

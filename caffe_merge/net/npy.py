@@ -1,4 +1,4 @@
-"""Reads .npy files that anybody may have made: real numbers, or one line why they are none."""
+"""Reads untrusted .npy files: real numbers, or an error of one line."""
 
 import numpy as np
 

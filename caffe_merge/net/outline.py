@@ -1,4 +1,4 @@
-"""The outline of a text and of a weights file, by which it is told whether they are one net's.
+"""Outlines of a text and of a weights file, to decide whether they belong to the same net.
 
 Both are read once, however many of the other kind they are held against, and no values are read.
 """

@@ -1,4 +1,4 @@
-"""Shapes on their way through the layers: of bottoms and tops, and of the blobs that fit them."""
+"""Shape inference: the shapes of bottoms and tops, and of the blobs that fit them."""
 
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 

@@ -1,4 +1,4 @@
-"""Blobs that several layers have in common, by ``param { name }``, as Caffe shares them."""
+"""Blobs that several layers share by ``param { name }``, as in Caffe."""
 
 from operator import itemgetter
 from typing import Collection, Dict, List, Optional, Sequence, Tuple

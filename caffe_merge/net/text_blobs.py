@@ -1,4 +1,4 @@
-"""Weights that stand in the text itself, as ``blobs { }`` of its layers.
+"""Weights given in the text itself, as ``blobs { }`` of its layers.
 
 Caffe starts a layer from them in place of its fillers, and the weights file goes over them. They
 move to the weights file: a merged layer may want other blobs than its text says.

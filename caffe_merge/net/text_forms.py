@@ -1,4 +1,4 @@
-"""Forms of the text that a target asks for: made before anything else reads it.
+"""Forms of the text that a target needs, made before anything else reads the text.
 
 Each goes from document to document, so that all that follows, validation included, sees an ordinary
 net in that form.

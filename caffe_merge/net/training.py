@@ -1,4 +1,4 @@
-"""Nets for training: told as such, and refused where their data is another phase's."""
+"""Training nets: noted as such, and refused where they read data of another phase."""
 
 from typing import Any, List, Sequence, Set
 

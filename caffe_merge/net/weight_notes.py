@@ -1,4 +1,4 @@
-"""What is told of a weights file: what it lacks, what no layer takes, how its values are stored."""
+"""Notes on a weights file: what it lacks, what no layer uses, how its values are stored."""
 
 from typing import Collection, Dict, List, Sequence
 

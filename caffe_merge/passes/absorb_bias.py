@@ -1,4 +1,4 @@
-"""absorb-bias: a channel far above 0 goes through its ReLU shifted down; the readers shift it back.
+"""absorb-bias: a channel far above 0 is shifted down before its ReLU, and back up in the readers.
 
     BatchNorm, Scale -> z -> ReLU -> Convolution W, b
 

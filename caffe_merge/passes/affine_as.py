@@ -1,4 +1,4 @@
-"""affine-as: per-channel layers that are left become depthwise convolutions of 1x1, or the reverse.
+"""affine-as: the remaining per-channel layers become 1x1 depthwise convolutions, or the reverse.
 
     x -> Scale -> y        x -> Convolution 1x1, group C -> y
 

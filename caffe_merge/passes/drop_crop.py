@@ -1,4 +1,4 @@
-"""drop-crop: a Crop that takes all of what it reads goes.
+"""drop-crop: removes a Crop that keeps all of its input.
 
     x -> Crop to the size of r -> y        x = y, where r has the size of x
 

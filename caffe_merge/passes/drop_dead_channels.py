@@ -1,4 +1,4 @@
-"""drop-dead-channels: channels that change nothing go, with all that is computed for them.
+"""drop-dead-channels: removes channels that do not affect the outputs, and what computes them.
 
     x -> Convolution W, b -> ReLU -> Convolution V, c -> y
 

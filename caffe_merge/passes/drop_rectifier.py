@@ -1,4 +1,4 @@
-"""drop-rectifier: a ReLU behind what is never negative goes.
+"""drop-rectifier: removes a ReLU whose input is never negative.
 
     x -> ReLU -> ReLU -> y        x -> ReLU -> y
 

@@ -1,4 +1,4 @@
-"""equalize: channels of consecutive layers change their ranges against each other, for 8 bits.
+"""equalize: balances the ranges of channels across consecutive layers, for 8-bit quantization.
 
     x -> Convolution W1, b1 -> ReLU -> Convolution W2, b2 -> y
 

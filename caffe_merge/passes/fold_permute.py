@@ -1,4 +1,4 @@
-"""fold-permute: a Permute, Flatten or Reshape goes into the InnerProducts that read it.
+"""fold-permute: a Permute, Flatten or Reshape folds into the InnerProducts that read it.
 
     x -> Permute -> InnerProduct W, b -> y        x -> InnerProduct W', b -> y
 

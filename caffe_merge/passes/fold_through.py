@@ -1,4 +1,4 @@
-"""fold-through: affine layers fold into what makes the values, through all that lies between.
+"""fold-through: affine layers fold backwards into producers, through the layers in between.
 
     x -> Convolution W, b -> ReLU -> Scale -> y        x -> Convolution W', b' -> ReLU -> y
 

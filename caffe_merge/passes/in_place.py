@@ -1,4 +1,4 @@
-"""in-place: a layer that may write over its bottom does, so one blob less takes memory.
+"""in-place: a layer that may overwrite its bottom does, which saves the memory of one blob.
 
     x -> Convolution -> a -> ReLU -> b        x -> Convolution -> b -> ReLU -> b
 

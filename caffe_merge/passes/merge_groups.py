@@ -1,4 +1,4 @@
-"""merge-groups: equal convolutions, each of its own part of a Slice, joined again, become one.
+"""merge-groups: equal convolutions of the parts of a Slice, joined by a Concat, become one.
 
     x -> Slice -> p, q
     p -> Convolution W1, b1 -> r        x -> Convolution [W1; W2], [b1; b2], group: 2 -> y

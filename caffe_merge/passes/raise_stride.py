@@ -1,4 +1,4 @@
-"""raise-stride: what is computed only to be left out is not computed.
+"""raise-stride: values that a later stride skips are not computed.
 
     x -> Convolution -> ReLU -> Convolution 1x1, stride s     x -> Convolution, stride s -> ReLU
                              -> Convolution 1x1, stride s          -> Convolution 1x1

@@ -1,9 +1,10 @@
-"""Affine maps per channel moved through a layer: forwards (on) or backwards (back).
+"""Affine maps per channel moved through one layer, forwards or backwards.
 
-A layer whose bottom is ``scale x + shift`` per channel is to read x instead: where its old top is
-such a map of its new one, the map has gone on. A layer whose top such a map follows is to give out
-the result itself: where maps of its bottoms do that, the map has gone back. layers/moving.py says
-where each channel lies; here is what a layer lets through of what comes to a channel::
+Forwards: the bottom of a layer is ``scale x + shift`` per channel, and the layer is to read x
+instead; that is possible where its old top is such a map of its new top. Backwards: such a map
+follows the top of a layer, and the layer is to compute the result itself; that is possible where
+maps of its bottoms have that effect. layers/moving.py says which channel goes where; this module
+says which maps commute with which layers::
 
     f(s x + t) = s f(x) + t         whatever moves values, a mean, an interpolation
     f(s x) = s f(x) for s >= 0      ReLU, PReLU, a maximum

@@ -1,7 +1,8 @@
-"""An affine map per channel taken back, from a blob into whatever makes its values.
+"""An affine map per channel folded backwards, into the producers of a blob's values.
 
-Layer by layer, against the order of the net: what a map goes through asks its bottoms for maps,
-what can take one in does so. A blob may change only if all that read its values ask for the same.
+The layers are visited in reverse order. A layer that can absorb the map does so; a layer that the
+map commutes with requests maps of its bottoms. A blob may change only if all readers of its values
+request the same map.
 """
 
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple, Union
@@ -25,7 +26,7 @@ Requests = Dict[Tuple[Layer, int], Optional[Affine]]  # the map that each reader
 
 
 class BackwardFold(NamedTuple):
-    """What takes a map in, what it goes through, and the new parameters and blobs of all these.
+    """The layers that absorb a map, those that it goes through, and all their new parameters.
 
     ``changes`` also has the layers that read only the shape of a blob whose values change.
     """
@@ -36,9 +37,9 @@ class BackwardFold(NamedTuple):
 
 
 def fold_backward(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[BackwardFold, Reason]:
-    """How the map of ``run`` goes back from its source; or why it does not.
+    """The map of ``run`` folded backwards from its source, or why that is not possible.
 
-    Of the factors of a product one takes the map, the first that can.
+    Of the factors of a product, the first that can absorb the map does.
     """
     avoided: Set[Choice] = set()
     first: Optional[Reason] = None
@@ -56,9 +57,9 @@ def fold_backward(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[Backwar
 
 
 class _Attempt:
-    """One way back, which avoids some factors of products.
+    """One attempt, which leaves out some factors of products.
 
-    ``culprit`` is the last choice on the way to where it failed; None if there was none.
+    ``culprit`` is the last choice of a factor before the attempt failed; None if there was none.
     """
 
     def __init__(self, graph: Graph, run: Run, keep: FrozenSet[str], avoided: Set[Choice]) -> None:
@@ -85,7 +86,7 @@ class _Attempt:
         return None
 
     def _visit(self, layer: Layer, choice: Optional[Choice]) -> Optional[Reason]:
-        """Have ``layer`` take in what its tops are asked for, or ask its bottoms for it."""
+        """Have ``layer`` absorb the maps requested of its tops, or request them of its bottoms."""
         maps: Maps = []
         for top in self.graph.tops[layer]:
             agreed = self._agreed(top)
@@ -108,7 +109,7 @@ class _Attempt:
         return None
 
     def _agreed(self, version: Version) -> Union[Affine, Reason, None]:
-        """The map that all readers of the values of ``version`` ask for; who reads shapes may."""
+        """The map that all readers of the values of ``version`` request, or why there is none."""
         asked = self.requests.get(version, {})
         if not any(asked.values()):
             return None
@@ -128,7 +129,7 @@ class _Attempt:
         return first
 
     def _pass_on(self, layer: Layer, maps: Maps, choice: Optional[Choice]) -> Optional[Reason]:
-        """Ask the bottoms of ``layer`` for what gives its tops ``maps``."""
+        """Request of the bottoms of ``layer`` the maps that give its tops ``maps``."""
         self.fold.through.append(layer)
         if layer.name in self.keep:
             return kept(f"layer {layer.name!r} is")

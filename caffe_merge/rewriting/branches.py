@@ -1,4 +1,4 @@
-"""Branches: each bottom of a sum as a linear map of a blob further up."""
+"""The branches of a sum: each bottom of an Eltwise as a linear map of an earlier blob."""
 
 from itertools import chain
 from math import prod

@@ -1,4 +1,4 @@
-"""Which layers work along the channels of their bottoms, axis 1, where these are known."""
+"""Layers that work along axis 1, the channels of their bottoms, and how many channels there are."""
 
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.fork_fields import unknown_fields

@@ -1,9 +1,9 @@
-"""Which channels of a net can be multiplied alike without a change of what comes out.
+"""Classes of channels that can be scaled together without a change of the net's outputs.
 
-A linear layer makes channels that may have any positive multiplier, and another takes it out again.
-Between them the multiplier goes through ReLU, PReLU, Pooling, what moves channels, and layers that
-are affine per channel; an Eltwise ties the channels that it adds up or compares. Channels that are
-tied are of one class.
+The output channels of a linear layer may be multiplied by any positive factor if the linear layers
+that read them divide by it. In between, the factor commutes with ReLU, PReLU, Pooling, layers that
+move channels, and layers that are affine per channel. An Eltwise requires one factor for the
+channels that it adds or compares: these are in one class.
 """
 
 from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
@@ -64,7 +64,7 @@ def classes_of(graph: Graph, fixed: Set[Layer]) -> Classes:
 
 
 class _Search:
-    """Goes through the layers in net order, and gives each channel a label that it may share."""
+    """Visits the layers in net order, and gives each channel a label; tied labels are one class."""
 
     def __init__(self, graph: Graph, fixed: Set[Layer]) -> None:
         self.graph = graph
@@ -76,7 +76,7 @@ class _Search:
         self.refused: List[Tuple[Layer, Reason]] = []
 
     def stop(self, versions: Sequence[Version], why: Reason) -> None:
-        """Have all channels of ``versions`` stay."""
+        """Forbid any factor for the channels of ``versions``."""
         for version in versions:
             if version in self.labels:
                 self.stops.append((self.labels[version], why))
@@ -109,7 +109,7 @@ class _Search:
         return reason
 
     def _linear(self, layer: Layer) -> None:
-        """A layer that takes the multipliers of its bottom in, and whose top may have others."""
+        """A layer that can divide by the factors of its bottom, and whose top may have others."""
         (bottom,), tops = self.graph.bottoms[layer], self.graph.tops[layer]
         labels = self.labels.get(bottom)
         if labels is not None:
@@ -128,7 +128,7 @@ class _Search:
             self.labels[tops[0]] = self.ties.fresh(output.channels)
 
     def _between(self, layer: Layer) -> Optional[Reason]:
-        """Label the tops of a layer that hands multipliers on; or why it does not."""
+        """Label the tops of a layer that factors commute with; or why they do not."""
         bottoms, tops = self.graph.bottoms[layer], self.graph.tops[layer]
         labels = [self._labels_of(bottom) for bottom in bottoms]
         known_labels = [label for label in labels if label is not None]

@@ -1,4 +1,4 @@
-"""How layers carry channels from their bottoms to their tops, and what they make of constant ones.
+"""How layers pass channels from bottoms to tops, and which channels are constant or equal.
 
 A Link says that channels of a bottom are those of a top: one cannot go without the other. Pointwise
 and per-channel layers, depthwise convolutions, Pooling, Eltwise, Concat and Slice have links.
@@ -28,7 +28,7 @@ from caffe_merge.weights.blobs import Blob
 
 
 class Link(NamedTuple):
-    """The ``channels`` of ``bottom`` from ``start`` on are those of ``top`` from ``at`` on."""
+    """``channels`` of ``bottom``, from ``start`` on, are those of ``top``, from ``at`` on."""
 
     bottom: Version
     start: int

@@ -1,4 +1,4 @@
-"""Channels that change nothing: which there are, and the rewrites that leave them out."""
+"""Channels that have no effect on the outputs, and the rewrites that remove them."""
 
 from typing import Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Set
 
@@ -26,14 +26,14 @@ Stays = Mapping[Version, Mask]  # the channels that stay
 
 
 class Spare(NamedTuple):
-    """What a linear layer reads: ``goes.keep`` has the channels that it needs, and why it does."""
+    """The channels of its bottom that a linear layer needs, ``goes.keep``, and why."""
 
     goes: KeptChannels
     why: Reason
 
 
 def findings(graph: Graph, fixed: Set[Layer]) -> List[Finding]:
-    """The rewrites that leave such channels out, and what stays though it need not; with why.
+    """The rewrites that remove such channels, and refusals for those that have to stay.
 
     No layer of ``fixed`` may change.
     """
@@ -55,7 +55,7 @@ def findings(graph: Graph, fixed: Set[Layer]) -> List[Finding]:
 def _removal(
     graph: Graph, fixed: Set[Layer], linked: Linked, spares: Mapping[Layer, Spare]
 ) -> Removal:
-    """What stays: what is read, what others have to do with, and all that is linked to it."""
+    """The channels that must stay: those that are needed, and all that is linked to them."""
     removal = Removal(graph, [link for parts in linked.values() for link in parts])
     sharers = graph.sharers()
     for layer in graph.layers:
@@ -112,7 +112,7 @@ def _dead(graph: Graph, signs_of: SignsOf, dense: Iterable[Layer]) -> Dict[Layer
 
 
 def _twice(graph: Graph, linked: Linked, dense: Iterable[Layer]) -> Dict[Layer, Spare]:
-    """The channels that each linear layer reads under another number already."""
+    """The channels of each linear layer's bottom that equal an earlier channel of it."""
     if not any(facts(layer).has_alike for layer in dense) and not reads_twice(graph):
         return {}
     first = twins(graph, linked)
@@ -179,7 +179,7 @@ def _new(graph: Graph, layer: Layer, spare: Optional[Spare], stays: Stays) -> Ne
 
 
 def _refusals(graph: Graph, spares: Mapping[Layer, Spare], removal: Removal) -> Iterator[Refused]:
-    """Channels that are dead and stay, by the layer that could do without them or makes them."""
+    """Refusals for dead channels that stay, at the layer that does not need or that makes them."""
     for layer, spare in spares.items():
         bottom, top = graph.bottoms[layer][0], graph.tops[layer][0]
         unneeded = ~spare.goes.keep & ~removal.removable(bottom)

@@ -1,4 +1,4 @@
-"""A form: a rewrite that changes nothing but how a layer is written, for the target that asks.
+"""A form: a rewrite that changes only how a layer is written, for a target that needs it so.
 
 Which layers of a net it is about, the rows of the target's table say; a form says only how.
 """

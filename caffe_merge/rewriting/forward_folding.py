@@ -1,4 +1,4 @@
-"""Affine maps per channel folded forwards, into the weights of linear layers that read the result.
+"""Affine maps per channel folded forwards, into the weights of the linear layers that read them.
 
 A layer whose bottom is ``scale x + shift`` per channel is to read x instead, with the map in its
 weights (folded_forward); else there is a Reason (why_not_folded).

@@ -1,4 +1,4 @@
-"""Layers as kernels and other linear maps, and a map as a layer."""
+"""Layers as kernels and other linear maps, and linear maps as layers."""
 
 from math import prod
 from typing import Any, Sequence, Tuple, Union

@@ -1,4 +1,4 @@
-"""Layers for fewer channels: their parameters and blobs with the others left out.
+"""Pruned layers: parameters and blobs without some of the channels.
 
 W'[o, i] = W[o, i] for the outputs and inputs that stay
 b' = b + sum over inputs that go, W[o, i] constant[i]
@@ -20,10 +20,10 @@ from caffe_merge.weights.blobs import Blob, Computed, Dense, Rows
 
 
 class KeptChannels(NamedTuple):
-    """The channels of a blob that stay, and what takes the place of each that goes.
+    """The channels of a blob that are kept, and what replaces each that is removed.
 
-    ``constant`` is the value of one that goes (0: it is not missed); ``twin`` the channel that
-    always has the same value, -1 where there is none.
+    ``keep`` marks the kept channels; ``constant`` is the value of a removed one (0 where it has no
+    effect); ``twin`` is the channel that always has the same value, -1 where there is none.
     """
 
     keep: Mask

@@ -1,4 +1,4 @@
-"""Which channels of the blobs of a net may go: nothing holds them, nor what they are linked to."""
+"""Which channels can be removed: those that nothing needs, and nothing that is linked to them."""
 
 from typing import Dict, Iterable, List
 
@@ -12,7 +12,7 @@ from caffe_merge.rewriting.channel_links import Link
 
 
 class Removal:
-    """For each version and channel the number of the reason for which it stays; 0 if it may go."""
+    """For each channel of each version the number of the reason to keep it; 0 if there is none."""
 
     def __init__(self, graph: Graph, links: Iterable[Link]) -> None:
         versions = [top for layer in graph.layers for top in graph.tops[layer]]
@@ -21,18 +21,18 @@ class Removal:
         self._reasons: List[Reason] = []
 
     def pin(self, version: Version, mask: Mask, reason: Reason) -> None:
-        """Let those channels of ``version`` stay."""
+        """Keep those channels of ``version``, for this reason."""
         numbers = self._numbers.get(version)
         if numbers is not None and mask.any():
             self._reasons.append(reason)
             numbers[mask & (numbers == 0)] = len(self._reasons)
 
     def pin_all(self, version: Version, reason: Reason) -> None:
-        """Let all channels of ``version`` stay."""
+        """Keep all channels of ``version``."""
         self.pin(version, np.ones(channels(version), bool), reason)
 
     def settle(self) -> None:
-        """Let what is linked to a pinned channel stay as well, and of each blob one channel."""
+        """Keep all that is linked to a pinned channel as well, and one channel of each blob."""
         self._spread()
         for version, numbers in self._numbers.items():
             if not numbers.any():
@@ -53,7 +53,7 @@ class Removal:
                     changed = True
 
     def removable(self, version: Version) -> Mask:
-        """The channels of ``version`` that may go."""
+        """The channels of ``version`` that can be removed."""
         return np.asarray(self._numbers[version] == 0)
 
     def why(self, version: Version, mask: Mask) -> Reason:

@@ -1,4 +1,4 @@
-"""What a pass is: it finds rewrites and refusals, and touches nothing.
+"""The interface of a pass: it finds rewrites and refusals, and changes nothing itself.
 
 A Rewrite says all that would change; the driver (merging/driver.py) proves it, applies it and
 writes it into the report. A Refused is a finding like any other: a layer, and why it stays.

@@ -1,4 +1,4 @@
-"""drop-flatten: a Flatten in front of an InnerProduct goes.
+"""drop-flatten: removes a Flatten in front of an InnerProduct.
 
     x -> Flatten -> InnerProduct -> y        x -> InnerProduct -> y
 

@@ -1,4 +1,4 @@
-"""product-untransposed: an InnerProduct with ``transpose: true`` gets its weights turned.
+"""product-untransposed: transposes the weights of an InnerProduct with ``transpose: true``.
 
     y = x W          y = x V^T        V = W^T
 
