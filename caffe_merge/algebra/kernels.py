@@ -156,7 +156,7 @@ def added(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
     refusals = [axis for axis in axes if isinstance(axis, Reason)]
     if refusals:
         return refusals[0]
-    union: Tuple[Axis, ...] = tuple(axis for axis in axes if isinstance(axis, Axis))
+    union = _of_one_step([axis for axis in axes if isinstance(axis, Axis)])
     group = reduce(gcd, [kernel.group for kernel in kernels])
     taps = tuple(axis.size for axis in union)
     shape = (first.outputs, first.inputs // group, *taps)
@@ -170,6 +170,18 @@ def added(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:
     depth = 1 + max(kernel.depth for kernel in kernels)
     bias = bias_sum([kernel.bias for kernel in kernels])
     return Kernel(first.outputs, first.inputs, group, union, weights, bias, depth)
+
+
+def _of_one_step(axes: Sequence[Axis]) -> Tuple[Axis, ...]:
+    """``axes`` with the same taps, and zeros between some where their steps differ.
+
+    Of dilations many readers of Caffe files know one number for all axes.
+    """
+    step = reduce(gcd, [axis.step for axis in axes if axis.size > 1], 0)
+    return tuple(
+        axis._replace(size=(axis.last - axis.start) // step + 1, step=step) if step else axis
+        for axis in axes
+    )
 
 
 def axis_union(axes: Sequence[Axis]) -> Union[Axis, Reason]:
@@ -249,14 +261,15 @@ def chained(first: Kernel, second: Kernel) -> Union[Kernel, Reason]:
         if isinstance(axis, Reason):
             return axis
         axes.append(axis)
+    taps = _of_one_step(axes)
     biased = first.bias is not None or second.bias is not None
     group = gcd(first.group, second.group)
     return Kernel(
         second.outputs,
         first.inputs,
         group,
-        tuple(axes),
-        _chained_weights(first, second, axes, group),
+        taps,
+        _chained_weights(first, second, taps, group),
         _chained_bias(first, second) if biased else None,
         1 + max(first.depth, second.depth),
     )
