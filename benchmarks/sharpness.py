@@ -28,7 +28,8 @@ from caffe_merge.weights.blobs import Dense
 
 LINEAR = frozenset(of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION, PRODUCT))
 SCALES = (128.0, 1.0)  # of what right pairs are run on
-OTHER_SEED = 99  # of the values on which an output may move
+# The values on which an output may move: seeds, deviations, and whether all are positive.
+OTHERS = ((99, None, False), (98, None, True), (97, 1.0, False), (96, 1.0, True), (95, 0.1, False))
 SMALL, LARGE = 1e-5, 1e-3  # what a net's eps may be taken for
 
 
@@ -104,11 +105,11 @@ def right(subject: Subject, tally: Tally) -> None:
 
 
 def wrong_places(subject: Subject, tally: Tally, places: int, work: Path) -> None:
-    """The merged pair with one place wrong, for each kind in ``places`` layers."""
+    """The merged pair with one place wrong, ``places`` times for each kind, in as many layers."""
     random = np.random.default_rng(0)
     layers = [n for n, layer in enumerate(load(subject.after).layers) if is_free(layer)]
     for kind in KINDS:
-        for index in random.permutation(layers)[:places]:
+        for index in np.resize(random.permutation(layers), places if layers else 0):
             net = load(subject.after)
             layer = net.layers[index]
             place = draw(layer, kind, random)
@@ -164,22 +165,28 @@ def furthest(subject: Subject, after: Pair) -> float:
 
     What a black box reads counts as an output. NaN where none can be computed.
     """
-    right, wrong = (given_out(subject, pair) for pair in (subject.after, after))
     moves = [
         float(np.abs(wrong[name] - right[name]).max() / np.abs(right[name]).max())
+        for other in OTHERS
+        for right, wrong in [[given_out(subject, pair, other) for pair in (subject.after, after)]]
         for name in right
         if np.abs(right[name]).max()
     ]
     return max(moves, default=float("nan"))
 
 
-def given_out(subject: Subject, pair: Pair) -> Dict[str, np.ndarray]:
+def given_out(
+    subject: Subject, pair: Pair, other: Tuple[int, Optional[float], bool]
+) -> Dict[str, np.ndarray]:
     """The outputs of a pair, on other values than it is validated with."""
+    seed, scale, positive = other
     layers = load(pair).layers
     params = [layer.param for layer in layers]
     shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
     shapes.update({n: s for n, s in (subject.judging.shapes or {}).items() if n in shapes})
-    fed = {name: inputs.noise(name, shape, OTHER_SEED) for name, shape in shapes.items()}
+    fed = {name: inputs.noise(name, shape, seed, scale) for name, shape in shapes.items()}
+    if positive:
+        fed = {name: np.abs(array) for name, array in fed.items()}
     boxes = [params[index] for index in black_boxes.unknown(layers)]
     names = {*outputs(params), *(name for param in boxes for name in param.bottom)}
     return {n: array for n, array, _ in run(layers, fed) if n in names and array is not None}
@@ -249,7 +256,7 @@ def main() -> None:
     """The table, of all pairs together."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="with pairs, or texts of the corpus")
-    parser.add_argument("--places", type=int, default=3, help="wrong layers of each kind and pair")
+    parser.add_argument("--places", type=int, default=3, help="wrong places of each kind and pair")
     options = parser.parse_args()
     tally, count = Tally(), 0
     with tempfile.TemporaryDirectory() as folder:

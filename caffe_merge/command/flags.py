@@ -87,7 +87,9 @@ def name_files(options: argparse.Namespace) -> None:
         if positionals and getattr(options, name) is None:
             setattr(options, name, positionals.pop(0))
     if positionals:
-        raise UsageError(f"{positionals[0]}: the model and the weights are named already")
+        merged = "; --output-model and --output-weights name the merged pair"
+        more = merged if hasattr(options, "output_model") else ""
+        raise UsageError(f"{positionals[0]}: the model and the weights are named already{more}")
     missing = [name for name in options.needed if getattr(options, name) is None]
     if missing:
         named = " and ".join(f"--{name}" for name in missing)

@@ -93,6 +93,22 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
     )
 
 
+def is_thinned(before: np.ndarray, after: np.ndarray, limit: float) -> bool:
+    """Whether ``after`` has the values of ``before`` that lie at equal distances, and no others.
+
+    Both are (N, C, spatial); ``limit`` is relative to the largest value.
+    """
+    if before.ndim != after.ndim or before.shape[:2] != after.shape[:2] or not after.size:
+        return False
+    steps = [-(-old // new) for old, new in zip(before.shape, after.shape)]
+    thin = before[tuple(slice(None, None, step) for step in steps)]
+    if thin.shape != after.shape:
+        return False
+    sums = _sums(thin, after)
+    largest = max(sums.high, -sums.low)
+    return 0 < largest < math.inf and sums.error <= limit * largest
+
+
 def _sums(before: np.ndarray, after: np.ndarray) -> _Sums:
     old, new = before.reshape(-1), after.reshape(-1)
     low, high, error, square = math.inf, -math.inf, 0.0, 0.0

@@ -7,7 +7,9 @@ import numpy as np
 
 from caffe_merge.validation import compare, limits
 from caffe_merge.validation.compare import BlobResult
+from caffe_merge.validation.impulses import Heads
 from caffe_merge.validation.pairing import Pairing, Point
+from caffe_merge.validation.responses import Beyond
 from caffe_merge.validation.seen import Seen
 from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
 
@@ -15,7 +17,10 @@ from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
 class Findings:
     """The results of all points of ``pairing``, from one run on some inputs or from several.
 
+    ``heads`` gathers what linear layers of the old and of the new net make of impulses.
     ``least`` is the limit where rounding explains nothing; ``follows`` whether it follows the net.
+    ``thinned`` are points where the new net may hold the old one's values at equal distances, a
+    stride having moved, and whether it does; ``beyond`` those where responses to impulses differ.
     """
 
     def __init__(self, pairing: Pairing, least: float, follows: bool = True) -> None:
@@ -25,6 +30,9 @@ class Findings:
         self.results: Dict[Point, BlobResult] = {}
         self.reasons: Dict[Point, str] = {}
         self.noise: Dict[Point, float] = {}
+        self.thinned: Dict[Point, bool] = {}
+        self.beyond: Dict[Point, Beyond] = {}
+        self.heads = [Heads(changed if follows else frozenset()) for changed in pairing.changed]
         self.seen: Dict[int, Tuple[str, float]] = dict.fromkeys(pairing.rewritten, ("", 0.0))
 
     def add(self, point: Point, was: np.ndarray, now: np.ndarray) -> BlobResult:
@@ -32,6 +40,9 @@ class Findings:
         if was.size == now.size and (point.reader or point.before[0] != point.after[0]):
             now = now.reshape(was.shape)  # a layer in between may only have changed the shape
         result = compare.compare(point.name, was, now, point.output)
+        if was.shape != now.shape:
+            thinned = compare.is_thinned(was, now, self.least)
+            self.thinned[point] = self.thinned.get(point, True) and thinned
         result = replace(result, limit=self.least, reader=point.reader)
         earlier = self.results.get(point)
         if earlier is None:
@@ -67,6 +78,26 @@ class Findings:
         explained = self.follows and beyond and max(errors) <= limits.LARGEST
         return beyond if explained else set()
 
+    def agree(self) -> bool:
+        """Whether all points agree that must."""
+        beyond = [point for point in self.results if not self._result(point).agrees]
+        return all(self._is_something_else(point) for point in beyond)
+
+    def same(self) -> List[Point]:
+        """The points where both nets hold the same: all that must, and others that do."""
+        return [
+            point
+            for point in self.pairing.points
+            if self.thinned.get(point)
+            or (point in self.results and not self.is_witness(point) and self._result(point).agrees)
+        ]
+
+    def _result(self, point: Point) -> BlobResult:
+        """What is known of a point, with its limit."""
+        result, noise = self.results[point], self.noise.get(point)
+        limit = limits.limit(self.least, noise) if self.follows else self.least
+        return replace(result, limit=limit, noise=noise)
+
     def evidence(
         self, before: Sequence[Any], after: Sequence[Any], boxes: Sequence[int]
     ) -> Evidence:
@@ -75,10 +106,10 @@ class Findings:
         for point in self.pairing.points:
             if point not in self.results:
                 continue
-            result, noise = self.results[point], self.noise.get(point)
-            limit = limits.limit(self.least, noise) if self.follows else self.least
-            result = replace(result, limit=limit, noise=noise)
-            if result.agrees or not self._is_something_else(point):
+            result = self._result(point)
+            if point in self.beyond:
+                blobs.append(replace(result, problem=self.beyond[point].text))
+            elif result.agrees or not self._is_something_else(point):
                 blobs.append(result)
             elif not point.reader and point.before[0] == point.after[0]:
                 renamed.append(result)
@@ -104,16 +135,17 @@ class Findings:
         )
 
     def _is_something_else(self, point: Point) -> bool:
-        """Whether a point that does not agree need not: it is another blob of the same name.
-
-        Where twins read something that nothing shows to be the same, it is only a witness.
-        """
+        """Whether a point that does not agree need not: it is another blob of the same name."""
         if point.firm:
             return False
-        result = self.results[point]
-        if point.reader or point.before[0] != point.after[0]:
+        if self.is_witness(point):
             return True
+        result = self.results[point]
         return bool(result.problem) or not result.max_error <= SOMETHING_ELSE
+
+    def is_witness(self, point: Point) -> bool:
+        """Whether twins read there what nothing but its values shows to be the same."""
+        return not point.firm and bool(point.reader or point.before[0] != point.after[0])
 
     def _held(self, before: Sequence[Any], after: Sequence[Any], outputs: Set[str]) -> List[str]:
         """Outputs that were not compared, of layers that are the same and read the same."""

@@ -164,7 +164,9 @@ def read_labels(path: str) -> Dict[str, int]:
         name, *index = line.strip().rsplit(None, 1)
         if not index or not index[0].isdecimal():
             raise UsageError(f"{path}:{number}: expected an image and the index of its class")
-        labels[name] = int(index[0][:18])
+        label = int(index[0][:18])
+        if labels.setdefault(name, label) != label:
+            raise UsageError(f"{path}:{number}: {name} has class {labels[name]} above")
     return labels
 
 
@@ -174,7 +176,7 @@ def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
     Raises UsageError, which names the file.
     """
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         install = ": Pillow is not here: pip install caffe_merge[images]"
         raise UsageError(_IMAGES, install) from None
@@ -187,7 +189,8 @@ def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=_FORMATS) as image:
-                pixels = _of_8_bits(image).convert("L" if channels == 1 else "RGB")
+                upright = ImageOps.exif_transpose(image) or image  # as OpenCV's imread has it
+                pixels = _of_8_bits(upright).convert("L" if channels == 1 else "RGB")
                 pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
     except FileError:
         raise

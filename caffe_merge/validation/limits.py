@@ -11,19 +11,20 @@ from typing import Any, List, Optional
 import numpy as np
 
 SMALLEST, LARGEST = 1e-5, 1e-3
-_TIMES_NOISE = 4
+TIMES_NOISE = 4
 
 
 def limit(least: float, noise: Optional[float]) -> float:
     """The largest error of a blob that passes, where its noise is known or not."""
     if noise is None or not np.isfinite(noise):
         return least
-    return max(least, min(_TIMES_NOISE * noise, LARGEST))
+    return max(least, min(TIMES_NOISE * noise, LARGEST))
 
 
-def nudged(layer: Any, blobs: List[np.ndarray]) -> List[np.ndarray]:
+def nudged(layer: Any, blobs: List[np.ndarray], seed: int = 0) -> List[np.ndarray]:
     """Float64 ``blobs``, each value half a unit of float32's last place beside what it is."""
-    random = np.random.default_rng([*layer.name.encode("utf-8", "backslashreplace")])
+    name = layer.name.encode("utf-8", "backslashreplace")
+    random = np.random.default_rng([*name, seed] if seed else [*name])
     return [blob + _half_units(blob, random) for blob in blobs]
 
 

@@ -49,7 +49,8 @@ class Pairing(NamedTuple):
     ``twins`` are indices of layers, new -> old; ``rewritten`` the new net's layers that stand for
     something else than before; ``missing`` the old net's outputs that the new one has not;
     ``fed`` the new net's versions that are the same because both nets are given them, and
-    ``reads`` the versions that each of its layers reads.
+    ``reads`` the versions that each of its layers reads. ``changed`` are the layers of the old and
+    of the new net that have no twin.
     """
 
     points: Tuple[Point, ...]
@@ -58,6 +59,7 @@ class Pairing(NamedTuple):
     missing: Tuple[str, ...]
     fed: FrozenSet[Version]
     reads: Sequence[Sequence[Version]]
+    changed: Tuple[FrozenSet[int], FrozenSet[int]]
 
 
 def pair(
@@ -92,8 +94,18 @@ def pair(
     points.sort(key=lambda point: (point.before[1], point.after[1], point.name))
     rewritten = _rewritten(before, after, twins, firm)
     missing = tuple(name for name in names if name not in new.final)
+    changed = (
+        frozenset(range(len(before))).difference(twins.values()),
+        frozenset(range(len(after))).difference(twins),
+    )
     return Pairing(
-        tuple(points), twins, tuple(sorted(rewritten)), missing, frozenset(fed[1]), new.reads
+        tuple(points),
+        twins,
+        tuple(sorted(rewritten)),
+        missing,
+        frozenset(fed[1]),
+        new.reads,
+        changed,
     )
 
 

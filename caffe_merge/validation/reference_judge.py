@@ -5,14 +5,18 @@ from typing import Generator, Iterator, List, Optional, Tuple, Union
 
 import numpy as np
 
+from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.validation import black_boxes, inputs, side_by_side
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
 from caffe_merge.validation.loaded import Net, Paths, Values, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, pair
-from caffe_merge.validation.run import Run, plan
+from caffe_merge.validation.responses import Side, differing
+from caffe_merge.validation.run import Plan, Run, plan
 from caffe_merge.validation.side_by_side import Progress
 from caffe_merge.validation.verdict import Comparison
+
+_POINTWISE = frozenset(of_family(POINTWISE))
 
 
 def judged(
@@ -37,7 +41,8 @@ def _attempt(
 ) -> Generator[Progress, None, Optional[Comparison]]:
     """Compare the nets; None where black boxes were found that were not known to be such."""
     old, new = nets
-    pairing = pair(old.layers, new.layers, (plan(old.layers), plan(new.layers)), new.boxes)
+    plans = plan(old.layers), plan(new.layers)
+    pairing = pair(old.layers, new.layers, plans, new.boxes)
     cost = old.cost()
     fed = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
     least, follows = least_limit(judging, own_limit)
@@ -59,10 +64,40 @@ def _attempt(
             values = _boxes(old, pairing, judging, sample)
             runs = old.run(sample.before, values), old.run(sample.before, values, nudged)
             side_by_side.measure_noise(findings, runs, exceeding)
+    if follows and findings.agree():
+        _respond(findings, nets, plans, judging)
     boxes = sorted(index for index in pairing.twins if index in new.boxes)
     evidence = findings.evidence(old.layers, new.layers, boxes)
     comparison = compared("reference", least, judging, evidence, fed, (old.names, new.names))
     return replace(comparison, seconds=seconds)
+
+
+def _respond(
+    findings: Findings, nets: Tuple[Net, Net], plans: Tuple[Plan, Plan], judging: Judging
+) -> None:
+    """Compare what both nets make of impulses, wherever they were found to hold the same values."""
+    old, new = (net.layers for net in nets)
+    twins = findings.pairing.twins
+    points = findings.same()
+    cuts = {(point.before, point.after) for point in points}
+    for index, twin in sorted(twins.items()):
+        reads = set(zip(plans[0].reads[twin], plans[1].reads[index]))
+        # What both nets are given is the same, unless one of them takes raw pixels.
+        given = judging.raw is None and (index in nets[1].boxes or not reads)
+        if given or (new[index].type in _POINTWISE and reads <= cuts):
+            tops = zip(old[twin].param.top, new[index].param.top)
+            cuts |= {((was, twin), (now, index)) for was, now in tops}
+    heads = [side.answers for side in findings.heads]
+    both = Side(old, plans[0], heads[0]), Side(new, plans[1], heads[1])
+    # A layer that keeps its top's name may hold what is nearly the same, and is judged behind it.
+    judged_points = [
+        point
+        for point in points
+        if point.firm
+        or findings.is_witness(point)
+        or old[point.before[1]].name != new[point.after[1]].name
+    ]
+    findings.beyond = differing(both, cuts, judged_points, findings.least)
 
 
 def _more_boxes(nets: Tuple[Net, Net], runs: Tuple[Run, Run]) -> bool:

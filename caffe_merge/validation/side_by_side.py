@@ -12,6 +12,7 @@ from typing import Dict, Generator, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from caffe_merge.validation.findings import Findings
+from caffe_merge.validation.impulses import Heads
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Run, Version
 from caffe_merge.validation.seen import Mutants, farthest
@@ -62,11 +63,12 @@ class _Meeting:
 class _Leader:
     """The old net's run, in a thread of its own."""
 
-    def __init__(self, run: Run, points: Sequence[Point]) -> None:
+    def __init__(self, run: Run, points: Sequence[Point], heads: Optional[Heads] = None) -> None:
         self.meeting = _Meeting()
         self.seconds = 0.0
         self.error: Optional[BaseException] = None
         self._run = run
+        self._heads = heads or Heads(frozenset())
         self._due: Dict[int, List[Point]] = {}
         for point in points:
             self._due.setdefault(point.before[1], []).append(point)
@@ -98,8 +100,9 @@ class _Leader:
         try:
             for index in range(len(self._run.layers)):
                 start = time.perf_counter()
-                self._run.step(index)
+                step = self._run.step(index)
                 self.seconds += time.perf_counter() - start
+                self._heads.step(index, step)
                 for point in self._due.get(index, ()):
                     self.meeting.put(point, _value(self._run, point.before[0]))
                 self._run.drop(index)
@@ -124,12 +127,13 @@ def follow(
     new = runs[1]
     mutants = Mutants(new, findings.open)
     seconds, done = 0.0, turn * len(points)
-    with _Leader(runs[0], points) as leader:
+    with _Leader(runs[0], points, findings.heads[0]) as leader:
         for index in range(len(new.layers)):
             start = time.perf_counter()
             step = new.step(index)
             seconds += time.perf_counter() - start
             mutants.step(index, step)
+            findings.heads[1].step(index, step)
             for point in due.get(index, ()):
                 _meet(findings, mutants, point, leader.value(point))
                 done += 1

@@ -218,7 +218,7 @@ def test_affine_as_is_passed_on(pair: Pair, tmp_path: Path) -> None:
         (["--input-shape", "data"], "data"),
         (["--nonsense"], "unknown argument --nonsense (see merge_bn.py --help)"),
         (["--swap-bgr"], "unknown argument --swap-bgr; did you mean --swap-rgb? (see merge_bn.py"),
-        (["another"], "another: the model and the weights are named already"),
+        (["another"], "another: the model and the weights are named already; --output-model and"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(

@@ -63,6 +63,19 @@ def test_gray_pixels_of_16_bits_are_scaled(tmp_path: Path) -> None:
         np.testing.assert_array_equal(pixels, np.stack([expected] * channels))
 
 
+def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    photo = Image.fromarray(pixels)
+    exif = photo.getexif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    photo.save(tmp_path / "photo.png", exif=exif)
+    upright = np.rot90(pixels, -1).transpose(2, 0, 1)
+    loaded = images.load(str(tmp_path / "photo.png"), (3, 4, 3), rgb=True)
+    np.testing.assert_array_equal(loaded, upright)
+
+
 def test_folders_and_files(tmp_path: Path) -> None:
     folder(tmp_path)
     actual = images.find([str(tmp_path / "photos"), "other.jpg"])
@@ -196,6 +209,9 @@ def test_labels(tmp_path: Path) -> None:
     assert images.read_labels(str(path)) == {"a.png": 3}
     path.write_text("a.png 3\nb.png\n")
     with pytest.raises(UsageError, match=r"labels\.txt:2: expected an image and the index"):
+        images.read_labels(str(path))
+    path.write_text("a.png 3\na.png 3\na.png 4\n")
+    with pytest.raises(UsageError, match=r"labels\.txt:3: a\.png has class 3 above"):
         images.read_labels(str(path))
     with pytest.raises(UsageError, match=r"^labels: nope\.txt: No such file or directory$"):
         images.read_labels("nope.txt")

@@ -1,0 +1,113 @@
+"""Impulses: a few values of what one output of a linear layer reads, the rest being 0.
+
+What a layer answers is a partial sum over its weights, one for each impulse. All of them together
+take each weight once, as one output does.
+"""
+
+from functools import lru_cache
+from typing import AbstractSet, Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, DEPTHWISE, PRODUCT, of_family
+from caffe_merge.validation.run import Step
+
+SIZE = 1024.0  # of the values that are on: a bias is little beside the answer
+_MOST_ON = 16
+_FEWEST = 4  # impulses, so that a sum that cancels out is not the largest of its channel
+_CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
+_DECONVOLUTIONS = frozenset(of_family(DECONVOLUTION))
+_PRODUCTS = frozenset(of_family(PRODUCT))
+LINEAR = _CONVOLUTIONS | _DECONVOLUTIONS | _PRODUCTS
+
+
+class Answers(NamedTuple):
+    """What a linear layer makes of each impulse and, last, of none: (impulses + 1, channels, ...).
+
+    The last axes are those of a deconvolution's kernel, else of size 1. ``taps`` says which values
+    are on: how many weights an output has, and in how many groups the channels are.
+    """
+
+    taps: Tuple[int, int]
+    values: np.ndarray
+
+
+def answers(param: Any, blobs: Sequence[np.ndarray]) -> Optional[Answers]:
+    """The answers of a layer; None if it is not linear, or its channels are not its second axis."""
+    if param.type in _PRODUCTS and param.inner_product_param.axis == 1:
+        taps, sums = _of_product(param.inner_product_param, blobs[0])
+    elif param.type in _CONVOLUTIONS and param.convolution_param.axis == 1:
+        taps, sums = _of_convolution(param.convolution_param, blobs[0])
+    elif param.type in _DECONVOLUTIONS and param.convolution_param.axis == 1:
+        taps, sums = _of_deconvolution(param.convolution_param, blobs[0])
+    else:
+        return None
+    if len(blobs) > 1:
+        sums += blobs[1].reshape(-1, *[1] * (sums.ndim - 2))
+    return Answers(taps, sums)
+
+
+def _of_product(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
+    outputs = int(param.num_output)
+    rows = weights.reshape(-1, outputs).T if param.transpose else weights.reshape(outputs, -1)
+    return (rows.shape[1], 1), _sums(rows)
+
+
+def _of_convolution(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
+    rows = weights.reshape(len(weights), -1)
+    sums = _sums(rows)
+    return (rows.shape[1], _groups(param)), sums.reshape(*sums.shape, *[1] * (weights.ndim - 2))
+
+
+def _of_deconvolution(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
+    """The impulses are values of one place, of each group's channels."""
+    channels, outputs, *kernel = weights.shape
+    groups = _groups(param)
+    rows = weights.reshape(groups, channels // groups, -1).swapaxes(1, 2)
+    sums = _sums(rows.reshape(-1, channels // groups))
+    return (channels // groups, groups), sums.reshape(len(sums), groups * outputs, *kernel)
+
+
+def _groups(param: Any) -> int:
+    return max(int(param.group), 1)
+
+
+def _sums(rows: np.ndarray) -> np.ndarray:
+    """Partial sums of ``rows`` (outputs, weights) and, last, zeros: (impulses + 1, outputs)."""
+    outputs, depth = rows.shape
+    on = max(1, min(_MOST_ON, depth // _FEWEST))
+    values = _values(on)
+    impulses, whole = -(-depth // on), depth // on
+    sums = np.zeros((outputs, impulses + 1))
+    sums[:, :whole] = (rows[:, : whole * on].reshape(-1, on) @ values).reshape(outputs, whole)
+    if whole < impulses:
+        sums[:, whole] = rows[:, whole * on :] @ values[: depth - whole * on]
+    return sums.T
+
+
+@lru_cache(maxsize=None)
+def _values(count: int) -> np.ndarray:
+    """What is on: of either sign, and of sizes that let no regular weights cancel out."""
+    random = np.random.default_rng(0)
+    made: np.ndarray = random.uniform(0.5, 1, count) * random.choice([-SIZE, SIZE], count)
+    return made
+
+
+class Heads:
+    """What the ``changed`` layers of a run, by index, make of impulses where they are linear.
+
+    It is computed while the run has their weights at hand, in float64.
+    """
+
+    def __init__(self, changed: AbstractSet[int]) -> None:
+        self.answers: Dict[int, Optional[Answers]] = {}
+        self._changed = changed
+
+    def step(self, index: int, step: Optional[Step]) -> None:
+        """Take in a layer that was just run."""
+        if step is not None and index in self._changed and index not in self.answers:
+            self.answers[index] = answers(step.spec.param, step.blobs) if _is_single(step) else None
+
+
+def _is_single(step: Step) -> bool:
+    return len(step.bottoms) == len(step.tops) == 1

@@ -1,0 +1,156 @@
+"""What is wrong by a thousandth, and drowns on any image: found by what few inputs make of it.
+
+Each is wrong in one place, by so little that a blob moves by less than the limit where both nets
+run: without impulses all of these would pass.
+"""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+import numpy as np
+import pytest
+
+from caffe_merge.validation import Comparison, responses
+from caffe_merge.validation.judging import Judging
+from caffe_merge.validation.reference_judge import judged
+from tests.nets import prototxt, seeded, write_pair
+
+Blobs = Dict[str, List[np.ndarray]]
+Net = Tuple[str, ...]
+F32 = np.float32
+
+CONV = "c: Convolution data -> c { convolution_param { num_output: 5 kernel_size: 3 } }"
+BN, SCALE = "bn: BatchNorm c -> c", "s: Scale c -> c { scale_param { bias_term: true } }"
+RELU = "r: ReLU c -> c"
+PRODUCT = "ip: InnerProduct data -> ip { inner_product_param { num_output: 5 } }"
+DECONV = "d: Deconvolution data -> d { convolution_param { num_output: 3 kernel_size: 2 } }"
+FOLDED = ("data 2 48 9 9", CONV, BN, SCALE, RELU)
+MERGED = ("data 2 48 9 9", CONV, RELU)
+
+
+def compared(folder: Path, before: Net, was: Blobs, after: Net, now: Blobs) -> Comparison:
+    """The verdict on two nets, with no flags."""
+    pairs = [
+        (str(model), str(weights))
+        for model, weights in (
+            write_pair(folder, prototxt(*before), was, "before"),
+            write_pair(folder, prototxt(*after), now, "after"),
+        )
+    ]
+    *_, made = judged(pairs[0], pairs[1], Judging(), 1e-5, 40e9)
+    assert isinstance(made, Comparison)
+    return made
+
+
+def folded(was: Blobs, dtype: Any = np.float64) -> Blobs:
+    """The convolution that takes in its BatchNorm and Scale, computed in ``dtype``."""
+    weights, bias, mean, variance, gamma, beta = (
+        np.asarray(blob, F32).astype(dtype) for blob in (*was["c"], *was["bn"][:2], *was["s"])
+    )
+    factor = gamma / np.sqrt(variance + dtype(1e-5))
+    return {"c": [weights * factor[:, None, None, None], bias * factor + (beta - mean * factor)]}
+
+
+def shallow(random: np.random.Generator) -> Blobs:
+    """Weights of FOLDED, whose third channel is a thousandth as large as the others."""
+    was = seeded(prototxt(*FOLDED))
+    was["bn"][2][...] = 1
+    was["s"][0][2] *= 1e-3
+    was["s"][1][2] *= 1e-3
+    return was
+
+
+def same(blobs: Blobs) -> Blobs:
+    """The same weights, to be made wrong."""
+    return {name: [np.array(blob) for blob in values] for name, values in blobs.items()}
+
+
+def weight_of_a_product(random: np.random.Generator) -> Tuple[Net, Blobs, Net, Blobs]:
+    net = ("data 2 600", PRODUCT)
+    was = seeded(prototxt(*net))
+    now = same(was)
+    smaller = np.argsort(np.abs(was["ip"][0][1]))[120]
+    now["ip"][0][1, smaller] *= 1.001
+    return net, was, net, now
+
+
+def weight_of_a_deconvolution(random: np.random.Generator) -> Tuple[Net, Blobs, Net, Blobs]:
+    net = ("data 2 600 2 2", DECONV)
+    was = seeded(prototxt(*net))
+    now = same(was)
+    smaller = np.argsort(np.abs(was["d"][0][:, 1, 0, 1]))[120]
+    now["d"][0][smaller, 1, 0, 1] *= 1.001
+    return net, was, net, now
+
+
+def small_channel(random: np.random.Generator) -> Tuple[Net, Blobs, Net, Blobs]:
+    was = shallow(random)
+    now = folded(was)
+    now["c"][0][2] *= 1.001
+    return FOLDED, was, MERGED, now
+
+
+def bias_of_a_small_channel(random: np.random.Generator) -> Tuple[Net, Blobs, Net, Blobs]:
+    was = shallow(random)
+    now = folded(was)
+    now["c"][1][2] *= 1.001
+    return FOLDED, was, MERGED, now
+
+
+def behind_a_stride_that_moved(random: np.random.Generator) -> Tuple[Net, Blobs, Net, Blobs]:
+    """A pointwise convolution of stride 2: the new net has the stride in front of the ReLU."""
+    pointwise = "p: Convolution %s -> p { convolution_param { num_output: 4 kernel_size: 1 %s } }"
+    before = ("data 2 48 9 9", CONV, RELU, pointwise % ("c", "stride: 2"), "t: TanH p -> t")
+    strided = CONV.replace("kernel_size: 3", "kernel_size: 3 stride: 2").replace("c {", "e {")
+    after = (before[0], strided, "r: ReLU e -> e", pointwise % ("e", ""), before[4])
+    was = seeded(prototxt(*before))
+    was["c"][0][2] *= 1e-3
+    was["c"][1][2] *= 1e-3
+    now = same(was)
+    now["c"][0][2] *= 1.001
+    return before, was, after, now
+
+
+KINDS = [
+    weight_of_a_product,
+    weight_of_a_deconvolution,
+    small_channel,
+    bias_of_a_small_channel,
+    behind_a_stride_that_moved,
+]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
+def test_what_drowns_on_images_is_found(make: Callable[..., Any], tmp_path: Path) -> None:
+    made = compared(tmp_path, *make(np.random.default_rng(0)))
+    assert made.status == "failed"
+    assert "few inputs at a time" in made.reason, made.reason
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_others_fold_in_float32_passes(seed: int, tmp_path: Path) -> None:
+    was = seeded(prototxt(*FOLDED), seed)
+    was["bn"][2][...] = 1
+    assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
+
+
+def test_a_bias_that_cancels_out_in_float32_passes_by_the_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was = seeded(prototxt(*FOLDED))
+    was["bn"][2][...] = 1
+    was["bn"][0] *= 10  # and taken away again
+    exact = folded(was)["c"][1] - was["s"][1]
+    was["s"][1] = np.asarray(-exact * (1 + 1e-5), F32)
+    assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
+    monkeypatch.setattr(responses, "_NUDGES", 0)
+    assert not compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1e-30, 1e-41])
+def test_a_dead_channel_passes(gamma: float, tmp_path: Path) -> None:
+    was = seeded(prototxt(*FOLDED))
+    was["bn"][2][...] = 1
+    was["s"][0][1:3] = gamma
+    was["s"][1][2] = 0
+    assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
