@@ -18,6 +18,17 @@ else:  # numpy.typing.NDArray is newer than the oldest numpy we run on
     Array = Float64 = Indices = ArrayLike = Any
 
 
+def distinct(numbers: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
+    """The different ones of ``numbers``, sorted.
+
+    np.unique asked for nothing but these imports numpy.ma first, which takes longer than all that
+    a merge has to look at.
+    """
+    import numpy as np
+
+    return np.unique(numbers, return_counts=True)[0]
+
+
 def count(shape: Sequence[int]) -> int:
     """How many values a blob of ``shape`` has; 1 for a scalar."""
     return prod(shape)

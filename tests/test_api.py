@@ -6,10 +6,12 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Sequence, Set
 
 import pytest
 
 import caffe_merge
+from tests.nets import prototxt, seeded, write_pair
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "digits"
 PUBLIC = [
@@ -76,31 +78,53 @@ print([name for name in names if name in sys.modules and name not in theirs])
     assert done.stdout.strip() == "[]"
 
 
-def test_a_plan_imports_what_it_needs() -> None:
-    """Nothing that writes, no layers that the net has not, nor numpy's masked arrays."""
+def imported_by_a_plan(pair: Sequence[Path]) -> Set[str]:
+    """What a plan imports: our modules, "caffe_merge." left out, and numpy.ma."""
     code = """
 import contextlib, io, sys
 from caffe_merge.command import cli
 import numpy  # which has its masked arrays with it before numpy 2
-before = "numpy.ma" in sys.modules
+before = {"numpy.ma"} & set(sys.modules)
 with contextlib.redirect_stdout(io.StringIO()):
     assert cli.main(["plan", *sys.argv[1:]]) == 0
-ours = [name for name in sys.modules if name.startswith("caffe_merge.")]
-masked = "numpy.ma" in sys.modules and not before
-print(*sorted(name.replace("caffe_merge.", "") for name in ours), masked)
+names = [name for name in sys.modules if name.startswith("caffe_merge.") or name == "numpy.ma"]
+print(*(name.replace("caffe_merge.", "") for name in names if name not in before))
 """
-    pair = [str(EXAMPLE / name) for name in ("deploy.prototxt", "digits.caffemodel")]
-    command = [sys.executable, "-c", code, *pair]
+    command = [sys.executable, "-c", code, *map(str, pair)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    *modules, masked = done.stdout.split()
-    assert masked == "False"
-    assert {"merging.planning", "reference.convolution"} <= {*modules}
-    needless = {"files.replacement", "merging.convert", "net.deployment", "net.pixels",
-                "net.saving", "rewriting.dead_channels", "passes.absorb_bias", "passes.equalize",
+    return {*done.stdout.split()}
+
+
+def test_a_plan_imports_what_it_needs() -> None:
+    """Nothing that writes, no layers that the net has not, nor numpy's masked arrays."""
+    imported = imported_by_a_plan([EXAMPLE / "deploy.prototxt", EXAMPLE / "digits.caffemodel"])
+    assert {"merging.planning", "reference.convolution"} <= imported
+    needless = {"files.replacement", "layers.range_table", "merging.approximation",
+                "merging.convert", "merging.originals", "net.deployment", "net.pixels",
+                "net.saving", "numpy.ma", "passes.absorb_bias", "passes.equalize",
                 "passes.fold_image", "passes.in_place", "passes.merge_groups", "proof.regions",
                 "reference.recurrent", "text.edits", "text.splices", "validation.registry",
-                "weights.writer"}  # fmt: skip
-    assert needless & {*modules} == set()
+                "rewriting.dead_channels", "weights.writer"}  # fmt: skip
+    assert needless & imported == set()
+
+
+def test_no_pass_imports_masked_arrays(tmp_path: Path) -> None:
+    """Where strides go up, and channels are dead: those passes sort out numbers of channels."""
+    net = prototxt(
+        "data 1 3 9 8",
+        "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }",
+        "relu: ReLU conv -> relu",
+        "dw: Convolution relu -> dw "
+        "{ convolution_param { num_output: 6 group: 6 kernel_size: 3 pad: 1 } }",
+        "out: Convolution dw -> out "
+        "{ convolution_param { num_output: 4 kernel_size: 1 stride: 2 } }",
+    )
+    blobs = seeded(net)
+    for values in blobs["conv"]:
+        values[2] = 0
+    imported = imported_by_a_plan(write_pair(tmp_path, net, blobs))
+    assert {"rewriting.dead_channels", "proof.regions"} <= imported
+    assert "numpy.ma" not in imported
 
 
 def test_every_error_is_one_line_of_one_family() -> None:

@@ -214,6 +214,7 @@ TESTED_IN: Dict[str, str] = {
     "layers.norms.formulas": "layers/norms/test_styles.py",
     "layers.norms.recognise": "layers/norms/test_styles.py",
     "layers.norms.rules": "layers/norms/test_styles.py",
+    "layers.range_table": "layers/test_ranges.py",
     "layers.shapes.cost": "layers/shapes/test_outputs.py",
     "layers.shapes.geometry": "layers/shapes/test_outputs.py",
     "layers.shapes.learned": "layers/shapes/test_outputs.py",

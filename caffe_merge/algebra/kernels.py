@@ -19,7 +19,7 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, U
 import numpy as np
 
 from caffe_merge.algebra.exact import multiplied, row_products, split
-from caffe_merge.arrays import Float64
+from caffe_merge.arrays import Float64, distinct
 from caffe_merge.notes import Reason
 from caffe_merge.weights.blobs import ALL, Rows
 
@@ -288,7 +288,7 @@ def _chained_weights(first: Kernel, second: Kernel, axes: Sequence[Axis], group:
             _multiply(outer[:, np.newaxis], inner[group_of_row], first.axes, second.axes, axes, out)
             return out[:, 0]
         out = np.zeros((len(outer), *shape[1:]))
-        for number in np.unique(group_of_row):
+        for number in distinct(group_of_row):
             members = group_of_row == number
             part = np.zeros((1, np.count_nonzero(members), *shape[1:]))
             operands = outer[members][np.newaxis], inner[number : number + 1]

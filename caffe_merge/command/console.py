@@ -1,17 +1,19 @@
 """What the commands print: summaries, tables and sentences. Data in, lines of text out."""
 
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from caffe_merge.command.flags import flag_of
 from caffe_merge.command.lists import limited
 from caffe_merge.errors import spelled
 from caffe_merge.layers import ranges
-from caffe_merge.merging.approximation import Approximation
 from caffe_merge.merging.report import Change, Fate, Report
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Note
 from caffe_merge.wording import counted, named, quoted
+
+if TYPE_CHECKING:
+    from caffe_merge.merging.approximation import Approximation
 
 EQUALIZE = "equalize"
 
@@ -54,7 +56,7 @@ def compared(comparison: Any, verbose: bool) -> Iterator[str]:
             yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark}{blob.problem}"
 
 
-def inexact(approximation: Optional[Approximation], verbose: bool) -> Iterator[str]:
+def inexact(approximation: "Optional[Approximation]", verbose: bool) -> Iterator[str]:
     """What is not exact, and how far the outputs have moved for it, the furthest first."""
     if approximation is not None:
         yield _with_flags(approximation.summary())

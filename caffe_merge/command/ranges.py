@@ -5,8 +5,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from caffe_merge.command.inspection import table
-from caffe_merge.layers import ranges
-from caffe_merge.layers.ranges import Row
+from caffe_merge.layers import range_table
+from caffe_merge.layers.range_table import Row, Table
+from caffe_merge.layers.ranges import TOO_WIDE
 from caffe_merge.net.loading import Net
 from caffe_merge.wording import counted, quoted, visible
 
@@ -22,12 +23,12 @@ _HEADS = (
 class Ranges(NamedTuple):
     """A net as ``ranges`` shows it."""
 
-    table: ranges.Table
+    table: Table
 
     @classmethod
     def of(cls, net: Net) -> "Ranges":
         """The ranges of the layers of ``net``."""
-        return cls(ranges.table(net.layers))
+        return cls(range_table.table(net.layers))
 
     def to_json(self) -> Dict[str, Any]:
         """The same as plain data; docs/int8.md describes every entry."""
@@ -55,15 +56,15 @@ class Ranges(NamedTuple):
 
 def _verdict(rows: List[Row]) -> Iterator[str]:
     """How many layers are too wide for one scale, and what to do."""
-    wide = [row for row in rows if (row.to_median or 0) > ranges.TOO_WIDE]
+    wide = [row for row in rows if (row.to_median or 0) > TOO_WIDE]
     if wide:
         layers = counted(len(wide), "layer")
         yield (
-            f"{layers} with a largest channel of more than {ranges.TOO_WIDE} times the median: "
+            f"{layers} with a largest channel of more than {TOO_WIDE} times the median: "
             "quantise per channel, or merge with --equalize"
         )
     else:
-        yield f"no layer's largest channel is more than {ranges.TOO_WIDE} times its median"
+        yield f"no layer's largest channel is more than {TOO_WIDE} times its median"
 
 
 def _cells(row: Row) -> Tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Dict, NamedTuple
 
 import numpy as np
 
-from caffe_merge.arrays import Array, Float64, Indices
+from caffe_merge.arrays import Array, Float64, Indices, distinct
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.weights.blobs import Blob
 
@@ -77,11 +77,10 @@ def facts(layer: Layer) -> Facts:
 def _alike(weights: Blob, axis: int, first: Array, bias: Float64) -> Indices:
     """For each slice along ``axis`` the first that equals it, the biases included."""
     alike = np.arange(len(first))
-    heads, _ = np.unique(bias.astype(weights.dtype), return_counts=True)  # else it imports numpy.ma
-    if len(heads) == len(first):
+    if len(distinct(bias.astype(weights.dtype))) == len(first):
         return alike
-    heads, group, sizes = np.unique(first[:, 0], return_inverse=True, return_counts=True)
-    if len(heads) == len(first):
+    _, group, sizes = np.unique(first[:, 0], return_inverse=True, return_counts=True)
+    if len(sizes) == len(first):
         return alike
     maybe = np.flatnonzero(sizes[group] > 1)
     values = np.column_stack([_slices(weights, axis, maybe), bias[maybe].astype(weights.dtype)])

@@ -9,7 +9,6 @@ from caffe_merge.files.identity import Unchanged
 from caffe_merge.files.outputs import check_outputs
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.merging.driver import check_names
-from caffe_merge.merging.originals import approximated, original
 from caffe_merge.merging.planning import Conversion, loaded, plan
 from caffe_merge.merging.report import Report
 from caffe_merge.net.inputs import check_inputs
@@ -136,6 +135,7 @@ def _judged(
     Where something was not exact, its effect goes into the report, and the verdict is on the rest.
     """
     from caffe_merge import validation
+    from caffe_merge.merging.originals import approximated, original
 
     try:
         with original(net) as before:

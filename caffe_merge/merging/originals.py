@@ -2,16 +2,18 @@
 
 import contextlib
 import os
-from typing import Iterator, Optional, Tuple
+from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 from caffe_merge.errors import OptionName, UsageError, ValidationError
 from caffe_merge.files.temporary import temporary_folder
-from caffe_merge.merging.approximation import Approximation
 from caffe_merge.merging.driver import merge
 from caffe_merge.net.loading import Net
 from caffe_merge.net.saving import save
 from caffe_merge.options import Options
 from caffe_merge.text.syntax import encode
+
+if TYPE_CHECKING:
+    from caffe_merge.merging.approximation import Approximation
 
 Pair = Tuple[str, str]
 
@@ -37,7 +39,7 @@ def original(net: Net) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def approximated(net: Net, options: Options) -> Iterator[Tuple[Pair, Optional[Approximation]]]:
+def approximated(net: Net, options: Options) -> "Iterator[Tuple[Pair, Optional[Approximation]]]":
     """``net``, just loaded, with its high biases absorbed, and nothing else done to it.
 
     What absorbing them does is not exact and is measured by itself; all the rest of a merge is, and

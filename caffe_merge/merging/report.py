@@ -17,13 +17,12 @@ from caffe_merge.errors import Text
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
-from caffe_merge.layers.ranges import table
-from caffe_merge.merging.approximation import Approximation
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.measures import activation_bytes, multiply_adds
 from caffe_merge.notes import Note, Reason
 
 if TYPE_CHECKING:
+    from caffe_merge.merging.approximation import Approximation
     from caffe_merge.merging.sharing import Unshared
     from caffe_merge.net.loading import Net
     from caffe_merge.pages.snapshot import Nets
@@ -139,6 +138,8 @@ class Report:
         """Write down a rewrite that the pass ``name`` made."""
         self.changes.append(Change.of(name, rewrite))
         if not rewrite.is_exact:
+            from caffe_merge.merging.approximation import Approximation
+
             self.approximation = Approximation.of(rewrite)
         for layer in rewrite.removed:
             self._fates[layer] = ("gone", rewrite.note)
@@ -163,6 +164,8 @@ class Report:
 
     def to_json(self) -> Dict[str, Any]:
         """The report as plain data; docs/report.md describes every entry."""
+        from caffe_merge.layers.range_table import table
+
         return {
             "schema": SCHEMA,
             "net": self.name,

@@ -11,7 +11,6 @@ from caffe_merge.net.loading import Net, Place
 from caffe_merge.notes import Note
 from caffe_merge.schema.messages import LayerParameter, Message, NetParameter, copied
 from caffe_merge.text.edits import Edits
-from caffe_merge.text.moves import moved
 from caffe_merge.text.syntax import Document, Field, encode
 from caffe_merge.text.view import View
 from caffe_merge.weights.formats import format_for
@@ -76,6 +75,8 @@ def _in_order(net: Net) -> Tuple[Document, Dict[Layer, Place]]:
         at += 1
     if not moves:
         return net.document, net.places
+    from caffe_merge.text.moves import moved
+
     document = moved(net.document, moves)
     fields = [field for field in document.fields if field.name == "layer"]
     return document, {layer: Place(field, 0) for layer, field in zip(order, fields)}

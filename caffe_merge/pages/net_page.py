@@ -3,7 +3,7 @@
 import os
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from caffe_merge.layers.ranges import table
+from caffe_merge.layers.range_table import table
 from caffe_merge.net.loading import Net
 from caffe_merge.net.measures import activation_bytes
 from caffe_merge.net.propagation import parameter_counts

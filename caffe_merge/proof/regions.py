@@ -25,7 +25,7 @@ from caffe_merge import reference
 from caffe_merge.algebra.kernels import MAX_STRIDE
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import Indices as Index
-from caffe_merge.arrays import Shape, count
+from caffe_merge.arrays import Shape, count, distinct
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.axes import axis_of
@@ -274,7 +274,8 @@ def _run(
         plan = _plan(node, sizes, needed)
         plans.append(plan)
         for bottom, channels in zip(node.bottoms, plan.bottom_channels):
-            needed[bottom] = np.union1d(needed.get(bottom, _NO_CHANNELS), channels)
+            both = needed.get(bottom, _NO_CHANNELS), channels
+            needed[bottom] = distinct(np.concatenate(both))
     values = {
         version: _selected(array, needed[version])
         for version, array in patch.items()
@@ -354,7 +355,7 @@ def _groups(node: Node, sample: Index, depth: int) -> _Groups:
     """The groups for ``sample`` of a layer of ``depth`` inputs a group."""
     conv_param = node.spec.param.convolution_param
     per_group = conv_param.num_output // conv_param.group
-    groups, local = np.unique(sample // per_group), np.unique(sample % per_group)
+    groups, local = distinct(sample // per_group), distinct(sample % per_group)
     outputs = (groups[:, np.newaxis] * per_group + local).ravel()
     inputs = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
     spec = node.spec.copy()

@@ -11,7 +11,7 @@ from typing import Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Sequen
 import numpy as np
 
 from caffe_merge.algebra.affine import Affine
-from caffe_merge.arrays import Indices
+from caffe_merge.arrays import Indices, distinct
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, of_family
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
@@ -46,7 +46,7 @@ class Classes(NamedTuple):
     def components(self) -> Dict[Version, FrozenSet[int]]:
         """The components of which each blob has channels."""
         components_in = {
-            version: np.unique(self.component_of[of]) for version, of in self.of.items()
+            version: distinct(self.component_of[of]) for version, of in self.of.items()
         }
         return {
             version: frozenset(numbers.tolist()) - {0} for version, numbers in components_in.items()

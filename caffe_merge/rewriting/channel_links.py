@@ -10,7 +10,7 @@ import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.algebra.affine import Affine
-from caffe_merge.arrays import Float64, Indices, count
+from caffe_merge.arrays import Float64, Indices, count, distinct
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.layers.fork_fields import unknown_fields
@@ -233,7 +233,7 @@ def _first_equal(named: Indices) -> Indices:
 def _first_of(layer: Layer, below: Sequence[Indices]) -> Indices:
     """The first channel that a layer makes of equal ones, with equal values of its own."""
     size = len(below[0])
-    if any(len(np.unique(named)) == size for named in below):
+    if any(len(distinct(named)) == size for named in below):
         return np.arange(size)
     parameters = [
         blob.float64().reshape(size, -1) for blob in layer.blobs if _is_per_channel(blob, size)

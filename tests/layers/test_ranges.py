@@ -5,7 +5,7 @@ from typing import Dict, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.layers import ranges
+from caffe_merge.layers import range_table, ranges
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
 from tests.nets import make_layer
@@ -51,7 +51,7 @@ LAYERS = [
 def test_ranges_and_noise(layer: Layer, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "BLOCK", block)
     layer.remembered.clear()
-    row = ranges.row(layer)
+    row = range_table.row(layer)
     assert not isinstance(row, Reason)
     rows = rows_of(layer)
     largest = np.abs(rows).max(axis=1)
@@ -68,7 +68,7 @@ def test_channels_that_are_dead_subnormal_or_rounded_away() -> None:
     weights = np.zeros((6, 1, 3, 2))
     weights[:, 0, 0, 0] = [1.0, 0.5, 0.25, 1e-39, 0.0039, 0.0]
     bias = np.array([0.5, -2.0, 0.0, 0.0, 0.0078, 9.0])
-    row = ranges.row(make_layer('type: "Convolution" ' + CONV % "group: 6", weights, bias))
+    row = range_table.row(make_layer('type: "Convolution" ' + CONV % "group: 6", weights, bias))
     assert not isinstance(row, Reason)
     assert (row.dead, row.subnormal, row.rounded_away) == (1, 1, 2)
     assert row.largest_bias == 9
@@ -83,7 +83,7 @@ def test_the_worst_layer_comes_first() -> None:
     text = 'type: "Convolution" ' + CONV % "group: 6 bias_term: false"
     layers = [make_layer(text, even), make_layer('type: "ReLU"'), make_layer(text, odd)]
     layers[2].param.name = "odd"
-    assert [row.layer for row in ranges.table(layers).rows] == ["odd", "it"]
+    assert [row.layer for row in range_table.table(layers).rows] == ["odd", "it"]
     assert ranges.worst(layers) == ("odd", 40.0)
     assert ranges.worst([]) is None
 
@@ -100,7 +100,7 @@ LEFT_OUT = {
 def test_layers_without_a_row_are_named_with_the_reason(name: str) -> None:
     weights, bias, reason = LEFT_OUT[name]
     layers = [make_layer('type: "Convolution" ' + CONV % "", weights, bias)]
-    table = ranges.table(layers)
+    table = range_table.table(layers)
     assert table.rows == []
     assert [layer for layer, _ in table.left_out] == ["it"]
     assert reason in table.left_out[0][1]
@@ -110,4 +110,4 @@ def test_layers_without_a_row_are_named_with_the_reason(name: str) -> None:
 def test_weights_that_are_missing() -> None:
     layer = make_layer('type: "Convolution" ' + CONV % "", np.ones((6, 5, 3, 2)), np.zeros(6))
     layer.missing = True
-    assert "no weights" in str(ranges.row(layer))
+    assert "no weights" in str(range_table.row(layer))

@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 import pytest
 
-from caffe_merge.layers.ranges import table
+from caffe_merge.layers.range_table import table
 from caffe_merge.pages.ranges import Section, section
 from tests.nets import make_layer
 
