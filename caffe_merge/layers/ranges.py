@@ -48,10 +48,18 @@ def channel_ranges(layer: Layer) -> Union[Float64, Reason]:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     if not count(layer.blobs[0].shape):
         return Reason("its weights have no values")
-    ranges = per_output(layer, np.maximum, lambda rows, values: np.abs(values))
+    ranges = _ranges(layer)
     if not np.isfinite(ranges).all():
         return Reason("its weights are not finite")
     return ranges
+
+
+def _ranges(layer: Layer) -> Float64:
+    weights = layer.blobs[0]
+    if _rows_are_outputs(layer):
+        blocks = [weights.largest(rows) for rows in _blocks(weights.shape)]
+        return np.asarray(np.concatenate(blocks), np.float64)
+    return per_output(layer, np.maximum, lambda rows, values: np.abs(values))
 
 
 def ranges_between(layer: Layer, inputs: Optional[int]) -> Float64:
@@ -105,11 +113,18 @@ def _groups(layer: Layer) -> Tuple[Indices, int]:
     """For each row of the weights, the group of output channels it makes; channels in a group."""
     shape = layer.blobs[0].shape
     rows = np.arange(shape[0])
+    if _rows_are_outputs(layer):
+        return rows, 1
     if layer.type == "Deconvolution":
         return rows // max(shape[0] // layer.param.convolution_param.group, 1), shape[1]
-    if layer.type == "InnerProduct" and layer.param.inner_product_param.transpose:
-        return np.zeros_like(rows), shape[1]
-    return rows, 1
+    return np.zeros_like(rows), shape[1]
+
+
+def _rows_are_outputs(layer: Layer) -> bool:
+    """Whether each row of its weights is an output channel; else rows are inputs."""
+    if layer.type == "InnerProduct":
+        return not layer.param.inner_product_param.transpose
+    return layer.type != "Deconvolution"
 
 
 def _blocks(shape: Tuple[int, ...]) -> Iterator[slice]:

@@ -1,13 +1,14 @@
 """Layers as kernels and other linear maps, and linear maps as layers."""
 
 from math import prod
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import DEEP, MAX_STRIDE, Axis, Kernel, diagonal, mean, widened
 from caffe_merge.algebra.maps import LinearMap, Transposed
+from caffe_merge.arrays import Shape
 from caffe_merge.layers import windows
-from caffe_merge.layers.layer import Layer, New
+from caffe_merge.layers.layer import Layer, New, remembered
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.geometry import Window, sticks_out
@@ -26,7 +27,7 @@ def map_of(graph: Graph, layer: Layer) -> Union[LinearMap, Reason, None]:
         return kernel_of(graph, layer)
     if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return None
-    kernel = _convolution(graph, layer)
+    kernel = _of_convolution(graph, layer)
     if isinstance(kernel, Kernel):
         return Transposed(kernel._replace(bias=None), kernel.bias)
     return kernel
@@ -37,7 +38,7 @@ def kernel_of(graph: Graph, layer: Layer) -> MaybeKernel:
     if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return None
     if layer.type in CONVOLUTIONS:
-        return _convolution(graph, layer)
+        return _of_convolution(graph, layer)
     if layer.type == "Pooling":
         return _mean(graph, layer)
     bottom = graph.bottoms[layer][0]
@@ -57,9 +58,17 @@ def convolution_of(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     return kernel_of(graph, layer) or Reason("it has not one bottom and one top")
 
 
-def _convolution(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
+def _of_convolution(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     """The kernel of a convolution, or the one that a Deconvolution is the transpose of."""
-    output = output_channels(layer, graph.tops[layer][0].rank)
+    return _convolution(layer, graph.tops[layer][0].rank, graph.bottoms[layer][0].shape)
+
+
+@remembered
+def _convolution(
+    layer: Layer, rank: Optional[int], shape: Optional[Shape]
+) -> Union[Kernel, Reason]:
+    """The same for a top of that ``rank``, and a bottom of that ``shape``."""
+    output = output_channels(layer, rank)
     if isinstance(output, Reason):
         return output
     standard_form = standard(layer)
@@ -76,7 +85,6 @@ def _convolution(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
         return Reason("its dilation is 0")
     if max(window.stride, default=1) > MAX_STRIDE:
         return Reason(f"a stride of {max(window.stride)} is more than is looked into")
-    shape = graph.bottoms[layer][0].shape
     if layer.type in CONVOLUTIONS and shape is not None and sticks_out(window, shape[2:]):
         return Reason("its kernel is larger than its input")
     kernel = Kernel(

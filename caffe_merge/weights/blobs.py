@@ -46,6 +46,10 @@ class Blob:
         with np.errstate(over="ignore"):
             return self.rows(selection).astype(self.dtype, copy=False)
 
+    def largest(self, selection: Rows = ALL) -> Array:
+        """The largest magnitude of each of some rows, rounded as they are."""
+        return _largest(self.rounded(selection))
+
     def reshaped(self, shape: Shape) -> "Blob":
         """The same values under another shape of the same count."""
         raise NotImplementedError
@@ -76,6 +80,12 @@ class Blob:
             values = self.rows(rows)
             parts.append(values.reshape(len(values), -1)[:, :number].copy())  # the rest is let go
         return np.concatenate(parts)
+
+
+def _largest(rows: Array) -> Array:
+    flat = rows.reshape(len(rows), -1)
+    magnitudes: Array = np.maximum(flat.max(axis=1), -flat.min(axis=1))
+    return magnitudes
 
 
 class Stored(Blob):
@@ -230,6 +240,15 @@ class Scaled(Blob):
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(source, self._factor(selection), out=out, casting="same_kind")
         return out
+
+    def largest(self, selection: Rows = ALL) -> Array:
+        factor = self._factor(selection)
+        if factor.size > len(factor):
+            return super().largest(selection)
+        # One factor for all of a row: rounding keeps the order, so the largest stays the largest.
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = _largest(self.source.rows(selection)) * np.abs(factor.reshape(-1))
+            return np.asarray(largest, self.dtype)
 
 
 class Computed(Blob):

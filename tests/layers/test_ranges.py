@@ -8,6 +8,7 @@ import pytest
 from caffe_merge.layers import range_table, ranges
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
+from caffe_merge.weights.blobs import Scaled
 from tests.nets import make_layer
 
 RANDOM = np.random.default_rng(5)
@@ -62,6 +63,17 @@ def test_ranges_and_noise(layer: Layer, block: int, monkeypatch: pytest.MonkeyPa
                       (largest[:, np.newaxis] / 127, row.snr_per_channel)):  # fmt: skip
         noise = ((np.round(rows / step) * step - rows) ** 2).sum()
         assert snr == pytest.approx(10 * np.log10((rows**2).sum() / noise))
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 1, 1), (1, 1, 1, 1), (1, 5, 1, 1), (6, 5, 1, 1)])
+def test_scaled_weights_have_the_ranges_of_what_is_written(shape: Tuple[int, ...]) -> None:
+    text, weights_shape, _ = CASES["convolution"]
+    layer = make_layer(text, RANDOM.standard_normal(weights_shape).astype(np.float32))
+    layer.blobs = (Scaled(layer.blobs[0], RANDOM.standard_normal(shape) / 3),)
+    written = np.abs(layer.blobs[0].array()).reshape(6, -1).max(axis=1)
+    measured = ranges.channel_ranges(layer)
+    assert not isinstance(measured, Reason)
+    assert measured.tolist() == written.tolist()
 
 
 def test_channels_that_are_dead_subnormal_or_rounded_away() -> None:
