@@ -274,8 +274,7 @@ def _run(
         plan = _plan(node, sizes, needed)
         plans.append(plan)
         for bottom, channels in zip(node.bottoms, plan.bottom_channels):
-            both = needed.get(bottom, _NO_CHANNELS), channels
-            needed[bottom] = distinct(np.concatenate(both))
+            needed[bottom] = distinct(np.append(needed.get(bottom, _NO_CHANNELS), channels))
     values = {
         version: _selected(array, needed[version])
         for version, array in patch.items()
