@@ -61,10 +61,11 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         graph.rename_all(
             version, graph.tops[reader][0].name if in_place else graph.unused_name(version)
         )
-        for above in graph.memory_of(version)[1:]:
-            graph.rename_all(above, graph.unused_name(above))
+        _rename_above(graph, version)
     for layer in rewrite.in_place:
-        graph.rename_all(graph.bottoms[layer][0], graph.tops[layer][0].name)
+        (bottom,) = graph.bottoms[layer]
+        graph.rename_all(bottom, graph.tops[layer][0].name)
+        _rename_above(graph, bottom)
     for version in spared:
         # A removed layer kept its memory apart from that of a Flatten or the like further down.
         if any(write.name != version.name for write in graph.later_writes(version)):
@@ -72,6 +73,12 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
     for insert in rewrite.inserts:
         if insert.layer in taken_out:
             graph.insert(*insert)
+
+
+def _rename_above(graph: Graph, version: Version) -> None:
+    """Give the blobs whose memory ``version`` has new names: they end with other values now."""
+    for above in graph.memory_of(version)[1:]:
+        graph.rename_all(above, graph.unused_name(above))
 
 
 def _spared(graph: Graph, rewrite: Rewrite, inputs: Sequence[Version]) -> List[Version]:

@@ -3,7 +3,7 @@
     x -> Convolution -> a -> ReLU -> b        x -> Convolution -> b -> ReLU -> b
 
 Only where ``--in-place`` asks for it, as ``a`` is then gone from what can be looked at. Nobody else
-may read ``a``, and its memory may be neither that of a net input nor one that another blob shares.
+may read ``a``, and its memory may be neither that of a net input nor one that another layer reads.
 """
 
 from typing import List, Optional
@@ -64,6 +64,6 @@ def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
         return Reason(f"its bottom {bottom.name!r} is read by {quoted(others)} as well")
     if graph.first_write(bottom).is_input:
         return Reason(f"its bottom {bottom.name!r} is a net input", minor=True)
-    if not graph.is_private(bottom):
+    if not graph.may_lose_name(bottom):
         return Reason(f"the memory of its bottom {bottom.name!r} is that of another blob too")
     return None

@@ -74,6 +74,13 @@ def test_memory_that_is_written_further_down(merged: Merger, shared: List[str]) 
     assert [change.rewrite for change in result.report.changes] == ["in-place"]
 
 
+def test_over_memory_that_nobody_else_reads(merged: Merger) -> None:
+    """Both names are gone of which it is: what they held is written over."""
+    result = merged(IN, CONV, "f: Flatten a -> f", "x: ReLU f -> b", in_place=True)
+    assert in_place(result) == ["x"]
+    assert result.report.blobs_gone == ["a", "f"]
+
+
 def test_behind_folds(merged: Merger) -> None:
     lines = ["n: BatchNorm a -> n", "s: Scale n -> s", "x: ReLU s -> b", LAST]
     result = merged(IN, CONV, *lines, in_place=True)
@@ -99,8 +106,10 @@ REFUSED: Dict[str, Tuple[List[str], str]] = {
     "another_reader": ([CONV, "x: ReLU a -> b", "t: TanH a -> t"], "'a' is read by 't' as well"),
     "input": (["x: ReLU data -> b"], "'data' is a net input"),
     "input_behind": (["t: TanH data -> data", "x: ReLU data -> b"], "'data' is a net input"),
-    "shared_memory": ([CONV, "f: Flatten a -> f", "x: ReLU f -> b"],
+    "shared_memory": ([CONV, "f: Flatten a -> f", "x: ReLU f -> b", "t: TanH a -> t"],
                       "the memory of its bottom 'f' is that of another blob too"),
+    "memory_of_the_input": (["f: Flatten data -> f", "x: ReLU f -> b"],
+                            "'f' is that of another blob too"),
     "two_bottoms": (["v 2 5", CONV, "t: TanH a -> t",
                      "x: Scale t v -> b { scale_param { axis: 0 } }"],
                     "it has not one bottom and one top"),
