@@ -86,7 +86,7 @@ def started_by(pid: int) -> List[int]:
             parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
     processes = [pid]
     for parent in processes:  # which grows
-        processes += [child for child, of in parents.items() if of == parent]
+        processes += [child for child, its_parent in parents.items() if its_parent == parent]
     return processes[1:]
 
 

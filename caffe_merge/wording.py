@@ -32,10 +32,10 @@ def _shown(char: str) -> str:
 
 def counted(number: int, noun: str) -> str:
     """``1 blob``, ``2 axes``, ``1,000 pairs of brackets``."""
-    head, of, tail = noun.partition(" of ")
+    head, separator, tail = noun.partition(" of ")
     if number != 1:
         head = _PLURALS.get(head, f"{head}s")
-    return f"{number:,} {head}{of}{tail}"
+    return f"{number:,} {head}{separator}{tail}"
 
 
 def with_article(noun: str) -> str:

@@ -120,11 +120,11 @@ def as_transposed(linear: LinearMap) -> Union[Transposed, Reason]:
         by_group = linear.weights(ALL).reshape(shape).swapaxes(1, 2)
         return by_group.reshape(linear.inputs, *by_group.shape[2:])[rows]
 
-    of = linear._replace(
+    kernel = linear._replace(
         outputs=linear.inputs, inputs=linear.outputs, weights=weights, bias=None,
         depth=linear.depth + 1,
     )  # fmt: skip
-    return Transposed(of, linear.bias)
+    return Transposed(kernel, linear.bias)
 
 
 def _of_constant(linear: Transposed, values: Bias) -> Union[Bias, Reason, None]:
@@ -132,19 +132,19 @@ def _of_constant(linear: Transposed, values: Bias) -> Union[Bias, Reason, None]:
 
     It is the same everywhere only where each output place has one tap, and all taps the same sum.
     """
-    of = linear.of
+    kernel = linear.of
 
     def sums() -> Float64:
         """(outputs, taps): the sum over i of weights[i, o, t] values[i]."""
-        weights = of.weights(ALL).reshape(of.group, of.outputs // of.group, -1)
-        rows = values().reshape(of.group, 1, -1)
-        return product(rows, weights).reshape(of.inputs, prod(of.taps))
+        weights = kernel.weights(ALL).reshape(kernel.group, kernel.outputs // kernel.group, -1)
+        rows = values().reshape(kernel.group, 1, -1)
+        return product(rows, weights).reshape(kernel.inputs, prod(kernel.taps))
 
-    if all(axis.is_point for axis in of.axes):
+    if all(axis.is_point for axis in kernel.axes):
         return lambda: sums()[:, 0]
     if not values().any():
         return None
-    if any((axis.size, axis.step) != (axis.stride, 1) for axis in of.axes):
+    if any((axis.size, axis.step) != (axis.stride, 1) for axis in kernel.axes):
         return Reason("not all places of the second see as many of the first, which has a bias")
     of_taps = sums()
     if (of_taps != of_taps[:, :1]).any():

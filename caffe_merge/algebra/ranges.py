@@ -45,8 +45,8 @@ def spread(ranges: Float64) -> Spread:
 
 def _median(values: Float64) -> np.float64:
     """The median of ``values``; numpy's own imports its masked arrays first, for 50 ms."""
-    half, odd = divmod(len(values), 2)
-    middle: np.float64 = np.sort(values)[half - 1 + odd : half + 1].mean()
+    half, is_odd = divmod(len(values), 2)
+    middle: np.float64 = np.sort(values)[half - 1 + is_odd : half + 1].mean()
     return middle
 
 

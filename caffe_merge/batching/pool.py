@@ -146,8 +146,8 @@ class Worker:
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _SAID))
         lines = self._stderr.read().decode("utf-8", "replace").split("\n")
-        said = [" ".join(line.split()) for line in lines if line.strip()]
-        return f": {said[-1][:_LONGEST]}" if said else ""
+        message = [" ".join(line.split()) for line in lines if line.strip()]
+        return f": {message[-1][:_LONGEST]}" if message else ""
 
 
 class Pool:

@@ -21,19 +21,19 @@ HEADS = ("pair", "verdict", "layers", "multiply-adds", "bytes", "worst error", "
 def run(values: Mapping[str, Any], print_: Print, print_error: Print) -> bool:
     """Do as the flags ask; whether all pairs are in place."""
     progress = _Progress(values["quiet"], print_error)
-    asked = batch_request(values, progress.started)
-    planned = plan(asked)
+    requested = batch_request(values, progress.started)
+    planned = plan(requested)
     if values["plan"]:
         if not values["quiet"]:
             print_(plan_lines(planned, values["verbose"]))
         return True
     if values["report"] not in (None, STDOUT):
-        report.check(values["report"], planned, asked.output_dir)
+        report.check(values["report"], planned, requested.output_dir)
     total = len(planned.jobs) + len(planned.unpaired)
     done: List[Result] = []
     placed = Placed(planned)
     try:
-        with progress.over(total), contextlib.closing(results(asked, planned)) as ended:
+        with progress.over(total), contextlib.closing(results(requested, planned)) as ended:
             for result in ended:
                 done.append(result)
                 progress.ended(result)

@@ -61,8 +61,8 @@ def batch(
     values = _flags(flags.batch, ["", "--output-dir", ""], how, without=_OF_THE_COMMAND)
     values.update(sources=[os.fspath(source) for source in paths])
     values.update(output_dir=os.fspath(output_dir))
-    asked = batch_request(values)
-    yield from results(asked, plan(asked))
+    requested = batch_request(values)
+    yield from results(requested, plan(requested))
 
 
 def batch_request(

@@ -16,8 +16,8 @@ def absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except OSError:
-        gone = "the folder that this was started in is gone: give a path that begins with /"
-        raise FileError(gone, path=path) from None
+        message = "the folder that this was started in is gone: give a path that begins with /"
+        raise FileError(message, path=path) from None
 
 
 def check_file(path: str) -> None:

@@ -232,10 +232,10 @@ def _parse(contents: bytes) -> Tuple[Optional[Renames], bool]:
     import ast  # for those who put something right
 
     try:
-        said: Any = ast.literal_eval(lines[2].decode("ascii"))
+        message: Any = ast.literal_eval(lines[2].decode("ascii"))
         renames = {
             str(path): (str(folder), Identity(*map(int, identity)))
-            for path, (folder, identity) in said.items()
+            for path, (folder, identity) in message.items()
         }
     except (ValueError, TypeError, AttributeError, SyntaxError, MemoryError, RecursionError):
         return None, False

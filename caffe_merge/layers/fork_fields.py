@@ -153,16 +153,16 @@ READ: Dict[str, Tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def unknown_fields(layer: Layer, but: Sequence[str] = ()) -> Optional[Reason]:
+def unknown_fields(layer: Layer, ignored: Sequence[str] = ()) -> Optional[Reason]:
     """Why the layer's effect is not known, if its parameters have fields of a fork that may matter.
 
-    Bottoms of shapes that BVLC's layer does not take are a fork's too. The fields ``but`` (WINDOW,
-    say) are of no matter to who asks.
+    Bottoms of shapes that BVLC's layer does not take are a fork's too. The fields ``ignored``,
+    WINDOW for instance, do not matter to the caller.
     """
     if layer.misfit:
         return Reason(f"{layer.misfit}: only a fork takes that", UNKNOWN)
     for name in _unknown(layer):
-        if name not in but:
+        if name not in ignored:
             return unknown_field(name)
     return None
 

@@ -27,8 +27,8 @@ def identity(layer: Layer, rank: Optional[int]) -> IsIdentity:
     rule = _RULES.get(layer.type)
     if rule is None or (len(layer.param.top) > 1 and layer.type != "Split"):
         return False
-    odd = unknown_fields(layer)
-    return odd if odd is not None else rule(layer, rank)
+    reason = unknown_fields(layer)
+    return reason if reason is not None else rule(layer, rank)
 
 
 def _always(layer: Layer, rank: Optional[int]) -> IsIdentity:
@@ -36,9 +36,9 @@ def _always(layer: Layer, rank: Optional[int]) -> IsIdentity:
 
 
 def _dropout(layer: Layer, rank: Optional[int]) -> IsIdentity:
-    odd = random_dropout(layer)
-    if odd is not None:
-        return odd
+    reason = random_dropout(layer)
+    if reason is not None:
+        return reason
     return affine_of(layer, None) is None or _unit(layer, rank)
 
 

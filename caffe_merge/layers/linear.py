@@ -43,9 +43,9 @@ def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     Where its windows lie is of no matter to them: it may be a fork's, and not known.
     ``rank`` is the number of axes of its top, None if unknown.
     """
-    odd = unknown_fields(layer, WINDOW)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer, WINDOW)
+    if reason is not None:
+        return reason
     if layer.missing:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     misfit = odd_blobs(layer)

@@ -32,8 +32,8 @@ class Facts(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether none of it is there."""
-        odd = (self.zero_outputs, self.never_positive, self.zero_inputs)
-        return not any(mask.any() for mask in odd) and not self.has_alike
+        masks = (self.zero_outputs, self.never_positive, self.zero_inputs)
+        return not any(mask.any() for mask in masks) and not self.has_alike
 
     @property
     def has_alike(self) -> bool:

@@ -230,8 +230,8 @@ def _none(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     return []
 
 
-def _rank(of: Shapes) -> Optional[int]:
-    return next((len(shape) for shape in of if shape is not None), None)
+def _rank(shapes: Shapes) -> Optional[int]:
+    return next((len(shape) for shape in shapes if shape is not None), None)
 
 
 RULES: Dict[str, Callable[[Layer, Shapes, Shapes, int], Links]] = {

@@ -41,8 +41,8 @@ def affine_of(layer: Layer, rank: Optional[int]) -> MaybeAffine:
 
 @remembered
 def _by_rule(layer: Layer, rank: Optional[int]) -> MaybeAffine:
-    odd = unknown_fields(layer) or _odd_blobs(layer)
-    return odd if odd is not None else _RULES[layer.type](layer, rank)
+    reason = unknown_fields(layer) or _odd_blobs(layer)
+    return reason if reason is not None else _RULES[layer.type](layer, rank)
 
 
 def _odd_blobs(layer: Layer) -> Optional[Reason]:
@@ -95,9 +95,9 @@ def _power(layer: Layer, rank: Optional[int]) -> MaybeAffine:
 
 def _dropout(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     """``scale_train: false`` of some forks: nothing in training, times 1 - ratio at test time."""
-    odd = random_dropout(layer)
-    if odd is not None:
-        return odd
+    reason = random_dropout(layer)
+    if reason is not None:
+        return reason
     if parse_bool(layer.extra.get("dropout_param.scale_train", "true")) is not False:
         return None
     ratio = float(layer.param.dropout_param.dropout_ratio)

@@ -41,9 +41,9 @@ def worst(layers: Iterable[Layer]) -> Optional[Worst]:
 
 def channel_ranges(layer: Layer) -> Union[Float64, Reason]:
     """The largest magnitude (C) of the weights of each output channel of a linear ``layer``."""
-    odd = odd_blobs(layer)
-    if odd is not None:
-        return odd
+    reason = odd_blobs(layer)
+    if reason is not None:
+        return reason
     if layer.missing:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     if not count(layer.blobs[0].shape):

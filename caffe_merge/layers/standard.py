@@ -23,11 +23,11 @@ def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
 
     ``any_window``: where its windows lie need not be known, and BVLC's fields alone say it.
     """
-    odd = unknown_fields(layer)
-    if odd is not None and any_window and unknown_fields(layer, WINDOW) is None:
-        odd, layer = linear.odd_blobs(layer), _as_bvlc_reads_it(layer)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer)
+    if reason is not None and any_window and unknown_fields(layer, WINDOW) is None:
+        reason, layer = linear.odd_blobs(layer), _as_bvlc_reads_it(layer)
+    if reason is not None:
+        return reason
     rule = _RULES.get(layer.type)
     if rule is not None:
         return rule(layer)

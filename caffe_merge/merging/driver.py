@@ -53,9 +53,9 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
     NetError for a net that Caffe would not build; WeightsError where a value is not finite or a
     variance negative. Whatever is raised, ``net`` is as it was.
     """
-    asked = (options or Options()).with_(**changes)
+    requested = (options or Options()).with_(**changes)
     with unchanged_on_error(net):
-        return _Driver(net, asked).run()
+        return _Driver(net, requested).run()
 
 
 def check_names(options: Options) -> None:

@@ -24,10 +24,10 @@ _OF_IMAGES = ("labels", "image_mean", "image_scale", "image_rgb")
 def conversion(flags: Flags) -> Conversion:
     """The Conversion of these flags: they have the names of its fields and of its options."""
     fields = {name: value for name, value in flags.items() if name in Conversion._fields}
-    asked = {name: value for name, value in flags.items() if name in DECLARED}
+    requested = {name: value for name, value in flags.items() if name in DECLARED}
     for output, path in (("output_model", flags["model"]), ("output_weights", flags["weights"])):
         fields[output] = fields.get(output) or default_output(path)
-    fields["options"] = Options(**{**asked, "input_shapes": shapes(flags)})
+    fields["options"] = Options(**{**requested, "input_shapes": shapes(flags)})
     return Conversion(**fields, state=state(flags), also_read=input_files(flags))
 
 

@@ -26,8 +26,8 @@ WRITTEN = {STORED_TYPES, CURRENT_FORMAT}  # by the writer, in whatever it writes
 
 def text_forms(target: str) -> Tuple[str, ...]:
     """The forms of the text that the target of this name asks for."""
-    asked = find(target).forms()
-    return tuple(form for form in TEXT_FORMS if form in asked)
+    requested = find(target).forms()
+    return tuple(form for form in TEXT_FORMS if form in requested)
 
 
 def why_not(graph: Graph, rewrite: Rewrite, target: Target) -> Optional[Reason]:
@@ -39,11 +39,11 @@ def why_not(graph: Graph, rewrite: Rewrite, target: Target) -> Optional[Reason]:
     for layer, (param, blobs) in rewrite.changes.items():
         facts = LayerFacts(graph, layer, param, blobs)
         new = [row for row in _lasting(facts, target) if row not in before]
-        whom = OptionName("target"), f" {target.name}: "
+        subject = OptionName("target"), f" {target.name}: "
         if new:
-            return Reason(Text(*whom, f"it would not take what it becomes: {new[0].why}"), ASKED)
+            return Reason(Text(*subject, f"it would not take what it becomes: {new[0].why}"), ASKED)
         if _is_unknown(facts.type, target) and not had_unknown:
-            return Reason(Text(*whom, f"it has no {facts.type}"), ASKED)
+            return Reason(Text(*subject, f"it has no {facts.type}"), ASKED)
     return None
 
 
@@ -74,9 +74,9 @@ def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
     _set_outputs_apart(graph, target, report)
     for problem in check(net, graph, target):
         if problem.form not in WRITTEN:
-            whom = OptionName("target"), f" {target.name}: "
+            subject = OptionName("target"), f" {target.name}: "
             advice = f"{problem.form} cannot be done here" if problem.form else problem.advice
-            text = Text(*whom, f"{problem.effect}: {problem.why}; {advice}")
+            text = Text(*subject, f"{problem.effect}: {problem.why}; {advice}")
             report.notes.append(Note("target", problem.layer, text))
 
 

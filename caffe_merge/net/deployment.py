@@ -126,25 +126,25 @@ class _Deployment:
                     tested[-1].keep()
                     produced.update(tested[-1].old.top)
             produced.update(part.new.top)
-        gone = [part.old.name for part in self.parts if part.new is None]
-        if gone:
-            self._note("", f"not in the net to deploy, removed: {in_short(gone)}")
+        left_out = [part.old.name for part in self.parts if part.new is None]
+        if left_out:
+            self._note("", f"not in the net to deploy, removed: {in_short(left_out)}")
         params = data_layers.data_layers([part.old for part in self.live])
         self.data = [part for part in self.live if any(part.old is param for param in params)]
 
     def heads(self) -> None:
         """Replace each loss by the layer that it contains (Softmax, Sigmoid), or remove it."""
         losses = [part for part in self.live if data_layers.is_loss(part.old)]
-        gone = []
+        dropped = []
         for part in reversed(losses):  # the last is the net's main one
             kind = _HEADS.get(part.old.type)
             if kind is None or not part.old.bottom or self._has(kind, part.old.bottom[0]):
                 part.new = None
-                gone.append(part.old.name)
+                dropped.append(part.old.name)
                 continue
             self._make_head(part, kind)
-        if gone:
-            self._note("", f"losses and their like, removed: {in_short(gone[::-1])}")
+        if dropped:
+            self._note("", f"losses and their like, removed: {in_short(dropped[::-1])}")
 
     def _has(self, kind: str, logits: str) -> bool:
         return any(p.new.type == kind and list(p.new.bottom) == [logits] for p in self.live)
@@ -168,18 +168,20 @@ class _Deployment:
     def prune(self) -> None:
         """Remove labels and what is computed from them."""
         labels = data_layers.label_blobs([part.old for part in self.parts if part.chosen])
-        gone = labels.intersection(top for part in self.data for top in part.old.top)
+        lost_labels = labels.intersection(top for part in self.data for top in part.old.top)
         for part in self.data:
-            gone.update(t for n, t in enumerate(part.old.top) if data_layers.is_label(part.old, n))
+            lost_labels.update(
+                t for n, t in enumerate(part.old.top) if data_layers.is_label(part.old, n)
+            )
         removed: Dict[str, None] = {}
         size = -1
-        while size != len(gone):
-            size = len(gone)
-            self._spread(gone, removed)
+        while size != len(lost_labels):
+            size = len(lost_labels)
+            self._spread(lost_labels, removed)
             read = {name for part in self.live for name in part.new.bottom}
-            gone.update(top for part in self.data for top in part.old.top if top not in read)
+            lost_labels.update(top for part in self.data for top in part.old.top if top not in read)
         for part in self.data:
-            kept = [top for top in part.old.top if top not in gone]
+            kept = [top for top in part.old.top if top not in lost_labels]
             if not kept:
                 part.new = None
                 removed[part.old.name] = None
@@ -190,22 +192,22 @@ class _Deployment:
         if removed:
             self._note("", f"of use to labels and losses only, removed: {in_short(list(removed))}")
 
-    def _spread(self, gone: Set[str], removed: Dict[str, None]) -> None:
-        """Remove the readers of ``gone`` blobs; their tops are gone as well.
+    def _spread(self, dropped: Set[str], removed: Dict[str, None]) -> None:
+        """Remove the readers of ``dropped`` blobs; their tops are gone as well.
 
         So are the tops of layers that were removed before, unless another layer produces them.
         """
         available = set(self.net_inputs)
         for part in self.parts:
             if part in self.data:
-                available.update(top for top in part.old.top if top not in gone)
+                available.update(top for top in part.old.top if top not in dropped)
                 continue
             if part.new is None:
                 continue
             lost = [
                 n
                 for n in part.new.bottom
-                if n in gone or (n not in available and self._is_produced(n))
+                if n in dropped or (n not in available and self._is_produced(n))
             ]
             if not lost:
                 available.update(part.new.top)
@@ -217,7 +219,7 @@ class _Deployment:
                 continue
             part.new = None
             removed[part.old.name] = None
-            gone.update(top for top in part.old.top if top not in available)
+            dropped.update(top for top in part.old.top if top not in available)
 
     def _is_produced(self, name: str) -> bool:
         """Whether any layer of the net produces ``name``; if none does the net is wrong itself."""

@@ -259,12 +259,12 @@ class Graph:
         """``layers`` in net order."""
         return tuple(layer for layer in self.layers if layer in layers)
 
-    def why_not_move(self, version: Version, but: Collection[Layer] = ()) -> Optional[Reason]:
+    def why_not_move(self, version: Version, ignored: Collection[Layer] = ()) -> Optional[Reason]:
         """Why a reader further down might not see the value of ``version``; None if it would.
 
-        It would not where a layer, other than those of ``but``, overwrites its memory later.
+        It would not where a layer, other than those of ``ignored``, overwrites its memory later.
         """
-        if not any(write.producer not in but for write in self.later_writes(version)):
+        if not any(write.producer not in ignored for write in self.later_writes(version)):
             return None
         return Reason(f"the memory of {version.name!r} is written in place by another")
 

@@ -382,8 +382,8 @@ def _check_inputs(net: Net, input_shapes: Mapping[str, Shape]) -> None:
         layers_and_shapes = [*zip(net.layers, top_shapes(net.layers, {}))]
     unknown = {
         top
-        for layer, of in layers_and_shapes
-        for top, shape in zip(layer.param.top, of)
+        for layer, shapes in layers_and_shapes
+        for top, shape in zip(layer.param.top, shapes)
         if shape is None
     }
     for name in input_shapes:

@@ -59,17 +59,17 @@ def input_fields(document: Document, notes: List[Note]) -> Document:
     """
     fields = [field for field in document.fields if field.name in ("layer", *_INPUTS)]
     inputs = NetParameter()
-    gone: List[Field] = []
+    removed: List[Field] = []
     for field in fields:
         if field.name in _INPUTS:  # both in one net: which blob comes first would be another
             return document
         if len(field.values) == 1 and _add_input(document, field, inputs):
-            gone.append(field)
-    if not gone:
+            removed.append(field)
+    if not removed:
         return document
     edits = Edits(document)
-    edits.replace_by_fields(gone[0], inputs)
-    for field in gone[1:]:
+    edits.replace_by_fields(removed[0], inputs)
+    for field in removed[1:]:
         edits.remove(field)
     names = ", ".join(map(repr, inputs.input))
     notes.append(Note("target-form", "", f"Input layers are the net's own inputs now: {names}"))

@@ -60,12 +60,12 @@ def grouped(refusals: Sequence[Mapping[str, Any]]) -> List[Group]:
     """The refusals of a report (its JSON) in groups, the largest first."""
     groups: Dict[Any, List[Mapping[str, Any]]] = {}
     for refusal in refusals:
-        said = _NAME.sub(_ANY, refusal["reason"])
-        groups.setdefault((refusal["rewrite"], refusal["kind"], said), []).append(refusal)
+        message = _NAME.sub(_ANY, refusal["reason"])
+        groups.setdefault((refusal["rewrite"], refusal["kind"], message), []).append(refusal)
     out = []
-    for (rewrite, kind, said), alike in groups.items():
-        reason = alike[0]["reason"] if len(alike) == 1 else said
-        out.append(Group(rewrite, kind, reason, _advice(kind, said), alike))
+    for (rewrite, kind, message), alike in groups.items():
+        reason = alike[0]["reason"] if len(alike) == 1 else message
+        out.append(Group(rewrite, kind, reason, _advice(kind, message), alike))
     return sorted(out, key=lambda group: -len(group.refusals))
 
 

@@ -84,17 +84,17 @@ def _rewrites(
     report: Mapping[str, Any], about: Mapping[str, str]
 ) -> Tuple[Dict[str, List[Said]], Set[str]]:
     """By the name of each layer what passes did, and the names of those that they changed."""
-    said: Dict[str, List[Said]] = {}
+    remarks: Dict[str, List[Said]] = {}
     for change in report["changes"]:
         name, removed, others = change["rewrite"], change["removed"], change["changed"]
         taken_in = f"takes in {_names(removed)}" if removed else about.get(name, "is changed")
         for layer in removed:
-            said.setdefault(layer, []).append((name, change["note"] or "is gone"))
+            remarks.setdefault(layer, []).append((name, change["note"] or "is gone"))
         for layer in others:
-            said.setdefault(layer, []).append((name, taken_in))
+            remarks.setdefault(layer, []).append((name, taken_in))
         for layer in change["added"]:
-            said.setdefault(layer, []).append((name, "is new"))
-    return said, {layer for change in report["changes"] for layer in change["changed"]}
+            remarks.setdefault(layer, []).append((name, "is new"))
+    return remarks, {layer for change in report["changes"] for layer in change["changed"]}
 
 
 def _names(layers: Sequence[str]) -> str:

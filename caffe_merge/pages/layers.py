@@ -87,8 +87,8 @@ def notes(met: Sequence[Mapping[str, Any]]) -> List[Dict[str, Any]]:
     for note in met:
         kinds.setdefault(note["kind"], []).append((note["layer"], note["text"]))
     return [
-        {"kind": kind, "count": len(of), "text": of[0][1], "notes": of}
-        for kind, of in kinds.items()
+        {"kind": kind, "count": len(notes), "text": notes[0][1], "notes": notes}
+        for kind, notes in kinds.items()
     ]
 
 

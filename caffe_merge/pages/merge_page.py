@@ -211,10 +211,12 @@ def _rewrites(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:
 
 def _types(change: Mapping[str, Any]) -> str:
     """``Convolution takes in BatchNorm, Scale``."""
-    gone, changed = (", ".join(dict.fromkeys(change[f"{n}_types"])) for n in ("removed", "changed"))
-    if gone and changed:
-        return f"{changed} takes in {gone}"
-    return f"{gone} goes" if gone else f"{changed} changes" if changed else "new layers"
+    removed, changed = (
+        ", ".join(dict.fromkeys(change[f"{n}_types"])) for n in ("removed", "changed")
+    )
+    if removed and changed:
+        return f"{changed} takes in {removed}"
+    return f"{removed} goes" if removed else f"{changed} changes" if changed else "new layers"
 
 
 def _refusals(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:

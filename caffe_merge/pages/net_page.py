@@ -90,14 +90,14 @@ def _sums(nodes: Sequence[Node]) -> List[Mapping[str, Any]]:
         types.setdefault(node.type, []).append(node)
     whole = sum(node.multiply_adds or 0 for node in nodes) or 1
     rows = []
-    for kind, of in types.items():
-        products = _sum([node.multiply_adds for node in of])
+    for kind, of_kind in types.items():
+        products = _sum([node.multiply_adds for node in of_kind])
         rows.append(
             {
                 "type": kind,
                 "colour": colour_of(kind),
-                "layers": len(of),
-                "parameters": _sum([node.values for node in of]),
+                "layers": len(of_kind),
+                "parameters": _sum([node.values for node in of_kind]),
                 "products": products,
                 "share": round(100 * products[1] / whole, 1),
             }

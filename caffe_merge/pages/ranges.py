@@ -48,11 +48,13 @@ def section(
     ``numbers`` has the layers of the net in order.
     """
     rows = {when: {row["layer"]: row for row in table["layers"]} for when, table in tables.items()}
-    names = [name for name in numbers if any(name in of for of in rows.values())]
+    names = [name for name in numbers if any(name in by_name for by_name in rows.values())]
     if not names:
         return None
     *_, last = rows.values()
-    scale = Scale(value for of in rows.values() for row in of.values() for value in row["ranges"])
+    scale = Scale(
+        value for by_name in rows.values() for row in by_name.values() for value in row["ranges"]
+    )
     spans = [
         span
         for at, name in enumerate(names)
@@ -88,8 +90,8 @@ def _spans(
 ) -> Iterator[Span]:
     """The bars of a layer, the first of ``place[1]`` in a row at ``place[0]``."""
     at, count = place
-    for side, (when, of) in enumerate(rows.items()):
-        alive = [value for value in of[name]["ranges"] if value] if name in of else []
+    for side, (when, row_of) in enumerate(rows.items()):
+        alive = [value for value in row_of[name]["ranges"] if value] if name in row_of else []
         if not alive:
             continue
         low, middle, high = min(alive), median(alive), max(alive)
@@ -101,7 +103,7 @@ def _spans(
 
 
 def _cells(name: str, rows: Mapping[str, Mapping[str, Row]], number: int) -> Dict[str, Any]:
-    both = [of[name] for of in rows.values() if name in of]
+    both = [by_name[name] for by_name in rows.values() if name in by_name]
     last = both[-1]
     return {
         "number": number,

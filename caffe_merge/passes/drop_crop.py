@@ -48,9 +48,9 @@ def _is_whole(graph: Graph, layer: Layer) -> bool:
 
 
 def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
-    odd = unknown_fields(layer)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer)
+    if reason is not None:
+        return reason
     bottom, reference = graph.bottoms[layer]
     assert bottom.shape is not None
     try:

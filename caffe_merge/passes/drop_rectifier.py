@@ -32,7 +32,7 @@ class DropRectifier(Pass):
 
     def find(self, graph: Graph) -> List[Finding]:
         findings: List[Finding] = []
-        gone: Set[Layer] = set()
+        removed: Set[Layer] = set()
         bases: Bases = {}
         for layer in graph.layers:
             bottoms = graph.bottoms[layer]
@@ -41,9 +41,9 @@ class DropRectifier(Pass):
                 rewrite = self._rewrite(graph, layer, bases)
                 if isinstance(rewrite, Reason):
                     findings.append(Refused(layer, rewrite))
-                elif gone.isdisjoint(rewrite.premises):
+                elif removed.isdisjoint(rewrite.premises):
                     findings.append(rewrite)
-                    gone.add(layer)
+                    removed.add(layer)
             numbers = never_negative(layer, signs, bottoms[0].rank if bottoms else None)
             if numbers is not None:
                 basis = tuple(bottoms[number] for number in numbers)

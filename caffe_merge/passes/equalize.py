@@ -76,7 +76,7 @@ class Equalize(Pass):
             if all(layer.blobs is blobs for layer, (_, blobs) in changes.items()):
                 self._done.add(component)
         self._pending.clear()
-        structure = tuple(graph.layers), *(of.tobytes() for of in classes.of.values())
+        structure = tuple(graph.layers), *(labels.tobytes() for labels in classes.of.values())
         if structure == self._structure:
             return
         self._structure = structure
@@ -101,12 +101,12 @@ def _rewrite(graph: Graph, changes: Changes) -> Rewrite:
 
 def _touched(graph: Graph, classes: Classes) -> Dict[int, List[Touched]]:
     """For each component the layers that read or make channels of it, in net order."""
-    of = classes.components()
+    components = classes.components()
     none: FrozenSet[int] = frozenset()
     touched: Dict[int, List[Touched]] = {}
     for layer in graph.layers:
         reads, makes = (
-            none.union(*(of.get(version, none) for version in versions))
+            none.union(*(components.get(version, none) for version in versions))
             for versions in (graph.bottoms[layer], graph.tops[layer])
         )
         for component in reads | makes:
@@ -160,7 +160,7 @@ def _tensors(graph: Graph, classes: Classes, layer: Layer) -> List[Tensor]:
         return []
     (bottom,), (top,) = ends
     outputs, inputs = classes.of.get(top), classes.of.get(bottom)
-    if not any(of is not None and of.any() for of in (outputs, inputs)):
+    if not any(channels is not None and channels.any() for channels in (outputs, inputs)):
         return []
     if isinstance(channel_ranges(layer), Reason):
         return []

@@ -95,9 +95,9 @@ def _move(graph: Graph, layer: Layer, product: Layer) -> Union[_Move, Reason]:
     """What ``layer`` does to what ``product``, which reads it, takes as one vector."""
     source, between = graph.bottoms[layer][0], graph.tops[layer][0]
     output = output_channels(product, graph.tops[product][0].rank)
-    odd = unknown_fields(layer) or unknown_fields(product)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer) or unknown_fields(product)
+    if reason is not None:
+        return reason
     if isinstance(output, Reason):
         return output
     if layer.type == "Flatten" and flattens_images(layer, source.rank) and output.axis == 1:

@@ -53,9 +53,9 @@ def _writes_in_place(graph: Graph, layer: Layer) -> bool:
 
 def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
     """Why ``layer`` cannot write over its bottom; None if it can."""
-    odd = unknown_fields(layer)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer)
+    if reason is not None:
+        return reason
     if len(graph.bottoms[layer]) != 1 or len(graph.tops[layer]) != 1:
         return Reason("it has not one bottom and one top")
     (bottom,) = graph.bottoms[layer]

@@ -127,9 +127,9 @@ def _why_not_these(graph: Graph, cut: Layer, towers: Sequence[Tower]) -> Optiona
         return Reason(f"the shape of {bottom.name!r} is not known")
     if axis_of(cut.param, bottom.rank) != 1:
         return Reason(f"Slice {cut.name!r} does not cut channels apart")
-    odd = unknown_fields(cut)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(cut)
+    if reason is not None:
+        return reason
     if [tower.part for tower in towers] != graph.tops[cut]:
         return Reason(f"they are not all parts of Slice {cut.name!r}, in its order")
     blobs = [top for tower in towers for layer in tower.layers for top in graph.tops[layer]]

@@ -62,9 +62,9 @@ def _row(graph: Graph, layer: Layer) -> Optional[Tuple[Layer, ...]]:
 def _merged(graph: Graph, first: Layer, *behind: Layer) -> Union[Rewrite, Reason]:
     *between, second = behind
     for layer in (first, second):
-        odd = unknown_fields(layer)
-        if odd is not None:
-            return odd
+        refusal = unknown_fields(layer)
+        if refusal is not None:
+            return refusal
         if graph.overwritten_by(graph.tops[layer][0]) is not None:
             return Reason(f"{layer.name!r} is written in place, over what it reads")
     if len(graph.tops[first][0].readers) > 1:

@@ -106,8 +106,8 @@ def _merged(graph: Graph, layer: Layer, branches: List[Branch]) -> Union[Rewrite
     if isinstance(total, Reason):
         return total
     chosen = next(branch for branch in branches if branch.is_product)
-    gone = sum(branch.linear.parameters for branch in branches if branch is not chosen)
-    if total.bias is not None and len(chosen.linear.blobs) < 2 and total.outputs > gone:
+    saved = sum(branch.linear.parameters for branch in branches if branch is not chosen)
+    if total.bias is not None and len(chosen.linear.blobs) < 2 and total.outputs > saved:
         return Reason("the InnerProduct's new bias would have more values than what goes")
     survivor, merged = chosen.linear, {branch.number for branch in branches}
     left = [n for n in range(len(factors)) if n == chosen.number or n not in merged]

@@ -74,9 +74,9 @@ def _exchanged(
         return Reason("its output has other readers, which need all of it")
     if between.overwritten:
         return Reason("it is written in place, over what it reads")
-    odd = unknown_fields(pooling)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(pooling)
+    if reason is not None:
+        return reason
     if between.shape is None or end.shape is None:
         return Reason("the shape of its bottom is not known")
     ones = np.ones(kernel.outputs)

@@ -125,15 +125,15 @@ def _phases(x: np.ndarray, window: Window, lengths: Shape) -> np.ndarray:
     )
     phases = np.zeros((*window.stride, volume + more))
     for phase in np.ndindex(*window.stride):
-        inside, of = [], []
+        inside, sources = [], []
         for place, length, s, p, n in zip(phase, x.shape[2:], window.stride, window.pad, lengths):
             first = max(-((place - p) // s), 0)
             begin = first * s + place - p
             count = max(min(n - first, -((begin - length) // s)), 0)
             inside.append(slice(first, first + count))
-            of.append(slice(begin, begin + count * s, s))
+            sources.append(slice(begin, begin + count * s, s))
         padded = phases[phase][:volume].reshape(*x.shape[:2], *lengths)
-        padded[_EVERY + tuple(inside)] = x[_EVERY + tuple(of)]
+        padded[_EVERY + tuple(inside)] = x[_EVERY + tuple(sources)]
     return phases
 
 

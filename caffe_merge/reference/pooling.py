@@ -39,8 +39,8 @@ def slide(
                 y[:, index] = function.reduce(patch, axis=1)
     else:
         for offset in range(kernel):
-            to, of = _overlap(offset - pad, stride, length, size)
-            function(y[:, to], lines[:, of], out=y[:, to])
+            to, source = _overlap(offset - pad, stride, length, size)
+            function(y[:, to], lines[:, source], out=y[:, to])
     return y.reshape(*x.shape[:axis], size, *x.shape[axis + 1 :])
 
 

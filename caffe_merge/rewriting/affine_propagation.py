@@ -194,10 +194,10 @@ _Condition = Callable[[Layer, Affine], Optional[Reason]]
 def _why_not(layer: Layer, maps: Maps, bottoms: Shapes) -> Optional[Reason]:
     if layer.type not in RULES:
         return Reason("it cannot take it in, nor hand it on")
-    odd = unknown_fields(layer)
+    reason = unknown_fields(layer)
     condition = _CONDITIONS.get(layer.type)
-    if odd is not None or condition is None:
-        return odd
+    if reason is not None or condition is None:
+        return reason
     spatial = None if bottoms[0] is None else len(bottoms[0]) - 2
     if layer.type == "Pooling" and windows.overruns(layer, spatial):
         return Reason("its last window may hold nothing, and Caffe's value there takes no part")

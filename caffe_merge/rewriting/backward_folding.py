@@ -110,13 +110,13 @@ class _Attempt:
 
     def _agreed(self, version: Version) -> Union[Affine, Reason, None]:
         """The map that all readers of the values of ``version`` request, or why there is none."""
-        asked = self.requests.get(version, {})
-        if not any(asked.values()):
+        requests = self.requests.get(version, {})
+        if not any(requests.values()):
             return None
-        first, *others = asked.values()
-        unasked = [reading for reading in version.readers if reading not in asked]
+        first, *others = requests.values()
+        unasked = [reading for reading in version.readers if reading not in requests]
         names = [reader.name for reader, n in unasked if not reads_shape_only(reader, n)]
-        names += [reader.name for (reader, _), affine in asked.items() if affine is None]
+        names += [reader.name for (reader, _), affine in requests.items() if affine is None]
         if names:
             maker = version.producer.name
             return Reason(f"the output of layer {maker!r} is read by {quoted(names)} as well")
@@ -141,13 +141,13 @@ class _Attempt:
             number = free[0]
             self.culprit = choice = (layer, number)
         shapes = [bottom.shape for bottom in bottoms]
-        asked = backward_maps(
+        requested = backward_maps(
             layer, maps, shapes, [top.shape for top in self.graph.tops[layer]], number
         )
-        if isinstance(asked, Reason):
-            return asked
+        if isinstance(requested, Reason):
+            return requested
         self.fold.changes[layer] = (layer.param, layer.blobs)
-        for n, (bottom, affine) in enumerate(zip(bottoms, asked)):
+        for n, (bottom, affine) in enumerate(zip(bottoms, requested)):
             if not reads_shape_only(layer, n):
                 self.requests.setdefault(bottom, {})[layer, n] = affine
                 self.choices.setdefault(bottom, choice)

@@ -46,7 +46,7 @@ class Classes(NamedTuple):
     def components(self) -> Dict[Version, FrozenSet[int]]:
         """The components of which each blob has channels."""
         components_in = {
-            version: distinct(self.component_of[of]) for version, of in self.of.items()
+            version: distinct(self.component_of[labels]) for version, labels in self.of.items()
         }
         return {
             version: frozenset(numbers.tolist()) - {0} for version, numbers in components_in.items()
@@ -176,9 +176,9 @@ class _Search:
     def _eltwise(self, layer: Layer, labels: Sequence[Indices]) -> Optional[Reason]:
         """A sum or maximum of blobs of one shape: their channels have one multiplier."""
         (top,), param = self.graph.tops[layer], layer.param.eltwise_param
-        odd = unknown_fields(layer)
-        if odd is not None:
-            return odd
+        reason = unknown_fields(layer)
+        if reason is not None:
+            return reason
         if param.operation not in (param.SUM, param.MAX):
             return _STOPPED
         if any(bottom.shape != top.shape for bottom in self.graph.bottoms[layer]):
@@ -203,14 +203,19 @@ class _Search:
         live = _distinct(root_of[~stays[root_of]], len(root_of))
         number = np.zeros(len(root_of), np.intp)
         number[live] = np.arange(1, len(live) + 1)
-        of = {version: number[root_of[labels]] for version, labels in self.labels.items()}
+        class_of = {version: number[root_of[labels]] for version, labels in self.labels.items()}
         refused = list(self.refused)
         for layer in self.graph.layers:
             top = self.graph.tops[layer][0] if self.graph.tops[layer] else None
-            if layer.type in LINEAR_TYPES and top in of and of[top].size and not of[top].any():
+            if (
+                layer.type in LINEAR_TYPES
+                and top in class_of
+                and class_of[top].size
+                and not class_of[top].any()
+            ):
                 first = int(root_of[self.labels[top]][0])
                 refused.append((layer, why[first]))
-        return Classes(of, _components(of.values(), len(live) + 1), refused)
+        return Classes(class_of, _components(class_of.values(), len(live) + 1), refused)
 
 
 def _reads(layer: Layer, channels: int) -> bool:

@@ -148,8 +148,8 @@ def _through(
 def _moved(linked: Sequence[Link], signs_of: Dict[Version, Signs]) -> Dict[Version, Signs]:
     moved = {link.top: _unknown(channels(link.top)) for link in linked}
     for bottom, start, top, at, size in linked:
-        for of, to in zip(signs_of[bottom], moved[top]):
-            to[at : at + size] = of[start : start + size]
+        for source, to in zip(signs_of[bottom], moved[top]):
+            to[at : at + size] = source[start : start + size]
     return moved
 
 

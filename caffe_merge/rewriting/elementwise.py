@@ -45,10 +45,10 @@ def in_place_without(
     A Reason if they do not compute each value by itself, or others see what they write now.
     """
     for other in between:
-        odd = unknown_fields(other)
-        if odd is not None or other.type not in _TYPES:
+        reason = unknown_fields(other)
+        if reason is not None or other.type not in _TYPES:
             what = f"{other.type} {other.name!r} behind it does not compute each value by itself"
-            return odd or Reason(what)
+            return reason or Reason(what)
     if not between or graph.overwritten_by(graph.tops[between[0]][0]) is None:
         return ()
     source = graph.bottoms[layer][0]

@@ -55,9 +55,9 @@ def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Opt
         return None
     if layer.type == "Deconvolution":
         return Reason("not all of its outputs see as many inputs, so a shift is no bias of it")
-    odd = unknown_fields(layer)  # for a shift the window matters
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer)  # for a shift the window matters
+    if reason is not None:
+        return reason
     window = windows.convolution(layer, len(layer.blobs[0].shape) - 2)
     if bottom is not None and sticks_out(window, bottom[2:]):
         return Reason("its kernel is larger than its input, and the shift does not reach beyond")

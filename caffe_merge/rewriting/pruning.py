@@ -74,13 +74,13 @@ def selected(
         wide = np.asarray(weights.rows(chosen), np.float64)
         out: Float64 = wide[:, of_columns]
         if axis == 1:
-            for to, of in pairs:
-                out[:, to] += wide[:, of]
+            for to, source in pairs:
+                out[:, to] += wide[:, source]
             return out
         at = np.arange(len(of_rows))[rows]
-        for to, of in pairs:
+        for to, source in pairs:
             if (at == to).any():
-                more = np.asarray(weights.rows(np.array([of])), np.float64)
+                more = np.asarray(weights.rows(np.array([source])), np.float64)
                 out[at == to] += more[:, of_columns]
         return out
 

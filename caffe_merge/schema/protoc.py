@@ -78,8 +78,8 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
             _fail(path, str(error.strerror or error))
         if done.returncode:
             with open(messages, "rb") as log:
-                said = log.read(_MESSAGES_READ).decode("utf-8", "replace")
-            _refuse(path, said, done.returncode)
+                message = log.read(_MESSAGES_READ).decode("utf-8", "replace")
+            _refuse(path, message, done.returncode)
         try:
             with open(output, "rb") as handle:
                 files = descriptor_pb2.FileDescriptorSet.FromString(handle.read()).file
@@ -88,11 +88,11 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
     return list(files)
 
 
-def _refuse(path: str, said: str, status: int) -> NoReturn:
+def _refuse(path: str, text: str, status: int) -> NoReturn:
     """Raise the first error that protoc told, at the place that it named."""
-    match = _LOCATED.search(said)
+    match = _LOCATED.search(text)
     if match is None:
-        lines = [line for line in said.splitlines() if line.strip()]
+        lines = [line for line in text.splitlines() if line.strip()]
         _fail(path, lines[-1] if lines else f"its exit status is {status}")
     file, line, column, message = match.groups()
     whole = os.path.abspath(path)

@@ -138,11 +138,11 @@ class _Speller:
 
     def _string(self, start: int, end: int) -> None:
         for match in re.compile(_ODD).finditer(self.document.text, start, end):
-            odd = match.group("odd")
+            unusual = match.group("odd")
             if match.group() == "\0":
                 self.replace(_NUL, *match.span(), "\\000")
-            elif odd == "\0":
+            elif unusual == "\0":
                 self.replace(_NUL, *match.span(), "\\\\\\000")
-            elif odd is not None:
-                spelled = f"\\x{odd[1:]}" if len(odd) > 1 else f"\\\\{odd}"
+            elif unusual is not None:
+                spelled = f"\\x{unusual[1:]}" if len(unusual) > 1 else f"\\\\{unusual}"
                 self.replace(_ESCAPES, *match.span(), spelled)

@@ -119,8 +119,8 @@ def _together(
     command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, row: registry.Engine
 ) -> Comparison:
     """Have one worker load both pairs, run them, and compare what it has."""
-    asked = judging._replace(progress=None, time_limit=None, images=None)
-    call = pickle.dumps((*pairs, asked, row.limit, row.most))
+    requested = judging._replace(progress=None, time_limit=None, images=None)
+    call = pickle.dumps((*pairs, requested, row.limit, row.most))
     job = {"do": "judge", "call": base64.b64encode(call).decode("ascii")}
     last: Dict[str, Any] = {}
     with Worker(command, judging.time_limit) as worker, naming(pairs[0][0]):

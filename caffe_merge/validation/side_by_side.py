@@ -167,9 +167,9 @@ def measure_noise(findings: Findings, runs: Tuple[Run, Run], exceeding: Set[Poin
     due: Dict[int, Dict[Version, List[Point]]] = {}
     for point in exceeding:
         due.setdefault(point.before[1], {}).setdefault(point.before, []).append(point)
-    asked = [points[0] for versions in due.values() for points in versions.values()]
+    due_points = [points[0] for versions in due.values() for points in versions.values()]
     right, moved = runs
-    with _Leader(right, asked) as leader:
+    with _Leader(right, due_points) as leader:
         for index in range(len(moved.layers)):
             moved.step(index)
             for points in due.get(index, {}).values():

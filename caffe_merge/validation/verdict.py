@@ -194,8 +194,8 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
     unseen = [entry.layer for entry in evidence.seen if not entry.blob]
     if unseen:
         names = listing("", list(map(repr, unseen)))
-        of = counted(len(evidence.seen), "rewrite")
-        yield Text(f"{len(unseen)} of {of} not seen ({names})", _in_the_way(evidence)), True
+        rewrites = counted(len(evidence.seen), "rewrite")
+        yield Text(f"{len(unseen)} of {rewrites} not seen ({names})", _in_the_way(evidence)), True
     elif not evidence.seen and all(blob.remark for blob in evidence.blobs):
         remark = evidence.blobs[-1].remark
         yield f"every blob compared is {remark}: these inputs do not excite the net", False

@@ -36,11 +36,11 @@ def take(command: Sequence[str]) -> Optional[Kept]:
     return None
 
 
-def give_back(command: Sequence[str], process: Process, said: IO[bytes]) -> bool:
+def give_back(command: Sequence[str], process: Process, stderr: IO[bytes]) -> bool:
     """Keep a worker that waits for a job; False where none are kept."""
     if _kept is None or process.poll() is not None:
         return False
-    said.seek(0)
-    said.truncate()
-    _kept.setdefault(tuple(command), []).append((process, said))
+    stderr.seek(0)
+    stderr.truncate()
+    _kept.setdefault(tuple(command), []).append((process, stderr))
     return True

@@ -226,14 +226,14 @@ class Worker:
         status = self._process.wait()
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _STDERR_READ))
-        said = _reason(self._stderr.read().decode("utf-8", "replace"))
+        message = _reason(self._stderr.read().decode("utf-8", "replace"))
         if self._timed_out:
             limit = f"{self._name} did not finish within {self._limit:g} s"
-            return ValidationError(_clip(f"{limit}; its last words: {said}"))
+            return ValidationError(_clip(f"{limit}; its last words: {message}"))
         how = f"status {status}" if status >= 0 else _signal_name(-status)
         if not self._started:
-            return UsageError(_clip(f"{self._name} cannot run the engine ({how}): {said}"))
-        return ValidationError(_clip(f"{self._name} died ({how}): {said}"))
+            return UsageError(_clip(f"{self._name} cannot run the engine ({how}): {message}"))
+        return ValidationError(_clip(f"{self._name} died ({how}): {message}"))
 
 
 def _error(header: Dict[str, Any]) -> CaffeMergeError:

@@ -71,12 +71,12 @@ class Hdf5Index(Index):
         return LayerRecord(name, order, 0, 0, tuple(blobs), numbers=tuple(stored["numbers"]))
 
 
-def _death(status: int, said: bytes) -> str:
+def _death(status: int, message: bytes) -> str:
     import signal
 
     if status < 0:
         return signal.Signals(-status).name
-    return said.decode("utf-8", "replace").strip().split("\n")[-1] or f"status {status}"
+    return message.decode("utf-8", "replace").strip().split("\n")[-1] or f"status {status}"
 
 
 def _run(path: str, size: int) -> "tuple[Buffer, Dict[str, Any]]":

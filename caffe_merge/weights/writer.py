@@ -169,8 +169,8 @@ def _patched(
 
 def _serialized(message: Message) -> bytes:
     data: bytes = message.SerializePartialToString()
-    odd = any(mark in data for mark in strings.MARKS)
-    return _as_named(data, message.DESCRIPTOR) if odd else data
+    is_marked = any(mark in data for mark in strings.MARKS)
+    return _as_named(data, message.DESCRIPTOR) if is_marked else data
 
 
 def _as_named(data: bytes, descriptor: Any) -> bytes:

@@ -29,9 +29,9 @@ def style_of(layer: Layer) -> Union[Style, Reason]:
 
     Raises WeightsError where its values are not finite or a variance is negative.
     """
-    odd = unknown_fields(layer)
-    if odd is not None:
-        return odd
+    reason = unknown_fields(layer)
+    if reason is not None:
+        return reason
     if layer.missing or not layer.blobs:
         return Reason("the file has no weights for it", UNKNOWN)
     odd_name = foreign_field(layer)

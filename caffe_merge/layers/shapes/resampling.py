@@ -96,8 +96,8 @@ def _interp(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     if len(layer.param.top) > 1:
         return None
     if len(bottoms) > 1:
-        asked = any(name + field in fields for field in _INTERP_SIZES)
-        if asked or bottoms[1][:1] != bottoms[0][:1]:
+        has_size = any(name + field in fields for field in _INTERP_SIZES)
+        if has_size or bottoms[1][:1] != bottoms[0][:1]:
             return None  # forks refuse that, or go by the text
         crop(layer, bottoms[0])
         return [(*bottoms[0][:2], *four_axes(layer, bottoms[1])[2:])]
@@ -128,8 +128,10 @@ def _upsample(layer: LayerSpec, bottoms: List[Shape]) -> Optional[List[Shape]]:
     height, width = four_axes(layer, bottoms[0])[2:]
     if len(bottoms) == 1:
         scale = fields.integer(name + "scale", 0)
-        odd = any(name + other in fields for other in ("scale_h", "pad_out_h", "upsample_h"))
-        return None if odd or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
+        of_segnet = any(name + other in fields for other in ("scale_h", "pad_out_h", "upsample_h"))
+        return (
+            None if of_segnet or not scale else [(*bottoms[0][:2], height * scale, width * scale)]
+        )
     if bottoms[1] != bottoms[0] or len(bottoms) > 2:
         return None
     size = tuple(fields.integer(name + side, 0) for side in ("upsample_h", "upsample_w"))

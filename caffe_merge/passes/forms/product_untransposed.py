@@ -27,9 +27,9 @@ class ProductUntransposed(Form):
     name = "product-untransposed"
 
     def rewrite(self, graph: Graph, layer: Layer) -> Union[Rewrite, Reason]:
-        odd = odd_blobs(layer)
-        if odd is not None:
-            return odd
+        reason = odd_blobs(layer)
+        if reason is not None:
+            return reason
         param = copied(layer.param)
         param.inner_product_param.ClearField("transpose")
         blobs = (_turned(layer.blobs[0]), *layer.blobs[1:])
