@@ -59,7 +59,7 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
 
 
 def check_names(options: Options) -> None:
-    """Raise UsageError for a name that is no pass's."""
+    """Raise UsageError for a name that is not that of a pass."""
     if options.only or options.skip:
         from caffe_merge.passes.forms import FORMS
 
@@ -79,7 +79,7 @@ def _target(options: Options) -> "Optional[Target]":
 
 
 def _check_net(net: Net, options: Options) -> None:
-    """Raise UsageError where ``options`` are not for ``net``."""
+    """Raise UsageError where ``options`` do not fit ``net``."""
     check_names(options)
     if net.index is None:
         raise UsageError("loaded without weights, so nothing can be merged", path=net.document.path)
@@ -89,7 +89,7 @@ def _check_net(net: Net, options: Options) -> None:
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
-    """Have the layers that the style ``name`` fits be of it; a note if it fits none."""
+    """Give the layers that the style ``name`` fits that style; a note if it fits none."""
     if name is None:
         return []
     names = list(dict.fromkeys(style.name for style in norms.STYLES))
@@ -102,7 +102,7 @@ def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
 
 
 class _Driver:
-    """One merge: has the passes find rewrites, proves them, applies them, writes them down."""
+    """One merge: has the passes find rewrites, proves and applies them, and reports them."""
 
     def __init__(self, net: Net, options: Options) -> None:
         for layer in net.layers:
@@ -132,7 +132,7 @@ class _Driver:
         return graph
 
     def _raw_input(self) -> "Optional[RawInput]":
-        """The layers that make raw pixels what the input was, if the user asks for them."""
+        """The layers that turn raw pixels into the old input, if the user asks for them."""
         options = self.options
         if not options.of_pixels:
             if options.input_layer:
@@ -190,22 +190,22 @@ class _Driver:
         }
 
     def _run_all(self, passes: Sequence[PassEntry]) -> None:
-        """Run those of ``passes`` that are asked for again and again, until none finds anything.
+        """Run the requested ``passes`` in rounds, until none finds anything.
 
-        A pass is left out where nothing changed since it last began: it would find the same. Every
-        rewrite is right by itself, so that passes which undo each other do no harm, but they would
-        go on for ever: rounds are bounded, by more than any net was seen to need.
+        A pass is skipped where nothing changed since it last began: it would find the same. Each
+        rewrite is correct by itself, so passes that undo each other do no harm, but they would
+        never end: the number of rounds is bounded, far above what any net was seen to need.
         """
-        passes = [listed for listed in passes if listed.is_asked_for(self.options)]
+        passes = [entry for entry in passes if entry.is_asked_for(self.options)]
         instances: Dict[str, Pass] = {}
         seen: Dict[str, int] = {}  # how many changes there were when a pass last began
         for _ in range(100 + len(self.net.layers)):
             done = len(self.report.changes)
             types = {layer.type for layer in self.graph.layers}
-            for listed in passes:
-                name, changes = listed.name, len(self.report.changes)
-                if name not in instances and listed.may_find(types):
-                    instances[name] = listed(self.options)
+            for entry in passes:
+                name, changes = entry.name, len(self.report.changes)
+                if name not in instances and entry.may_find(types):
+                    instances[name] = entry(self.options)
                 if name in instances and seen.get(name) != changes:
                     seen[name] = changes
                     self._run(instances[name])
@@ -215,7 +215,7 @@ class _Driver:
                 break
 
     def _note_outputs(self) -> None:
-        """Say it where a net output is made by a layer of another name than before."""
+        """Note a net output whose producer has another name than before."""
         for version in self.graph.outputs:
             old, new = self.outputs.get(version.name), version.producer.name
             if old is not None and old != new:
@@ -224,7 +224,7 @@ class _Driver:
                 self.report.notes.append(Note("output-layer", new, text))
 
     def _note_none_absorbed(self) -> None:
-        """Say it where the user asks for absorb-bias, and nothing comes of it."""
+        """Note that absorb-bias, which the user asked for, changed nothing."""
         if not self.options.absorb_bias or self.report.approximation is not None:
             return
         why = Text("no ReLU is there")
@@ -241,7 +241,7 @@ class _Driver:
             self.report.notes.append(Note("other-states", "", text))
 
     def _run(self, pass_: Pass) -> None:
-        """Find what ``pass_`` would do, and do what can be proved."""
+        """Find the rewrites of ``pass_``, and apply those that can be proved."""
         self.refusals[pass_.name] = []
         with np.errstate(all="ignore"):  # what is not finite does not get through its proof
             findings = pass_.find(self.graph)
@@ -256,7 +256,7 @@ class _Driver:
             self.graph.check()
 
     def _infer_unknown_shapes(self) -> None:
-        """Infer shapes anew if some are unknown: what hid them, a fork's layer, may be gone."""
+        """Infer shapes again if some are unknown: the fork's layer that hid them may be removed."""
         tops = (top for layer in self.graph.layers for top in self.graph.tops[layer])
         if any(top.shape is None for top in tops):
             self.graph.infer_shapes(self.graph.layers)
@@ -271,7 +271,7 @@ class _Driver:
                 self._refuse(pass_, layer, reason)
 
     def _why_not(self, pass_: Pass, batch: Batch) -> Optional[Reason]:
-        """Why the rewrites of ``batch`` are not made, if they are not."""
+        """Why the rewrites of ``batch`` cannot be applied; None if they can."""
         if batch.parted and self.options.keep_shared:
             text = Text(f"{batch.parted}, kept so with ", OptionName("keep_shared"))
             return Reason(text, SHARED)
@@ -285,7 +285,7 @@ class _Driver:
         return None
 
     def _why_not_for_target(self, rewrite: Rewrite) -> Optional[Reason]:
-        """Why the target, if there is one, would not take what ``rewrite`` makes."""
+        """Why the target, if there is one, would refuse a layer that ``rewrite`` makes."""
         if self.target is None:
             return None
         from caffe_merge.merging.target_forms import why_not

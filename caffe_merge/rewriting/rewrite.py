@@ -41,9 +41,9 @@ class Rewrite(NamedTuple):
     match whose tops then have no reader are removed as well. The report shows ``note`` for the
     removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
     moved, each in front of one of ``changes``. Those of ``in_place``, of one bottom and one top,
-    are to write over their bottom. ``premises`` are layers in front of the match that make it one:
-    they stay as they are, and the proof runs them too. One that is not ``is_exact`` is not proved:
-    it was asked for as such, and what it changes is measured.
+    are to write over their bottom. ``premises`` are layers in front of the match on which it
+    depends: they stay as they are, and the proof runs them too. A rewrite that is not ``is_exact``
+    is not proved: the user asked for it, and its effect is measured.
     """
 
     layers: Tuple[Layer, ...]
@@ -122,7 +122,7 @@ class Findings(List[Finding]):
 
 
 def kept(which: str = "") -> Reason:
-    """The reason where the user has a layer kept; ``which`` says of whom: "'a' and 'b' are"."""
+    """The reason where the user keeps a layer; ``which`` names the layers: "'a' and 'b' are"."""
     return Reason(Text(f"{which} kept as asked with ".lstrip(), OptionName("keep")), ASKED)
 
 
