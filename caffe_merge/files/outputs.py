@@ -57,8 +57,8 @@ def check_ending(path: str, endings: Sequence[str], what: str) -> None:
     """Refuse a name for ``what`` that ends like another kind of file."""
     if not path.lower().endswith(tuple(endings)):
         *others, last = endings
-        known = f"{', '.join(others)} or {last}" if others else last
-        raise UsageError(f"expected the name of {what}, which ends in {known}", path=path)
+        choices = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"expected the name of {what}, which ends in {choices}", path=path)
 
 
 def _check_kind(output: str) -> None:

@@ -89,8 +89,8 @@ def _sums(rows: np.ndarray) -> np.ndarray:
 def _values(count: int) -> np.ndarray:
     """What is on: of either sign, and of sizes that let no regular weights cancel out."""
     random = np.random.default_rng(0)
-    made: np.ndarray = random.uniform(0.5, 1, count) * random.choice([-SIZE, SIZE], count)
-    return made
+    values: np.ndarray = random.uniform(0.5, 1, count) * random.choice([-SIZE, SIZE], count)
+    return values
 
 
 class Heads:

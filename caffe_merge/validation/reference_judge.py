@@ -83,8 +83,8 @@ def _respond(
     for index, twin in sorted(twins.items()):
         reads = set(zip(plans[0].reads[twin], plans[1].reads[index]))
         # What both nets are given is the same, unless one of them takes raw pixels.
-        given = judging.raw is None and (index in nets[1].boxes or not reads)
-        if given or (new[index].type in _POINTWISE and reads <= cuts):
+        same_inputs = judging.raw is None and (index in nets[1].boxes or not reads)
+        if same_inputs or (new[index].type in _POINTWISE and reads <= cuts):
             tops = zip(old[twin].param.top, new[index].param.top)
             cuts |= {((was, twin), (now, index)) for was, now in tops}
     heads = [side.answers for side in findings.heads]

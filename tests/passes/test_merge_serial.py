@@ -109,11 +109,13 @@ def test_the_new_window_is_written_short(merged: Merger) -> None:
 def test_one_dilation_is_written_for_all_axes(merged: Merger) -> None:
     """That of an axis of one tap is of no matter; where axes differ one gets zeros between taps."""
     tall = "kernel_h: 3 kernel_w: 1 dilation: 2"
-    own = merged(IN, conv("a", 8, tall), conv("b", 5, K1, "a")).layer("a").param.convolution_param
-    assert (own.kernel_h, own.kernel_w, list(own.dilation)) == (3, 1, [2])
+    conv_param = (
+        merged(IN, conv("a", 8, tall), conv("b", 5, K1, "a")).layer("a").param.convolution_param
+    )
+    assert (conv_param.kernel_h, conv_param.kernel_w, list(conv_param.dilation)) == (3, 1, [2])
     wide = conv("b", 2, "kernel_h: 1 kernel_w: 3", "a")
-    own = merged(IN, conv("a", 90, tall), wide).layer("b").param.convolution_param
-    assert (own.kernel_h, own.kernel_w, list(own.dilation)) == (5, 3, [])
+    conv_param = merged(IN, conv("a", 90, tall), wide).layer("b").param.convolution_param
+    assert (conv_param.kernel_h, conv_param.kernel_w, list(conv_param.dilation)) == (5, 3, [])
 
 
 REFUSED: Dict[str, Tuple[List[str], str]] = {

@@ -13,7 +13,7 @@ DECONV = 'type: "Deconvolution" convolution_param { num_output: %d kernel_size: 
 PRODUCT = 'type: "InnerProduct" inner_product_param { num_output: %d %s }'
 
 
-def given(depth: int) -> np.ndarray:
+def impulses_of(depth: int) -> np.ndarray:
     """The impulses (impulses, depth) of an output with so many weights: what an identity gives."""
     answers = impulses.answers(
         make_layer(PRODUCT % (depth, ""), np.eye(depth)).param, [np.eye(depth)]
@@ -24,7 +24,7 @@ def given(depth: int) -> np.ndarray:
 
 @pytest.mark.parametrize("depth", [1, 3, 9, 27, 64, 147, 486])
 def test_each_value_is_on_in_one_impulse(depth: int) -> None:
-    values = given(depth)
+    values = impulses_of(depth)
     assert ((values != 0).sum(axis=0) == 1).all()
     assert (np.abs(values[values != 0]) >= impulses.SIZE / 2).all()
     assert ((values != 0).sum(axis=1) <= max(1, min(16, depth // 4))).all()
@@ -47,7 +47,7 @@ def test_answers_are_those_of_the_forward_pass(text: str, weights: tuple, bottom
     blobs = [random.standard_normal(weights), random.standard_normal(outputs)]
     param = make_layer(text, *blobs).param
     group = int(param.convolution_param.group)
-    values = given(int(np.prod(bottom)) // group)
+    values = impulses_of(int(np.prod(bottom)) // group)
     fed = np.concatenate([np.tile(values, group), np.zeros((1, values.shape[1] * group))])
     (right,) = reference.forward(LayerSpec(param), blobs, [fed.reshape(-1, *bottom)])
     answers = impulses.answers(param, blobs)
@@ -60,7 +60,7 @@ def test_a_deconvolution_answers_with_its_kernel(group: int) -> None:
     random = np.random.default_rng(1)
     blobs = [random.standard_normal((12, 2, 3, 3)), random.standard_normal(2 * group)]
     param = make_layer(DECONV % (2 * group, 3, group), *blobs).param
-    values = given(12 // group)
+    values = impulses_of(12 // group)
     fed = np.concatenate([np.tile(values, group), np.zeros((1, 12))])
     (right,) = reference.forward(LayerSpec(param), blobs, [fed.reshape(-1, 12, 1, 1)])
     answers = impulses.answers(param, blobs)

@@ -37,9 +37,9 @@ def compared(folder: Path, before: Net, was: Blobs, after: Net, now: Blobs) -> C
             write_pair(folder, prototxt(*after), now, "after"),
         )
     ]
-    *_, made = judged(pairs[0], pairs[1], Judging(), 1e-5, 40e9)
-    assert isinstance(made, Comparison)
-    return made
+    *_, comparison = judged(pairs[0], pairs[1], Judging(), 1e-5, 40e9)
+    assert isinstance(comparison, Comparison)
+    return comparison
 
 
 def folded(was: Blobs, dtype: Any = np.float64) -> Blobs:
@@ -122,9 +122,9 @@ KINDS = [
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_what_drowns_on_images_is_found(make: Callable[..., Any], tmp_path: Path) -> None:
-    made = compared(tmp_path, *make(np.random.default_rng(0)))
-    assert made.status == "failed"
-    assert "few inputs at a time" in made.reason, made.reason
+    comparison = compared(tmp_path, *make(np.random.default_rng(0)))
+    assert comparison.status == "failed"
+    assert "few inputs at a time" in comparison.reason, comparison.reason
 
 
 @pytest.mark.parametrize("seed", range(3))
