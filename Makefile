@@ -30,8 +30,10 @@ WITH_CAFFE = caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) \
   && forks=$$($(PYTHON) tools/caffe_env.py --forks $(FORKS_VENV)) || exit 1; \
   export CAFFE_MERGE_CAFFE_PYTHON=$$caffe CAFFE_MERGE_FORKS_PYTHON=$$forks
 
-# Processes that share the tests: as many as cores, up to four.
+# Processes that share the tests: as many as cores, up to four; the threads of one would only be in
+# the way of the others.
 JOBS ?= auto
+ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 PYTEST := -m pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-pages coverage test-versions test-targets dist docs lint fuzz fuzz-readers bench clean
@@ -58,7 +60,7 @@ demo: $(VENV)/ready
 
 test: $(VENV)/ready
 	@$(WITH_CAFFE); \
-	$(BIN)/python $(PYTEST) $(TESTS)
+	$(ONE_THREAD) $(BIN)/python $(PYTEST) $(TESTS)
 
 test-pages: $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --editable '.[browser]'
@@ -66,7 +68,7 @@ test-pages: $(VENV)/ready
 
 coverage: $(VENV)/ready
 	@$(WITH_CAFFE); \
-	COVERAGE_CORE=sysmon $(BIN)/python $(PYTEST) --cov $(TESTS)
+	$(ONE_THREAD) COVERAGE_CORE=sysmon $(BIN)/python $(PYTEST) --cov $(TESTS)
 
 fuzz: $(VENV)/ready
 	@$(WITH_CAFFE); \

@@ -7,12 +7,22 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
+from caffe_merge.validation import warm
 from caffe_merge.validation.workers import find_caffe_python
 from tests import seeds
 from tests.merger import Merger
 from tests.real_caffe import RealCaffe
 
 FORKS = "CAFFE_MERGE_FORKS_PYTHON"
+COLD = {  # folders and files
+    "batching",
+    "test_caffe_worker.py",
+    "test_child.py",
+    "test_process.py",
+    "test_sessions.py",
+    "test_warm.py",
+    "test_workers.py",
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -51,6 +61,20 @@ def forks_caffe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealCaffe]
     """A Caffe with the layers of many forks (tools/caffe_env.py --forks); skips likewise."""
     folder = tmp_path_factory.mktemp("forks_caffe")
     yield from _caffe(os.environ.get(FORKS), FORKS, folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm_workers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The validations of a module share workers, as the pairs of a batch do: Caffe starts once.
+
+    Not where starting, ending or sharing processes is what the tests are about.
+    """
+    if not COLD.isdisjoint(request.node.nodeid.split("/")):
+        yield
+        return
+    warm.keep()
+    yield
+    warm.end()
 
 
 @pytest.fixture

@@ -31,9 +31,9 @@ LONG = ("corpus", "fuzz", *(path.name for path in (ROOT / "tests").glob("test_ra
 INSTALLED = ("test_api.py", "test_real_models.py")
 
 
+RUNNER = ("pytest", "pytest-xdist", "hypothesis")
 TOOLS = (
-    "pytest", "pytest-xdist", "hypothesis", "grpcio-tools", "opencv-python-headless>=4.5,<5",
-    "Pillow>=9.1", "Jinja2>=3.0",
+    *RUNNER, "grpcio-tools", "opencv-python-headless>=4.5,<5", "Pillow>=9.1", "Jinja2>=3.0"
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class Row(NamedTuple):
     versions: Tuple[str, ...]
     pins: Tuple[str, ...]
     tests: Tuple[str, ...] = ("",)
+    tools: Tuple[str, ...] = TOOLS
 
 
 ROWS: Dict[str, Row] = {
@@ -59,7 +60,10 @@ ROWS: Dict[str, Row] = {
         ("numpy", "protobuf"),
         (*INSTALLED, "command", "schema", "weights"),
     ),
-    **{version: Row((version,), (), INSTALLED) for version in ("3.9", "3.10", "3.11", "3.12")},
+    **{
+        version: Row((version,), (), INSTALLED, RUNNER)
+        for version in ("3.9", "3.10", "3.11", "3.12")
+    },
 }
 
 
@@ -113,13 +117,14 @@ def run(folder: Path, name: str, wheel: Path) -> Result:
 def commands(folder: Path, base: str, wheel: Path, row: Row) -> Iterator[List[str]]:
     """What sets up ``folder`` as an environment and tests the wheel in it."""
     python = str(folder / "bin" / "python")
-    install = [python, "-m", "pip", "install", "--quiet"]
     yield [base, "-m", "venv", str(folder)]
-    yield [*install, "--upgrade", "pip"]
-    yield [*install, str(wheel), *row.pins, *TOOLS]
+    # Most of what is installed is never imported, and what is is compiled then.
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile"]
+    yield [*install, "--disable-pip-version-check", str(wheel), *row.pins, *row.tools]
     versions = "import sys, numpy, google.protobuf as p; print(sys.version.split()[0], 'numpy',"
     yield [python, "-c", versions + " numpy.__version__, 'protobuf', p.__version__)"]
     tests = [python, "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4"]
+    tests += ["--dist", "worksteal"]
     tests += [f"tests/{name}" for name in row.tests]
     yield tests + [f"--ignore=tests/{name}" for name in (*OF_CHECKOUT, *LONG)]
 
@@ -135,6 +140,7 @@ def copy_tests(work: Path) -> None:
 def environment(row: Row) -> Dict[str, str]:
     """The variables of a row's commands: none leads to the checkout or to another Caffe."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    variables.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")  # as `make test` does
     variables["CAFFE_MERGE_CAFFE_PYTHON"] = ""  # only an interpreter that has Caffe itself
     if row.pins is not PACKAGES:
         variables.pop("CAFFE_MERGE_REQUIRE_CAFFE", None)

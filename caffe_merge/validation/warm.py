@@ -3,6 +3,7 @@
 Starting Python and its modules takes several times as long as running a small net.
 """
 
+import contextlib
 import os
 import subprocess
 from typing import IO, Dict, List, Optional, Sequence, Tuple, Union
@@ -23,6 +24,25 @@ def keep() -> None:
     global _kept
     if _kept is None and os.name == "posix":
         _kept = {}
+
+
+def end() -> None:
+    """Stop the workers that are kept, and keep none from now on."""
+    global _kept
+    for kept in (_kept or {}).values():
+        for process, stderr in kept:
+            stop(process, stderr)
+    _kept = None
+
+
+def stop(process: Process, stderr: IO[bytes]) -> None:
+    """End a process, whatever it is doing, and wait until it is gone."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, stderr):
+        if stream:
+            with contextlib.suppress(OSError):  # what was never sent to a dead worker
+                stream.close()
 
 
 def take(command: Sequence[str]) -> Optional[Kept]:

@@ -175,12 +175,7 @@ class Worker:
         self._closed = True
         if self._waits and warm.give_back(self._command, self._process, self._stderr):
             return
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
-            if stream:
-                with contextlib.suppress(OSError):  # what was never sent to a dead worker
-                    stream.close()
+        warm.stop(self._process, self._stderr)
 
     def _write(self, job: Dict[str, Any]) -> None:
         assert self._process.stdin

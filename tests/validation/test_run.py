@@ -37,18 +37,18 @@ def layer(kind: str, bottoms: Any = "", tops: Any = "", name: str = "l") -> str:
     return f'layer {{ name: "{name}" type: "{kind}" {" ".join(lines)} }}\n'
 
 
-def forward(param: Any, blobs: Any, bottoms: Any) -> List[np.ndarray]:
-    if param.type == "Double":
-        return [2 * bottoms[0]] * len(param.top)
-    if param.type == "Add":
+def forward(spec: Any, blobs: Any, bottoms: Any) -> List[np.ndarray]:
+    if spec.type == "Double":
+        return [2 * bottoms[0]] * len(spec.param.top)
+    if spec.type == "Add":
         return [sum(bottoms) + sum(blobs)]
-    if param.type == "Silence":
+    if spec.type == "Silence":
         return []
-    if param.type == "Misfit":
-        raise NetError(f"layer {param.name!r}: it does not fit")
-    if param.type == "Broken":
+    if spec.type == "Misfit":
+        raise NetError(f"layer {spec.name!r}: it does not fit")
+    if spec.type == "Broken":
         raise ValueError("operands could not be\nbroadcast")
-    raise Unsupported(param, "not known here")
+    raise Unsupported(spec, "not known here")
 
 
 def executed(text: str, inputs: Any = None, **blobs: Any) -> List[Tuple[str, Any, str]]:

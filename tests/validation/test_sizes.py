@@ -2,6 +2,7 @@
 
 import pytest
 
+from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.validation.sizes import Cost
 from tests.nets import parse
 
@@ -15,7 +16,7 @@ FULL = {"data": (2, 3, 64, 64)}
 
 
 def cost(text: str) -> Cost:
-    return Cost([layer.param for layer in parse(text).layers], FULL)
+    return Cost([spec_of(layer) for layer in parse(text).layers], FULL)
 
 
 def test_a_convolutional_net_costs_by_its_area() -> None:
@@ -47,7 +48,7 @@ def test_unknown_layers_count_nothing() -> None:
 
 
 def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone() -> None:
-    model = Cost([layer.param for layer in parse(CONV).layers], {"data": (0, 3)})
+    model = Cost([spec_of(layer) for layer in parse(CONV).layers], {"data": (0, 3)})
     assert model({"data": (1, 3, 32, 32)}) is None
 
 

@@ -28,14 +28,7 @@ COMMAND = child.command(SERVE)
 def kept() -> Iterator[None]:
     warm.keep()
     yield
-    while True:
-        process = warm.take(COMMAND)
-        if process is None:
-            break
-        process[0].kill()
-        process[0].communicate()
-        process[1].close()
-    warm._kept = None
+    warm.end()
 
 
 def pid(*jobs: str) -> int:
