@@ -76,6 +76,11 @@ def _depthwise(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) 
     of a tap for all outputs, of all channels, is one run of values, those at the ends of rows being
     of no use.
     """
+    if prod(size) == 1:  # one window is one product: phases would be longer than that
+        columns = _windows(x, window, ((0, len(x)), *[(0, 1)] * len(size)))
+        rows = columns.reshape(*x.shape[:2], -1)
+        product: np.ndarray = np.einsum("nck,ck->nc", rows, weights.reshape(len(weights), -1))
+        return product.reshape(*x.shape[:2], *size)
     lengths = tuple(n + (e - 1) // s for n, e, s in zip(size, window.extent, window.stride))
     y: np.ndarray = np.empty((*x.shape[:2], *size))
     for box in _blocks(x.shape[:2], max(1, CACHED // prod(lengths))):

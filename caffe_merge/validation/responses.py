@@ -21,6 +21,7 @@ import numpy as np
 from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers import standard
+from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.shapes.geometry import convolution_window
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
@@ -90,26 +91,37 @@ def differing(
                 differs = difference(was.values, now.values)
                 if differs is not None and differs.max() > least:
                     errors[point] = differs
-    noise = _noise(both[0], starts[0], old, {point.before for point in errors})
-    judged = {
-        point: _beyond(differs, least, noise.get(point.before, np.zeros_like(differs)))
-        for point, differs in errors.items()
-    }
-    return {point: beyond for point, beyond in judged.items() if beyond is not None}
+    noise = {point.before: np.zeros_like(differs) for point, differs in errors.items()}
+    beyond = _beyond(errors, least, noise)
+    for seed in range(_NUDGES):
+        if not beyond:
+            break
+        _add_noise(noise, both[0], starts[0], old, {point.before for point in beyond}, seed)
+        beyond = _beyond(errors, least, noise)
+    return beyond
 
 
 def responses(
-    side: Side, cuts: AbstractSet[Version], weights: Optional[Weights] = None
+    side: Side,
+    cuts: AbstractSet[Version],
+    weights: Optional[Weights] = None,
+    chosen: Optional[Sequence[int]] = None,
 ) -> Iterator[Tuple[Version, Response]]:
     """The responses of a net at its ``cuts``, as far as they can be had.
 
-    ``weights(layer, blobs)`` may replace float64 weights.
+    ``weights(layer, blobs)`` may replace float64 weights; ``chosen`` are all layers or some.
     """
     held: Dict[Version, Response] = {}
-    for index, layer in enumerate(side.layers):
+    roots = {version: version for version in cuts}  # and what has their values in another shape
+    for index in range(len(side.layers)) if chosen is None else chosen:
+        layer = side.layers[index]
         reads = side.plan.reads[index]
+        if shares_memory(layer) and reads[0] in roots:
+            for top in layer.param.top:
+                roots.setdefault((top, index), roots[reads[0]])
+            continue
         bottoms = [held.get(version) for version in reads]
-        for top, made in zip(layer.param.top, _tops(side, index, bottoms, cuts, weights)):
+        for top, made in zip(layer.param.top, _tops(side, index, bottoms, roots, weights)):
             if (top, index) in cuts:
                 yield (top, index), made
             else:
@@ -122,15 +134,15 @@ def _tops(
     side: Side,
     index: int,
     bottoms: Sequence[Optional[Response]],
-    cuts: AbstractSet[Version],
+    roots: Mapping[Version, Version],
     weights: Optional[Weights],
 ) -> Iterator[Response]:
-    """What a layer makes of responses, or else of impulses at a cut; nothing of anything else."""
+    """What a layer makes of responses, or of impulses at one of ``roots``; else nothing."""
     reads = side.plan.reads[index]
-    if len(reads) == 1 and reads[0] in cuts:
+    if len(reads) == 1 and reads[0] in roots:
         made = _head(side, index, weights)
         if made is not None:
-            yield Response(reads[0], *made)
+            yield Response(roots[reads[0]], *made)
         return
     there = [bottom for bottom in bottoms if bottom is not None]
     if not reads or len(there) < len(reads) or len({bottom[:2] for bottom in there}) > 1:
@@ -214,28 +226,47 @@ def _weights(layer: Any, stored: Sequence[Any], weights: Optional[Weights]) -> S
     return blobs if weights is None else weights(layer, blobs)
 
 
-def _noise(
+def _add_noise(
+    noise: Dict[Version, np.ndarray],
     side: Side,
     cuts: AbstractSet[Version],
-    right: Dict[Version, Response],
+    right: Mapping[Version, Response],
     versions: AbstractSet[Version],
-) -> Dict[Version, np.ndarray]:
-    """What rounding the old net's weights is worth in each response, (2, channels)."""
-    noise: Dict[Version, np.ndarray] = {}
-    for seed in range(_NUDGES if versions else 0):
-        for version, moved in responses(side, cuts, partial(limits.nudged, seed=seed)):
-            if version in versions:
-                differs = difference(right[version].values, moved.values)
-                if differs is not None:
-                    noise[version] = np.maximum(noise.get(version, 0.0), differs)
-    return noise
+    seed: int,
+) -> None:
+    """Add to ``noise`` what rounding the old net's weights is worth in responses, (2, channels)."""
+    nudged = partial(limits.nudged, seed=seed)
+    for version, moved in responses(side, cuts, nudged, _making(side, cuts, versions)):
+        if version in versions:
+            differs = difference(right[version].values, moved.values)
+            if differs is not None:
+                noise[version] = np.maximum(noise[version], differs)
 
 
-def _beyond(errors: np.ndarray, least: float, noise: np.ndarray) -> Optional[Beyond]:
-    tells = np.isfinite(noise)  # else the channel is 0 but for rounding
-    allowed = np.maximum(least, limits.TIMES_NOISE * np.where(tells, noise, 0.0))
-    times = np.where(tells, errors / allowed, 0.0)
-    kind, channel = np.unravel_index(int(np.argmax(times)), times.shape)
-    if times[kind, channel] <= 1:
-        return None
-    return Beyond(int(channel), float(errors[kind, channel]), float(allowed[kind, channel]))
+def _making(
+    side: Side, cuts: AbstractSet[Version], versions: AbstractSet[Version]
+) -> Sequence[int]:
+    """The layers between the cuts and ``versions``, in order."""
+    needed, layers = set(versions), []
+    for index in reversed(range(len(side.layers))):
+        if any((top, index) in needed for top in side.layers[index].param.top):
+            layers.append(index)
+            needed.update(version for version in side.plan.reads[index] if version not in cuts)
+    return layers[::-1]
+
+
+def _beyond(
+    errors: Mapping[Point, np.ndarray], least: float, noise: Mapping[Version, np.ndarray]
+) -> Dict[Point, Beyond]:
+    """The points with an error that the noise does not explain."""
+    beyond: Dict[Point, Beyond] = {}
+    for point, differs in errors.items():
+        tells = np.isfinite(noise[point.before])  # else the channel is 0 but for rounding
+        allowed = np.where(tells, noise[point.before], 0.0) * limits.TIMES_NOISE
+        allowed = np.maximum(least, allowed)
+        times = np.where(tells, differs / allowed, 0.0)
+        kind, channel = np.unravel_index(int(np.argmax(times)), times.shape)
+        if times[kind, channel] > 1:
+            error, limit = float(differs[kind, channel]), float(allowed[kind, channel])
+            beyond[point] = Beyond(int(channel), error, limit)
+    return beyond

@@ -111,7 +111,18 @@ def behind_a_stride_that_moved(random: np.random.Generator) -> Tuple[Net, Blobs,
     return before, was, after, now
 
 
+def bias_behind_a_flatten_that_went(random: np.random.Generator) -> Tuple[Net, Blobs, Net, Blobs]:
+    product = "ip: InnerProduct %s -> ip { inner_product_param { num_output: 5 } }"
+    before = ("data 2 3 8 8", "f: Flatten data -> f", product % "f")
+    was = seeded(prototxt(*before))
+    was["ip"][1][...] *= 0.02
+    now = same(was)
+    now["ip"][1][3] *= 1.001
+    return before, was, (before[0], product % "data"), now
+
+
 KINDS = [
+    bias_behind_a_flatten_that_went,
     weight_of_a_product,
     weight_of_a_deconvolution,
     small_channel,
