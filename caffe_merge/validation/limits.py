@@ -12,6 +12,7 @@ import numpy as np
 
 SMALLEST, LARGEST = 1e-5, 1e-3
 TIMES_NOISE = 4
+_EXPONENT, _SIGN = np.uint32(0x7F800000), np.uint32(0x80000000)  # bits of a float32
 
 
 def limit(least: float, noise: Optional[float]) -> float:
@@ -29,6 +30,13 @@ def nudged(layer: Any, blobs: List[np.ndarray], seed: int = 0) -> List[np.ndarra
 
 
 def _half_units(blob: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    units = np.spacing(np.abs(blob).astype(np.float32)).astype(np.float64)
-    half: np.ndarray = units * random.choice([-0.5, 0.5], blob.shape)
+    """Half of what float32's last place is worth in each value, of either sign: 2^(exponent - 24).
+
+    Made of float32's bits, as a net has millions of weights. Zeros, and values that are no normal
+    float32, have none.
+    """
+    units = blob.astype(np.float32).view(np.uint32)
+    units &= _EXPONENT
+    units |= random.integers(0, 1 << 32, blob.shape, np.uint32) & _SIGN
+    half: np.ndarray = units.view(np.float32) * np.float32(2.0**-24)
     return half
