@@ -3,8 +3,9 @@
     x -> Crop to the size of r -> y        x = y, where r has the size of x
 
 It must be so whatever the size of the net's input is: the sizes of both are followed up to one blob
-(_sizes.py) and must come to the same function of its size, also where that is smaller than a kernel
-on the way. The Crop of a FCN, behind a Deconvolution that gives out more than came in, stays.
+(rewriting/axis_sizes.py) and must come to the same function of its size, also where that is smaller
+than a kernel on the way. The Crop of a FCN, behind a Deconvolution that gives out more than came
+in, stays.
 """
 
 from typing import List, Optional, Set
