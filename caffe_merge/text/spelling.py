@@ -1,9 +1,10 @@
 r"""Spellings that this reader takes and Caffe's own refuses, written so that Caffe reads them.
 
-A byte order mark, a NUL byte, an escape that is none (``"E:\Project"``), a number with decimals
-in octal or hexadecimal, brackets around the only value of a field that has one: the C++ parser of
-protobuf stops at each. What they mean is not in doubt, so they are read, and a net that is written
-has them in a form that Caffe loads. All else of the text stays as it is.
+A byte order mark, a NUL byte, an escape that is none (``"E:\Project"``), a float that begins as
+octal or hexadecimal integers do (``00.5``, ``010``, ``0x10``), ``inff``, brackets around the only
+value of a field that has one: the C++ parser of protobuf stops at each. What they mean is not in
+doubt, so they are read, and a net that is written has them in a form that Caffe loads. All else of
+the text stays as it is.
 """
 
 import re

@@ -50,6 +50,8 @@ CASES = {
     dropout(ratio="00.5"): dropout(ratio="0.5"),
     dropout(ratio="- 08"): dropout(ratio="-8"),
     dropout(ratio="0x10"): dropout(ratio="16"),
+    dropout(ratio="00"): dropout(ratio="0"),
+    dropout(ratio="-010"): dropout(ratio="-10"),
     dropout(ratio="inff"): dropout(ratio="inf"),
     dropout(ratio="-01e300"): dropout(ratio="-inf"),
 }
