@@ -227,8 +227,10 @@ class _Driver:
         """Note that absorb-bias, which the user asked for, changed nothing."""
         if not self.options.absorb_bias or self.report.approximation is not None:
             return
-        why = Text("no ReLU is there")
-        for layer, refusal in self.refusals.get("absorb-bias", [])[:1]:
+        name, why = "absorb-bias", Text("no ReLU is there")
+        if not any(entry.name == name and entry.is_asked_for(self.options) for entry in PASSES):
+            why = Text(OptionName("only"), " or ", OptionName("skip"), " leaves its pass out")
+        for layer, refusal in self.refusals.get(name, [])[:1]:
             why = Text(f"ReLU {layer.name!r} stays: ", refusal.reason)
         text = Text(OptionName("absorb_bias"), " has moved nothing: ", why)
         self.report.notes.append(Note("none-absorbed", "", text))

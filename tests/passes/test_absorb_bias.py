@@ -172,6 +172,15 @@ def test_low_biases_stay(merged: Merger) -> None:
     assert "moved nothing: ReLU 'r' stays: no channel of it" in note.text
 
 
+@pytest.mark.parametrize("choice", [{"skip": ["absorb-bias"]}, {"only": ["fold-affine"]}])
+def test_a_pass_that_is_left_out_moves_nothing(merged: Merger, choice: Dict[str, List[str]]) -> None:
+    lines = [*START, LAST]
+    result = merged(*lines, weights=quiet(lines), absorb_bias=True, **choice)
+    assert result.report.approximation is None
+    (note,) = (note for note in result.report.notes if note.kind == "none-absorbed")
+    assert str(note.text) == "absorb_bias has moved nothing: only or skip leaves its pass out"
+
+
 def test_where_weights_stay_shared(merged: Merger) -> None:
     """Then nobody could take the shifts in, and layers would be left of them."""
     shared = 'kernel_size: 1 } param { name: "w" } param { name: "b" '
