@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Set
 from caffe_merge.batching.pairing import Pair
 from caffe_merge.errors import UsageError
 from caffe_merge.merging import request
-from caffe_merge.merging.driver import check_names
+from caffe_merge.merging.driver import check_options
 from caffe_merge.net.pixels import pixel_options
 from caffe_merge.validation.registry import MAY_BE_NONE, NONE, engine
 
@@ -116,7 +116,7 @@ def _cells(pair: Pair, flags: Mapping[str, Any], parse_cells: ParseCells) -> Dic
 def _check(flags: Mapping[str, Any]) -> None:
     """Raise UsageError for flags that no pair could be merged with."""
     options = request.conversion(flags).options
-    check_names(options)
+    check_options(options)
     pixel_options(options.mean, options.scale, options.swap_rgb)
     if flags[MAY_BE_NONE] != NONE:
         engine(flags[MAY_BE_NONE])

@@ -8,7 +8,7 @@ from caffe_merge.errors import InputShapeError, OptionName, Text
 from caffe_merge.files.identity import Unchanged
 from caffe_merge.files.outputs import check_outputs
 from caffe_merge.files.replacement import Replacement
-from caffe_merge.merging.driver import check_names
+from caffe_merge.merging.driver import check_options
 from caffe_merge.merging.planning import Conversion, loaded, plan
 from caffe_merge.merging.report import Report
 from caffe_merge.net.inputs import check_inputs
@@ -55,7 +55,7 @@ def convert(
     """
     with Unchanged(conversion.inputs) as inputs:
         check_inputs(conversion.model, conversion.weights)
-        check_names(conversion.options)
+        check_options(conversion.options)
         outputs = conversion.output_model, conversion.output_weights
         if conversion.report is not None:
             from caffe_merge.merging import report_file

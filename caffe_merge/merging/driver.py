@@ -58,8 +58,8 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
         return _Driver(net, requested).run()
 
 
-def check_names(options: Options) -> None:
-    """Raise UsageError for a name that is not that of a pass."""
+def check_options(options: Options) -> None:
+    """Raise UsageError for options with which no net could be merged."""
     if options.only or options.skip:
         from caffe_merge.passes.forms import FORMS
 
@@ -67,6 +67,10 @@ def check_names(options: Options) -> None:
         for name in (*options.only, *options.skip):
             if name not in names:
                 raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
+    styles = list(dict.fromkeys(style.name for style in norms.STYLES))
+    if options.bn_style not in (None, *styles):
+        there_are = f"there are {', '.join(styles)}"
+        raise UsageError(f"no style is called {options.bn_style!r}; {there_are}")
     _target(options)
 
 
@@ -78,23 +82,24 @@ def _target(options: Options) -> "Optional[Target]":
     return find(options.target)
 
 
-def _check_net(net: Net, options: Options) -> None:
+def check_net(net: Net, options: Options) -> None:
     """Raise UsageError where ``options`` do not fit ``net``."""
-    check_names(options)
+    check_options(options)
     if net.index is None:
         raise UsageError("loaded without weights, so nothing can be merged", path=net.document.path)
     names = {layer.name for layer in net.layers}
     for name in sorted(set(options.keep) - names):
         raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
+    if options.of_pixels:
+        from caffe_merge.net.pixels import pixel_options
+
+        pixel_options(options.mean, options.scale, options.swap_rgb)
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
     """Give the layers that the style ``name`` fits that style; a note if it fits none."""
     if name is None:
         return []
-    names = list(dict.fromkeys(style.name for style in norms.STYLES))
-    if name not in names:
-        raise UsageError(f"no style is called {name!r}; there are {', '.join(names)}")
     if norms.choose_style(net.layers, name):
         return []
     text = Text(OptionName("bn_style"), f" {name}: no layer has the type and blobs of it")
@@ -110,8 +115,8 @@ class _Driver:
         self.net = net
         self.options = options
         self.target = _target(options)
+        check_net(net, options)
         unfit = _choose_style(net, options.bn_style)
-        _check_net(net, options)
         self.graph = self._resolved()
         self.outputs = {top.name: top.producer.name for top in self.graph.outputs}
         self.report = Report(net, self.graph)

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 from caffe_merge.errors import TextError
 from caffe_merge.files.outputs import check_free
 from caffe_merge.layers.state import State
-from caffe_merge.merging.driver import merge
+from caffe_merge.merging.driver import check_net, merge
 from caffe_merge.merging.report import Report
 from caffe_merge.net.loading import Net, Reading, load_as
 from caffe_merge.notes import Note
@@ -67,6 +67,7 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
     """
     start = time.perf_counter()
     net = loaded(conversion)
+    check_net(net, conversion.options)
     _check_free(conversion, with_outputs=ahead)
     if ahead and net.index is not None:
         net.index.read_ahead()

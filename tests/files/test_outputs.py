@@ -141,6 +141,10 @@ MISTAKES = {
     "weights that are none": (None, b"\n\xff\xff\xff\xff\x0f", (), "net.caffemodel"),
     "an unknown target": (None, None, ("--target", "nobody"), "nobody"),
     "an unknown pass": (None, None, ("--skip", "nothing"), "nothing"),
+    "an unknown style": (None, None, ("--bn-style", "nobody's"), "nobody's"),
+    "an unknown layer": (None, None, ("--keep", "nothing"), "nothing"),
+    "a scale that is none": (None, None, ("--scale", "half"), "half"),
+    "a mean that is not there": (None, None, ("--mean", "no.npy"), "no.npy"),
     "inputs that are none": (None, None, ("--input", "data=no.npy"), "no.npy"),
 }
 

@@ -173,7 +173,9 @@ def test_low_biases_stay(merged: Merger) -> None:
 
 
 @pytest.mark.parametrize("choice", [{"skip": ["absorb-bias"]}, {"only": ["fold-affine"]}])
-def test_a_pass_that_is_left_out_moves_nothing(merged: Merger, choice: Dict[str, List[str]]) -> None:
+def test_a_pass_that_is_left_out_moves_nothing(
+    merged: Merger, choice: Dict[str, List[str]]
+) -> None:
     lines = [*START, LAST]
     result = merged(*lines, weights=quiet(lines), absorb_bias=True, **choice)
     assert result.report.approximation is None
