@@ -6,7 +6,7 @@ the nets are compared. A point is firm where it must agree:
 
 - an output;
 - a name that twins write last in both nets;
-- what twins read, if what they write is read as the same, or is the same output, behind them.
+- what twins read, if all that they write is read as the same, or is the same output, behind them.
 
 At any other point a blob may have kept its name, or a layer its place, and hold something else: the
 convolution that has taken in a BatchNorm, a ReLU that a scale was moved through.
@@ -146,11 +146,16 @@ def _bare(param: Any) -> Any:
 def _confirmed(
     index: int, twin: int, before: Sequence[Any], after: Sequence[Any], firm: Dict[Pair, str]
 ) -> bool:
-    """Whether all that is known of what twins write says that it is the same."""
+    """Whether all that twins write is known to be the same.
+
+    Parts of a Slice are as they were where it reads other channels for another part.
+    """
     tops = zip(before[twin].param.top, after[index].param.top)
     pairs = {(new, index): (old, twin) for old, new in tops}
     behind = [(was, now) for was, now in firm if now in pairs]
-    return bool(behind) and all(pairs[now] == was for was, now in behind)
+    there = {now for _, now in behind}
+    enough = len(there) == len(pairs) or (bool(there) and after[index].type in _TRANSPARENT)
+    return enough and all(pairs[now] == was for was, now in behind)
 
 
 def _reader(layer: Any, both: Pair, plans: Tuple[Plan, Plan]) -> str:

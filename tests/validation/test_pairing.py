@@ -81,6 +81,25 @@ def test_what_a_scale_was_moved_through_need_not_read_the_same() -> None:
     assert ("conv", "c", "", False, False) in actual  # a witness only where it agrees
 
 
+def test_a_slice_reads_the_same_only_if_all_of_its_parts_are_the_same() -> None:
+    """The second part has lost a channel that nothing reads: the first one is as it was."""
+    sliced = "slice: Slice conv -> a b { slice_param { slice_point: 1 } }"
+    out = ("x: Power a -> x", "y: Convolution b -> y { convolution_param { num_output: 2 } }")
+    before = layers(BEFORE[0], sliced, *out, y=[np.ones((2, 3))])
+    after = layers(
+        BEFORE[0].replace("4", "3").replace("-> conv", "-> c"),
+        sliced.replace("conv -> a b", "c -> a d"),
+        out[0],
+        out[1].replace("b ->", "d ->"),
+        y=[np.ones((2, 2))],
+    )
+    actual = points(paired(before, after))
+    assert ("conv", "c", "", False, False) in actual
+    assert ("a", "a", "", False, True) in actual
+    kept = points(paired(before, layers(BEFORE[0], sliced, *out, y=[np.ones((2, 3))])))
+    assert ("conv", "conv", "", False, True) in kept
+
+
 def test_a_layer_that_stands_where_anothers_values_were_is_to_be_seen() -> None:
     before = layers(BEFORE[0], "bn: BatchNorm conv -> bn", "out: Power bn -> out")
     after = layers(BEFORE[0].replace("-> conv", "-> bn"), "out: Power bn -> out")
