@@ -84,8 +84,9 @@ def _why_not_common(
         return Reason(f"{quoted([other.name for other in others])} reads other places as well")
     if not fixed.isdisjoint(strided):
         return kept("one of those that read it is")
-    if any(reader.type == "Pooling" and windows.rounds_up(reader) for reader in strided):
-        return Reason("it rounds its size up, and a convolution rounds down")
+    for reader in strided:
+        if reader.type == "Pooling" and windows.rounds_up(reader):
+            return Reason(f"Pooling {reader.name!r} rounds its size up, a convolution rounds down")
     return None
 
 
