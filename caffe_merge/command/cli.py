@@ -271,7 +271,8 @@ def _check(options: argparse.Namespace) -> int:
     from caffe_merge.command.checking import Checked
 
     if options.target is None:
-        raise UsageError("--target missing: expected the name of a program that reads Caffe pairs")
+        missing = "--target missing: expected the name of a program that reads Caffe pairs"
+        raise UsageError(f"{missing}; --target list names them")
     from caffe_merge.pages import net_page
 
     page = options.report and net_page.prepared(options.report, vars(options))

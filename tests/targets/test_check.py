@@ -134,7 +134,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["check", "P"], "--target missing: expected the name of a program"),
+        (["check", "P"], "a program that reads Caffe pairs; --target list names them"),
         (["check", "P", "--target", "mmn"], "no target is called 'mmn'; did you mean 'mnn'?"),
         (["merge", "P", "W", "--target", "mmn"], "no target is called 'mmn'"),
     ],
