@@ -128,10 +128,14 @@ class OnImages:
 
 
 def find(paths: Sequence[str]) -> List[str]:
-    """The image files that ``paths`` name: files, and folders with all that is below them."""
+    """The image files that ``paths`` name: files, and folders with all that is below them.
+
+    Raises UsageError for a folder without images, and FileError for what is no file.
+    """
     images: List[str] = []
     for path in paths:
         if not os.path.isdir(path):
+            check_file(path)
             images.append(path)
             continue
         inside = [

@@ -144,6 +144,7 @@ MISTAKES = {
     "an unknown style": (None, None, ("--bn-style", "nobody's"), "nobody's"),
     "an unknown layer": (None, None, ("--keep", "nothing"), "nothing"),
     "a scale that is none": (None, None, ("--scale", "half"), "half"),
+    "an image that is not there": (None, None, ("--images", "no.png"), "no.png"),
     "a mean that is not there": (None, None, ("--mean", "no.npy"), "no.npy"),
     "inputs that are none": (None, None, ("--input", "data=no.npy"), "no.npy"),
 }

@@ -11,7 +11,7 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import FileError, UsageError
 from caffe_merge.validation import forward, images, validate
 from caffe_merge.validation.images import ImageOptions
 from tests.nets import Pair, prototxt, write_pair
@@ -78,9 +78,12 @@ def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path) -> None:
 
 def test_folders_and_files(tmp_path: Path) -> None:
     folder(tmp_path)
-    actual = images.find([str(tmp_path / "photos"), "other.jpg"])
-    assert [Path(path).name for path in actual[:3]] == ["0.png", "2.png", "1.png"]
-    assert actual[3:] == ["other.jpg"]
+    other = tmp_path / "other"
+    with pytest.raises(FileError, match="other: No such file"):
+        images.find([str(tmp_path / "photos"), str(other)])
+    other.touch()  # whether it is an image is seen when it is read
+    actual = images.find([str(tmp_path / "photos"), str(other)])
+    assert [Path(path).name for path in actual] == ["0.png", "2.png", "1.png", "other"]
     with pytest.raises(UsageError, match=r"no \.jpg, .* in this folder"):
         images.find([str(empty(tmp_path))])
 
