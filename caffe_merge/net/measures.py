@@ -25,9 +25,10 @@ def activation_bytes(graph: Graph) -> Optional[int]:
     """Bytes that Caffe holds for blobs and what has their size; None if a shape is not known.
 
     A blob has memory of its own unless it is written in place or shares its bottom's. BatchNorm
-    holds two more of the size of its bottom (batch_norm_layer.cpp), MVN and LRN likewise, a maximum
-    the place of each value (pooling_layer.cpp, eltwise_layer.cpp), and Scale and PReLU keep a copy
-    of what they write over (scale_layer.cpp, prelu_layer.cpp).
+    holds two more of the size of its bottom (batch_norm_layer.cpp), MVN and LRN one (mvn_layer.cpp,
+    lrn_layer.cpp), within a channel three, a maximum the place of each value (pooling_layer.cpp,
+    eltwise_layer.cpp), and Scale and PReLU keep a copy of what they write over (scale_layer.cpp,
+    prelu_layer.cpp).
     """
     total = 0
     for layer in graph.layers:
