@@ -84,7 +84,7 @@ class Blob:
 
 def _largest(rows: Array) -> Array:
     flat = rows.reshape(len(rows), -1)
-    magnitudes: Array = np.maximum(flat.max(axis=1), -flat.min(axis=1))
+    magnitudes: Array = np.abs(np.maximum(flat.max(axis=1), -flat.min(axis=1)))  # no zero is -0
     return magnitudes
 
 

@@ -66,6 +66,18 @@ def test_scaled_is_float64_rounded_once(shape: tuple, dtype: type) -> None:
         assert shape in ((), (1, 4)) or not np.array_equal(naive.reshape(shape), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_of_a_row_is_that_of_its_rounded_values(dtype: type) -> None:
+    source = stored((4, 3, 2), dtype)
+    zeros = Stored((4, 3, 2), np.zeros(24, dtype))
+    by_row, by_column = factor(4, 3), RANDOM.uniform(-3, 3, (4, 3, 1))
+    for blob in (source, zeros, Scaled(source, by_row), Scaled(source, by_column)):
+        largest = blob.largest(slice(1, 4))
+        assert largest.dtype == dtype
+        np.testing.assert_array_equal(largest, np.abs(blob.array()[1:]).max(axis=(1, 2)))
+        assert not np.signbit(largest).any()  # -0 would be shown
+
+
 def test_scaled_of_what_is_computed_rounds_once_too() -> None:
     values = RANDOM.standard_normal((4, 3))
     for source in (Dense(values), Dense(values.reshape(2, 6)).reshaped((4, 3))):
