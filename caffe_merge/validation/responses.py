@@ -9,8 +9,8 @@ each channel by itself:
     y(0)                 relative to itself, or to what impulses of 1/64 make where that is more
 
 The limit is that of blobs, and is raised by rounding noise likewise. A channel that is 0 but for
-rounding, as where large values cancel out, is not judged. Only layers that one net has and the other
-has not are computed, and their weights are at hand anyway: it takes little time.
+rounding, as where large values cancel out, is not judged. Only layers that one net has and the
+other has not are computed, and their weights are at hand anyway: it takes little time.
 """
 
 from functools import partial
