@@ -1,10 +1,11 @@
 """Which rewrites a comparison sees: what would move if the weights of a layer were wrong.
 
-One layer's weights at a time are made wrong, by a hundredth, with seeded signs: its mutant. What
+One layer's weights at a time are made wrong, by a hundredth, or by ten times the limit where that
+is more (half precision has one of a hundredth), with seeded signs: its mutant. What
 depends on them is computed anew as far as the first blobs that are compared; where one of these
 moves beyond its limit, the layer is seen. Of a layer that is linear in its weights, all weights of
 one output channel have one sign, so that no product is needed: the mutant of y = W x + b is
-y +- (y - b) / 100.
+y +- (y - b) / 100, if they are wrong by a hundredth.
 """
 
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -15,8 +16,14 @@ from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, PRODUCT, of
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Plan, Run, Step
 
-WRONG_BY = 1e-2
+_WRONG_BY = 1e-2
+_TIMES_LIMIT = 10
 _LINEAR = of_family(CONVOLUTION, DECONVOLUTION, PRODUCT)
+
+
+def wrong_by(limit: float) -> float:
+    """The part of itself by which each weight of a mutant is wrong, where blobs have this limit."""
+    return max(_WRONG_BY, _TIMES_LIMIT * limit)
 
 
 class Seen(NamedTuple):
@@ -31,10 +38,14 @@ class Seen(NamedTuple):
 
 
 class Mutants:
-    """The blobs of a run as they would be if one layer's weights were wrong, layer by layer."""
+    """The blobs of a run as they would be if one layer's weights were wrong, layer by layer.
 
-    def __init__(self, run: Run, rewritten: Iterable[int]) -> None:
+    Weights are wrong by ``wrong``, a part of themselves: see wrong_by.
+    """
+
+    def __init__(self, run: Run, rewritten: Iterable[int], wrong: float) -> None:
         self.run = run
+        self._wrong_by = wrong
         self._open = set(rewritten)  # layers that nothing has seen
         self._wrong: Dict[str, Dict[int, Mutant]] = {}  # blob -> layer -> what it would hold
         self.best: Dict[int, Tuple[str, float]] = dict.fromkeys(self._open, ("", 0.0))
@@ -53,7 +64,8 @@ class Mutants:
                     tops = self.run.forward(step.spec, step.blobs, wrong)
                 _collect(carried, layer.param.top, mutated, tops)
             if index in self._open:
-                _collect(carried, layer.param.top, index, _mutant(self.run, index, step))
+                mutant = _mutant(self.run, step, np.random.default_rng(index), self._wrong_by)
+                _collect(carried, layer.param.top, index, mutant)
         for top in layer.param.top:
             for name in (top, *self.run.plan.aliases[index].get(top, ())):
                 self._wrong.pop(name, None)
@@ -122,7 +134,7 @@ class Mutant:
         ends = [end(right, axis=axes, keepdims=True) for end in (np.max, np.min)]
         largest = max(map(_largest, ends))
         bias = 0.0 if self._bias is None else self._bias
-        far = max(_largest(end - bias) for end in ends) * WRONG_BY
+        far = max(_largest(end - bias) for end in ends) * _largest(self._signs)
         return (far if np.isfinite(far) else float("inf")) / largest if largest else 0.0
 
 
@@ -146,25 +158,24 @@ def _collect(
             carried.setdefault(name, {})[mutated] = mutant
 
 
-def _mutant(run: Run, index: int, step: Step) -> Sequence[Union[None, np.ndarray, Mutant]]:
+def _mutant(
+    run: Run, step: Step, random: np.random.Generator, wrong: float
+) -> Sequence[Union[None, np.ndarray, Mutant]]:
     """The tops of a layer whose weights are wrong; of one without weights, wrong tops."""
-    random = np.random.default_rng(index)
     if step.blobs and step.spec.type not in _LINEAR:
-        blobs = [
-            blob * (1 + WRONG_BY * random.choice([-1.0, 1.0], blob.shape)) for blob in step.blobs
-        ]
+        blobs = [blob * (1 + random.choice([-wrong, wrong], blob.shape)) for blob in step.blobs]
         with np.errstate(all="ignore"):
             return run.forward(step.spec, blobs, step.bottoms)
-    return [None if top is None else _wrong_top(step, top, random) for top in step.tops]
+    return [None if top is None else _wrong_top(step, top, random, wrong) for top in step.tops]
 
 
-def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator) -> Mutant:
+def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator, wrong: float) -> Mutant:
     if not top.ndim:
-        return Mutant(top * (1 + WRONG_BY))
+        return Mutant(top * (1 + wrong))
     axis = min(_channel_axis(step.spec, top.ndim), top.ndim - 1)
     shape = [1] * top.ndim
     shape[axis] = top.shape[axis]
-    signs = random.choice([-WRONG_BY, WRONG_BY], shape)
+    signs = random.choice([-wrong, wrong], shape)
     return Mutant(top, signs, step.blobs[1].reshape(shape) if len(step.blobs) > 1 else None)
 
 

@@ -15,7 +15,7 @@ from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.impulses import Heads
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Run, Version
-from caffe_merge.validation.seen import Mutants, farthest
+from caffe_merge.validation.seen import Mutants, farthest, wrong_by
 
 _MOST_WAITING = 2
 Progress = Tuple[int, int, str]
@@ -125,7 +125,7 @@ def follow(
     for point in points:
         due.setdefault(point.after[1], []).append(point)
     new = runs[1]
-    mutants = Mutants(new, findings.open)
+    mutants = Mutants(new, findings.open, wrong_by(findings.least))
     seconds, done = 0.0, turn * len(points)
     with _Leader(runs[0], points, findings.heads[0]) as leader:
         for index in range(len(new.layers)):

@@ -19,7 +19,7 @@ from caffe_merge.validation.judging import Judging, compared, least_limit, sampl
 from caffe_merge.validation.loaded import Net, Paths, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan, plan
-from caffe_merge.validation.seen import WRONG_BY, farthest
+from caffe_merge.validation.seen import farthest, wrong_by
 from caffe_merge.validation.sessions import Session, input_files
 from caffe_merge.validation.verdict import Comparison
 from caffe_merge.validation.workers import Frame
@@ -149,7 +149,7 @@ def _look(
         if not layer.blobs:  # what it does shows in its tops alone
             findings.see({index: (repr(names[0]), 1.0)})
             continue
-        with _wrong_weights(layer) as paths:
+        with _wrong_weights(layer, wrong_by(findings.least)) as paths:
             frames = session.forward(files, only=names, weights={layer.name: paths})
             for frame in frames:
                 name = frame.header["name"]
@@ -178,14 +178,14 @@ def witnesses(
 
 
 @contextlib.contextmanager
-def _wrong_weights(layer: Any) -> Iterator[List[str]]:
-    """The layer's blobs as .npy files, each value wrong by a hundredth, with a seeded sign."""
+def _wrong_weights(layer: Any, wrong: float) -> Iterator[List[str]]:
+    """The layer's blobs as .npy files, each value wrong by ``wrong`` of it, with a seeded sign."""
     random = np.random.default_rng(0)
     with temporary_folder() as folder:
         paths = []
         for number, blob in enumerate(layer.blobs):
             values = blob.float64()
-            signs = random.choice([-WRONG_BY, WRONG_BY], values.shape)
+            signs = random.choice([-wrong, wrong], values.shape)
             paths.append(os.path.join(folder, f"{number}.npy"))
             np.save(paths[-1], np.asarray(values * (1 + signs), np.float32))
         yield paths

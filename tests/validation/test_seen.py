@@ -8,10 +8,11 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Run
-from caffe_merge.validation.seen import WRONG_BY, Mutants
+from caffe_merge.validation.seen import Mutants, wrong_by
 from caffe_merge.weights.blobs import Dense
 from tests.nets import parse, prototxt, seeded
 
+WRONG_BY = wrong_by(1e-5)
 DATA = np.random.default_rng(0).standard_normal((1, 3, 6, 6))
 CONV = "c: Convolution data -> c { convolution_param { num_output: 4 kernel_size: 3 } }"
 
@@ -26,7 +27,7 @@ def moved(
     for layer in layers:
         layer.load_blobs([Dense(np.asarray(blob)) for blob in values[layer.name]])
     run = Run(layers, {"data": data})
-    mutants = Mutants(run, [wrong])
+    mutants = Mutants(run, [wrong], WRONG_BY)
     for index, layer in enumerate(layers):
         mutants.step(index, run.step(index))
         if look in layer.param.top:

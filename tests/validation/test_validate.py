@@ -81,6 +81,12 @@ def test_a_limit_of_ones_own(tmp_path: Path) -> None:
     assert validate(before, after, limit=1e-12).status == "failed"
 
 
+@pytest.mark.parametrize("limit", [1e-2, 0.3])
+def test_a_wide_limit_leaves_nothing_unseen(limit: float, tmp_path: Path, engine: str) -> None:
+    """What a layer is made wrong by to see it is more than the limit."""
+    assert validate(*pairs(tmp_path), engine, limit=limit).status == "passed"
+
+
 def test_the_same_input_gives_the_same_comparison(tmp_path: Path, engine: str) -> None:
     comparison = [validate(*pairs(tmp_path), engine, seed=seed).blobs for seed in (1, 1, 2)]
     assert comparison[0] == comparison[1] != comparison[2]
