@@ -7,7 +7,7 @@ import numpy as np
 
 from caffe_merge.validation import compare, limits
 from caffe_merge.validation.compare import BlobResult
-from caffe_merge.validation.impulses import Heads
+from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Pairing, Point
 from caffe_merge.validation.responses import Beyond
 from caffe_merge.validation.seen import Seen
@@ -17,7 +17,7 @@ from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
 class Findings:
     """The results of all points of ``pairing``, from one run on some inputs or from several.
 
-    ``heads`` gathers what linear layers of the old and of the new net make of impulses.
+    ``impulse_responses`` are of linear layers of the old net, and of the new one.
     ``least`` is the limit where rounding explains nothing; ``follows`` whether it follows the net.
     ``thinned`` are points where the new net may hold the old one's values at equal distances, a
     stride having moved, and whether it does; ``beyond`` those where responses to impulses differ.
@@ -32,7 +32,9 @@ class Findings:
         self.noise: Dict[Point, float] = {}
         self.thinned: Dict[Point, bool] = {}
         self.beyond: Dict[Point, Beyond] = {}
-        self.heads = [Heads(changed if follows else frozenset()) for changed in pairing.changed]
+        self.impulse_responses = [
+            ImpulseResponses(changed if follows else frozenset()) for changed in pairing.changed
+        ]
         self.seen: Dict[int, Tuple[str, float]] = dict.fromkeys(pairing.rewritten, ("", 0.0))
 
     def add(self, point: Point, was: np.ndarray, now: np.ndarray) -> BlobResult:

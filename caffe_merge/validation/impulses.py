@@ -1,7 +1,7 @@
 """Impulses: a few values of what one output of a linear layer reads, the rest being 0.
 
-What a layer answers is a partial sum over its weights, one for each impulse. All of them together
-take each weight once, as one output does.
+What a layer makes of each is a partial sum over its weights. All of them together take each weight
+once, as one output does.
 """
 
 from functools import lru_cache
@@ -12,7 +12,7 @@ import numpy as np
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, DEPTHWISE, PRODUCT, of_family
 from caffe_merge.validation.run import Step
 
-SIZE = 1024.0  # of the values that are on: a bias is little beside the answer
+SIZE = 1024.0  # of the values that are on: a bias is little beside the response
 _MOST_ON = 16
 _FEWEST = 4  # impulses, so that a sum that cancels out is not the largest of its channel
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
@@ -21,7 +21,7 @@ _PRODUCTS = frozenset(of_family(PRODUCT))
 LINEAR = _CONVOLUTIONS | _DECONVOLUTIONS | _PRODUCTS
 
 
-class Answers(NamedTuple):
+class ImpulseResponse(NamedTuple):
     """What a linear layer makes of each impulse and, last, of none: (impulses + 1, channels, ...).
 
     The last axes are those of a deconvolution's kernel, else of size 1. ``taps`` says which values
@@ -32,8 +32,8 @@ class Answers(NamedTuple):
     values: np.ndarray
 
 
-def answers(param: Any, blobs: Sequence[np.ndarray]) -> Optional[Answers]:
-    """The answers of a layer; None if it is not linear, or its channels are not its second axis."""
+def impulse_response(param: Any, blobs: Sequence[np.ndarray]) -> Optional[ImpulseResponse]:
+    """What a layer makes of them; None if it is not linear, or its channels are not axis 1."""
     if param.type in _PRODUCTS and param.inner_product_param.axis == 1:
         taps, sums = _of_product(param.inner_product_param, blobs[0])
     elif param.type in _CONVOLUTIONS and param.convolution_param.axis == 1:
@@ -44,7 +44,7 @@ def answers(param: Any, blobs: Sequence[np.ndarray]) -> Optional[Answers]:
         return None
     if len(blobs) > 1:
         sums += blobs[1].reshape(-1, *[1] * (sums.ndim - 2))
-    return Answers(taps, sums)
+    return ImpulseResponse(taps, sums)
 
 
 def _of_product(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
@@ -93,20 +93,22 @@ def _values(count: int) -> np.ndarray:
     return values
 
 
-class Heads:
+class ImpulseResponses:
     """What the ``changed`` layers of a run, by index, make of impulses where they are linear.
 
     It is computed while the run has their weights at hand, in float64.
     """
 
     def __init__(self, changed: AbstractSet[int]) -> None:
-        self.answers: Dict[int, Optional[Answers]] = {}
+        self.by_layer: Dict[int, Optional[ImpulseResponse]] = {}
         self._changed = changed
 
     def step(self, index: int, step: Optional[Step]) -> None:
         """Take in a layer that was just run."""
-        if step is not None and index in self._changed and index not in self.answers:
-            self.answers[index] = answers(step.spec.param, step.blobs) if _is_single(step) else None
+        if step is not None and index in self._changed and index not in self.by_layer:
+            self.by_layer[index] = (
+                impulse_response(step.spec.param, step.blobs) if _is_single(step) else None
+            )
 
 
 def _is_single(step: Step) -> bool:

@@ -87,8 +87,8 @@ def _respond(
         if same_inputs or (new[index].type in _POINTWISE and reads <= cuts):
             tops = zip(old[twin].param.top, new[index].param.top)
             cuts |= {((was, twin), (now, index)) for was, now in tops}
-    heads = [side.answers for side in findings.heads]
-    both = Side(old, plans[0], heads[0]), Side(new, plans[1], heads[1])
+    responses = [side.by_layer for side in findings.impulse_responses]
+    both = Side(old, plans[0], responses[0]), Side(new, plans[1], responses[1])
     # A layer that keeps its top's name may hold what is nearly the same, and is judged behind it.
     judged_points = [
         point

@@ -26,7 +26,7 @@ from caffe_merge.layers.shapes.geometry import convolution_window
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
 from caffe_merge.validation import impulses, limits
-from caffe_merge.validation.impulses import Answers
+from caffe_merge.validation.impulses import ImpulseResponse
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Plan, Version, Weights
 
@@ -43,7 +43,7 @@ class Side(NamedTuple):
 
     layers: Sequence[Any]
     plan: Plan
-    heads: Mapping[int, Optional[Answers]]
+    impulse_responses: Mapping[int, Optional[ImpulseResponse]]
 
 
 class Response(NamedTuple):
@@ -88,10 +88,10 @@ def differing(
         for point in (point for point in points if point.after == version):
             was = old.get(point.before)
             if was is not None and was.taps == now.taps and (was.source, now.source) in cuts:
-                differs = difference(was.values, now.values)
-                if differs is not None and differs.max() > least:
-                    errors[point] = differs
-    noise = {point.before: np.zeros_like(differs) for point, differs in errors.items()}
+                error = difference(was.values, now.values)
+                if error is not None and error.max() > least:
+                    errors[point] = error
+    noise = {point.before: np.zeros_like(error) for point, error in errors.items()}
     beyond = _beyond(errors, least, noise)
     for seed in range(_NUDGES):
         if not beyond:
@@ -121,11 +121,11 @@ def responses(
                 roots.setdefault((top, index), roots[reads[0]])
             continue
         bottoms = [held.get(version) for version in reads]
-        for top, made in zip(layer.param.top, _tops(side, index, bottoms, roots, weights)):
+        for top, response in zip(layer.param.top, _tops(side, index, bottoms, roots, weights)):
             if (top, index) in cuts:
-                yield (top, index), made
+                yield (top, index), response
             else:
-                held[top, index] = made
+                held[top, index] = response
         for name, written in [v for v in held if side.plan.needed[v[0]] <= index]:
             del held[name, written]
 
@@ -140,28 +140,28 @@ def _tops(
     """What a layer makes of responses, or of impulses at one of ``roots``; else nothing."""
     reads = side.plan.reads[index]
     if len(reads) == 1 and reads[0] in roots:
-        made = _head(side, index, weights)
-        if made is not None:
-            yield Response(roots[reads[0]], *made)
+        response = _impulse_response(side, index, weights)
+        if response is not None:
+            yield Response(roots[reads[0]], *response)
         return
-    there = [bottom for bottom in bottoms if bottom is not None]
-    if not reads or len(there) < len(reads) or len({bottom[:2] for bottom in there}) > 1:
+    followed = [bottom for bottom in bottoms if bottom is not None]
+    if not reads or len(followed) < len(reads) or len({bottom[:2] for bottom in followed}) > 1:
         return
     layer = side.layers[index]
-    for values in _followed(layer, [bottom.values for bottom in there], weights):
-        yield Response(*there[0][:2], values)
+    for values in _followed(layer, [bottom.values for bottom in followed], weights):
+        yield Response(*followed[0][:2], values)
 
 
 def difference(was: np.ndarray, now: np.ndarray) -> Optional[np.ndarray]:
     """Errors (2, channels) of two responses, as the head says; None where they cannot be told."""
     if was.shape != now.shape or was.ndim < 2 or not np.isfinite(was).all():
         return None
-    lit = was[:-1] - was[-1:]
-    size = _floored(_largest(lit))
-    dark = np.maximum(_floored(_largest(was[-1:])), size / (impulses.SIZE * _PART))
-    errors = np.stack([_largest(now[:-1] - now[-1:] - lit), _largest(now[-1:] - was[-1:])])
+    by_weights = was[:-1] - was[-1:]
+    size = _floored(_largest(by_weights))
+    by_biases = np.maximum(_floored(_largest(was[-1:])), size / (impulses.SIZE * _PART))
+    errors = np.stack([_largest(now[:-1] - now[-1:] - by_weights), _largest(now[-1:] - was[-1:])])
     errors[~np.isfinite(errors)] = np.inf
-    sizes = np.stack([size, dark])
+    sizes = np.stack([size, by_biases])
     relative = np.where(errors > 0, np.inf, 0.0)  # where everything is 0
     np.divide(errors, sizes, out=relative, where=sizes > 0)
     return relative
@@ -169,23 +169,25 @@ def difference(was: np.ndarray, now: np.ndarray) -> Optional[np.ndarray]:
 
 def _largest(values: np.ndarray) -> np.ndarray:
     """The largest absolute value of each channel."""
-    made: np.ndarray = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0)
-    return made
+    largest: np.ndarray = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0)
+    return largest
 
 
 def _floored(sizes: np.ndarray) -> np.ndarray:
-    made: np.ndarray = np.maximum(sizes, _LEAST * sizes.max(initial=0.0))
-    return made
+    floored: np.ndarray = np.maximum(sizes, _LEAST * sizes.max(initial=0.0))
+    return floored
 
 
-def _head(side: Side, index: int, weights: Optional[Weights]) -> Optional[Answers]:
+def _impulse_response(
+    side: Side, index: int, weights: Optional[Weights]
+) -> Optional[ImpulseResponse]:
     """What a layer makes of impulses, if it is linear and the other net has it not."""
-    made = side.heads.get(index)
-    if made is None or weights is None:
-        return made
+    response = side.impulse_responses.get(index)
+    if response is None or weights is None:
+        return response
     form = standard.standard(side.layers[index])
     assert not isinstance(form, Reason)
-    return impulses.answers(form[0].param, _weights(side.layers[index], form[1], weights))
+    return impulses.impulse_response(form[0].param, _weights(side.layers[index], form[1], weights))
 
 
 def _followed(
@@ -238,9 +240,9 @@ def _add_noise(
     nudged = partial(limits.nudged, seed=seed)
     for version, moved in responses(side, cuts, nudged, _making(side, cuts, versions)):
         if version in versions:
-            differs = difference(right[version].values, moved.values)
-            if differs is not None:
-                noise[version] = np.maximum(noise[version], differs)
+            error = difference(right[version].values, moved.values)
+            if error is not None:
+                noise[version] = np.maximum(noise[version], error)
 
 
 def _making(
@@ -260,13 +262,13 @@ def _beyond(
 ) -> Dict[Point, Beyond]:
     """The points with an error that the noise does not explain."""
     beyond: Dict[Point, Beyond] = {}
-    for point, differs in errors.items():
-        tells = np.isfinite(noise[point.before])  # else the channel is 0 but for rounding
-        allowed = np.where(tells, noise[point.before], 0.0) * limits.TIMES_NOISE
+    for point, error in errors.items():
+        is_known = np.isfinite(noise[point.before])  # else the channel is 0 but for rounding
+        allowed = np.where(is_known, noise[point.before], 0.0) * limits.TIMES_NOISE
         allowed = np.maximum(least, allowed)
-        times = np.where(tells, differs / allowed, 0.0)
+        times = np.where(is_known, error / allowed, 0.0)
         kind, channel = np.unravel_index(int(np.argmax(times)), times.shape)
         if times[kind, channel] > 1:
-            error, limit = float(differs[kind, channel]), float(allowed[kind, channel])
-            beyond[point] = Beyond(int(channel), error, limit)
+            largest, limit = float(error[kind, channel]), float(allowed[kind, channel])
+            beyond[point] = Beyond(int(channel), largest, limit)
     return beyond

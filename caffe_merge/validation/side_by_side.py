@@ -12,7 +12,7 @@ from typing import Dict, Generator, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from caffe_merge.validation.findings import Findings
-from caffe_merge.validation.impulses import Heads
+from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Run, Version
 from caffe_merge.validation.seen import Mutants, farthest, wrong_by
@@ -63,12 +63,17 @@ class _Meeting:
 class _Leader:
     """The old net's run, in a thread of its own."""
 
-    def __init__(self, run: Run, points: Sequence[Point], heads: Optional[Heads] = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        points: Sequence[Point],
+        impulse_responses: Optional[ImpulseResponses] = None,
+    ) -> None:
         self.meeting = _Meeting()
         self.seconds = 0.0
         self.error: Optional[BaseException] = None
         self._run = run
-        self._heads = heads or Heads(frozenset())
+        self._impulse_responses = impulse_responses or ImpulseResponses(frozenset())
         self._due: Dict[int, List[Point]] = {}
         for point in points:
             self._due.setdefault(point.before[1], []).append(point)
@@ -102,7 +107,7 @@ class _Leader:
                 start = time.perf_counter()
                 step = self._run.step(index)
                 self.seconds += time.perf_counter() - start
-                self._heads.step(index, step)
+                self._impulse_responses.step(index, step)
                 for point in self._due.get(index, ()):
                     self.meeting.put(point, _value(self._run, point.before[0]))
                 self._run.drop(index)
@@ -127,13 +132,13 @@ def follow(
     new = runs[1]
     mutants = Mutants(new, findings.open, wrong_by(findings.least))
     seconds, done = 0.0, turn * len(points)
-    with _Leader(runs[0], points, findings.heads[0]) as leader:
+    with _Leader(runs[0], points, findings.impulse_responses[0]) as leader:
         for index in range(len(new.layers)):
             start = time.perf_counter()
             step = new.step(index)
             seconds += time.perf_counter() - start
             mutants.step(index, step)
-            findings.heads[1].step(index, step)
+            findings.impulse_responses[1].step(index, step)
             for point in due.get(index, ()):
                 _meet(findings, mutants, point, leader.value(point))
                 done += 1

@@ -15,11 +15,11 @@ PRODUCT = 'type: "InnerProduct" inner_product_param { num_output: %d %s }'
 
 def impulses_of(depth: int) -> np.ndarray:
     """The impulses (impulses, depth) of an output with so many weights: what an identity gives."""
-    answers = impulses.answers(
+    response = impulses.impulse_response(
         make_layer(PRODUCT % (depth, ""), np.eye(depth)).param, [np.eye(depth)]
     )
-    assert answers is not None
-    return answers.values[:-1]
+    assert response is not None
+    return response.values[:-1]
 
 
 @pytest.mark.parametrize("depth", [1, 3, 9, 27, 64, 147, 486])
@@ -50,9 +50,9 @@ def test_answers_are_those_of_the_forward_pass(text: str, weights: tuple, bottom
     values = impulses_of(int(np.prod(bottom)) // group)
     fed = np.concatenate([np.tile(values, group), np.zeros((1, values.shape[1] * group))])
     (right,) = reference.forward(LayerSpec(param), blobs, [fed.reshape(-1, *bottom)])
-    answers = impulses.answers(param, blobs)
-    assert answers is not None
-    np.testing.assert_allclose(answers.values, right, rtol=1e-12, atol=1e-12 * np.abs(right).max())
+    response = impulses.impulse_response(param, blobs)
+    assert response is not None
+    np.testing.assert_allclose(response.values, right, rtol=1e-12, atol=1e-12 * np.abs(right).max())
 
 
 @pytest.mark.parametrize("group", [1, 3])
@@ -63,12 +63,12 @@ def test_a_deconvolution_answers_with_its_kernel(group: int) -> None:
     values = impulses_of(12 // group)
     fed = np.concatenate([np.tile(values, group), np.zeros((1, 12))])
     (right,) = reference.forward(LayerSpec(param), blobs, [fed.reshape(-1, 12, 1, 1)])
-    answers = impulses.answers(param, blobs)
-    assert answers is not None
-    np.testing.assert_allclose(answers.values, right, rtol=1e-12, atol=1e-12 * np.abs(right).max())
+    response = impulses.impulse_response(param, blobs)
+    assert response is not None
+    np.testing.assert_allclose(response.values, right, rtol=1e-12, atol=1e-12 * np.abs(right).max())
 
 
 def test_a_layer_that_is_not_linear_has_no_answer() -> None:
-    assert impulses.answers(make_layer('type: "ReLU"').param, []) is None
+    assert impulses.impulse_response(make_layer('type: "ReLU"').param, []) is None
     odd = make_layer('type: "InnerProduct" inner_product_param { num_output: 2 axis: 2 }')
-    assert impulses.answers(odd.param, [np.ones((2, 3))]) is None
+    assert impulses.impulse_response(odd.param, [np.ones((2, 3))]) is None
