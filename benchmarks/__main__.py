@@ -50,10 +50,10 @@ def against_caffe(pair: Pair, folder: Path, times: int, caffe: str) -> None:
     )
 
 
-def _row(one: Run) -> str:
+def _row(run: Run) -> str:
     return (
-        f"{one.seconds:6.2f} s (least {one.least:.2f})  {one.processor:6.2f} s of processor time  "
-        f"{one.anonymous:6.0f} MB anonymous  {one.resident:6.0f} MB resident"
+        f"{run.seconds:6.2f} s (least {run.least:.2f})  {run.processor:6.2f} s of processor time  "
+        f"{run.anonymous:6.0f} MB anonymous  {run.resident:6.0f} MB resident"
     )
 
 
@@ -99,8 +99,8 @@ def main() -> None:
     for pair in pairs:
         against_cp(pair, folder, options.times)
     if caffe is not None:
-        for one in filter(None, [nsfw, pairs[0]]):
-            against_caffe(one, folder, options.times, caffe)
+        for pair in filter(None, [nsfw, pairs[0]]):
+            against_caffe(pair, folder, options.times, caffe)
     forward_passes(folder, nsfw, caffe, 3 * options.times)
 
 

@@ -48,8 +48,8 @@ class Building:
         if height != width:
             window = f"    kernel_h: {height}\n    kernel_w: {width}\n"
             window += f"    pad_h: {height // 2}\n    pad_w: {width // 2}\n"
-        own = f"    num_output: {outputs}\n    bias_term: false\n{window}    stride: {stride}\n"
-        self._layer(name, "Convolution", (x,), name, f"  convolution_param {{\n{own}  }}\n")
+        fields = f"    num_output: {outputs}\n    bias_term: false\n{window}    stride: {stride}\n"
+        self._layer(name, "Convolution", (x,), name, f"  convolution_param {{\n{fields}  }}\n")
         shape = (outputs, x.channels, height, width)
         deviation = (2 / (x.channels * height * width)) ** 0.5
         self._blobs(name, deviation * self._random.standard_normal(shape, np.float32))
@@ -57,9 +57,9 @@ class Building:
 
     def depthwise(self, x: Blob, name: str, stride: int = 1, kernel: int = 3) -> Blob:
         """A Convolution on each channel by itself, BatchNorm and Scale in place."""
-        own = f"    num_output: {x.channels}\n    bias_term: false\n    group: {x.channels}\n"
-        own += f"    kernel_size: {kernel}\n    pad: {kernel // 2}\n    stride: {stride}\n"
-        self._layer(name, "Convolution", (x,), name, f"  convolution_param {{\n{own}  }}\n")
+        fields = f"    num_output: {x.channels}\n    bias_term: false\n    group: {x.channels}\n"
+        fields += f"    kernel_size: {kernel}\n    pad: {kernel // 2}\n    stride: {stride}\n"
+        self._layer(name, "Convolution", (x,), name, f"  convolution_param {{\n{fields}  }}\n")
         shape = (x.channels, 1, kernel, kernel)
         weights = 2**0.5 / kernel * self._random.standard_normal(shape, np.float32)
         self._blobs(name, weights)
@@ -99,9 +99,9 @@ class Building:
         """BatchNorm, Scale and ReLU to a blob of its own: ``x`` has other readers."""
         return self.relu(self.normalise(x, name, name))
 
-    def pool(self, x: Blob, name: str, own: str) -> Blob:
-        """A Pooling; ``own`` are its fields."""
-        self._layer(name, "Pooling", (x,), name, f"  pooling_param {{ {own} }}\n")
+    def pool(self, x: Blob, name: str, fields: str) -> Blob:
+        """A Pooling; ``fields`` are its fields."""
+        self._layer(name, "Pooling", (x,), name, f"  pooling_param {{ {fields} }}\n")
         return x._replace(name=name)
 
     def add(self, name: str, *bottoms: Blob) -> Blob:
@@ -118,8 +118,8 @@ class Building:
         """``max(x + 3, 0) / 6``: a Power, a ReLU (BVLC has no ReLU6) and a Power."""
         self._layer(f"{name}_plus", "Power", (x,), f"{name}_plus", "  power_param { shift: 3 }\n")
         y = self.relu(Blob(f"{name}_plus", x.channels, x.power + 9))
-        own = "  power_param { scale: 0.16666667 }\n"
-        self._layer(f"{name}_div", "Power", (y,), f"{name}_div", own)
+        fields = "  power_param { scale: 0.16666667 }\n"
+        self._layer(f"{name}_div", "Power", (y,), f"{name}_div", fields)
         return Blob(f"{name}_div", x.channels, y.power / 18)
 
     def excite(self, x: Blob, name: str) -> Blob:
@@ -128,8 +128,8 @@ class Building:
         y = self.relu(self.conv(y, f"{name}_squeeze", x.channels // 4, 1))
         y = self.hard_sigmoid(self.conv(y, f"{name}_excite", x.channels, 1), name)
         self._layer(f"{name}_flat", "Flatten", (y,), f"{name}_flat")
-        own = "  scale_param { axis: 0 }\n"
-        self._layer(name, "Scale", (x, y._replace(name=f"{name}_flat")), name, own)
+        fields = "  scale_param { axis: 0 }\n"
+        self._layer(name, "Scale", (x, y._replace(name=f"{name}_flat")), name, fields)
         return Blob(name, x.channels, x.power * y.power)
 
     def concat(self, name: str, *bottoms: Blob) -> Blob:
@@ -141,18 +141,18 @@ class Building:
     def classify(self, x: Blob) -> None:
         """The mean over the image, and an InnerProduct to 1000 classes: the net's output."""
         x = self.pool(x, "mean", "pool: AVE global_pooling: true")
-        own = "  inner_product_param { num_output: 1000 }\n"
-        self._layer("fc", "InnerProduct", (x,), "fc", own)
+        fields = "  inner_product_param { num_output: 1000 }\n"
+        self._layer("fc", "InnerProduct", (x,), "fc", fields)
         deviation = (x.channels * x.power) ** -0.5
         weights = deviation * self._random.standard_normal((1000, x.channels), np.float32)
         self._blobs("fc", weights, np.zeros(1000))
 
     def _layer(
-        self, name: str, kind: str, bottoms: Tuple[Blob, ...], top: str, own: str = ""
+        self, name: str, kind: str, bottoms: Tuple[Blob, ...], top: str, fields: str = ""
     ) -> None:
         reads = "".join(f'  bottom: "{x.name}"\n' for x in bottoms)
         self.text += (
-            f'layer {{\n  name: "{name}"\n  type: "{kind}"\n{reads}  top: "{top}"\n{own}}}\n'
+            f'layer {{\n  name: "{name}"\n  type: "{kind}"\n{reads}  top: "{top}"\n{fields}}}\n'
         )
 
     def _blobs(self, name: str, *arrays: Any) -> None:

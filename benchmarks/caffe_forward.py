@@ -37,7 +37,7 @@ for at, turn in enumerate(taken):
         turn[number] = processor_time() - start
 counted = taken[2:]
 outputs = [[net.blobs[name].data for name in nets[0].outputs] for net in nets]
-answer = {
+results = {
     "median": np.median(counted, axis=0).tolist(),
     "least": counted.min(axis=0).tolist(),
     "ratio": np.median(counted / counted[:, -1:], axis=0).tolist(),
@@ -46,4 +46,4 @@ answer = {
         for of_net in outputs
     ],
 }
-print(json.dumps(answer))
+print(json.dumps(results))

@@ -79,8 +79,8 @@ def _millions(*numbers: int) -> str:
 def _refused(report: Dict[str, Any]) -> Iterator[str]:
     """Each reason without the names in it, and how many layers a pass gave it for."""
     counts = Counter(
-        (one["rewrite"], one["type"], re.sub(r"'[^']*'", "'...'", one["reason"]))
-        for one in report["refusals"]
+        (refusal["rewrite"], refusal["type"], re.sub(r"'[^']*'", "'...'", refusal["reason"]))
+        for refusal in report["refusals"]
     )
     for (rewrite, kind, reason), count in counts.most_common():
         yield f"{rewrite}, {count} {kind}: {reason}"

@@ -45,8 +45,8 @@ def measure(pair: Pair, equalize: bool) -> Measured:
     inputs = [_inputs(net, seed) for seed in SEEDS]
     exact = [_outputs(net, values) for values in inputs]
     _round(net)
-    found = [_outputs(net, values) for values in inputs]
-    ratios = [_ratio(old[name], new[name]) for old, new in zip(exact, found) for name in old]
+    rounded = [_outputs(net, values) for values in inputs]
+    ratios = [_ratio(old[name], new[name]) for old, new in zip(exact, rounded) for name in old]
     rescaled = {name for change in report.changes if change.rewrite == "equalize"
                 for name in change.changed}  # fmt: skip
     return Measured(float(np.mean(ratios)), worst.to_median if worst else 1.0, len(rescaled))
@@ -97,8 +97,8 @@ def main() -> None:
     parser.add_argument("pairs", nargs="*", type=Path, metavar="P W")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    given: List[Path] = options.pairs
-    pairs = list(zip(given[::2], given[1::2]))
+    paths: List[Path] = options.pairs
+    pairs = list(zip(paths[::2], paths[1::2]))
     table(pairs or [write_pair(options.folder, name, build) for name, build in MOBILE.items()])
 
 

@@ -75,11 +75,11 @@ def folders(folder: Path, number: int) -> Iterator[Path]:
         yield pair
 
 
-def batch(source: Path, out: Path, *given: str) -> Spent:
+def batch(source: Path, out: Path, *flags: str) -> Spent:
     """One batch, into a folder that is not there yet."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
-    return spent([*BATCH, str(source), "--output-dir", str(out), "-q", *given])
+    return spent([*BATCH, str(source), "--output-dir", str(out), "-q", *flags])
 
 
 def loop(source: Path, out: Path, engine: str) -> Spent:

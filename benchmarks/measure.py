@@ -91,9 +91,9 @@ def alternate(
             results.append(run(command, watched=False, outputs=outputs))
     return [
         memory._replace(
-            seconds=statistics.median(one.seconds for one in results),
-            least=min(one.seconds for one in results),
-            processor=statistics.median(one.processor for one in results),
+            seconds=statistics.median(result.seconds for result in results),
+            least=min(result.seconds for result in results),
+            processor=statistics.median(result.processor for result in results),
         )
         for memory, results in zip(watched, runs)
     ]

@@ -90,18 +90,19 @@ def compare(subject: Subject, after: Pair, scale: Optional[float] = None) -> Com
     """The verdict on ``after``, in this process."""
     row = registry.engine("reference")
     judging = subject.judging._replace(scale=scale)
-    *_, made = judged(subject.before, after, judging, row.limit, row.most)
-    assert isinstance(made, Comparison)
-    return made
+    *_, comparison = judged(subject.before, after, judging, row.limit, row.most)
+    assert isinstance(comparison, Comparison)
+    return comparison
 
 
 def right(subject: Subject, tally: Tally) -> None:
     """The pair as it is merged, on large values and on small ones."""
     for scale in SCALES:
-        made = compare(subject, subject.after, scale)
-        tally.add(f"right, deviation {scale:g}", made.status)
-        if not made.ok:
-            print(f"{subject.name}: right, deviation {scale:g}: {made.status}: {made.reason}")
+        comparison = compare(subject, subject.after, scale)
+        tally.add(f"right, deviation {scale:g}", comparison.status)
+        if not comparison.ok:
+            what = f"right, deviation {scale:g}"
+            print(f"{subject.name}: {what}: {comparison.status}: {comparison.reason}")
 
 
 def wrong_places(subject: Subject, tally: Tally, places: int, work: Path) -> None:
@@ -118,8 +119,8 @@ def wrong_places(subject: Subject, tally: Tally, places: int, work: Path) -> Non
             blobs = [np.array(blob.float64()) for blob in layer.blobs]
             blobs[kind.blob][place] *= kind.factor
             layer.blobs = tuple(Dense(np.asarray(blob, np.float32)) for blob in blobs)
-            told = f"{kind.name}: {layer.name}, blob {kind.blob}, {place}"
-            must_fail(subject, saved(net, work), kind.name, tally, told)
+            place_text = f"{kind.name}: {layer.name}, blob {kind.blob}, {place}"
+            must_fail(subject, saved(net, work), kind.name, tally, place_text)
 
 
 def is_free(layer: Any) -> bool:
@@ -134,8 +135,8 @@ def draw(layer: Any, kind: Kind, random: np.random.Generator) -> Optional[Tuple[
     values = layer.blobs[kind.blob].float64()
     if kind.channel:
         values = np.abs(values).reshape(len(values), -1).max(axis=1)
-    there = np.argwhere(values)
-    return tuple(int(n) for n in there[random.integers(len(there))]) if len(there) else None
+    nonzero = np.argwhere(values)
+    return tuple(int(n) for n in nonzero[random.integers(len(nonzero))]) if len(nonzero) else None
 
 
 def wrong_eps(subject: Subject, tally: Tally, work: Path) -> None:
@@ -151,13 +152,16 @@ def wrong_eps(subject: Subject, tally: Tally, work: Path) -> None:
     must_fail(subject, saved(net, work), EPS, tally, EPS)
 
 
-def must_fail(subject: Subject, after: Pair, kind: str, tally: Tally, told: str) -> None:
+def must_fail(subject: Subject, after: Pair, kind: str, tally: Tally, place_text: str) -> None:
     """Compare; where nothing differs, see how far an output moves."""
-    made = compare(subject, after)
-    moved = None if made.status == "failed" else furthest(subject, after)
-    tally.add(kind, made.status, moved)
+    comparison = compare(subject, after)
+    moved = None if comparison.status == "failed" else furthest(subject, after)
+    tally.add(kind, comparison.status, moved)
     if moved is not None:
-        print(f"{subject.name}: {told}: {made.status}, an output moves by {moved:.1e}", flush=True)
+        print(
+            f"{subject.name}: {place_text}: {comparison.status}, an output moves by {moved:.1e}",
+            flush=True,
+        )
 
 
 def furthest(subject: Subject, after: Pair) -> float:
@@ -213,16 +217,16 @@ def subjects(folders: Sequence[Path], work: Path) -> Iterator[Subject]:
         for path in work.iterdir():
             path.unlink()
         weights: Optional[Path] = model.with_suffix(".caffemodel")
-        there = list(model.parent.glob("*.caffemodel"))
-        if weights not in there:
-            weights = there[0] if len(there) == 1 else None
+        candidates = list(model.parent.glob("*.caffemodel"))
+        if weights not in candidates:
+            weights = candidates[0] if len(candidates) == 1 else None
         try:
-            made = prepared(model, weights, work)
+            subject = prepared(model, weights, work)
         except CaffeMergeError as error:
             print(f"{model}: left out: {error}", flush=True)
             continue
-        if made is not None:
-            yield made
+        if subject is not None:
+            yield subject
 
 
 def prepared(model: Path, weights: Optional[Path], work: Path) -> Optional[Subject]:

@@ -30,6 +30,11 @@ WIDE_SIGNATURES: FrozenSet[str] = frozenset()
 # Files that the pages name before they are there.
 TO_COME: FrozenSet[str] = frozenset()
 
+# Names that hide what a thing is: a result, what is expected, a layer, options?
+HIDING: FrozenSet[str] = frozenset(
+    ("answer", "found", "given", "known", "made", "one", "own", "there", "told", "wanted")
+)
+
 MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS = 8, 400, 50, 8
 
 
@@ -190,6 +195,29 @@ def test_signatures_are_narrow() -> None:
         if len([item for item in args if item.arg != "self"]) > MOST_PARAMETERS:
             wide.append(name)
     assert sorted(wide) == sorted(WIDE_SIGNATURES)
+
+
+def bound_names(path: Path) -> Iterator[str]:
+    """The names that ``path`` gives to variables, arguments, attributes, functions and classes."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+
+
+def test_names_say_what_a_thing_is() -> None:
+    hiding = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in CODE
+        for name in bound_names(path)
+        if name.strip("_").lower() in HIDING
+    ]
+    assert hiding == []
 
 
 # Modules without a test file of their name, and the one that holds what they do.

@@ -156,8 +156,8 @@ def arguments() -> Tuple[str, Kind]:
     parser = argparse.ArgumentParser(description="Make an environment with real Caffe in it.")
     parser.add_argument("--forks", action="store_true", help="one with the layers of forks")
     parser.add_argument("folder", metavar="FOLDER")
-    given = parser.parse_args()
-    return os.path.abspath(given.folder), FORKS if given.forks else BVLC
+    options = parser.parse_args()
+    return os.path.abspath(options.folder), FORKS if options.forks else BVLC
 
 
 def main() -> None:

@@ -304,13 +304,13 @@ def _filled(model: Path, facts: Dict[str, Any], path: Path) -> bool:
     shapes = parse_shapes(flags[n + 1] for n, flag in enumerate(flags) if flag == "--input-shape")
     net = caffe_merge.load(str(text), None, input_shapes=shapes, deploy="--deploy" in flags)
     text.unlink()
-    known = {name: tuple(shape) for name, shape in facts.get("feed", {}).items()}
+    blob_shapes = {name: tuple(shape) for name, shape in facts.get("feed", {}).items()}
     for layer in net.layers:
         if layer.name in facts.get("tops", {}):
-            known.update(dict.fromkeys(layer.param.top, tuple(facts["tops"][layer.name])))
+            blob_shapes.update(dict.fromkeys(layer.param.top, tuple(facts["tops"][layer.name])))
     pieces, size = [], 0
     filler = Filler(facts.get("style", "bvlc"), seed=0)
-    for piece in caffemodel(filler.fill(walk(net.layers, known))):
+    for piece in caffemodel(filler.fill(walk(net.layers, blob_shapes))):
         pieces.append(piece)
         size += len(piece)
         if size > LARGEST:

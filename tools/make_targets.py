@@ -110,8 +110,8 @@ def _measured(results: Dict[str, Any]) -> Iterator[str]:
     yield MEASURED
     yield "| reader | version | pairs | agree before | after `merge --target` | do not, as told |"
     yield "|---|---|---|---|---|---|"
-    for reader, found in results.items():
-        rows = found["forms"]
+    for reader, result in results.items():
+        rows = result["forms"]
         agree = [
             sum(row[stage]["outcome"] == "agrees" for row in rows.values())
             for stage in ("before", "after")
@@ -122,7 +122,7 @@ def _measured(results: Dict[str, Any]) -> Iterator[str]:
             if row["after"]["outcome"] != "agrees"
         ]
         counts = f"{len(rows)} | {agree[0]} | {agree[1]}"
-        yield f"| {reader} | {found['version']} | {counts} | {', '.join(left) or 'none'} |"
+        yield f"| {reader} | {result['version']} | {counts} | {', '.join(left) or 'none'} |"
     yield NOT_RUN
     for name, target in table().targets.items():
         if name not in results:

@@ -70,8 +70,8 @@ def tpu_mlir(model: str, weights: str, inputs: Arrays) -> Arrays:
     from tools.model_transform import CaffeTransformer
 
     # The system's C library first: the wheel's own, which it puts there, is of another loader.
-    own = os.environ["LD_LIBRARY_PATH"]
-    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(("/lib/x86_64-linux-gnu", "/lib64", own))
+    inherited = os.environ["LD_LIBRARY_PATH"]
+    os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(("/lib/x86_64-linux-gnu", "/lib64", inherited))
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         transformer = CaffeTransformer("net", model, weights, [], [], {})
@@ -154,7 +154,7 @@ def caffe2onnx(model: str, weights: str, inputs: Arrays) -> Arrays:
     session = onnxruntime.InferenceSession(
         onnx.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    fed = {given.name: array for given, array in zip(session.get_inputs(), inputs.values())}
+    fed = {blob.name: array for blob, array in zip(session.get_inputs(), inputs.values())}
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, fed)))
     return {**outputs, "version": metadata.version("caffe2onnx")}

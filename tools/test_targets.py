@@ -54,30 +54,32 @@ def _run_all(reader: str, python: str, forms: Path, faults: List[str]) -> Dict[s
         version = ran or version
         rows[prototxt.stem] = row
         for stage in ("before", "after"):
-            outcome, told = row[stage]["outcome"], row[stage]["told"]
-            if (outcome == AGREES) == bool(told):
-                faults.append(f"{reader}: {prototxt.stem} {stage}: {outcome}, check: {told}")
+            outcome, reasons = row[stage]["outcome"], row[stage]["told"]
+            if (outcome == AGREES) == bool(reasons):
+                faults.append(f"{reader}: {prototxt.stem} {stage}: {outcome}, check: {reasons}")
         print(reader, prototxt.stem, row, flush=True)
     return {"version": version, "forms": rows}
 
 
 def _run_form(reader: str, python: str, model: Path, folder: Path) -> Tuple[Dict[str, Any], str]:
     weights, arrays = model.with_suffix(".caffemodel"), dict(np.load(model.with_suffix(".npz")))
-    made = folder / "made.prototxt", folder / "made.caffemodel"
-    caffe_merge.convert(model, weights, *made, target=reader, validate="none")
+    target_pair = folder / "made.prototxt", folder / "made.caffemodel"
+    caffe_merge.convert(model, weights, *target_pair, target=reader, validate="none")
     row: Dict[str, Any] = {}
     version = ""
-    same = all(new.read_bytes() == old.read_bytes() for new, old in zip(made, (model, weights)))
-    for stage, pair in (("before", (model, weights)), ("after", made)):
+    same = all(
+        new.read_bytes() == old.read_bytes() for new, old in zip(target_pair, (model, weights))
+    )
+    for stage, pair in (("before", (model, weights)), ("after", target_pair)):
         if stage == "after" and same:
             row[stage] = row["before"]
             continue
         net = caffe_merge.load(str(pair[0]), str(pair[1]))
         problems = check(net, net.graph({}), find(reader))
-        told = sorted({problem.why for problem in problems if problem.effect != DEMANDED})
+        reasons = sorted({problem.why for problem in problems if problem.effect != DEMANDED})
         outcome, error, ran = _run(reader, python, pair, arrays, folder)
         version = ran or version
-        row[stage] = {"outcome": outcome, "error": error, "told": told}
+        row[stage] = {"outcome": outcome, "error": error, "told": reasons}
     return row, version
 
 
@@ -96,10 +98,10 @@ def _run(
         return REFUSED, 0.0, ""
     if done.returncode or not target.exists():
         return REFUSED, 0.0, ""
-    found = dict(np.load(target))
-    version = str(found.pop("version"))
+    outputs = dict(np.load(target))
+    version = str(outputs.pop("version"))
     errors = [
-        min((_error(array, expected) for array in found.values()), default=np.inf)
+        min((_error(array, expected) for array in outputs.values()), default=np.inf)
         for name, expected in arrays.items()
         if name.startswith(OUT)
     ]
@@ -111,11 +113,11 @@ def _run(
     )
 
 
-def _error(found: Any, expected: Any) -> float:
+def _error(actual: Any, expected: Any) -> float:
     """The largest difference, in units of the largest value; infinite for another size."""
-    if found.size != expected.size:
+    if actual.size != expected.size:
         return float("inf")
-    difference = np.abs(found.ravel() - expected.ravel()).max()
+    difference = np.abs(actual.ravel() - expected.ravel()).max()
     return float(difference / max(np.abs(expected).max(), 1e-30))
 
 

@@ -153,8 +153,8 @@ def _confirmed(
     tops = zip(before[twin].param.top, after[index].param.top)
     pairs = {(new, index): (old, twin) for old, new in tops}
     behind = [(was, now) for was, now in firm if now in pairs]
-    there = {now for _, now in behind}
-    enough = len(there) == len(pairs) or (bool(there) and after[index].type in _TRANSPARENT)
+    confirmed = {now for _, now in behind}
+    enough = len(confirmed) == len(pairs) or (bool(confirmed) and after[index].type in _TRANSPARENT)
     return enough and all(pairs[now] == was for was, now in behind)
 
 

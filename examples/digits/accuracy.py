@@ -30,8 +30,8 @@ def main() -> None:
         images, labels = test["images"], test["labels"]
     data = (images / GREYS).astype(np.float32)
     for pair in zip(args.files[::2], args.files[1::2]):
-        found = forward(pair, {"data": data}, engine=args.engine, caffe_python=args.caffe_python)
-        right = int(np.sum(found["prob"].argmax(axis=1) == labels))
+        tops = forward(pair, {"data": data}, engine=args.engine, caffe_python=args.caffe_python)
+        right = int(np.sum(tops["prob"].argmax(axis=1) == labels))
         print(f"{right / len(labels):.2%} ({right} of {len(labels)})  {pair[0]} {pair[1]}")
 
 
