@@ -51,7 +51,7 @@ def against_fold(name: str, pair: Pair, folder: Path, times: int, caffe: str) ->
     """The default command beside the script; that folds by a text that is made for it before."""
     fold_only = validated(pair, folder, "none", "--only", "fold-affine")
     subprocess.run(fold_only, check=True)
-    deploy = merged(folder)[0].rename(folder / "deploy.prototxt")
+    deploy = merged(folder)[0].rename(folder / "folded.prototxt")
     script = [caffe, FOLD, *map(str, (*pair, deploy, folder / "folded.caffemodel"))]
     commands = {"merge": validated(pair, folder, "reference"), "script": script}
     spent = processor(commands, times, script=QUIET)
