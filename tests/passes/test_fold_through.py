@@ -308,3 +308,14 @@ def test_a_reshape_of_what_has_one_axis(merged: Merger) -> None:
         "m: Scale b -> m { scale_param { bias_term: true } }",
     ]
     assert merged(*lines).names == ["s", "y", "m"]
+
+
+def test_a_net_output_gets_no_reader(merged: Merger) -> None:
+    """A PriorBox would read it for its shape: what anything reads is no net output in Caffe."""
+    after = merged(
+        "data 2 3 4 5",
+        "b: BatchNorm data -> b",
+        "p: PriorBox b data -> p { prior_box_param { min_size: 3 aspect_ratio: 2 } }",
+        "c: BatchNorm b -> c",
+    )
+    assert after.names == ["p", "c"]
