@@ -193,7 +193,15 @@ class Graph:
 
         All but the last have one reader; the tops of the last equal the first bottom of the first.
         """
-        bottom, layer = self.bottoms[chain[0]][0], chain[-1]
+        bottom = self.bottoms[chain[0]][0]
+        reason = self.why_not_output(bottom, chain[-1])
+        return reason or self.why_not_alias(chain, keeps_values=True)
+
+    def why_not_output(self, bottom: Version, layer: Layer) -> Optional[Reason]:
+        """Why ``bottom`` could not be the net output of ``layer``, which goes; None if it could.
+
+        What anything reads is no net output in Caffe.
+        """
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
             outputs_named = counted(len(outputs), "net output")
@@ -205,7 +213,7 @@ class Graph:
                 return Reason(
                     f"its net output {outputs[0].name!r} would have readers, and be none then"
                 )
-        return self.why_not_alias(chain, keeps_values=True)
+        return None
 
     def why_not_alias(
         self, layers: Sequence[Layer], keeps_values: bool = False

@@ -45,7 +45,7 @@ def fold_backward(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[Backwar
     first: Optional[Reason] = None
     while True:
         attempt = _Attempt(graph, run, keep, avoided)
-        reason = attempt.go()
+        reason = attempt.go() or graph.why_not_output(run.source, run.layers[-1])
         if reason is None:
             return attempt.fold
         through = [layer.name for layer in reversed(attempt.fold.through)]
@@ -122,11 +122,6 @@ class _Attempt:
             return Reason(f"the output of layer {maker!r} is read by {quoted(names)} as well")
         if not all(_equal(first, other) for other in others):
             return Reason(f"those that read {version.name!r} would need maps that differ")
-        (end,) = self.graph.tops[self.run.layers[-1]]
-        if unasked and version == self.run.source and end.is_output:
-            # What anything reads is no output of a net in Caffe.
-            names = [reader.name for reader, _ in unasked]
-            return Reason(f"{quoted(names)} would read the net output {end.name!r}")
         for reader, _ in unasked:
             if reader.name in self.keep:
                 return kept(f"layer {reader.name!r}, which reads {version.name!r}, is")
