@@ -23,7 +23,7 @@ from caffe_merge.layers.moving import keeps_images
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import quoted
+from caffe_merge.rewriting.affine_runs import forward_rewrite, quoted
 from caffe_merge.rewriting.elementwise import in_place_without, layers_below
 from caffe_merge.rewriting.pruning import selected
 from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
@@ -71,17 +71,11 @@ def _folded(
         if isinstance(move, Reason):
             return move
         changes[product] = _reading(product, move)
-    region = {layer, *between, *products}
-    reason = graph.why_not_move(graph.bottoms[layer][0], region)
-    if reason is not None:
-        return reason
-    return Rewrite(
-        layers=graph.in_order(region),
-        changes=changes,
-        note=f"folded into InnerProduct {quoted([product.name for product in products])}",
-        kept_note=f"took in {layer.name!r}",
-        in_place=in_place,
-    )
+    rewrite = forward_rewrite(graph, layer, changes)
+    if isinstance(rewrite, Reason):
+        return rewrite
+    note = f"folded into InnerProduct {quoted([product.name for product in products])}"
+    return rewrite._replace(note=note, in_place=in_place)
 
 
 class _Move(NamedTuple):
