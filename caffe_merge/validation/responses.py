@@ -28,7 +28,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.validation import impulses, limits
 from caffe_merge.validation.impulses import ImpulseResponse
 from caffe_merge.validation.pairing import Point
-from caffe_merge.validation.run import Plan, Version, Weights
+from caffe_merge.validation.run import Plan, Version, Weights, float64_weights
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
 _PART = 64  # of 1, which impulses have beside which a bias must be seen
@@ -187,7 +187,9 @@ def _impulse_response(
         return response
     form = standard.standard(side.layers[index])
     assert not isinstance(form, Reason)
-    return impulses.impulse_response(form[0].param, _weights(side.layers[index], form[1], weights))
+    return impulses.impulse_response(
+        form[0].param, float64_weights(side.layers[index], form[1], weights)
+    )
 
 
 def _followed(
@@ -202,7 +204,7 @@ def _followed(
         if spec.type in impulses.LINEAR:
             bottoms = [_spread(spec, _fewer(bottom)) for bottom in bottoms]
         with np.errstate(all="ignore"):
-            return reference.forward(spec, _weights(layer, stored, weights), bottoms)
+            return reference.forward(spec, float64_weights(layer, stored, weights), bottoms)
     except (CaffeMergeError, ArithmeticError, LookupError, ValueError):
         return ()  # it has no such sizes: what it does is seen where it runs
 
@@ -221,11 +223,6 @@ def _spread(spec: LayerSpec, values: np.ndarray) -> np.ndarray:
     if any(window.pad) or any(window.pad_end):
         return values
     return np.broadcast_to(values, (*values.shape[:2], *window.extent))
-
-
-def _weights(layer: Any, stored: Sequence[Any], weights: Optional[Weights]) -> Sequence[np.ndarray]:
-    blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
-    return blobs if weights is None else weights(layer, blobs)
 
 
 def _add_noise(

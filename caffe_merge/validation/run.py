@@ -177,9 +177,7 @@ class Run:
     def _compute(self, layer: Any, spec: LayerSpec, stored: Sequence[Any]) -> Step:
         bottoms = [self.arrays[bottom] for bottom in layer.param.bottom]
         try:
-            blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
-            if self._weights is not None:
-                blobs = self._weights(layer, blobs)
+            blobs = float64_weights(layer, stored, self._weights)
             with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
                 return Step(spec, blobs, bottoms, self.forward(spec, blobs, bottoms))
         except CaffeMergeError:
@@ -204,6 +202,14 @@ def run(
         for name in net.plan.ready.get(index, ()):
             yield name, net.arrays.get(name), net.reasons.get(name, "")
         net.drop(index)
+
+
+def float64_weights(
+    layer: Any, stored: Sequence[Any], weights: Optional[Weights]
+) -> List[np.ndarray]:
+    """The arrays of the blobs ``stored`` of a layer, or what ``weights`` has in their place."""
+    blobs = [np.asarray(blob.array(), np.float64) for blob in stored]
+    return blobs if weights is None else weights(layer, blobs)
 
 
 def plan(layers: Sequence[Any]) -> Plan:
