@@ -4,9 +4,8 @@ from typing import Any, Optional
 
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.shapes.outputs import OLD_AXIS
 from caffe_merge.schema.messages import copied
-
-_OLD = {"Concat": "concat_dim", "Slice": "slice_dim"}  # of older files, unsigned
 
 
 def axis_of(param: Any, rank: Optional[int]) -> Optional[int]:
@@ -16,7 +15,7 @@ def axis_of(param: Any, rank: Optional[int]) -> Optional[int]:
     first bottom. None where it counts from the end of a bottom of unknown rank, or has none such.
     """
     block = getattr(param, CATALOGUE[param.type].block)
-    old = _OLD.get(param.type)
+    old = OLD_AXIS.get(param.type)
     axis: int = getattr(block, old) if old and block.HasField(old) else block.axis
     if axis < 0 and rank is not None:
         axis += rank

@@ -19,7 +19,7 @@ from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.shapes.geometry import canonical
-from caffe_merge.layers.shapes.outputs import crop_offsets, old_axis
+from caffe_merge.layers.shapes.outputs import crop_offsets, part_axis
 from caffe_merge.notes import Reason
 
 Shapes = Sequence[Optional[Shape]]
@@ -85,7 +85,7 @@ def _concat(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     rank = _rank([*bottoms, *tops])
     if rank is None:
         return _UNKNOWN
-    if old_axis(layer, layer.param.concat_param, "concat_dim", rank) != axis:
+    if part_axis(layer, rank) != axis:
         return _same(layer, bottoms, tops, axis)
     sizes = [None if shape is None else shape[axis] for shape in bottoms]
     if len(sizes) == 1:
@@ -97,7 +97,7 @@ def _slice(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:
     rank = _rank([*bottoms, *tops])
     if rank is None:
         return _UNKNOWN
-    if old_axis(layer, layer.param.slice_param, "slice_dim", rank) != axis:
+    if part_axis(layer, rank) != axis:
         return [Link(0, n, axis, axis) for n in range(len(tops))]
     return _side_by_side([None if shape is None else shape[axis] for shape in tops], axis)
 

@@ -6,18 +6,18 @@ from typing import Dict, List
 import numpy as np
 
 from caffe_merge.layers.shapes.geometry import canonical
-from caffe_merge.layers.shapes.outputs import crop_offsets, old_axis
+from caffe_merge.layers.shapes.outputs import crop_offsets, part_axis
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
 
 
 def _concat(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    axis = old_axis(layer, layer.param.concat_param, "concat_dim", bottoms[0].ndim)
+    axis = part_axis(layer, bottoms[0].ndim)
     return [np.concatenate(bottoms, axis=axis)]
 
 
 def _slice(layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes) -> List[np.ndarray]:
-    axis = old_axis(layer, layer.param.slice_param, "slice_dim", bottoms[0].ndim)
+    axis = part_axis(layer, bottoms[0].ndim)
     ends = list(accumulate(top[axis] for top in tops))
     return np.split(bottoms[0], ends[:-1], axis=axis)
 

@@ -1,8 +1,9 @@
 """The top shapes of BVLC's layer types: one function per rule, and the table that names them."""
 
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from caffe_merge.arrays import Shape, count
+from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.shapes import forks
 from caffe_merge.layers.shapes.geometry import (
     Named,
@@ -25,6 +26,8 @@ from caffe_merge.layers.shapes.geometry import (
     spp_windows,
 )
 from caffe_merge.layers.spec import LayerSpec
+
+OLD_AXIS = {"Concat": "concat_dim", "Slice": "slice_dim"}  # instead of axis, unsigned
 
 
 def _same(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
@@ -176,8 +179,9 @@ def _eltwise(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     return [bottoms[0]]
 
 
-def old_axis(layer: Named, param: Any, name: str, rank: int) -> int:
-    """The axis of a Concat or Slice: ``axis``, or the unsigned ``name`` of older files."""
+def part_axis(layer: Named, rank: int) -> int:
+    """The axis of a Concat or Slice: ``axis``, or the unsigned field of older files."""
+    name, param = OLD_AXIS[layer.type], getattr(layer.param, CATALOGUE[layer.type].block)
     if not param.HasField(name):
         return canonical(layer, param.axis, rank)
     if param.HasField("axis"):
@@ -190,7 +194,7 @@ def old_axis(layer: Named, param: Any, name: str, rank: int) -> int:
 
 def _concat(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     first = bottoms[0]
-    axis = old_axis(layer, layer.param.concat_param, "concat_dim", len(first))
+    axis = part_axis(layer, len(first))
     for other in bottoms[1:]:
         if len(other) != len(first) or other[:axis] + other[axis + 1 :] != (
             first[:axis] + first[axis + 1 :]
@@ -202,7 +206,7 @@ def _concat(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
 def _slice(layer: LayerSpec, bottoms: List[Shape]) -> List[Shape]:
     """Cut at each slice_point, or into equal parts (slice_layer.cpp)."""
     bottom, number = bottoms[0], len(layer.param.top)
-    axis = old_axis(layer, layer.param.slice_param, "slice_dim", len(bottom))
+    axis = part_axis(layer, len(bottom))
     points, size = list(layer.param.slice_param.slice_point), bottom[axis]
     if points:
         if len(points) != number - 1:
