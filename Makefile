@@ -96,7 +96,7 @@ test-versions: dist
 
 test-targets: $(VENV)/ready
 	readers=$$($(BIN)/python tools/target_envs.py .venv-targets) && \
-	$(BIN)/python tools/test_targets.py $(TARGET_FORMS) tests/targets/results.json $$readers
+	$(BIN)/python tools/test_targets.py $(TARGET_FORMS) tests/passes/targets/results.json $$readers
 	$(BIN)/python tools/make_targets.py
 
 bench: $(VENV)/ready
@@ -108,4 +108,4 @@ fuzz-readers: $(VENV)/ready
 	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 clean:
-	rm -rf $(VENV) $(CAFFE_VENV) $(FORKS_VENV) .venv-versions .venv-targets $(OUT) build dist *.egg-info .coverage caffe_merge/schema/caffe.desc
+	rm -rf $(VENV) $(CAFFE_VENV) $(FORKS_VENV) .venv-versions .venv-targets $(OUT) build dist *.egg-info .coverage caffe_merge/formats/schema/caffe.desc

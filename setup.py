@@ -1,4 +1,4 @@
-"""Compiles proto/caffe.proto into the descriptor set that caffe_merge.schema.messages loads.
+"""Compiles proto/caffe.proto into the descriptor set that formats/schema/messages.py loads.
 
 An sdist has the compiled set in it: who installs from one needs no protoc.
 """
@@ -15,7 +15,7 @@ from setuptools.command.sdist import sdist
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.join(HERE, "proto", "caffe.proto")
-DESCRIPTORS = os.path.join(HERE, "caffe_merge", "schema", "caffe.desc")
+DESCRIPTORS = os.path.join(HERE, "caffe_merge", "formats", "schema", "caffe.desc")
 
 
 def is_current() -> bool:

@@ -5,7 +5,7 @@ from typing import Any, BinaryIO, Callable, NamedTuple, Tuple, Union
 
 import numpy as np
 
-from caffe_merge.weights.wire import field, header, varint
+from caffe_merge.formats.weights.wire import field, header, varint
 
 Pair = Tuple[Path, Path]
 Sides = Union[int, Tuple[int, int]]  # of a kernel: a square one, or height and width

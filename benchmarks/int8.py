@@ -19,12 +19,12 @@ import caffe_merge
 from benchmarks.building import Pair, write_pair
 from benchmarks.nets import MOBILE
 from caffe_merge.algebra.ranges import LEVELS
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers import ranges
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.validation import run as running
-from caffe_merge.weights.blobs import Dense
 
 SEEDS = (0, 1, 2)
 

@@ -15,7 +15,7 @@ from typing import Any, Iterator, List, NamedTuple
 
 import numpy as np
 
-from caffe_merge.weights.formats import open_index
+from caffe_merge.formats.weights.formats import open_index
 
 DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits"
 BATCH = [sys.executable, "-m", "caffe_merge", "batch"]

@@ -18,13 +18,13 @@ import numpy as np
 
 import caffe_merge
 from caffe_merge.errors import CaffeMergeError
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, DEPTHWISE, PRODUCT, of_family
 from caffe_merge.net import saving
 from caffe_merge.validation import Comparison, black_boxes, inputs, registry
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
 from caffe_merge.validation.run import input_shapes, outputs, run
-from caffe_merge.weights.blobs import Dense
 
 LINEAR = frozenset(of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION, PRODUCT))
 SCALES = (128.0, 1.0)  # of what right pairs are run on

@@ -3,9 +3,9 @@
 import re
 from typing import Sequence
 
-from caffe_merge.schema import strings
-
-_BYTES = r"(?<!\\)\\U0010ff([89a-f][0-9a-f])"  # of strings.py, as repr shows them
+# A byte that is no UTF-8, as messages hold it (formats/schema/strings.py), and as repr shows that.
+_PLANE = 0x10FF00
+_BYTES = r"(?<!\\)\\U0010ff([89a-f][0-9a-f])"
 _PLURALS = {"axis": "axes"}
 SHOWN = 120  # characters of a value that a message quotes
 
@@ -22,11 +22,9 @@ def visible(text: str) -> str:
 
 
 def _shown(char: str) -> str:
-    byte = strings.byte(char)
-    if not byte and "\udc80" <= char <= "\udcff":  # of text that is still as it was read
-        byte = ord(char) - 0xDC00
-    if byte:
-        return f"\\x{byte:02x}"
+    for plane in (_PLANE, 0xDC00):  # the second: of text that is still as it was read
+        if 0x80 <= ord(char) - plane <= 0xFF:
+            return f"\\x{ord(char) - plane:02x}"
     return char if char.isprintable() else char.encode("unicode_escape").decode()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 import caffe_merge
 from caffe_merge.arrays import count
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.layer import Layer
@@ -20,7 +21,6 @@ from caffe_merge.net.loading import Net
 from caffe_merge.passes import PASSES
 from caffe_merge.passes.forms import FORMS
 from caffe_merge.validation import run as running
-from caffe_merge.weights.blobs import Dense
 from tests.nets import Pair, load_pair, prototxt, seeded, write_pair
 from tests.real_caffe import RealCaffe
 

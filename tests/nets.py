@@ -18,16 +18,16 @@ import numpy as np
 from google.protobuf import text_format
 
 import caffe_merge
+from caffe_merge.formats.schema.messages import LayerParameter, NetParameter
+from caffe_merge.formats.text.syntax import Document
+from caffe_merge.formats.text.upgrade import upgrade
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers import shapes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.layers.state import State
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
-from caffe_merge.schema.messages import LayerParameter, NetParameter
-from caffe_merge.text.syntax import Document
-from caffe_merge.text.upgrade import upgrade
-from caffe_merge.weights.blobs import Dense
 
 Pair = Tuple[Path, Path]
 Arrays = Mapping[str, Sequence[np.ndarray]]  # layer name -> blobs

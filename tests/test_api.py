@@ -71,7 +71,7 @@ import caffe_merge.command.cli, caffe_merge.merging.convert
 from caffe_merge import load, merge, save
 names = "subprocess tempfile tqdm numpy.random importlib.metadata".split()
 names += ["caffe_merge.validation.engines", "caffe_merge.validation.workers"]
-names += ["caffe_merge.text.upgrade.v1", "caffe_merge.command.console"]
+names += ["caffe_merge.formats.text.upgrade.v1", "caffe_merge.command.console"]
 print([name for name in names if name in sys.modules and name not in theirs])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -99,12 +99,13 @@ def test_a_plan_imports_what_it_needs() -> None:
     """Nothing that writes, no layers that the net has not, nor numpy's masked arrays."""
     imported = imported_by_a_plan([EXAMPLE / "deploy.prototxt", EXAMPLE / "digits.caffemodel"])
     assert {"merging.planning", "reference.convolution"} <= imported
-    needless = {"files.replacement", "layers.range_table", "merging.approximation",
-                "merging.convert", "merging.originals", "net.deployment", "net.pixels",
-                "net.saving", "numpy.ma", "passes.absorb_bias", "passes.equalize",
-                "passes.fold_image", "passes.in_place", "passes.merge_groups", "proof.regions",
-                "reference.recurrent", "text.edits", "text.splices", "validation.registry",
-                "rewriting.dead_channels", "weights.writer"}  # fmt: skip
+    needless = {"files.replacement", "formats.text.edits", "formats.text.splices",
+                "formats.weights.writer", "layers.range_table", "merging.approximation",
+                "merging.convert", "merging.originals", "merging.proof.regions", "net.deployment",
+                "net.pixels", "net.saving", "numpy.ma", "passes.absorb_bias", "passes.equalize",
+                "passes.fold_image", "passes.in_place", "passes.merge_groups",
+                "passes.rewriting.dead_channels", "reference.recurrent",
+                "validation.registry"}  # fmt: skip
     assert needless & imported == set()
 
 
@@ -123,7 +124,7 @@ def test_no_pass_imports_masked_arrays(tmp_path: Path) -> None:
     for values in blobs["conv"]:
         values[2] = 0
     imported = imported_by_a_plan(write_pair(tmp_path, net, blobs))
-    assert {"rewriting.dead_channels", "proof.regions"} <= imported
+    assert {"passes.rewriting.dead_channels", "merging.proof.regions"} <= imported
     assert "numpy.ma" not in imported
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 def test_both_are_imported_and_work(order: Any) -> None:
     code = f"""
 import {order[0]}, {order[1]}
-from caffe_merge.schema.messages import NetParameter
+from caffe_merge.formats.schema.messages import NetParameter
 from caffe.proto import caffe_pb2
 ours, theirs = NetParameter(name="a"), caffe_pb2.NetParameter(name="a")
 assert ours.SerializeToString() == theirs.SerializeToString()

@@ -12,7 +12,7 @@ import caffe_merge
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
 PACKAGE = Path(caffe_merge.__file__).parent
-READERS = ("files", "text", "weights", "net", "layers", "schema")  # what reads somebody's files
+READERS = ("files", "formats", "net", "layers")  # what reads somebody's files
 
 # Each row: what it is, the number, where it stands in the code, the error.
 ROWS: List[Tuple[str, str]] = re.findall(
@@ -53,7 +53,7 @@ def sentences() -> str:
 @pytest.mark.parametrize(("written", "name"), ROWS, ids=[name for _, name in ROWS])
 def test_a_limit_is_that_of_the_code(written: str, name: str) -> None:
     module, _, constant = name.rpartition(".")
-    if module == "weights.hdf5_reader":
+    if module == "formats.weights.hdf5_reader":
         pytest.importorskip("h5py")
     assert getattr(import_module(f"caffe_merge.{module}"), constant) == number(written)
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.schema import strings
-from caffe_merge.text.values import format_string
+from caffe_merge.formats.schema import strings
+from caffe_merge.formats.text.values import format_string
 from caffe_merge.wording import counted, listed, named, quoted, visible
 from tests.nets import write_pair
 from tests.seeds import examples

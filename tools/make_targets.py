@@ -12,10 +12,10 @@ from typing import Any, Dict, Iterator, List
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from caffe_merge.targets.table import EFFECTS, Row, Target, table  # noqa: E402
+from caffe_merge.passes.targets.table import EFFECTS, Row, Target, table  # noqa: E402
 
 PAGE = ROOT / "docs" / "targets.md"
-RESULTS = ROOT / "tests" / "targets" / "results.json"
+RESULTS = ROOT / "tests" / "passes" / "targets" / "results.json"
 
 HEAD = """# Targets
 
@@ -35,10 +35,10 @@ What no row speaks of is not known to be wrong: that is no promise. Sources that
 run on 53 small nets, on the day or in the month given; the others are documents, source text and
 reports of users, with the month in which they were read: check these before you rely on one.
 
-This page is made from `caffe_merge/targets/targets.json` by `tools/make_targets.py`. A new
+This page is made from `caffe_merge/passes/targets/targets.json` by `tools/make_targets.py`. A new
 target is rows of that file:
 `types` are layer types (`any`, or `net`), `where` is a condition on facts about a layer
-(`targets/facts.py`) or fields of its text, `effect` one of these:
+(`passes/targets/facts.py`) or fields of its text, `effect` one of these:
 """
 
 MEASURED = """## Measured

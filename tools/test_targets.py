@@ -22,8 +22,8 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 
 import caffe_merge
-from caffe_merge.targets.check import check
-from caffe_merge.targets.table import DEMANDED, find
+from caffe_merge.passes.targets.check import check
+from caffe_merge.passes.targets.table import DEMANDED, find
 
 LIMIT = 1e-4
 HALF_LIMIT = {"rknn": 1e-2}  # its simulator computes in half precision, as the chip does

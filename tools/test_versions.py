@@ -29,6 +29,7 @@ LONG = ("corpus", "fuzz", *(path.name for path in (ROOT / "tests").glob("test_ra
 
 # Is it all there? The public names, and whole trained models through the commands.
 INSTALLED = ("test_api.py", "test_real_models.py")
+FORMATS = ("formats/schema", "formats/weights")  # what protobuf and numpy read and write
 
 
 RUNNER = ("pytest", "pytest-xdist", "hypothesis")
@@ -52,13 +53,18 @@ ROWS: Dict[str, Row] = {
     "beside-caffe": Row(
         ("3.9", "3.8"),
         PACKAGES,
-        ("test_beside_pycaffe.py", "schema", "validation/test_caffe_worker.py", "weights"),
+        (
+            "test_beside_pycaffe.py",
+            "formats/schema",
+            "validation/test_caffe_worker.py",
+            "formats/weights",
+        ),
     ),
     # All tests run with the newest numpy and protobuf, under another Python, by `make test`.
     "newest": Row(
         ("3.13", "3.12", "3.11"),
         ("numpy", "protobuf"),
-        (*INSTALLED, "command", "schema", "weights"),
+        (*INSTALLED, *FORMATS, "command"),
     ),
     **{
         version: Row((version,), (), INSTALLED, RUNNER)

@@ -6,8 +6,8 @@ import numpy as np
 
 from caffe_merge.algebra.kernels import Bias, Kernel, Weights
 from caffe_merge.arrays import Float64
+from caffe_merge.formats.weights.blobs import ALL, Rows
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import ALL, Rows
 
 
 def stacked(kernels: Sequence[Kernel]) -> Union[Kernel, Reason]:

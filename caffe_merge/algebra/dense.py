@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Float64, Indices, Shape
-from caffe_merge.weights.blobs import Rows
+from caffe_merge.formats.weights.blobs import Rows
 
 
 def dense(kernel: Kernel, sizes: Shape, places: Shape) -> Kernel:

@@ -20,8 +20,8 @@ import numpy as np
 
 from caffe_merge.algebra.exact import multiplied, row_products, split
 from caffe_merge.arrays import Float64, distinct
+from caffe_merge.formats.weights.blobs import ALL, Rows
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import ALL, Rows
 
 Weights = Callable[[Rows], Float64]
 Bias = Callable[[], Float64]

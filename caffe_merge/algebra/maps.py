@@ -21,8 +21,8 @@ from caffe_merge.algebra import kernels
 from caffe_merge.algebra.exact import product
 from caffe_merge.algebra.kernels import Axis, Bias, Kernel, bias_sum
 from caffe_merge.arrays import Float64
+from caffe_merge.formats.weights.blobs import ALL, Rows
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import ALL, Rows
 
 
 class Transposed(NamedTuple):

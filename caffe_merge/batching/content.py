@@ -5,13 +5,13 @@ import re
 from typing import Dict, NamedTuple, Union
 
 from caffe_merge.errors import CaffeMergeError, Text
+from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.merging import request
 from caffe_merge.merging.request import Flags
 from caffe_merge.net import outline
 from caffe_merge.net.inputs import read_text, reject_weights
 from caffe_merge.net.loading import read_document
 from caffe_merge.net.outline import Key, Outline
-from caffe_merge.weights.formats import open_index
 
 SOLVER_FIELDS = {"net", "train_net", "test_net", "net_param", "base_lr", "lr_policy", "max_iter"}
 _COMMENT = re.compile(rb'("(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\')|[ \t]*#[^\n]*')

@@ -4,8 +4,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple
 
 from caffe_merge.command.lists import limited
 from caffe_merge.net.loading import Net
-from caffe_merge.targets.check import SCHEMA, Problem, check
-from caffe_merge.targets.table import Target, find
+from caffe_merge.passes.targets.check import SCHEMA, Problem, check
+from caffe_merge.passes.targets.table import Target, find
 from caffe_merge.wording import counted
 
 

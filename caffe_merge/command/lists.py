@@ -28,7 +28,7 @@ def styles() -> Iterator[str]:
 
 def targets() -> Iterator[str]:
     """The programs that read Caffe pairs, for --target."""
-    from caffe_merge.targets.table import table
+    from caffe_merge.passes.targets.table import table
 
     yield from aligned([(target.name, target.title) for target in table().targets.values()])
 

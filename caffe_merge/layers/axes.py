@@ -2,10 +2,10 @@
 
 from typing import Any, Optional
 
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.outputs import OLD_AXIS
-from caffe_merge.schema.messages import copied
 
 
 def axis_of(param: Any, rank: Optional[int]) -> Optional[int]:

@@ -18,12 +18,12 @@ from typing import (
     Tuple,
 )
 
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.text.view import SEVERAL
 from caffe_merge.layers.catalogue import WINDOWED
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.notes import UNKNOWN, Note, Reason
-from caffe_merge.schema.messages import copied
-from caffe_merge.text.view import SEVERAL
 
 
 class Harmless(NamedTuple):

@@ -5,11 +5,11 @@ from operator import is_not
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
 
 from caffe_merge.arrays import count
+from caffe_merge.formats.schema.messages import LayerParameter
+from caffe_merge.formats.text.values import parse_integer
+from caffe_merge.formats.weights.blobs import Blob
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.state import TEST, TRAIN
-from caffe_merge.schema.messages import LayerParameter
-from caffe_merge.text.values import parse_integer
-from caffe_merge.weights.blobs import Blob
 
 Result = TypeVar("Result")
 # What a layer is to be: its LayerParameter (a LayerSpec where fields of a fork change too) and its

@@ -10,6 +10,8 @@ from caffe_merge.algebra.affine import (
     inner_product_multiplier,
 )
 from caffe_merge.arrays import Float64
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.weights.blobs import Blob, Dense, Scaled
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.catalogue import of_family
 from caffe_merge.layers.fork_fields import WINDOW, unknown_fields
@@ -17,8 +19,6 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import UNKNOWN, Reason
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Blob, Dense, Scaled
 from caffe_merge.wording import counted
 
 CONVOLUTIONS = of_family(catalogue.CONVOLUTION, catalogue.DEPTHWISE)

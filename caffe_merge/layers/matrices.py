@@ -9,8 +9,8 @@ from typing import Dict, NamedTuple
 import numpy as np
 
 from caffe_merge.arrays import Array, Float64, Indices, distinct
+from caffe_merge.formats.weights.blobs import Blob
 from caffe_merge.layers.layer import Layer, remembered
-from caffe_merge.weights.blobs import Blob
 
 FIRST = 8  # values of an output that are looked at first
 

@@ -12,13 +12,13 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.arrays import count
 from caffe_merge.errors import WeightsError
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.text.values import parse_bool
+from caffe_merge.formats.weights.blobs import FLOAT, Blob, Dense
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New, remembered
 from caffe_merge.notes import UNKNOWN, Reason
-from caffe_merge.schema.messages import copied
-from caffe_merge.text.values import parse_bool
-from caffe_merge.weights.blobs import FLOAT, Blob, Dense
 from caffe_merge.wording import counted
 
 MaybeAffine = Union[Affine, Reason, None]

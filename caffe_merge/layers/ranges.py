@@ -10,11 +10,11 @@ import numpy as np
 
 from caffe_merge.algebra.ranges import spread
 from caffe_merge.arrays import Array, Float64, Indices, count
+from caffe_merge.formats.weights.blobs import BLOCK
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, odd_blobs
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.notes import UNKNOWN, Reason
-from caffe_merge.weights.blobs import BLOCK
 
 TOO_WIDE = 16  # largest / median channel from which a summary warns: 4 of 8 bits
 

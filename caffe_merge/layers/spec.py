@@ -2,8 +2,8 @@
 
 from typing import Any, Mapping, Tuple
 
-from caffe_merge.schema.messages import copied
-from caffe_merge.text.values import parse_bool, parse_float, parse_integer
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.text.values import parse_bool, parse_float, parse_integer
 
 
 class ForkFields:

@@ -7,13 +7,13 @@ fields of a fork is put in those terms first, or refused.
 from typing import Any, Callable, Dict, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine
+from caffe_merge.formats.weights.blobs import Blob
 from caffe_merge.layers import linear, norms, per_channel
 from caffe_merge.layers.fork_fields import WINDOW, spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.notes import UNKNOWN, Reason
-from caffe_merge.weights.blobs import Blob
 
 Standard = Tuple[LayerSpec, Tuple[Blob, ...]]
 

@@ -9,7 +9,7 @@ from caffe_merge.errors import OptionName, Text
 from caffe_merge.wording import counted
 
 if TYPE_CHECKING:
-    from caffe_merge.rewriting.rewrite import Rewrite
+    from caffe_merge.passes.rewriting.rewrite import Rewrite
     from caffe_merge.validation import BlobResult
 
 

@@ -8,6 +8,7 @@ from caffe_merge.errors import InputShapeError, OptionName, Text
 from caffe_merge.files.identity import Unchanged
 from caffe_merge.files.outputs import check_outputs
 from caffe_merge.files.replacement import Replacement
+from caffe_merge.formats.weights.blobs import HALF
 from caffe_merge.merging.driver import check_options
 from caffe_merge.merging.planning import Conversion, loaded, plan
 from caffe_merge.merging.report import Report
@@ -16,7 +17,6 @@ from caffe_merge.net.loading import Net
 from caffe_merge.net.saving import Progress, write
 from caffe_merge.options import Options
 from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE
-from caffe_merge.weights.blobs import HALF
 
 _VALIDATE = OptionName(MAY_BE_NONE)
 _OR_NONE = (", or use ", _VALIDATE, f" {NONE}")

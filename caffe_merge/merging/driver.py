@@ -11,6 +11,7 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.spec import apart
+from caffe_merge.merging.proof import prove
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import free_name, rewire
 from caffe_merge.merging.sharing import Batch, settle, unshared
@@ -22,12 +23,11 @@ from caffe_merge.net.shared import shared_blobs
 from caffe_merge.notes import PROOF, SHARED, Note, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes import PASSES, PassEntry
-from caffe_merge.proof import prove
-from caffe_merge.rewriting.rewrite import Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.rewrite import Pass, Refused, Rewrite
 
 if TYPE_CHECKING:
     from caffe_merge.merging.raw_input import RawInput
-    from caffe_merge.targets.table import Target
+    from caffe_merge.passes.targets.table import Target
 
 
 def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report:
@@ -77,7 +77,7 @@ def check_options(options: Options) -> None:
 def _target(options: Options) -> "Optional[Target]":
     if options.target is None:
         return None
-    from caffe_merge.targets.table import find
+    from caffe_merge.passes.targets.table import find
 
     return find(options.target)
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Iterator, Optional, Tuple
 
 from caffe_merge.errors import OptionName, UsageError, ValidationError
 from caffe_merge.files.temporary import temporary_folder
+from caffe_merge.formats.text.syntax import encode
 from caffe_merge.merging.driver import merge
 from caffe_merge.net.loading import Net
 from caffe_merge.net.saving import save
 from caffe_merge.options import Options
-from caffe_merge.text.syntax import encode
 
 if TYPE_CHECKING:
     from caffe_merge.merging.approximation import Approximation

@@ -118,8 +118,8 @@ def _merge(net: Net, conversion: Conversion) -> Report:
 
 def _note_unreadable(net: Net, path: str, report: Report) -> None:
     """Say where the Caffe whose schema was given would not read the text that is to be ``path``."""
+    from caffe_merge.formats.text.syntax import Document
     from caffe_merge.net.saving import text
-    from caffe_merge.text.syntax import Document
 
     assert net.dialect is not None
     try:

@@ -12,6 +12,8 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.formats.schema.messages import LayerParameter
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import free_name
@@ -19,8 +21,6 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.net.pixels import PixelOptions, Pixels, per_channel
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter
-from caffe_merge.weights.blobs import Dense
 
 _TELLING = (
     "fold-swap",

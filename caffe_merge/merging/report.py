@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from caffe_merge.merging.sharing import Unshared
     from caffe_merge.net.loading import Net
     from caffe_merge.pages.snapshot import Nets
-    from caffe_merge.rewriting.rewrite import Rewrite
+    from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 SCHEMA = "caffe_merge.report/1"
 # The types whose fate is told.

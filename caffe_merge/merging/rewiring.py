@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Sequence, Set
 
 from caffe_merge.layers.catalogue import that
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.rewriting.rewrite import Rewrite
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 IN_PLACE = that("in_place")  # types that rewrites keep and that may write in place
 

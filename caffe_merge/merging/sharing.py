@@ -14,13 +14,13 @@ equal lr_mult, and would save one value per channel.
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import count
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.weights.blobs import Blob, same_values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.shared import shared_blobs
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.rewrite import Changes, Rewrite
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Blob, same_values
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.rewrite import Changes, Rewrite
 
 Slot = Tuple[Layer, int]  # a blob of a layer, by number
 Names = Dict[str, List[Slot]]

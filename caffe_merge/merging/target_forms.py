@@ -7,17 +7,17 @@ blanks, when the text is read (net/text_forms.py); others are made by the writer
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from caffe_merge.errors import OptionName, Text
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.merging.report import Report
 from caffe_merge.merging.rewiring import free_name
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.net.text_forms import TEXT_FORMS, without_blanks
 from caffe_merge.notes import ASKED, Note, Reason
-from caffe_merge.rewriting.rewrite import Rewrite
-from caffe_merge.schema.messages import copied
-from caffe_merge.targets.check import asked, check, matching
-from caffe_merge.targets.facts import LayerFacts
-from caffe_merge.targets.table import Row, Target, find
+from caffe_merge.passes.rewriting.rewrite import Rewrite
+from caffe_merge.passes.targets.check import asked, check, matching
+from caffe_merge.passes.targets.facts import LayerFacts
+from caffe_merge.passes.targets.table import Row, Target, find
 
 STORED_TYPES, CURRENT_FORMAT, NAMES = "stored-types", "current-format", "names-without-blanks"
 OUTPUT_APART = "output-apart"

@@ -3,9 +3,9 @@
 import contextlib
 from typing import Any, Iterator, List, Tuple
 
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.loading import Net
-from caffe_merge.schema.messages import copied
 
 # What a merge may set of a layer beside its parameters, which are edited in place too.
 _SET = ("blobs", "extra", "sources", "style")

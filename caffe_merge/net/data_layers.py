@@ -8,10 +8,10 @@ from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import OptionName, Text
+from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CATALOGUE, of_family, that
-from caffe_merge.weights.index import Index
 
 Param = Any  # a LayerParameter
 Extra = Mapping[str, str]  # a layer's fields that the schema does not know

@@ -9,15 +9,15 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.formats.schema.messages import LayerParameter, NetParameter
+from caffe_merge.formats.text.edits import Edits
+from caffe_merge.formats.text.syntax import Document, Field, Value
+from caffe_merge.formats.text.view import View, extra_fields
+from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers.state import TRAIN, State
 from caffe_merge.net import data_layers
 from caffe_merge.net.training import in_short
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter, NetParameter
-from caffe_merge.text.edits import Edits
-from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.view import View, extra_fields
-from caffe_merge.weights.index import Index
 
 STAGE = "deploy"  # what DIGITS calls the net that it makes of a file for all three
 _HEADS = {"SoftmaxWithLoss": "Softmax", "SigmoidCrossEntropyLoss": "Sigmoid"}

@@ -10,15 +10,15 @@ field's name and type do not tell its effect.
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from caffe_merge.errors import FileError
+from caffe_merge.formats.schema.messages import LayerParameter, NetParameter, is_repeated
+from caffe_merge.formats.schema.protoc import compiled
+from caffe_merge.formats.text.edits import Edits
+from caffe_merge.formats.text.splices import Splices
+from caffe_merge.formats.text.syntax import Document, Field, Value
+from caffe_merge.formats.text.values import parse_integer
+from caffe_merge.formats.text.view import FieldInfo, View, field_infos
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter, NetParameter, is_repeated
-from caffe_merge.schema.protoc import compiled
-from caffe_merge.text.edits import Edits
-from caffe_merge.text.splices import Splices
-from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.values import parse_integer
-from caffe_merge.text.view import FieldInfo, View, field_infos
 
 
 class _Default(NamedTuple):

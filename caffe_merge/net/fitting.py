@@ -4,12 +4,12 @@ from typing import List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError, SizeError, Text, WeightsError
+from caffe_merge.formats.weights.blobs import Blob, Stored
+from caffe_merge.formats.weights.index import LayerRecord
 from caffe_merge.layers import norms
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
-from caffe_merge.weights.blobs import Blob, Stored
-from caffe_merge.weights.index import LayerRecord
 from caffe_merge.wording import counted, with_article
 
 _MOST_COLOURS = 4  # channels that an image has, alpha included

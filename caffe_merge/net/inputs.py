@@ -4,8 +4,8 @@ from typing import Optional
 
 from caffe_merge.errors import TextError, WeightsError
 from caffe_merge.files.inputs import opened
-from caffe_merge.text.syntax import MAX_BYTES
-from caffe_merge.weights import solverstate
+from caffe_merge.formats.text.syntax import MAX_BYTES
+from caffe_merge.formats.weights import solverstate
 
 _SNIFFED = solverstate.HEAD
 _ARCHIVES = (  # zip, gzip, 7z, bzip2, xz, zstd, rar

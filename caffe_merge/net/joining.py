@@ -8,6 +8,8 @@ from typing import Collection, Dict, List, Mapping, Optional, Sequence
 
 from caffe_merge.arrays import BlobShape, Shape, fully_known
 from caffe_merge.errors import About, NetError
+from caffe_merge.formats.weights.blobs import Blob, Filled, Stored, same_values
+from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers import norms
 from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.layers.fillers import Room, fill, fillers
@@ -17,8 +19,6 @@ from caffe_merge.net import fitting, text_blobs, weight_notes
 from caffe_merge.net.propagation import expected_shapes, propagate
 from caffe_merge.net.shared import Held, completed, share
 from caffe_merge.notes import Note
-from caffe_merge.weights.blobs import Blob, Filled, Stored, same_values
-from caffe_merge.weights.index import Index
 
 
 def weights(

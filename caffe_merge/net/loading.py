@@ -20,6 +20,13 @@ from typing import (
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import About, NetError, Text, UsageError
+from caffe_merge.formats.schema.messages import LayerParameter, NetParameter
+from caffe_merge.formats.text.spelling import for_caffe
+from caffe_merge.formats.text.syntax import Document, Field, Value
+from caffe_merge.formats.text.upgrade import upgrade
+from caffe_merge.formats.text.view import SEVERAL, View, extra_fields
+from caffe_merge.formats.weights.formats import open_index
+from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers, joining, training
@@ -27,13 +34,6 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.net.inputs import read_text, reject_weights
 from caffe_merge.net.propagation import top_shapes
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter, NetParameter
-from caffe_merge.text.spelling import for_caffe
-from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import SEVERAL, View, extra_fields
-from caffe_merge.weights.formats import open_index
-from caffe_merge.weights.index import Index
 
 if TYPE_CHECKING:
     from caffe_merge.net.dialect import Dialect

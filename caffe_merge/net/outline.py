@@ -7,13 +7,13 @@ from typing import FrozenSet, Mapping, NamedTuple, Optional, Sequence, Set, Tupl
 
 from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import NetError
+from caffe_merge.formats.text.syntax import Document
+from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import data_layers
 from caffe_merge.net.loading import Net
 from caffe_merge.net.propagation import expected_shapes, propagate
-from caffe_merge.text.syntax import Document
-from caffe_merge.weights.index import Index
 
 # The names of layers that have blobs, and the blobs' shapes without dimensions of 1 in front: in
 # old files every blob has four.

@@ -15,9 +15,9 @@ import numpy as np
 from caffe_merge.arrays import Array, ArrayLike, Float64, Shape
 from caffe_merge.errors import FileError, OptionName, UsageError, WeightsError
 from caffe_merge.files.places import check_file
+from caffe_merge.formats.weights.blobproto import read_blob
+from caffe_merge.formats.weights.wire import BYTES, Record
 from caffe_merge.net import npy
-from caffe_merge.weights.blobproto import read_blob
-from caffe_merge.weights.wire import BYTES, Record
 from caffe_merge.wording import counted
 
 Value = Union[None, str, ArrayLike]  # numbers, or what the command line has for them

@@ -5,16 +5,16 @@ from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional
 
 from caffe_merge.files.outputs import check_free, check_outputs
 from caffe_merge.files.replacement import Replacement
+from caffe_merge.formats.schema.messages import LayerParameter, Message, NetParameter, copied
+from caffe_merge.formats.text.edits import Edits
+from caffe_merge.formats.text.syntax import Document, Field, encode
+from caffe_merge.formats.text.view import View
+from caffe_merge.formats.weights.formats import format_for
+from caffe_merge.formats.weights.index import Entry, LayerRecord
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net import joining
 from caffe_merge.net.loading import Net, Place
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter, Message, NetParameter, copied
-from caffe_merge.text.edits import Edits
-from caffe_merge.text.syntax import Document, Field, encode
-from caffe_merge.text.view import View
-from caffe_merge.weights.formats import format_for
-from caffe_merge.weights.index import Entry, LayerRecord
 
 Progress = Callable[[int, int, str], None]  # layers written, of how many, the last one's name
 
@@ -75,7 +75,7 @@ def _in_order(net: Net) -> Tuple[Document, Dict[Layer, Place]]:
         at += 1
     if not moves:
         return net.document, net.places
-    from caffe_merge.text.moves import moved
+    from caffe_merge.formats.text.moves import moved
 
     document = moved(net.document, moves)
     fields = [field for field in document.fields if field.name == "layer"]

@@ -5,9 +5,9 @@ from typing import Collection, Dict, List, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count, fully_known
 from caffe_merge.errors import NetError, WeightsError
+from caffe_merge.formats.weights.blobs import Blob, Stored
+from caffe_merge.formats.weights.index import LayerRecord
 from caffe_merge.layers.layer import Layer
-from caffe_merge.weights.blobs import Blob, Stored
-from caffe_merge.weights.index import LayerRecord
 
 PERMISSIVE = 1  # ParamSpec.DimCheckMode
 Held = Dict[Layer, List[Tuple[Optional[Blob], BlobShape]]]  # (blob or None if random, shape)

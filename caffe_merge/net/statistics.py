@@ -8,10 +8,10 @@ by any engine included, sees a net that means the stored statistics.
 from typing import Iterator, List
 
 from caffe_merge.errors import OptionName, Text
+from caffe_merge.formats.text.splices import Splices
+from caffe_merge.formats.text.syntax import Document, Field, Value
+from caffe_merge.formats.text.values import parse_bool
 from caffe_merge.notes import Note
-from caffe_merge.text.splices import Splices
-from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.values import parse_bool
 from caffe_merge.wording import counted
 
 BLOCK, FLAG = "batch_norm_param", "use_global_stats"

@@ -7,12 +7,12 @@ move to the weights file: a merged layer may want other blobs than its text says
 from typing import Dict, Optional, Sequence
 
 from caffe_merge.errors import Text, WeightsError
+from caffe_merge.formats.weights.blobproto import read_blob
+from caffe_merge.formats.weights.blobs import Blob
+from caffe_merge.formats.weights.index import LayerRecord
+from caffe_merge.formats.weights.source import Buffer
+from caffe_merge.formats.weights.wire import field, records
 from caffe_merge.layers.layer import Layer
-from caffe_merge.weights.blobproto import read_blob
-from caffe_merge.weights.blobs import Blob
-from caffe_merge.weights.index import LayerRecord
-from caffe_merge.weights.source import Buffer
-from caffe_merge.weights.wire import field, records
 
 
 def take(layers: Sequence[Layer]) -> Dict[Layer, LayerRecord]:

@@ -7,13 +7,13 @@ net in that form.
 from itertools import count
 from typing import Callable, Dict, Iterator, List, Set
 
+from caffe_merge.formats.schema.messages import LayerParameter, NetParameter
+from caffe_merge.formats.text.edits import Edits
+from caffe_merge.formats.text.splices import Splices
+from caffe_merge.formats.text.syntax import Document, Field, Value
+from caffe_merge.formats.text.values import format_string, parse_string
+from caffe_merge.formats.text.view import View
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter, NetParameter
-from caffe_merge.text.edits import Edits
-from caffe_merge.text.splices import Splices
-from caffe_merge.text.syntax import Document, Field, Value
-from caffe_merge.text.values import format_string, parse_string
-from caffe_merge.text.view import View
 
 _INPUTS = ("input", "input_dim", "input_shape")
 _BLOBS = ("bottom", "top")

@@ -3,10 +3,10 @@
 from typing import Collection, Dict, List, Sequence
 
 from caffe_merge.errors import OptionName, Text, WeightsError
+from caffe_merge.formats.weights.blobs import HALF
+from caffe_merge.formats.weights.index import Index, LayerRecord
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
-from caffe_merge.weights.blobs import HALF
-from caffe_merge.weights.index import Index, LayerRecord
 from caffe_merge.wording import counted, named
 
 _FEW = 0.1  # of layers: where no more of them have weights, file and text are no pair

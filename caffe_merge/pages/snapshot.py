@@ -5,10 +5,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from google.protobuf import text_format
 
 from caffe_merge.arrays import Shape
+from caffe_merge.formats.schema.messages import Message, copied
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.net.measures import multiply_adds
-from caffe_merge.schema.messages import Message, copied
 from caffe_merge.wording import counted
 
 _SHOWN = 60  # lines of a layer's parameters

@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.wording import counted
 
-Problems = Sequence[Mapping[str, Any]]  # of targets/check.py, as JSON
+Problems = Sequence[Mapping[str, Any]]  # of passes/targets/check.py, as JSON
 Numbers = Mapping[str, int]  # the number of the (first) layer of each name
 _DONE, _LEFT, _FORM = "done", "left", "form"
 

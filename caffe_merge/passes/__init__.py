@@ -6,7 +6,7 @@ from typing import Collection, Optional, Tuple, Type, cast
 from caffe_merge.layers.catalogue import MOVING, POOLING, of_family, that
 from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
 from caffe_merge.options import Options
-from caffe_merge.rewriting.rewrite import Pass
+from caffe_merge.passes.rewriting.rewrite import Pass
 
 
 class PassEntry:

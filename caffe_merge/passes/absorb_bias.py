@@ -22,6 +22,8 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Float64
 from caffe_merge.errors import OptionName, Text
+from caffe_merge.formats.schema.messages import LayerParameter
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of
@@ -29,10 +31,16 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHARED, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes.fold_forward import propagate
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.rewrite import Changes, Finding, Insert, Pass, Refused, Rewrite, kept
-from caffe_merge.schema.messages import LayerParameter
-from caffe_merge.weights.blobs import Dense
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Insert,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 DEVIATIONS = 3  # below the mean, where a value may be cut off
 NO_NORM = "no BatchNorm in front of it says where its values lie"

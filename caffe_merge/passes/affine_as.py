@@ -13,6 +13,8 @@ from typing import Any, List, Tuple, Union
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Float64
+from caffe_merge.formats.schema.messages import LayerParameter, copied
+from caffe_merge.formats.weights.blobs import ALL, Blob, Dense
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.catalogue import CATALOGUE, of_family
 from caffe_merge.layers.layer import Layer, New
@@ -20,11 +22,9 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
-from caffe_merge.rewriting.layer_kernels import kernel_of
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.schema.messages import LayerParameter, copied
-from caffe_merge.weights.blobs import ALL, Blob, Dense
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
+from caffe_merge.passes.rewriting.layer_kernels import kernel_of
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from caffe_merge.wording import counted
 
 # A Power has no weights: it is as good for any tool chain.

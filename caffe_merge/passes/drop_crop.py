@@ -16,9 +16,9 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.outputs import crop_offsets
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
-from caffe_merge.rewriting.axis_sizes import size_of
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
+from caffe_merge.passes.rewriting.axis_sizes import size_of
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 
 class DropCrop(Pass):

@@ -21,8 +21,8 @@ from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.matrices import facts
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph
-from caffe_merge.rewriting.channel_axis import is_dense, is_depthwise, reads_twice
-from caffe_merge.rewriting.rewrite import Finding, Pass
+from caffe_merge.passes.rewriting.channel_axis import is_dense, is_depthwise, reads_twice
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass
 
 
 class DropDeadChannels(Pass):
@@ -33,7 +33,7 @@ class DropDeadChannels(Pass):
     def find(self, graph: Graph) -> List[Finding]:
         if not _may_have_dead(graph):
             return []  # as good as always, so the rest is imported where there are some
-        from caffe_merge.rewriting.dead_channels import findings
+        from caffe_merge.passes.rewriting.dead_channels import findings
 
         return findings(graph, self.fixed(graph))
 

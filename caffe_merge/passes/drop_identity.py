@@ -12,8 +12,8 @@ from typing import List
 from caffe_merge.layers.identity import identity
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 
 class DropIdentity(Pass):

@@ -16,8 +16,8 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.signs import never_negative, why_not_unchanged
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, quoted
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, quoted
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 REACH = 64  # the most layers that make a blob never negative: all of them are run for the proof
 _RECTIFIERS = that("rectifier")

@@ -14,8 +14,8 @@ from typing import List
 from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import Run, quoted, runs
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 
 class FoldAffine(Pass):

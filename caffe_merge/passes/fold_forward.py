@@ -21,10 +21,14 @@ from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import Maps, forward_maps
-from caffe_merge.rewriting.affine_runs import Run, quoted, runs
-from caffe_merge.rewriting.forward_folding import along_channels, folded_forward, why_not_folded
-from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
+from caffe_merge.passes.rewriting.affine_propagation import Maps, forward_maps
+from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.forward_folding import (
+    along_channels,
+    folded_forward,
+    why_not_folded,
+)
+from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
 
 
 class FoldForward(Pass):

@@ -14,16 +14,16 @@ import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.arrays import Float64
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite, quoted
-from caffe_merge.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Dense
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite, quoted
+from caffe_merge.passes.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
 
 
 class FoldImage(Pass):

@@ -14,6 +14,7 @@ import numpy as np
 
 from caffe_merge.algebra.orders import origins
 from caffe_merge.arrays import Indices, Shape
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.axes import axis_of, flattens_images
 from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer, New
@@ -23,11 +24,18 @@ from caffe_merge.layers.moving import keeps_images
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import forward_rewrite, quoted
-from caffe_merge.rewriting.elementwise import in_place_without, layers_below
-from caffe_merge.rewriting.pruning import selected
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.schema.messages import copied
+from caffe_merge.passes.rewriting.affine_runs import forward_rewrite, quoted
+from caffe_merge.passes.rewriting.elementwise import in_place_without, layers_below
+from caffe_merge.passes.rewriting.pruning import selected
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 
 class FoldPermute(Pass):

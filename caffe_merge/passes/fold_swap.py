@@ -17,6 +17,8 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import Kernel
 from caffe_merge.arrays import Float64, Indices, Shape, count
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.weights.blobs import ALL, Blob, Computed, Dense, Rows
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES, linear_param, output_channels
@@ -24,11 +26,17 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite
-from caffe_merge.rewriting.layer_kernels import kernel_of
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import ALL, Blob, Computed, Dense, Rows
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite
+from caffe_merge.passes.rewriting.layer_kernels import kernel_of
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 
 class FoldSwap(Pass):

@@ -16,9 +16,9 @@ from typing import List, Union
 from caffe_merge.layers.moving import RULES
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import Run, quoted, runs
-from caffe_merge.rewriting.backward_folding import fold_backward
-from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.backward_folding import fold_backward
+from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 
 
 class FoldThrough(Pass):

@@ -8,14 +8,14 @@ may read ``a``, and its memory may be neither that of a net input nor one that a
 
 from typing import List, Optional
 
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import KEPT_AS_ASKED, quoted
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.schema.messages import copied
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, quoted
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 TYPES = that("in_place")
 

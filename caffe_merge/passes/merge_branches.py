@@ -23,8 +23,8 @@ from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.branches import (
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.branches import (
     Branch,
     Sums,
     branches_by_source,
@@ -36,8 +36,8 @@ from caffe_merge.rewriting.branches import (
     scaled_kernel,
     sum_of,
 )
-from caffe_merge.rewriting.layer_kernels import as_layer
-from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.layer_kernels import as_layer
+from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 
 
 class MergeBranches(Pass):

@@ -16,10 +16,10 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.channel_axis import joins_channels
-from caffe_merge.rewriting.layer_kernels import as_convolution, kernel_of
-from caffe_merge.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.channel_axis import joins_channels
+from caffe_merge.passes.rewriting.layer_kernels import as_convolution, kernel_of
+from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
 
 
 class Part(NamedTuple):

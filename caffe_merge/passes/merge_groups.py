@@ -16,18 +16,26 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Sequence, Set, Tup
 
 from caffe_merge.algebra.beside import grouped
 from caffe_merge.algebra.kernels import Kernel
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.channel_axis import joins_channels
-from caffe_merge.rewriting.channel_links import links
-from caffe_merge.rewriting.layer_kernels import as_convolution, kernel_of
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.schema.messages import copied
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.channel_axis import joins_channels
+from caffe_merge.passes.rewriting.channel_links import links
+from caffe_merge.passes.rewriting.layer_kernels import as_convolution, kernel_of
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 REACH = 64  # the most layers between a Slice and a Concat
 

@@ -10,15 +10,23 @@ from typing import List, Optional, Tuple, Union
 
 from caffe_merge.algebra.orders import composed
 from caffe_merge.errors import NetError
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer, New, shares_memory
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.elementwise import in_place_without, layers_above
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.schema.messages import copied
+from caffe_merge.passes.rewriting.elementwise import in_place_without, layers_above
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 FIELD = "permute_param.order"
 

@@ -20,14 +20,22 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.moving import keeps_images, keeps_order
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.branches import factors_of, is_sum, sum_of
-from caffe_merge.rewriting.layer_kernels import (
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.branches import factors_of, is_sum, sum_of
+from caffe_merge.passes.rewriting.layer_kernels import (
     as_inner_product,
     convolution_of,
     inner_product_kernel,
 )
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 
 class Branch(NamedTuple):

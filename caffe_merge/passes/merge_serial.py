@@ -23,14 +23,22 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.branches import multiply_adds
-from caffe_merge.rewriting.layer_kernels import (
+from caffe_merge.passes.rewriting.branches import multiply_adds
+from caffe_merge.passes.rewriting.layer_kernels import (
     as_layer,
     full_input_kernel,
     inner_product_kernel,
     map_of,
 )
-from caffe_merge.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite, kept
+from caffe_merge.passes.rewriting.rewrite import (
+    Changes,
+    Finding,
+    Findings,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 LARGE = 1 << 20  # an input size, to see whether a kernel gives out more places than it reads
 

@@ -16,8 +16,8 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import as_scale
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import Run, quoted, runs
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
 NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"
 Sharers = Dict[Layer, List[Layer]]

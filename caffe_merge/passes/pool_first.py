@@ -22,9 +22,17 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_propagation import forward_maps
-from caffe_merge.rewriting.layer_kernels import kernel_of
-from caffe_merge.rewriting.rewrite import Finding, Findings, Insert, Pass, Refused, Rewrite, kept
+from caffe_merge.passes.rewriting.affine_propagation import forward_maps
+from caffe_merge.passes.rewriting.layer_kernels import kernel_of
+from caffe_merge.passes.rewriting.rewrite import (
+    Finding,
+    Findings,
+    Insert,
+    Pass,
+    Refused,
+    Rewrite,
+    kept,
+)
 
 # Caffe's loop over windows takes as long for a value as its matrix product for 10 to 60 (measured).
 PRODUCTS_PER_SUM = 32

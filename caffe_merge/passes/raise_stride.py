@@ -20,6 +20,8 @@ import numpy as np
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.algebra.kernels import MAX_STRIDE, Axis, Kernel
 from caffe_merge.arrays import Shape, count
+from caffe_merge.formats.schema.messages import LayerParameter, copied
+from caffe_merge.formats.weights.blobs import FLOAT, Dense
 from caffe_merge.layers import windows
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import POINTWISE, of_family
@@ -29,9 +31,9 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.affine_runs import quoted
-from caffe_merge.rewriting.layer_kernels import axes_of, kernel_of, window_of
-from caffe_merge.rewriting.rewrite import (
+from caffe_merge.passes.rewriting.affine_runs import quoted
+from caffe_merge.passes.rewriting.layer_kernels import axes_of, kernel_of, window_of
+from caffe_merge.passes.rewriting.rewrite import (
     Changes,
     Finding,
     Findings,
@@ -41,8 +43,6 @@ from caffe_merge.rewriting.rewrite import (
     Rewrite,
     kept,
 )
-from caffe_merge.schema.messages import LayerParameter, copied
-from caffe_merge.weights.blobs import FLOAT, Dense
 
 Stride = Tuple[int, ...]
 

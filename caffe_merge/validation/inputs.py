@@ -10,9 +10,9 @@ import numpy as np
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import FileError, InputShapeError, OptionName, UsageError
 from caffe_merge.files.places import check_file
+from caffe_merge.formats.weights.blobproto import MAX_AXES
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
-from caffe_merge.weights.blobproto import MAX_AXES
 
 Shapes = Dict[str, Shape]
 Cost = Callable[[Shapes], Optional[float]]

@@ -21,8 +21,8 @@ from typing import (
 
 from google.protobuf import text_format
 
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.layer import Layer, shares_memory
-from caffe_merge.schema.messages import LayerParameter
 
 Fault = Callable[[Any], str]
 

@@ -11,10 +11,10 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from caffe_merge.errors import ValidationError
+from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import loading
-from caffe_merge.schema.messages import NetParameter
 from caffe_merge.validation.caffe_worker import serve
 from caffe_merge.validation.opencv_net import MEASURED, Assembled, Version, assemble
 from caffe_merge.validation.run import input_shapes, outputs

@@ -16,9 +16,9 @@ from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, S
 
 import numpy as np
 
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.catalogue import DATA, DROPOUT, of_family
 from caffe_merge.layers.moving import reads_shape_only
-from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.validation.run import Plan, Version, outputs
 
 # What says nothing of what a layer computes in the net it is in.

@@ -20,8 +20,8 @@ from caffe_merge.algebra.kernels import (
     tap_index,
     widened,
 )
+from caffe_merge.formats.weights.blobs import ALL
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import ALL
 from tests.seeds import examples
 
 SIZES = range(1, 14)  # of an input along an axis

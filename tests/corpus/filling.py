@@ -9,10 +9,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
+from caffe_merge.formats.weights.wire import field, varint
 from caffe_merge.layers import norms, shapes
 from caffe_merge.layers.fork_fields import has_unknown, spec_of
 from caffe_merge.layers.layer import Layer
-from caffe_merge.weights.wire import field, varint
 
 Shape = Tuple[int, ...]
 Step = Tuple[Layer, List[Optional[Shape]], List[Optional[Shape]]]

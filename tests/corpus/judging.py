@@ -6,9 +6,9 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 import caffe_merge
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.loading import Net
-from caffe_merge.schema.messages import LayerParameter
 from caffe_merge.validation.run import input_shapes, run
 
 Arrays = Dict[str, np.ndarray]

@@ -36,13 +36,13 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import merge_bn
 from caffe_merge.errors import CaffeMergeError, UsageError, ValidationError
+from caffe_merge.formats.text.edits import Edits
+from caffe_merge.formats.text.syntax import Document, encode
 from caffe_merge.merging.planning import Conversion, plan
 from caffe_merge.net import saving
 from caffe_merge.net.data_layers import data_layers, is_loss
 from caffe_merge.net.loading import Net
 from caffe_merge.options import Options
-from caffe_merge.text.edits import Edits
-from caffe_merge.text.syntax import Document, encode
 from caffe_merge.validation.inputs import parse_shapes
 from tests.corpus import judging
 from tests.corpus.filling import Filler, caffemodel, walk

@@ -13,8 +13,8 @@ from caffe_merge import load, save
 from caffe_merge.command import cli
 from caffe_merge.errors import FileError
 from caffe_merge.files.identity import Unchanged
+from caffe_merge.formats.weights import formats
 from caffe_merge.merging import convert, planning
-from caffe_merge.weights import formats
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 

@@ -9,8 +9,9 @@ import atheris
 with atheris.instrument_imports(include=["caffe_merge"]):
     from tests.fuzz.targets import TARGETS
 
-    with contextlib.suppress(ImportError):  # without h5py there is nothing of it to fuzz
-        importlib.import_module("caffe_merge.weights.hdf5_reader")  # which targets import late
+    # The targets import it late; without h5py there is nothing of it to fuzz.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("caffe_merge.formats.weights.hdf5_reader")
 
 
 if __name__ == "__main__":

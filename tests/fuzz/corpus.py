@@ -5,9 +5,9 @@ from typing import Callable, Dict, List
 
 import numpy as np
 
-from tests.text import test_spelling, test_syntax, test_view
-from tests.text.upgrade import test_any_style
-from tests.weights import test_caffemodel, test_solverstate
+from tests.formats.text import test_spelling, test_syntax, test_view
+from tests.formats.text.upgrade import test_any_style
+from tests.formats.weights import test_caffemodel, test_solverstate
 
 
 def texts() -> List[bytes]:

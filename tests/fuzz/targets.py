@@ -9,16 +9,16 @@ import traceback
 from typing import Callable, Dict, List
 
 from caffe_merge.errors import CaffeMergeError, WeightsError
-from caffe_merge.schema.messages import LayerParameter, NetParameter
-from caffe_merge.text.edits import Edits
-from caffe_merge.text.spelling import for_caffe
-from caffe_merge.text.syntax import Document, encode
-from caffe_merge.text.upgrade import upgrade
-from caffe_merge.text.view import View, extra_fields
-from caffe_merge.weights import writer
-from caffe_merge.weights.caffemodel import Caffemodel
-from caffe_merge.weights.formats import open_index
-from caffe_merge.weights.index import Entry, Index
+from caffe_merge.formats.schema.messages import LayerParameter, NetParameter
+from caffe_merge.formats.text.edits import Edits
+from caffe_merge.formats.text.spelling import for_caffe
+from caffe_merge.formats.text.syntax import Document, encode
+from caffe_merge.formats.text.upgrade import upgrade
+from caffe_merge.formats.text.view import View, extra_fields
+from caffe_merge.formats.weights import writer
+from caffe_merge.formats.weights.caffemodel import Caffemodel
+from caffe_merge.formats.weights.formats import open_index
+from caffe_merge.formats.weights.index import Entry, Index
 
 SECONDS = 20  # that one input may take
 MOST_VALUES = 1 << 20  # of a blob: reading more of them tells nothing new
@@ -91,7 +91,7 @@ def wire(data: bytes) -> None:
 
 def hdf5(data: bytes) -> None:
     """A file of h5py's, read as its reader's process does, which libhdf5 may take down."""
-    from caffe_merge.weights import hdf5_reader
+    from caffe_merge.formats.weights import hdf5_reader
 
     with tempfile.NamedTemporaryFile(suffix=".h5", dir=_memory()) as handle:
         handle.write(b"\x89HDF\r\n\x1a\n" + data[8:])
@@ -119,7 +119,7 @@ def hdf5_made(data: bytes) -> None:
 
     It is read in this process, where a fuzzer sees which lines run; libhdf5 is right about it.
     """
-    from caffe_merge.weights import hdf5_reader
+    from caffe_merge.formats.weights import hdf5_reader
     from tests.fuzz.hdf5 import write_file
 
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:

@@ -11,6 +11,8 @@ import pytest
 
 import caffe_merge
 from caffe_merge import reference
+from caffe_merge.formats.schema.messages import LayerParameter
+from caffe_merge.formats.text.upgrade import v1
 from caffe_merge.layers import (
     fork_fields,
     identity,
@@ -36,13 +38,11 @@ from caffe_merge.layers.shapes.learned import LEARNERS
 from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.layers.spec import LayerSpec
+from caffe_merge.merging.proof import regions
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
 from caffe_merge.passes import affine_as, fold_permute
-from caffe_merge.proof import regions
-from caffe_merge.rewriting import affine_propagation
-from caffe_merge.schema.messages import LayerParameter
-from caffe_merge.text.upgrade import v1
+from caffe_merge.passes.rewriting import affine_propagation
 
 PACKAGE = Path(caffe_merge.__file__).parent
 
@@ -199,9 +199,9 @@ from caffe_merge.reference import activation
 activation.FUNCTIONS["Cube"] = lambda layer, blobs, bottoms, tops: [bottoms[0] ** 3]
 
 from caffe_merge.net import data_layers
-from caffe_merge.proof import regions
-from caffe_merge.rewriting import affine_propagation
-from caffe_merge.schema.messages import LayerParameter
+from caffe_merge.merging.proof import regions
+from caffe_merge.passes.rewriting import affine_propagation
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.spec import LayerSpec
 layer = LayerParameter(name="cube", type="Cube", bottom=["x"], top=["y"])
 (top,) = reference.forward(LayerSpec(layer), [], [np.full((2, 3), 2.0)])

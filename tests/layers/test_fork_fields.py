@@ -9,13 +9,13 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.command.flags import flag_of
 from caffe_merge.errors import spelled
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers import shapes
 from caffe_merge.layers.fork_fields import HARMLESS, READ, WINDOW, unknown_fields
 from caffe_merge.layers.identity import identity
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import STYLES, TYPES
-from caffe_merge.schema.messages import LayerParameter
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "forks.md").read_text(encoding="utf-8")
 

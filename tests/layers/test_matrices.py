@@ -5,9 +5,9 @@ from typing import List
 import numpy as np
 import pytest
 
+from caffe_merge.formats.weights.blobs import Computed, Dense, Scaled
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.matrices import facts
-from caffe_merge.weights.blobs import Computed, Dense, Scaled
 from tests.nets import make_layer
 
 TYPES = {

@@ -7,11 +7,11 @@ import pytest
 
 from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import WeightsError
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import Dense
 from tests.nets import make_layer
 
 

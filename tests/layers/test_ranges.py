@@ -5,10 +5,10 @@ from typing import Dict, Tuple
 import numpy as np
 import pytest
 
+from caffe_merge.formats.weights.blobs import Scaled
 from caffe_merge.layers import range_table, ranges
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import Scaled
 from tests.nets import make_layer
 
 RANDOM = np.random.default_rng(5)

@@ -9,14 +9,14 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import NetError, UsageError, WeightsError
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.merging import driver
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.notes import Reason
 from caffe_merge.passes import PASSES, PassEntry
 from caffe_merge.passes.fold_affine import FoldAffine
-from caffe_merge.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.weights.blobs import Dense
+from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 from tests.merger import Merger
 from tests.nets import load, load_pair, prototxt, seeded, write_pair
 

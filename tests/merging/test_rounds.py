@@ -9,7 +9,7 @@ import caffe_merge
 from caffe_merge.net.graph import Graph
 from caffe_merge.options import Options
 from caffe_merge.passes import PASSES
-from caffe_merge.rewriting.rewrite import Pass
+from caffe_merge.passes.rewriting.rewrite import Pass
 from tests.nets import load, prototxt
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import caffe_merge
+from caffe_merge.formats.weights.blobs import Dense
+from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.merging.driver import merge
 from caffe_merge.merging.sharing import Unshared, settle
 from caffe_merge.net.graph import Graph
-from caffe_merge.rewriting.rewrite import Rewrite
-from caffe_merge.weights.blobs import Dense
-from caffe_merge.weights.formats import open_index
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 from tests.merger import Merged, Merger, assert_equal, random_inputs
 from tests.nets import load, load_pair, prototxt, seeded, write_pair
 

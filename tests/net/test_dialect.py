@@ -11,9 +11,9 @@ import pytest
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
 from caffe_merge.errors import CaffeMergeError, FileError, TextError, UsageError
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.net import dialect
 from caffe_merge.notes import Note
-from caffe_merge.schema.messages import LayerParameter
 from tests.net.fork_proto import NEW_FIELDS, TEXT, fork, needs_protoc, pair
 
 pytestmark = needs_protoc

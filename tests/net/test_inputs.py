@@ -7,8 +7,8 @@ import pytest
 
 from caffe_merge.errors import TextError
 from caffe_merge.net.inputs import check_inputs
+from tests.formats.weights.test_solverstate import MESSAGE, state
 from tests.nets import caffemodel, load_pair, write_pair
-from tests.weights.test_solverstate import MESSAGE, state
 
 
 def test_a_solverstate_in_the_place_of_the_text(tmp_path: Path) -> None:

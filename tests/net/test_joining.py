@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import NetError, ValidationError, WeightsError
+from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.fillers import fill
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
-from caffe_merge.schema.messages import NetParameter
 from tests.nets import load, load_pair, write_pair
 from tests.real_caffe import RealCaffe
 
@@ -168,7 +168,7 @@ def test_names_match_whatever_the_type_and_order(tmp_path: Path, real_caffe: Rea
     x = RANDOM.standard_normal((2, 4, 5, 6)).astype("f4")
     actual = real_caffe.forward_pair(*write_pair(tmp_path, text, weights), {"x": x})
     slope, bias = (layer.blobs[0].float64()[:, None, None] for layer in net.layers[1:])
-    np.testing.assert_allclose(actual["z"], np.where(x > 0, x, slope * x) + bias, 1e-5)
+    np.testing.assert_allclose(actual["z"], np.where(x > 0, x, slope * x) + bias, 1e-5, 1e-6)
 
 
 def values(net: Net, layer: str) -> List[float]:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import NetError
+from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.net import saving
-from caffe_merge.weights.formats import open_index
 from tests.net.test_joining import (
     INPUT,
     Blob,

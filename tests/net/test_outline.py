@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.net import outline
-from caffe_merge.weights.formats import open_index
 from tests.nets import load_pair, parse, prototxt, seeded, write_pair
 
 LINES = (

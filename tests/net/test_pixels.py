@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import FileError, UsageError
+from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.net.pixels import Pixels, pixel_options
-from caffe_merge.schema.messages import NetParameter
 
 IMAGE = np.random.default_rng(0).uniform(90, 140, (3, 4, 5))
 INPUT = {"data": (1, 3, 4, 5)}

@@ -8,9 +8,9 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import WeightsError
+from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.joining import takers
-from caffe_merge.schema.messages import NetParameter
 from tests.merger import assert_equal
 from tests.nets import load_pair, parse, parse_layer, prototxt, write_pair
 from tests.real_caffe import RealCaffe

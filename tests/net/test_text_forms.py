@@ -6,9 +6,9 @@ from typing import List
 import pytest
 
 import caffe_merge
+from caffe_merge.formats.text.syntax import Document
 from caffe_merge.net.text_forms import blobs_without_blanks, input_fields, input_layers
 from caffe_merge.notes import Note
-from caffe_merge.text.syntax import Document
 from tests.nets import load_pair, prototxt, seeded, write_pair
 
 LAYER = 'layer { name: "t" type: "TanH" bottom: "a" top: "t" }\n'

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from caffe_merge.algebra.sizes import Floor, Size, then
 from caffe_merge.errors import NetError
 from caffe_merge.net.graph import Graph
-from caffe_merge.rewriting.axis_sizes import size_of
+from caffe_merge.passes.rewriting.axis_sizes import size_of
 from tests.merger import Merger
 from tests.nets import parse, prototxt
 from tests.real_caffe import RealCaffe

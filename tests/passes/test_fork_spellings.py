@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from caffe_merge.algebra.kernels import Kernel
+from caffe_merge.formats.schema.messages import LayerParameter, copied
 from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
+from caffe_merge.merging.proof.wiring import wiring
 from caffe_merge.net.graph import Graph
-from caffe_merge.proof.wiring import wiring
-from caffe_merge.rewriting.layer_kernels import kernel_of
-from caffe_merge.schema.messages import LayerParameter, copied
+from caffe_merge.passes.rewriting.layer_kernels import kernel_of
 from tests.merger import Merger
 from tests.nets import load, parse, prototxt
 

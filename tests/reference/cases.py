@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers import shapes, standard
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Reason
-from caffe_merge.weights.blobs import Dense
 from tests.nets import parse
 from tests.real_caffe import RealCaffe
 

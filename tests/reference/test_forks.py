@@ -7,9 +7,9 @@ import pytest
 
 from caffe_merge import reference
 from caffe_merge.errors import NetError
+from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers import shapes
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.schema.messages import LayerParameter
 from tests.reference.cases import Array, Case, Shapes, as_caffe, normal
 
 

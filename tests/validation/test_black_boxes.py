@@ -4,9 +4,9 @@ from typing import Any, List, Optional, Tuple
 
 import pytest
 
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.validation.black_boxes import sizes, unknown
-from caffe_merge.weights.blobs import Dense
 from tests.nets import parse, prototxt, seeded
 
 BOX = "u: Mystery data -> u"

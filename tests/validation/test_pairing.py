@@ -4,10 +4,10 @@ from typing import Any, Dict, List, Set, Tuple
 
 import numpy as np
 
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.validation.pairing import Pairing, pair
 from caffe_merge.validation.run import plan
-from caffe_merge.weights.blobs import Dense
 from tests.nets import parse, prototxt
 
 Weights = Dict[str, List[Any]]

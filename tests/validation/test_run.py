@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from caffe_merge.errors import NetError, ValidationError
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.reference import Unsupported
 from caffe_merge.validation.run import input_shapes, outputs, run
-from caffe_merge.weights.blobs import Dense
 from tests.nets import parse
 
 

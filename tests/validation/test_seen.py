@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from caffe_merge import reference
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Run
 from caffe_merge.validation.seen import Mutants, wrong_by
-from caffe_merge.weights.blobs import Dense
 from tests.nets import parse, prototxt, seeded
 
 WRONG_BY = wrong_by(1e-5)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import caffe_merge
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.validation import Comparison
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
 from caffe_merge.validation.run import outputs, run
-from caffe_merge.weights.blobs import Dense
 
 DIGITS = Path(__file__).resolve().parent.parent.parent / "examples" / "digits"
 BEFORE = (str(DIGITS / "deploy.prototxt"), str(DIGITS / "digits.caffemodel"))

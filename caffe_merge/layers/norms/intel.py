@@ -9,9 +9,9 @@ from typing import Dict, List, Sequence
 import numpy as np
 
 from caffe_merge.arrays import count
+from caffe_merge.formats.weights.blobs import Blob, Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.notes import Note
-from caffe_merge.weights.blobs import Blob, Dense
 
 
 def neutralise_absorbed(layers: Sequence[Layer]) -> List[Note]:

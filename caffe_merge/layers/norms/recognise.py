@@ -8,6 +8,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import BlobShape, Shape, count
 from caffe_merge.arrays import Float64 as Vector
 from caffe_merge.errors import OptionName, Text, WeightsError
+from caffe_merge.formats.weights.blobs import DOUBLE, Blob, Dense
 from caffe_merge.layers.fork_fields import unknown_field, unknown_fields
 from caffe_merge.layers.layer import Layer, remembered
 from caffe_merge.layers.norms import formulas
@@ -17,7 +18,6 @@ from caffe_merge.layers.norms.styles import OF_TYPE, TYPES, Style, block_fields,
 from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.spec import ForkFields
 from caffe_merge.notes import UNKNOWN, Note, Reason
-from caffe_merge.weights.blobs import DOUBLE, Blob, Dense
 from caffe_merge.wording import counted
 
 Terms = Tuple[Any, Tuple[Blob, ...]]

@@ -14,8 +14,8 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.rewrite import Rewrite
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 
 class AsScale(Form):

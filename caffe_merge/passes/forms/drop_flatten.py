@@ -12,8 +12,8 @@ from caffe_merge.layers.axes import axis_of, flattens_images, from_front
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.rewrite import Rewrite
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 
 class DropFlatten(Form):

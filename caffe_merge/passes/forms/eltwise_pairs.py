@@ -10,12 +10,12 @@ whose Eltwise takes two bottoms.
 
 from typing import List, Union
 
+from caffe_merge.formats.schema.messages import LayerParameter, copied
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.rewrite import Insert, Rewrite
-from caffe_merge.schema.messages import LayerParameter, copied
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.rewrite import Insert, Rewrite
 from caffe_merge.wording import counted
 
 

@@ -7,13 +7,13 @@ For targets that know BVLC's types alone.
 
 from typing import Union
 
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.layer_kernels import convolution_of
-from caffe_merge.rewriting.rewrite import Rewrite
-from caffe_merge.schema.messages import copied
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.layer_kernels import convolution_of
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 
 class GroupedConvolution(Form):

@@ -7,12 +7,12 @@ A factor of 0 makes both 0, as in Caffe. For targets that divide by the factor, 
 
 from typing import Union
 
+from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.rewrite import Rewrite
-from caffe_merge.weights.blobs import Dense
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 
 class NormFactor(Form):

@@ -11,14 +11,14 @@ from typing import Union
 import numpy as np
 
 from caffe_merge.arrays import Float64
+from caffe_merge.formats.schema.messages import copied
+from caffe_merge.formats.weights.blobs import Blob, Computed, Rows
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import odd_blobs
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.rewrite import Rewrite
-from caffe_merge.schema.messages import copied
-from caffe_merge.weights.blobs import Blob, Computed, Rows
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 
 class ProductUntransposed(Form):

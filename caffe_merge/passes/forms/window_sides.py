@@ -10,14 +10,14 @@ Caffe has no ``dilation_h``: a dilation is written as one value, or stays a list
 
 from typing import Any, Tuple, Union
 
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.geometry import convolution_window
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.rewriting.form import Form
-from caffe_merge.rewriting.rewrite import Rewrite
-from caffe_merge.schema.messages import copied
+from caffe_merge.passes.rewriting.form import Form
+from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 
 class WindowSides(Form):
