@@ -186,7 +186,7 @@ def do(task: Task, setup: Setup) -> Outcome:
         return Outcome(FAILED, f"{earlier} workers that had it died", WORKER)
     here.log_event([topic, task.run], {"pair": task.name})
     problem = _problem(task)
-    if problem:
+    if problem is not None:
         return Outcome(FAILED, f"{where} {problem}", WORKER)
     if earlier:  # what is in place then is of this very pair
         task = task._replace(flags={**task.flags, "force": True})
@@ -196,8 +196,8 @@ def do(task: Task, setup: Setup) -> Outcome:
         return error.outcome
 
 
-def _problem(task: Task) -> str:
-    """Why this worker cannot do ``task``; "" if it can."""
+def _problem(task: Task) -> Optional[str]:
+    """Why this worker cannot do ``task``; None if it can."""
     if task.version != __version__:
         return f"has caffe_merge {__version__}, not {task.version}"
     for file in task.files:
@@ -209,7 +209,7 @@ def _problem(task: Task) -> str:
             return f"sees another file: {file.path}"
     if not os.path.isfile(task.journal):
         return f"does not see the folder of the outputs: no {task.journal}"
-    return ""
+    return None
 
 
 def _ask(task: Task, setup: Setup) -> Outcome:

@@ -159,7 +159,7 @@ def unknown_fields(layer: Layer, ignored: Sequence[str] = ()) -> Optional[Reason
     Bottoms of shapes that BVLC's layer does not take are a fork's too. The fields ``ignored``,
     WINDOW for instance, do not matter to the caller.
     """
-    if layer.misfit:
+    if layer.misfit is not None:
         return Reason(f"{layer.misfit}: only a fork takes that", UNKNOWN)
     for name in _unknown(layer):
         if name not in ignored:
@@ -183,7 +183,7 @@ def misfit_notes(layers: Iterable[Layer]) -> List[Note]:
     return [
         Note("fork-shape", layer.name, f"{layer.type}: {layer.misfit}: {end}")
         for layer in layers
-        if layer.misfit
+        if layer.misfit is not None
     ]
 
 

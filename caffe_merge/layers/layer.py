@@ -33,7 +33,7 @@ class Layer:
     filled    its blobs are made by its fillers, the file has none
     missing   blobs of it are not in the file, and its fillers are random (or not known)
     misfit    how its bottoms' shapes break BVLC's rule for its type, which its fork's may not be;
-              "" if they do not
+              None if they do not
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
     remembered  cached results about it, see the function of this name
@@ -61,7 +61,7 @@ class Layer:
         self.written: Dict[str, str] = {}
         self.filled = False
         self.missing = False
-        self.misfit = ""
+        self.misfit: Optional[str] = None
         self.sources: Tuple[str, ...] = ()
         self.style = ""
         self.remembered: Dict[Any, Tuple[Tuple[Any, ...], Any]] = {}

@@ -56,12 +56,12 @@ def check(
     """
     swapped = channels_last(inputs)
     if not unfit:
-        return [Note("channels-last", "", swapped)] if swapped else []
+        return [] if swapped is None else [Note("channels-last", "", swapped)]
     layer, message, hint, blob, path = unfit[0]
     if len(unfit) > 1:
         message += f" ({len(unfit)} of the {records} layers in the file do not fit)"
     message += hint
-    if swapped:
+    if swapped is not None:
         message += f"; {swapped}"
     elif not hint and len(unfit) > 1:
         message += ": is this the right pair?"
@@ -80,12 +80,12 @@ class Explained:
     def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         if isinstance(error, SizeError):
             swapped = channels_last(self._inputs)
-            if swapped:
+            if swapped is not None:
                 raise NetError(Text(error.message, f"; {swapped}"), layer=error.layer) from error
 
 
-def channels_last(inputs: Mapping[str, Optional[Shape]]) -> str:
-    """What is to be said of an input whose channels seem to be its last axis; "" if none is."""
+def channels_last(inputs: Mapping[str, Optional[Shape]]) -> Optional[str]:
+    """What is to be said of an input whose channels seem to be its last axis; None if none is."""
     for name, shape in inputs.items():
         if shape is not None and _has_channels_last(shape):
             batch, height, width, channels = shape
@@ -93,7 +93,7 @@ def channels_last(inputs: Mapping[str, Optional[Shape]]) -> str:
                 f"input {name!r} has shape {shape}, as if channels were last: Caffe has batch, "
                 f"channels, height, width: {batch},{channels},{height},{width}"
             )
-    return ""
+    return None
 
 
 def _has_channels_last(shape: Shape) -> bool:

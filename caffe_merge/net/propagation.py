@@ -60,7 +60,7 @@ def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[
     A layer with fields of a fork, or with bottoms that BVLC's does not take, may compute its shape
     in the fork's way: what it produces is not known. The latter is written down in ``misfit``.
     """
-    layer.misfit = ""
+    layer.misfit = None
     if has_unknown(layer):
         shapes.check_counts(LayerSpec(layer.param))
         return ()
@@ -82,8 +82,8 @@ def expected_shapes(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[Li
         return shapes.blobs(spec_of(layer), usable)
 
 
-def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> str:
-    """How the blobs of ``layer`` do not suit bottoms of these shapes; "" where they may."""
+def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[str]:
+    """How the blobs of ``layer`` do not suit bottoms of these shapes; None where they may."""
     for blob, expected in zip(layer.blobs, expected_shapes(layer, bottoms) or ()):
         if expected is None or norms.foreign_field(layer) or layer.type in norms.TYPES:
             continue
@@ -92,7 +92,7 @@ def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> str:
             want not in (None, have) for want, have in pairs
         ):
             return f"expected weights of shape {tuple(expected)}, found {blob.shape}"
-    return ""
+    return None
 
 
 def parameter_counts(

@@ -2,9 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Tuple, Type
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
+
+from caffe_merge.notes import Reason
+
+# Kinds of what is wrong with a blob beyond its error.
+SHAPE = "shape"  # it has another one
+NOT_FINITE_BEFORE = "not finite before"  # in the old net itself: no fault of the merge
+NOT_FINITE = "not finite"  # in the new net alone
+NO_LONGER_ZERO = "no longer zero"  # there is nothing that an error could be relative to
+RESPONSE = "response"  # to few inputs at a time
 
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
@@ -16,8 +25,9 @@ class BlobResult:
     """One blob of both nets. Errors are relative to the old blob's largest absolute value.
 
     ``cosine`` and ``argmax_agreement`` (the share of positions whose largest channel is the same)
-    are of outputs, and None where they mean nothing. ``problem`` fails the blob whatever its error;
-    ``remark`` says why a small error proves little: the blob is constant or saturated. ``limit`` is
+    are of outputs, and None where they mean nothing. ``problem``, of one of the kinds above, is
+    what fails the blob whatever its error, and ``remark`` why a small error proves little: the blob
+    is constant or saturated; each is None where there is nothing of that sort. ``limit`` is
     the largest error that passes, ``noise`` the error that rounding the old net's weights makes,
     None where it was not needed. ``reader`` names the layer that reads the blob as it is here,
     where its name holds something else in the end.
@@ -29,8 +39,8 @@ class BlobResult:
     rms_error: float
     cosine: Optional[float] = None
     argmax_agreement: Optional[float] = None
-    remark: str = ""
-    problem: str = ""
+    remark: Optional[str] = None
+    problem: Optional[Reason] = None
     limit: float = 0.0
     noise: Optional[float] = None
     reader: str = ""
@@ -43,11 +53,7 @@ class BlobResult:
     @property
     def agrees(self) -> bool:
         """Whether the error is within the limit; one that is not a number is not."""
-        return not self.problem and self.max_error <= self.limit
-
-
-class NotFiniteBefore(BlobResult):
-    """A blob that the old net itself makes not finite, which is no fault of the merge."""
+        return self.problem is None and self.max_error <= self.limit
 
 
 class _Sums(NamedTuple):
@@ -63,22 +69,22 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
     """Compare one blob; neither array is changed. ``output`` adds what is told of outputs alone."""
     shape = tuple(before.shape)
 
-    def broken(problem: str, result: Type[BlobResult] = BlobResult) -> BlobResult:
-        return result(name, shape, math.inf, math.inf, problem=problem)
+    def broken(problem: str, kind: str) -> BlobResult:
+        return BlobResult(name, shape, math.inf, math.inf, problem=Reason(problem, kind))
 
     if before.shape != after.shape:
-        return broken(f"its shape was {shape} and is {tuple(after.shape)}")
+        return broken(f"its shape was {shape} and is {tuple(after.shape)}", SHAPE)
     if not before.size:
         return BlobResult(name, shape, 0.0, 0.0, remark="empty")
     sums = _sums(before, after)
     if not all(map(math.isfinite, sums)):
         if not np.isfinite(before).all():
-            return broken("it was not finite before the merge", NotFiniteBefore)
+            return broken("it was not finite before the merge", NOT_FINITE_BEFORE)
         if not np.isfinite(after).all():
-            return broken("it is not finite after the merge")
+            return broken("it is not finite after the merge", NOT_FINITE)
     largest = max(sums.high, -sums.low) + 0.0  # not -0.0
     if not largest and sums.error:
-        return broken("it was all zero before the merge, and is not after")
+        return broken("it was all zero before the merge, and is not after", NO_LONGER_ZERO)
     if largest and not 1e-100 < largest < 1e100:  # the squares are not within range
         sums = _sums(before.astype(np.float64) / largest, after.astype(np.float64) / largest)
     unit = max(sums.high, -sums.low) or 1.0
@@ -133,12 +139,12 @@ def _cosine(before: np.ndarray, after: np.ndarray, largest: float) -> Optional[f
     return float(np.dot(old, new)) / math.sqrt(squares) if squares else None
 
 
-def _remark(blob: np.ndarray, largest: float, sums: _Sums) -> str:
-    """Why ``blob`` shows little; '' if it does not."""
+def _remark(blob: np.ndarray, largest: float, sums: _Sums) -> Optional[str]:
+    """Why ``blob`` shows little; None if it shows what it can."""
     if not largest:
         return "all zero"
     if blob.size == 1:
-        return ""
+        return None
     if sums.high - sums.low <= _CONSTANT * max(sums.high, -sums.low):
         return "constant"
     if blob.ndim > 2 and blob[0, 0].size > 1:
@@ -146,9 +152,9 @@ def _remark(blob: np.ndarray, largest: float, sums: _Sums) -> str:
         if _flat(rows[:1], largest) and _flat(rows, largest):
             return "constant in every channel"
     if abs(largest - 1) > _SATURATED:
-        return ""
+        return None
     saturated = (np.abs(blob) <= _SATURATED) | (np.abs(blob - 1) <= _SATURATED)
-    return "saturated at 0 and 1" if saturated.all() else ""
+    return "saturated at 0 and 1" if saturated.all() else None
 
 
 def _flat(rows: np.ndarray, largest: float) -> bool:

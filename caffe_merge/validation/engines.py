@@ -65,9 +65,9 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     if judging.images is None:
         return comparison
     seen = on_images(command, pairs, judging, judging.images)
-    if seen.problem and comparison.status != FAILED:
+    if seen.problem is not None and comparison.status != FAILED:
         comparison = replace(comparison, status=FAILED, reason=seen.problem)
-    if seen.doubt and comparison.ok and not judging.allow_unseen:
+    if seen.doubt is not None and comparison.ok and not judging.allow_unseen:
         comparison = replace(comparison, status=INCONCLUSIVE, reason=seen.doubt)
     return replace(comparison, images=seen)
 

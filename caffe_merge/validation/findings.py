@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
+from caffe_merge.notes import Reason
 from caffe_merge.validation import compare, limits
 from caffe_merge.validation.compare import BlobResult
 from caffe_merge.validation.impulses import ImpulseResponses
@@ -53,8 +54,8 @@ class Findings:
             worse = (
                 result if not earlier.agrees or result.max_error > earlier.max_error else earlier
             )
-            worse = earlier if earlier.problem else worse
-            remark = result.remark if earlier.remark else ""
+            worse = worse if earlier.problem is None else earlier
+            remark = None if earlier.remark is None else result.remark
             self.results[point] = replace(worse, remark=remark)
         return result
 
@@ -110,7 +111,8 @@ class Findings:
                 continue
             result = self._result(point)
             if point in self.beyond:
-                blobs.append(replace(result, problem=self.beyond[point].text))
+                problem = Reason(self.beyond[point].text, compare.RESPONSE)
+                blobs.append(replace(result, problem=problem))
             elif result.agrees or not self._is_something_else(point):
                 blobs.append(result)
             elif not point.reader and point.before[0] == point.after[0]:
@@ -143,7 +145,7 @@ class Findings:
         if self.is_witness(point):
             return True
         result = self.results[point]
-        return bool(result.problem) or not result.max_error <= SOMETHING_ELSE
+        return result.problem is not None or not result.max_error <= SOMETHING_ELSE
 
     def is_witness(self, point: Point) -> bool:
         """Whether twins read there what nothing but its values shows to be the same."""

@@ -24,14 +24,14 @@ from google.protobuf import text_format
 from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.layer import Layer, shares_memory
 
-Fault = Callable[[Any], str]
+Fault = Callable[[Any], Optional[str]]
 
 
 class Version(NamedTuple):
     """One write of a blob: its name in OpenCV's text, or why OpenCV is not asked for it."""
 
     name: str
-    reason: str = ""
+    reason: Optional[str] = None
 
 
 class Source(NamedTuple):
@@ -57,16 +57,16 @@ class Assembled(NamedTuple):
     sources: Dict[str, Source]
 
 
-def _right(_param: Any) -> str:
-    return ""
+def _right(_param: Any) -> Optional[str]:
+    return None
 
 
-def _one_side(*pairs: Tuple[str, str]) -> Callable[[Any], str]:
-    def fault(param: Any) -> str:
+def _one_side(*pairs: Tuple[str, str]) -> Fault:
+    def fault(param: Any) -> Optional[str]:
         for first, second in pairs:
             if param.HasField(first) != param.HasField(second):
                 return f"{first} or {second} alone"
-        return ""
+        return None
 
     return fault
 
@@ -74,19 +74,19 @@ def _one_side(*pairs: Tuple[str, str]) -> Callable[[Any], str]:
 _sides = _one_side(("pad_h", "pad_w"), ("stride_h", "stride_w"), ("kernel_h", "kernel_w"))
 
 
-def _convolution(param: Any) -> str:
+def _convolution(param: Any) -> Optional[str]:
     block = param.convolution_param
     if block.axis != 1 or _two(param):
         return "an axis of its own, or several bottoms"
     return "three spatial axes" if len(block.kernel_size) > 2 else _sides(block)
 
 
-def _deconvolution(param: Any) -> str:
+def _deconvolution(param: Any) -> Optional[str]:
     dilated = any(dilation != 1 for dilation in param.convolution_param.dilation)
     return "dilation" if dilated else _convolution(param)
 
 
-def _pooling(param: Any) -> str:
+def _pooling(param: Any) -> Optional[str]:
     block = param.pooling_param
     if block.pool == block.STOCHASTIC:
         return "pool: STOCHASTIC"
@@ -97,51 +97,51 @@ def _pooling(param: Any) -> str:
     return _sides(block)
 
 
-def _product(param: Any) -> str:
-    return "transpose" if param.inner_product_param.transpose else ""
+def _product(param: Any) -> Optional[str]:
+    return "transpose" if param.inner_product_param.transpose else None
 
 
-def _scale(param: Any) -> str:
+def _scale(param: Any) -> Optional[str]:
     block = param.scale_param
     if block.axis < 0:
         return "a negative axis"
-    return "a bias beside a factor that is a blob" if _two(param) and block.bias_term else ""
+    return "a bias beside a factor that is a blob" if _two(param) and block.bias_term else None
 
 
 def _two(param: Any) -> bool:
     return len(param.bottom) > 1
 
 
-def _batch_norm(param: Any) -> str:
+def _batch_norm(param: Any) -> Optional[str]:
     block = param.batch_norm_param
     stored = block.use_global_stats or not block.HasField("use_global_stats")
-    return "" if stored else "use_global_stats: false"
+    return None if stored else "use_global_stats: false"
 
 
-def _lrn(param: Any) -> str:
+def _lrn(param: Any) -> Optional[str]:
     block = param.lrn_param
     if block.k != 1:
         return "k"
     written = all(block.HasField(name) for name in ("alpha", "beta", "local_size"))
-    return "" if written else "defaults for alpha, beta or local_size"
+    return None if written else "defaults for alpha, beta or local_size"
 
 
-def _log(param: Any) -> str:
+def _log(param: Any) -> Optional[str]:
     block = param.log_param
-    return "base, scale or shift" if (block.base, block.scale, block.shift) != (-1, 1, 0) else ""
+    return "base, scale or shift" if (block.base, block.scale, block.shift) != (-1, 1, 0) else None
 
 
-def _mvn(param: Any) -> str:
+def _mvn(param: Any) -> Optional[str]:
     block = param.mvn_param
-    return "eps" if block.HasField("eps") and block.normalize_variance else ""
+    return "eps" if block.HasField("eps") and block.normalize_variance else None
 
 
-def _swish(param: Any) -> str:
-    return "beta" if param.swish_param.beta != 1 else ""
+def _swish(param: Any) -> Optional[str]:
+    return "beta" if param.swish_param.beta != 1 else None
 
 
-def _concat(param: Any) -> str:
-    return "concat_dim" if param.concat_param.HasField("concat_dim") else ""
+def _concat(param: Any) -> Optional[str]:
+    return "concat_dim" if param.concat_param.HasField("concat_dim") else None
 
 
 MEASURED: Dict[str, Fault] = {
@@ -180,8 +180,8 @@ MEASURED: Dict[str, Fault] = {
 _EXTRA = {"Permute": {"permute_param", "permute_param.order"}}
 
 
-def fault(layer: Layer) -> str:
-    """Why OpenCV is not asked to run ``layer``; "" if it runs it as Caffe does."""
+def fault(layer: Layer) -> Optional[str]:
+    """Why OpenCV is not asked to run ``layer``; None if it runs it as Caffe does."""
     param = layer.param
     title = f"layer {layer.name!r} ({layer.type})"
     if layer.type not in MEASURED:
@@ -195,7 +195,7 @@ def fault(layer: Layer) -> str:
     measured = MEASURED[layer.type](param)
     if any(len(blob.shape) > 4 for blob in layer.blobs):  # one kernel size may stand for three
         measured = measured or "three spatial axes"
-    return f"{title}: OpenCV differs from Caffe in {measured}" if measured else ""
+    return None if measured is None else f"{title}: OpenCV differs from Caffe in {measured}"
 
 
 def assemble(
@@ -234,7 +234,7 @@ class _Assembly:
         param = layer.param
         tops = [f"{index}:{position}" for position in range(len(param.top))]
         bottoms = [self.versions[b] for b in param.bottom if b in self.versions]
-        reason = next((bottom.reason for bottom in bottoms if bottom.reason), "")
+        reason = next((b.reason for b in bottoms if b.reason is not None), None)
         if layer.type == "Input":
             self._add_inputs(param, tops)
             versions = [Version(top) for top in tops]
@@ -244,9 +244,9 @@ class _Assembly:
         elif layer.type == "Split":
             versions = bottoms[:1] * len(tops)
         else:
-            reason = reason or self.refused.get(index, "") or fault(layer)
-            versions = [Version("", reason) if reason else Version(top) for top in tops]
-            if not reason and tops:
+            reason = reason or self.refused.get(index) or fault(layer)
+            versions = [Version(top if reason is None else "", reason) for top in tops]
+            if reason is None and tops:
                 self._add_layer(layer, [bottom.name for bottom in bottoms], tops)
         self._write(index, layer, versions)
 

@@ -67,7 +67,7 @@ class OpenCVNet:
         for name in final if names is None else names:
             reason = final[name].reason
             yield (
-                ({"name": name, "unjudged": reason} if reason else {"name": name}),
+                {"name": name} if reason is None else {"name": name, "unjudged": reason},
                 arrays.get(name),
             )
         yield {"done": True, "seconds": seconds, "median": seconds}, None

@@ -157,7 +157,7 @@ def _meet(findings: Findings, mutants: Mutants, point: Point, value: Value) -> N
         findings.reasons.setdefault(point, reason or run.reasons.get(name, ""))
         return
     result = findings.add(point, was, now)
-    if result.agrees and not result.remark:
+    if result.agrees and result.remark is None:
         mutants.look(name, result.label, findings.least)
     elif not result.agrees and point.firm and was.size == now.size:
         run.arrays[name] = was.reshape(now.shape)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from caffe_merge.errors import OptionName, Text, spelled
-from caffe_merge.validation.compare import BlobResult, NotFiniteBefore
+from caffe_merge.validation.compare import NOT_FINITE_BEFORE, BlobResult
 from caffe_merge.validation.registry import ENGINES, MAY_BE_NONE, NONE
 from caffe_merge.validation.seen import Seen
 from caffe_merge.wording import counted
@@ -92,8 +92,13 @@ class Comparison:
         return self.status == PASSED
 
     def to_json(self) -> Dict[str, Any]:
-        """All of it as JSON types; an error that is not a number is null."""
+        """All of it as JSON types; an error that is not a number is null, a text that is none "".
+
+        docs/report.md describes every entry.
+        """
         plain = {"ok": self.ok, **asdict(self), "seen": [entry._asdict() for entry in self.seen]}
+        for blob in plain["blobs"]:
+            blob.update({name: blob[name] or "" for name in ("remark", "problem")})
         tree: Dict[str, Any] = _json(plain)
         return tree
 
@@ -125,7 +130,7 @@ class Comparison:
             if used.note:
                 shape = "x".join(map(str, used.shape))
                 lines.append(f"input {used.name!r}: {shape}, {used.note}")
-        remarked = [f"{blob.label} is {blob.remark}" for blob in self.blobs if blob.remark]
+        remarked = [f"{b.label} is {b.remark}" for b in self.blobs if b.remark is not None]
         lines += [listing("proves little", remarked)] if remarked else []
         if self.renamed:
             lines.append(listing("hold something else now", list(map(repr, self.renamed))))
@@ -143,7 +148,7 @@ def judge(
 ) -> Tuple[str, str]:
     """Status and reason, by what ``engine`` found, which the option ``chosen_by`` has named."""
     failure = _failure(evidence)
-    if failure:
+    if failure is not None:
         return FAILED, failure
     doubts = list(_doubts(evidence, engine, chosen_by))
     fatal = [text for text, allowed in doubts if not (allowed and allow_unseen)]
@@ -152,28 +157,28 @@ def judge(
     return INCONCLUSIVE, Text.joined("; ", fatal)
 
 
-def _failure(evidence: Evidence) -> str:
+def _failure(evidence: Evidence) -> Optional[str]:
     if evidence.missing:
         return f"the merged net has no output {evidence.missing[0]!r}"
     beyond = [blob for blob in evidence.blobs if not blob.agrees]
     for blob in beyond:
-        if isinstance(blob, NotFiniteBefore):
-            return ""
-        if blob.problem:
+        if blob.problem is not None and blob.problem.kind == NOT_FINITE_BEFORE:
+            return None
+        if blob.problem is not None:
             return f"blob {blob.label}: {blob.problem}"
         more = f" (the first of {len(beyond)} such blobs)" if len(beyond) > 1 else ""
         return (
             f"blob {blob.label} differs by {blob.max_error:.2g} of its largest value, "
             f"limit {blob.limit:.2g}{more}"
         )
-    return ""
+    return None
 
 
 def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[str, bool]]:
     """Why nothing is shown, and whether the user may allow it."""
-    not_finite = [blob for blob in evidence.blobs if blob.problem]
-    if not_finite:
-        problem = f"blob {not_finite[0].label}: {not_finite[0].problem}; try "
+    broken = next((blob for blob in evidence.blobs if blob.problem is not None), None)
+    if broken is not None:
+        problem = f"blob {broken.label}: {broken.problem}; try "
         yield Text(problem, OptionName("input_scale")), False
         return
     judged = {blob.name for blob in evidence.blobs if not blob.reader}
@@ -196,7 +201,7 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
         names = listing("", list(map(repr, unseen)))
         rewrites = counted(len(evidence.seen), "rewrite")
         yield Text(f"{len(unseen)} of {rewrites} not seen ({names})", _in_the_way(evidence)), True
-    elif not evidence.seen and all(blob.remark for blob in evidence.blobs):
+    elif not evidence.seen and all(blob.remark is not None for blob in evidence.blobs):
         remark = evidence.blobs[-1].remark
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
         return
@@ -216,7 +221,7 @@ def _in_the_way(evidence: Evidence) -> str:
     reasons = list(dict.fromkeys(reason for _, reason in evidence.unjudged))
     if reasons:
         return Text(", behind ", reasons[0])
-    dull = [blob for blob in evidence.blobs if blob.remark]
+    dull = [blob for blob in evidence.blobs if blob.remark is not None]
     return f": {dull[0].label} is {dull[0].remark}" if dull else ""
 
 

@@ -108,7 +108,7 @@ def _run(
                 findings.reasons.setdefault(point, str(reason))
             else:
                 result = findings.add(point, frame.array, other.array)
-                if result.agrees and not result.remark:
+                if result.agrees and result.remark is None:
                     kept[point.after[0]] = other.array
             done += 1
             progress(done, point.name)

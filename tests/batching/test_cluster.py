@@ -138,14 +138,15 @@ def test_a_worker_says_what_it_does_not_see(tmp_path: Path) -> None:
     path, log = str(tmp_path / "x"), str(tmp_path / "journal")
     seen = Seen.of(path)
     task = Task("x", {}, (seen,), log, None, "run")
-    assert cluster._problem(task) == ""
-    assert "has caffe_merge" in cluster._problem(task._replace(version="0.0.0"))
+    assert cluster._problem(task) is None
+    assert "has caffe_merge" in str(cluster._problem(task._replace(version="0.0.0")))
     no_out = task._replace(journal=str(tmp_path / "elsewhere"))
-    assert cluster._problem(no_out).startswith("does not see the folder of the outputs: no ")
+    expected = "does not see the folder of the outputs: no "
+    assert str(cluster._problem(no_out)).startswith(expected)
     (tmp_path / "x").write_text("y")
     assert cluster._problem(task) == f"sees another file: {path}"
     (tmp_path / "x").unlink()
-    assert cluster._problem(task).startswith(f"does not see an input: {path}: ")
+    assert str(cluster._problem(task)).startswith(f"does not see an input: {path}: ")
     with pytest.raises(FileError):
         Seen.of(path)
 

@@ -1,11 +1,12 @@
 """The comparison of two arrays."""
 
 import math
+from typing import Optional
 
 import numpy as np
 import pytest
 
-from caffe_merge.validation.compare import compare
+from caffe_merge.validation.compare import NOT_FINITE, NOT_FINITE_BEFORE, compare
 
 RANDOM = np.random.default_rng(0)
 BLOB = RANDOM.standard_normal((2, 3, 4, 5)).astype(np.float32)
@@ -19,7 +20,7 @@ def test_errors_are_relative_to_the_old_blobs_largest_absolute_value() -> None:
     assert result.cosine == pytest.approx(
         np.dot(old, new) / np.linalg.norm(old) / np.linalg.norm(new)
     )
-    assert (result.problem, result.remark, result.shape) == ("", "", (4,))
+    assert (result.problem, result.remark, result.shape) == (None, None, (4,))
     np.testing.assert_array_equal(old, [-4, 1, 0, 2])  # untouched
 
 
@@ -46,9 +47,13 @@ def test_float32_and_float64_of_one_blob_agree_to_rounding() -> None:
 def test_a_value_that_is_not_finite_fails_on_either_side(bad: float) -> None:
     broken = BLOB.copy()
     broken[1, 2, 3, 4] = bad
-    assert compare("a", broken, BLOB).problem == "it was not finite before the merge"
-    assert compare("a", BLOB, broken).problem == "it is not finite after the merge"
-    assert compare("a", broken, broken).problem == "it was not finite before the merge"
+    kinds = [(broken, BLOB), (BLOB, broken), (broken, broken)]
+    problems = [compare("a", old, new).problem for old, new in kinds]
+    assert [(problem, problem.kind) for problem in problems if problem is not None] == [
+        ("it was not finite before the merge", NOT_FINITE_BEFORE),
+        ("it is not finite after the merge", NOT_FINITE),
+        ("it was not finite before the merge", NOT_FINITE_BEFORE),
+    ]
 
 
 def test_another_shape_fails_even_with_the_same_values() -> None:
@@ -63,19 +68,19 @@ def test_another_shape_fails_even_with_the_same_values() -> None:
         (np.zeros((2, 3)), "all zero"),
         (np.full((2, 3), -7.0), "constant"),
         (np.full((2, 3), 7.0) + np.eye(2, 3) * 1e-6, "constant"),
-        (np.full((2, 3), 7.0) + np.eye(2, 3) * 1e-4, ""),
+        (np.full((2, 3), 7.0) + np.eye(2, 3) * 1e-4, None),
         (np.arange(3.0).reshape(1, 3, 1, 1) + np.zeros((2, 3, 4, 4)), "constant in every channel"),
-        (np.arange(3.0).reshape(1, 3, 1, 1) + np.zeros((2, 3, 1, 1)), ""),
+        (np.arange(3.0).reshape(1, 3, 1, 1) + np.zeros((2, 3, 1, 1)), None),
         (np.array([[0, 1, 1e-9], [1 - 1e-9, 0, 0]]), "saturated at 0 and 1"),
-        (np.array([[0, 1, 1e-3], [1, 0, 0]]), ""),
-        (np.array([[0, 2.0], [2, 0]]), ""),
-        (np.array([[0.3]]), ""),
+        (np.array([[0, 1, 1e-3], [1, 0, 0]]), None),
+        (np.array([[0, 2.0], [2, 0]]), None),
+        (np.array([[0.3]]), None),
         (np.zeros((0, 3)), "empty"),
     ],
 )
-def test_what_proves_little_is_remarked(array: np.ndarray, remark: str) -> None:
+def test_what_proves_little_is_remarked(array: np.ndarray, remark: Optional[str]) -> None:
     result = compare("a", array, array.copy())
-    assert (result.remark, result.max_error, result.problem) == (remark, 0, "")
+    assert (result.remark, result.max_error, result.problem) == (remark, 0, None)
 
 
 def test_zero_before_and_not_after_fails() -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any, Tuple
+from typing import Any, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from caffe_merge.validation.seen import Seen
 from caffe_merge.validation.verdict import Comparison, Evidence, InputUsed, judge
 
 
-def result(error: float = 0.0, name: str = "a", remark: str = "", **more: Any) -> BlobResult:
+def result(
+    error: float = 0.0, name: str = "a", remark: Optional[str] = None, **more: Any
+) -> BlobResult:
     """A blob's result, of an array that differs by ``error`` of its largest value in one place."""
     old = np.linspace(-4, 3, 7)
     new = old.copy()
@@ -151,6 +153,7 @@ def test_json_is_strict_and_has_everything() -> None:
     assert back["worst"] == ["b", None]
     assert back["blobs"][1]["max_error"] is None
     assert back["blobs"][1]["problem"] == "it is not finite after the merge"
+    assert (back["blobs"][0]["problem"], back["blobs"][0]["remark"]) == ("", "")
     assert (back["blobs"][0]["limit"], back["blobs"][0]["noise"]) == (1e-5, 3e-6)
     assert back["seen"] == [{"layer": "conv", "blob": "'a'", "moved": 0.01}]
     assert back["black_boxes"] == [["d", "Detection"]]
