@@ -115,6 +115,7 @@ class Journal:
             figures={name: entry[name] for name in FIGURES if name in entry},
             inputs=dict(entry["inputs"]),
             outputs=dict(entry["outputs"]),
+            target=entry.get("target"),
         )
 
 

@@ -28,6 +28,7 @@ class Outcome(NamedTuple):
     verdict and worst error. ``seconds`` are of wall time. ``figures`` are the layers, parameters,
     multiply-adds and bytes before and after, each a pair. ``inputs`` has the sha256 of
     all files that were read, by path, ``outputs`` of ``output_model`` and ``output_weights``.
+    ``target`` is the line on what the program that the pair is for does not take; None without one.
     """
 
     status: str
@@ -38,6 +39,7 @@ class Outcome(NamedTuple):
     figures: Optional[Dict[str, Any]] = None
     inputs: Optional[Dict[str, str]] = None
     outputs: Optional[Dict[str, str]] = None
+    target: Optional[str] = None
 
     @property
     def ok(self) -> bool:

@@ -20,7 +20,7 @@ SCHEMA = "caffe_merge.batch/1"
 COLUMNS = (
     "name", "model", "weights", "output_model", "output_weights", "status", "kind", "reason",
     "advice", "engine", "verdict", "worst", "seconds",
-    *(f"{name}_{when}" for name in FIGURES for when in ("before", "after")),
+    *(f"{name}_{when}" for name in FIGURES for when in ("before", "after")), "target",
 )  # fmt: skip
 ENDINGS = (*rendering.ENDINGS, ".json", ".csv")
 _HEAD = 256  # bytes of a report, which begins with its schema or its columns

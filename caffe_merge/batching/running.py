@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from math import isfinite
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from caffe_merge.batching.outcome import (
     CRASH,
@@ -87,6 +87,7 @@ def _run(flags: Mapping[str, Any]) -> Outcome:
         figures=_figures(result),
         inputs=inputs,
         outputs={name: sha256(path) for name, path in outputs.items()},
+        target=_target(result),
     )
 
 
@@ -113,6 +114,14 @@ def _validation(result: Result) -> Dict[str, Any]:
     if worst is not None and not isfinite(worst):
         worst = None  # JSON has no such number; the status tells
     return {"engine": comparison.engine, "status": comparison.status, "worst": worst}
+
+
+def _target(result: Result) -> Optional[str]:
+    if result.report.target is None:
+        return None
+    from caffe_merge.pages import targets
+
+    return targets.line(result.report.target)
 
 
 def _figures(result: Result) -> Dict[str, Any]:

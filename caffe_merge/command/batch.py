@@ -63,7 +63,7 @@ def _finish(
     if values["quiet"] or values["report"] == STDOUT:
         print_error(failures(done))
     else:
-        print_([*table(done), *totals(done, total, untold), *failures(done)])
+        print_([*table(done), *totals(done, total, untold), *targets(done), *failures(done)])
 
 
 class _Progress:
@@ -181,6 +181,12 @@ def _in_place(done: Sequence[Result], total: int, untold: int) -> str:
     count = sum(result.ok for result in done) + untold
     more = f" ({untold} of them put there as it was stopped, and not in the table)"
     return f"{count} of {counted(total, 'pair')} in place{more if untold else ''}"
+
+
+def targets(done: Sequence[Result]) -> Iterator[str]:
+    """What the program that the pairs are for does not take, a line for each pair."""
+    pairs = ((result.name, result.outcome.target) for result in done if result.ok)
+    return (f"{name}: {line}" for name, line in pairs if line is not None)
 
 
 def failures(done: Sequence[Result]) -> Iterator[str]:

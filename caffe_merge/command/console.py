@@ -53,7 +53,7 @@ def compared(comparison: Any, verbose: bool) -> Iterator[str]:
     yield from comparison.summary(flag_of).splitlines()
     if verbose:
         for blob in comparison.blobs:
-            yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark}{blob.problem}"
+            yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark or blob.problem or ''}"
 
 
 def inexact(approximation: "Optional[Approximation]", verbose: bool) -> Iterator[str]:
@@ -179,8 +179,7 @@ def _target(report: Report) -> Iterator[str]:
     if report.target is not None:
         from caffe_merge.pages import targets
 
-        sentence = targets.line(report.target).rstrip(".")
-        yield f"for {report.target['title']}: {sentence[0].lower()}{sentence[1:]}"
+        yield targets.line(report.target)
 
 
 def _wide(report: Report) -> Iterator[str]:

@@ -24,8 +24,9 @@ def section(target: Mapping[str, Any], numbers: Numbers) -> Dict[str, Any]:
 
 
 def line(target: Mapping[str, Any]) -> str:
-    """That entry of a report in a sentence."""
-    return _line(_rows(target, {}), target["after"] is None)
+    """That entry of a report in a line: for whom, and what there is."""
+    sentence = _line(_rows(target, {}), target["after"] is None).rstrip(".")
+    return f"for {target['title']}: {sentence[0].lower()}{sentence[1:]}"
 
 
 def _rows(target: Mapping[str, Any], numbers: Numbers) -> List[Dict[str, Any]]:

@@ -161,6 +161,21 @@ def reports(source: Path) -> Tuple[Dict[str, Any], "list[dict[str, str]]"]:
         return json.loads(json_path.read_text()), list(csv.DictReader(handle))
 
 
+def test_what_the_target_does_not_take_is_told_of_each_pair(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        f"{name}.caffemodel: for ncnn: it took all layers before, and does now, as far as is known"
+        for name in ("a/x", "b/y")
+    ]
+    assert run(source, "--target", "ncnn") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == lines
+    assert run(source, "--target", "ncnn", "--resume", "--report", "-") == 0
+    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    assert [f"{entry['name']}: {entry['target']}" for entry in pairs] == lines
+    assert {entry["status"] for entry in pairs} == {"unchanged"}
+
+
 def test_reports(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights(source / "c", "z", net(6))
     result, rows = reports(source)
