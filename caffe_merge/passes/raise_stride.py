@@ -81,7 +81,8 @@ def _why_not_common(
     stride, *_ = strided.values()
     others = [reader for reader, _ in version.readers if strided.get(reader) != stride]
     if others:
-        return Reason(f"{quoted([other.name for other in others])} reads other places as well")
+        names = quoted([other.name for other in others])
+        return Reason(f"other places of the blob are read as well, by {names}")
     if not fixed.isdisjoint(strided):
         return kept("one of those that read it is")
     for reader in strided:

@@ -138,7 +138,12 @@ def test_a_pooling_that_rounds_down(merged: Merger, rounding: str) -> None:
 
 
 REFUSED: Dict[str, List[str]] = {
-    "'c' reads other places as well": [FIRST, picks("b", "a"), "c: Sigmoid a -> c"],
+    "other places of the blob are read as well, by 'c'": [
+        FIRST, picks("b", "a"), "c: Sigmoid a -> c",
+    ],
+    "other places of the blob are read as well, by 'c', 'd'": [
+        FIRST, picks("b", "a"), "c: Sigmoid a -> c", "d: TanH a -> d",
+    ],
     "Pooling 'b' rounds its size up": [
         FIRST, "b: Pooling a -> b { pooling_param { kernel_size: 1 stride: 2 } }"],
     "'r' has other readers": [FIRST, "r: ReLU a -> r", "q: Sigmoid r -> q", "s: AbsVal r -> s",
