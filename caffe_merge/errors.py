@@ -6,6 +6,10 @@ the text may call it otherwise (``Text``).
 
 from typing import Any, Callable, Iterable, List, Optional, Tuple
 
+# How alike two names are, from 0 to 1, of which one may be meant by the other: one wrong letter in
+# three, and no more.
+_ALIKE = 0.65
+
 
 class OptionName(str):
     """The name of an option in a Text, as the library has it: ``swap_rgb``."""
@@ -59,12 +63,18 @@ def spelled_in(data: Any, name_of: Callable[[str], str]) -> Any:
     return spelled(data, name_of) if isinstance(data, Text) else data
 
 
-def meant(name: str, choices: Iterable[str]) -> str:
-    """``; did you mean 'a'?``, or else ``; there are a, b``, for behind an unknown ``name``."""
+def similar(name: str, choices: Iterable[str]) -> Optional[str]:
+    """The one of ``choices`` that ``name`` is likely a misspelling of; None if there is none."""
     from difflib import get_close_matches  # for those who need it
 
-    close = get_close_matches(name, list(choices), 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(choices)}"
+    others = [choice for choice in choices if choice != name]
+    return next(iter(get_close_matches(name, others, 1, _ALIKE)), None)
+
+
+def meant(name: str, choices: Iterable[str]) -> str:
+    """``; did you mean 'a'?``, or else ``; there are a, b``, for behind an unknown ``name``."""
+    close = similar(name, choices)
+    return f"; did you mean {close!r}?" if close else f"; there are {', '.join(choices)}"
 
 
 class CaffeMergeError(Exception):

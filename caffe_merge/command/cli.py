@@ -4,23 +4,23 @@
 """
 
 import argparse
-import contextlib
 import functools
 import os
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, NoReturn, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional, Sequence
 
 from caffe_merge import __version__
 from caffe_merge.command import completion, flags, process
 from caffe_merge.command.actions import ListTargets
 from caffe_merge.command.flags import flag_of
 from caffe_merge.command.formatter import HelpFormatter
-from caffe_merge.command.printing import print_lines, printing, tell, write
+from caffe_merge.command.printing import print_lines, print_messages, printing, tell
 from caffe_merge.errors import (
     CaffeMergeError,
     Text,
     UsageError,
     ValidationError,
+    similar,
 )
 
 OK, FAILED, BAD = 0, 1, 2
@@ -80,11 +80,9 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         choices = list(action.choices or ())
         if choices and value not in choices:
-            from difflib import get_close_matches
-
-            close = get_close_matches(value, choices, 1)
+            close = similar(value, choices)
             if close:
-                message = f"invalid choice: {value!r}; did you mean {close[0]!r}?"
+                message = f"invalid choice: {value!r}; did you mean {close!r}?"
                 raise argparse.ArgumentError(action, message)
         super()._check_value(action, value)
 
@@ -118,9 +116,6 @@ def _run(
         if ours:
             process.leave(status)
         return status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BAD
     except KeyboardInterrupt:
         return _fail(program, "interrupted", 130)
     except CaffeMergeError as error:
@@ -150,17 +145,14 @@ def _parse(parser: _Parser, arguments: Optional[Sequence[str]]) -> argparse.Name
 
 
 def _fail(program: str, message: str, status: int) -> int:
-    with contextlib.suppress(OSError):  # the status tells as well
-        write(sys.stderr, f"{program}: error: {message}")
-        sys.stderr.flush()
+    print_messages([f"{program}: error: {message}"])
     return status
 
 
 def _traceback() -> None:
     import traceback
 
-    for line in traceback.format_exc().splitlines():
-        write(sys.stderr, line)
+    print_messages(traceback.format_exc().splitlines())
 
 
 def _net(options: argparse.Namespace) -> Any:
@@ -305,11 +297,7 @@ def _engines(options: argparse.Namespace) -> int:
 def _batch(options: argparse.Namespace) -> int:
     from caffe_merge.command import batch
 
-    def print_error(lines: Iterable[str]) -> None:
-        for line in lines:
-            write(sys.stderr, line)
-
-    return OK if batch.run(vars(options), print_lines, print_error) else FAILED
+    return OK if batch.run(vars(options), print_lines, print_messages) else FAILED
 
 
 _COMMANDS: Dict[str, Any] = {

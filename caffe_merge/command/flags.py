@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Sequence, Tuple
 
 from caffe_merge.command.actions import Once, Target
 from caffe_merge.command.formatter import WithExamples
-from caffe_merge.errors import UsageError, spelled
+from caffe_merge.errors import UsageError, similar, spelled
 
 # What a merge was asked for, and whoever compares the two pairs must know.
 JUDGED_BY = ("mean", "scale", "swap_rgb", "bn_style", "absorb_bias")
@@ -115,12 +115,10 @@ def unknown(
 
     ``having`` are the commands that take it.
     """
-    from difflib import get_close_matches
-
     flags = ["--" + name.replace("_", "-") for name in vars(options) if name not in _NO_FLAGS]
     word = argument.partition("=")[0]  # perhaps a flag of other commands: json is always set
-    close = [flag for flag in get_close_matches(word, flags, 2, cutoff=0.7) if flag != word]
-    hint = f"; did you mean {close[0]}?" if close else ""
+    close = similar(word, flags)
+    hint = f"; did you mean {close}?" if close else ""
     if having:
         hint = f", which {', '.join(having)} {'has' if len(having) == 1 else 'have'}"
     return f"unknown argument {argument}{hint} (see {program} --help)"

@@ -12,14 +12,22 @@ from caffe_merge.errors import FileError, spelled_in
 
 @contextlib.contextmanager
 def printing() -> Iterator[None]:
-    """Have a stdout that cannot be written be an error like that of any file."""
+    """Have a stdout that cannot be written be an error like that of any file.
+
+    One that nobody reads any more, as behind ``| head``, is none: what is still to come is dropped,
+    and the command goes on to its own exit status.
+    """
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
-        raise FileError(f"stdout: {error.strerror or error}") from None
+        _discard(sys.stdout)
+        if not isinstance(error, BrokenPipeError):
+            raise FileError(f"stdout: {error.strerror or error}") from None
+
+
+def _discard(stream: TextIO) -> None:
+    """Have all that is still to come on ``stream`` go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -27,6 +35,16 @@ def print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         with printing():
             write(sys.stdout, line)
+
+
+def print_messages(lines: Iterable[str]) -> None:
+    """Print ``lines`` on stderr. Where it cannot be written the run goes on: its status tells."""
+    try:
+        for line in lines:
+            write(sys.stderr, line)
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
 
 
 def tell(

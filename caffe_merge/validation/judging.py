@@ -17,7 +17,7 @@ from typing import (
 
 import numpy as np
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, meant
 from caffe_merge.layers.state import State
 from caffe_merge.net.pixels import PixelOptions
 from caffe_merge.validation import inputs, limits, verdict
@@ -65,8 +65,8 @@ class Judging(NamedTuple):
         """The Judging of keyword arguments; UsageError for one that is none."""
         unknown = how.keys() - set(cls._fields)
         if unknown:
-            fields = ", ".join(cls._fields)
-            raise UsageError(f"validate has no argument {min(unknown)!r}; there are {fields}")
+            name = min(unknown)
+            raise UsageError(f"validate has no argument {name!r}{meant(name, cls._fields)}")
         return cls(**how)
 
 

@@ -145,6 +145,24 @@ def test_where_nothing_can_be_printed(plan: List[str], end: str, more: str) -> N
         assert done.stderr.endswith("the net has no layer of this name\n")
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("more", [[], ["-v"], ["--keep=nothing"], ["--help"]])
+def test_where_nobody_reads_the_status_is_what_it_would_have_been(
+    plan: List[str], stream: str, more: List[str]
+) -> None:
+    """As behind ``| head``: no line about it, and no other status."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "caffe_merge", *plan, *more]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    out, err = streams["stdout"], streams["stderr"]
+    done = subprocess.run(command, stdout=out, stderr=err, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == (2 if more == ["--keep=nothing"] else 0)
+    if stream == "stdout":
+        assert len(done.stderr.splitlines()) == (1 if done.returncode else 0)
+
+
 INTERRUPTED = """
 import sys
 class Finder:

@@ -137,6 +137,7 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["check", "P"], "a program that reads Caffe pairs; --target list names them"),
         (["check", "P", "--target", "mmn"], "no target is called 'mmn'; did you mean 'mnn'?"),
         (["merge", "P", "W", "--target", "mmn"], "no target is called 'mmn'"),
+        (["check", "P", "--target", "nope"], "no target is called 'nope'; there are opencv, "),
     ],
 )
 def test_bad_usage(
