@@ -16,7 +16,7 @@ from caffe_merge.net.inputs import check_inputs
 from caffe_merge.net.loading import Net
 from caffe_merge.net.saving import Progress, write
 from caffe_merge.options import Options
-from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE
+from caffe_merge.validation.registry import DEFAULT, MAY_BE_NONE, NONE, started
 
 _VALIDATE = OptionName(MAY_BE_NONE)
 _OR_NONE = (", or use ", _VALIDATE, f" {NONE}")
@@ -51,9 +51,11 @@ def convert(
     ``engine`` is that of caffe_merge.validation, or "none"; ``engine_options`` go to its
     ``validate``. ``progress(done, total, name)`` is called after each layer that is written.
     Raises UsageError, before anything is read, where an output would overwrite an input or can be
-    no file; where one exists without ``force``, once the pair is read and before it is merged.
+    no file, or the engine is not here; where an output exists without ``force``, once the pair is
+    read and before it is merged.
     """
-    with Unchanged(conversion.inputs) as inputs:
+    python = (engine_options or {}).get("caffe_python")
+    with started(engine, python), Unchanged(conversion.inputs) as inputs:
         check_inputs(conversion.model, conversion.weights)
         check_options(conversion.options)
         outputs = conversion.output_model, conversion.output_weights

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.errors import OptionName, Text, UsageError
+from caffe_merge.errors import OptionName, Text, UsageError, meant
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import misfit_notes
 from caffe_merge.layers.layer import Layer
@@ -66,11 +66,15 @@ def check_options(options: Options) -> None:
         names = [listed.name for listed in (*PASSES, *FORMS)]
         for name in (*options.only, *options.skip):
             if name not in names:
-                raise UsageError(f"no pass is called {name!r}; there are {', '.join(names)}")
+                raise UsageError(f"no pass is called {name!r}{meant(name, names)}")
     styles = list(dict.fromkeys(style.name for style in norms.STYLES))
     if options.bn_style not in (None, *styles):
-        there_are = f"there are {', '.join(styles)}"
-        raise UsageError(f"no style is called {options.bn_style!r}; {there_are}")
+        name = str(options.bn_style)
+        raise UsageError(f"no style is called {name!r}{meant(name, styles)}")
+    if options.input_layer and not options.of_pixels:
+        mean, scale, swap = map(OptionName, ("mean", "scale", "swap_rgb"))
+        there_is = ": there is no ", mean, ", ", scale, " or ", swap
+        raise UsageError(OptionName("input_layer"), *there_is, " to be a layer of")
     _target(options)
 
 
@@ -90,10 +94,22 @@ def check_net(net: Net, options: Options) -> None:
     names = {layer.name for layer in net.layers}
     for name in sorted(set(options.keep) - names):
         raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
-    if options.of_pixels:
-        from caffe_merge.net.pixels import pixel_options
+    if options.of_pixels or options.input_shapes:
+        graph = _resolved(net, options)
+        if options.of_pixels:
+            from caffe_merge.merging import raw_input
 
-        pixel_options(options.mean, options.scale, options.swap_rgb)
+            raw_input.fitted(graph, options)
+
+
+def _resolved(net: Net, options: Options) -> Graph:
+    """The graph of ``net``. Raises UsageError where shapes of ``options`` do not fit its layers."""
+    graph = net.graph(options.input_shapes)
+    for layer in graph.layers if options.input_shapes else ():
+        unfit = why_unfit(layer, [version.shape for version in graph.bottoms[layer]])
+        if unfit is not None:
+            raise UsageError(OptionName("input_shapes"), f": layer {layer.name!r}: {unfit}")
+    return graph
 
 
 def _choose_style(net: Net, name: Optional[str]) -> List[Note]:
@@ -117,7 +133,7 @@ class _Driver:
         self.target = _target(options)
         check_net(net, options)
         unfit = _choose_style(net, options.bn_style)
-        self.graph = self._resolved()
+        self.graph = _resolved(net, options)
         self.outputs = {top.name: top.producer.name for top in self.graph.outputs}
         self.report = Report(net, self.graph)
         self.report.notes += [*unfit, *norms.notes(net.layers)]
@@ -128,30 +144,14 @@ class _Driver:
         self.refusals: Dict[str, List[Tuple[Layer, Refusal]]] = {}  # of the last run of each pass
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Tuple[List[Any], Reason]] = {}
 
-    def _resolved(self) -> Graph:
-        graph = self.net.graph(self.options.input_shapes)
-        for layer in graph.layers if self.options.input_shapes else ():
-            unfit = why_unfit(layer, [version.shape for version in graph.bottoms[layer]])
-            if unfit:
-                raise UsageError(OptionName("input_shapes"), f": layer {layer.name!r}: {unfit}")
-        return graph
-
     def _raw_input(self) -> "Optional[RawInput]":
         """The layers that turn raw pixels into the old input, if the user asks for them."""
-        options = self.options
-        if not options.of_pixels:
-            if options.input_layer:
-                mean, scale, swap = map(OptionName, ("mean", "scale", "swap_rgb"))
-                there_is = ": there is no ", mean, ", ", scale, " or ", swap
-                raise UsageError(OptionName("input_layer"), *there_is, " to be a layer of")
+        if not self.options.of_pixels:
             return None
         from caffe_merge.merging import raw_input
-        from caffe_merge.net.pixels import pixel_options
 
-        requested = pixel_options(options.mean, options.scale, options.swap_rgb)
-        assert requested is not None
-        raw = raw_input.insert_layers(self.net, self.graph, requested)
-        self.graph = self._resolved()
+        raw = raw_input.insert_layers(self.net, self.graph, self.options)
+        self.graph = _resolved(self.net, self.options)
         return raw
 
     def run(self) -> Report:

@@ -17,10 +17,11 @@ from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.layer import Layer
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import free_name
-from caffe_merge.net.graph import Graph
+from caffe_merge.net.graph import Graph, Version
 from caffe_merge.net.loading import Net
-from caffe_merge.net.pixels import PixelOptions, Pixels, per_channel
+from caffe_merge.net.pixels import Pixels, per_channel, pixel_options
 from caffe_merge.notes import Note
+from caffe_merge.options import Options
 
 _TELLING = (
     "fold-swap",
@@ -80,18 +81,28 @@ class RawInput:
         return UsageError(*parts)
 
 
-def insert_layers(net: Net, graph: Graph, options: PixelOptions) -> RawInput:
-    """Insert the layers of the preprocessing behind the net's input; ``graph`` is outdated then.
+def fitted(graph: Graph, options: Options) -> Tuple[Pixels, Version]:
+    """What is asked of pixels, and the input of ``graph`` that it is for.
 
-    Raises UsageError where it does not fit the net.
+    Raises UsageError where it does not fit the net, FileError for a mean that cannot be read.
     """
-    tops = [top for layer in net.layers if layer.type == "Input" for top in graph.tops[layer]]
-    pixels = options.resolve({top.name: top.shape for top in tops})
-    source = next(top for top in tops if top.name == pixels.name)
+    requested = pixel_options(options.mean, options.scale, options.swap_rgb)
+    assert requested is not None
+    tops = [top for layer in graph.layers if layer.type == "Input" for top in graph.tops[layer]]
+    pixels = requested.resolve({top.name: top.shape for top in tops})
     if any(output.name == pixels.name for output in graph.outputs):
         raise UsageError(
             f"input {pixels.name!r} is a net output too, and keeps its name and values"
         )
+    return pixels, next(top for top in tops if top.name == pixels.name)
+
+
+def insert_layers(net: Net, graph: Graph, options: Options) -> RawInput:
+    """Insert the layers of the preprocessing behind the net's input; ``graph`` is outdated then.
+
+    Raises as ``fitted`` does.
+    """
+    pixels, source = fitted(graph, options)
     taken = {layer.name for layer in net.all_layers}
     taken.update(top for layer in net.all_layers for top in layer.param.top)
     layers: List[Layer] = []

@@ -82,6 +82,7 @@ def images(flags: Flags, progress: "Optional[Progress]" = None) -> Any:
         return None
     from caffe_merge.validation import images as of_images
 
+    of_images.require_pillow()
     mean, scale = _transformation(flags)
     paths = of_images.find(flags["images"])
     labels = None if flags["labels"] is None else of_images.read_labels(flags["labels"])

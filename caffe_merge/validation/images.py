@@ -86,8 +86,8 @@ class OnImages:
     outputs: Tuple[OutputOnImages, ...]
 
     @property
-    def problem(self) -> str:
-        """How the pairs differ by more than rounding explains; "" if they do not."""
+    def problem(self) -> Optional[str]:
+        """How the pairs differ by more than rounding explains; None if they do not."""
         for output in self.outputs:
             if output.max_error == math.inf:
                 return f"image {output.image}: output {output.name!r} is not finite after the merge"
@@ -96,17 +96,17 @@ class OnImages:
                     f"image {output.image}: output {output.name!r} differs by "
                     f"{output.max_error:.2g} of its largest value, limit {LIMIT:g}"
                 )
-        return ""
+        return None
 
     @property
-    def doubt(self) -> str:
-        """Why an output could not be compared; "" if all could."""
+    def doubt(self) -> Optional[str]:
+        """Why an output could not be compared; None if all could."""
         for output in self.outputs:
             if output.not_finite:
                 before = f"output {output.name!r} was not finite before the merge; ways out: "
                 ways = OptionName("image_scale"), ", ", OptionName("allow_unseen")
                 return Text(f"image {output.not_finite[0]}: {before}", *ways)
-        return ""
+        return None
 
     def to_json(self) -> Dict[str, Any]:
         """All of it as JSON types."""
@@ -174,19 +174,26 @@ def read_labels(path: str) -> Dict[str, int]:
     return labels
 
 
-def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
-    """The pixels of an image, (C, H, W) of ``shape``, 0 to 255, as BGR, RGB or gray.
-
-    Raises UsageError, which names the file.
-    """
+def require_pillow() -> None:
+    """Raise UsageError where no image could be read, whatever file it is."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps  # noqa: F401 - only to see that they can be imported
     except ImportError:
         install = ": Pillow is not here: pip install caffe_merge[images]"
         raise UsageError(_IMAGES, install) from None
     except AttributeError as error:  # Pillow 10.3 and later beside numpy 1.20
         older = f": this Pillow needs a newer numpy ({error}), or: pip install 'Pillow<10.3'"
         raise UsageError(_IMAGES, older) from None
+
+
+def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
+    """The pixels of an image, (C, H, W) of ``shape``, 0 to 255, as BGR, RGB or gray.
+
+    Raises UsageError, which names the file.
+    """
+    require_pillow()
+    from PIL import Image, ImageOps
+
     channels, height, width = shape
     try:
         check_file(path)

@@ -1,8 +1,9 @@
 """The engines that can judge a pair: one row for each. Flags, help and errors read this table."""
 
-from typing import Callable, Dict, List, NamedTuple, Optional
+import contextlib
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
 
-from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.errors import OptionName, UsageError, meant
 
 NONE = "none"  # no engine: nothing is judged
 MAY_BE_NONE = "validate"  # the option of a merge, which names an engine or none
@@ -16,6 +17,7 @@ class Engine(NamedTuple):
     ``together``: its worker has the job ``judge``, which loads both pairs and compares them where
     they are; else each pair has a worker of its own, and what they send is compared here.
     ``time_limit`` is the longest that it may take for one job unless the user says how long.
+    ``built_in``: it is here wherever this package is.
     """
 
     limit: float
@@ -25,6 +27,7 @@ class Engine(NamedTuple):
     get: str
     together: bool = False
     time_limit: Optional[float] = None
+    built_in: bool = False
 
 
 def _reference(python: Optional[str]) -> List[str]:
@@ -65,6 +68,7 @@ ENGINES: Dict[str, Engine] = {
         about="Caffe's layers in numpy and float64",
         get="built in",
         together=True,
+        built_in=True,
     ),
     "pycaffe": Engine(
         1e-4,
@@ -89,5 +93,25 @@ DEFAULT = "reference"
 def engine(name: str) -> Engine:
     """The row of the engine ``name``. Raises UsageError for one that is none."""
     if name not in ENGINES:
-        raise UsageError(f"no engine is called {name!r}; there are {', '.join([*ENGINES, NONE])}")
+        raise UsageError(f"no engine is called {name!r}{meant(name, (*ENGINES, NONE))}")
     return ENGINES[name]
+
+
+@contextlib.contextmanager
+def started(name: str, python: Optional[str]) -> Iterator[None]:
+    """The engine ``name``, or none, started to see that it is here; it waits for the block's jobs.
+
+    ``python`` is the interpreter that the user names. Raises UsageError where the engine cannot be
+    started.
+    """
+    row = None if name == NONE else engine(name)
+    if row is None or row.built_in:
+        yield
+        return
+    from caffe_merge.validation import warm
+    from caffe_merge.validation.workers import Worker
+
+    with warm.keeping():
+        with Worker(row.command(python), row.time_limit) as worker:
+            worker.call({"do": "about"})
+        yield

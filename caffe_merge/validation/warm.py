@@ -6,7 +6,7 @@ Starting Python and its modules takes several times as long as running a small n
 import contextlib
 import os
 import subprocess
-from typing import IO, Dict, List, Optional, Sequence, Tuple, Union
+from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from caffe_merge import child
 
@@ -24,6 +24,19 @@ def keep() -> None:
     global _kept
     if _kept is None and os.name == "posix":
         _kept = {}
+
+
+@contextlib.contextmanager
+def keeping() -> Iterator[None]:
+    """Keep workers that end well until the block ends, or as long as they would have been kept."""
+    if _kept is not None:
+        yield
+        return
+    keep()
+    try:
+        yield
+    finally:
+        end()
 
 
 def end() -> None:

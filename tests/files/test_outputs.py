@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import List, Tuple
 
@@ -146,6 +147,17 @@ MISTAKES = {
     "a scale that is none": (None, None, ("--scale", "half"), "half"),
     "an image that is not there": (None, None, ("--images", "no.png"), "no.png"),
     "a mean that is not there": (None, None, ("--mean", "no.npy"), "no.npy"),
+    "a mean of another number": (None, None, ("--mean", "1,2"), "expected 1 or 3 values"),
+    "a scale of another number": (None, None, ("--scale", "1,2"), "expected 1 or 3 values"),
+    "no pixels to keep a layer of": (None, None, ("--input-layer",), "there is no --mean"),
+    "an input that is none": (None, None, ("--mean", "nothing=1"), "no input"),
+    "a shape that does not fit": (None, None, ("--input-shape", "x=1,3,1,1"), "expected shape"),
+    "an engine that is not here": (
+        None,
+        None,
+        ("--validate", "pycaffe", "--caffe-python", "no-python"),
+        "no-python",
+    ),
     "inputs that are none": (None, None, ("--input", "data=no.npy"), "no.npy"),
 }
 
@@ -170,6 +182,19 @@ def test_a_mistake_in_what_was_given_comes_before_what_exists(
     assert said in error
     assert "exists already" not in error
     assert (tmp_path / in_the_way).read_bytes() == b"a user's"
+
+
+def test_what_is_not_here_is_told_before_a_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None of the files is there, so a file that was read first would be told first."""
+    merge = ["merge", "no.prototxt", "no.caffemodel"]
+    assert cli.main([*merge, "--validate", "pycaffe", "--caffe-python", "no-python"]) == 2
+    assert "cannot run the interpreter no-python" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    (tmp_path / "x.png").touch()
+    assert cli.main([*merge, "--images", str(tmp_path / "x.png")]) == 2
+    assert "--images: Pillow is not here" in capsys.readouterr().err
 
 
 def test_a_page_is_not_in_the_way_of_a_mistake(

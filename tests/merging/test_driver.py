@@ -210,8 +210,11 @@ def test_names_that_are_none(tmp_path: Path) -> None:
     """A pass or a layer that does not exist is an error, before anything is done."""
     net = net_of(tmp_path, *LINES)
     before = state(net)
-    for options in ({"only": ["fold"]}, {"skip": ["Fold-Affine"]}):
-        with pytest.raises(UsageError, match=r"no pass is called .* are drop-identity, drop-"):
+    for options, then in (
+        ({"only": ["nothing"]}, "there are drop-identity, drop-"),
+        ({"skip": ["Fold-Affine"]}, "did you mean 'fold-affine'"),
+    ):
+        with pytest.raises(UsageError, match=f"no pass is called .*; {then}"):
             caffe_merge.merge(net, **options)
     with pytest.raises(UsageError, match="keep conv9: the net has no layer of this name"):
         caffe_merge.merge(net, keep=["conv", "conv9"])
