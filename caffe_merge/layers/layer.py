@@ -1,8 +1,9 @@
 """One layer of a net: its typed parameters, its blobs, and what is known of both."""
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
-from operator import is_not
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple, TypeVar
 
 from caffe_merge.arrays import count
 from caffe_merge.formats.schema.messages import LayerParameter
@@ -15,6 +16,9 @@ Result = TypeVar("Result")
 # What a layer is to be: its LayerParameter (a LayerSpec where fields of a fork change too) and its
 # blobs.
 New = Tuple[Any, Tuple[Blob, ...]]
+# Results of `remembered` functions, each with the values that it was computed from. The keys are
+# the function and the ids of these values, which are unique as long as the values are held here.
+Results = Dict[Tuple[Any, ...], Tuple[Tuple[Any, ...], Any]]
 
 
 class Layer:
@@ -36,13 +40,12 @@ class Layer:
               None if they do not
     implicit  it stands for net-level ``input`` fields and has no text of its own
     sources   the names of layers merged into it
-    remembered  cached results about it, see the function of this name
     style     the name of the normalisation style that the user says it is of, "" if he says none
     """
 
     __slots__ = (
         "active", "blobs", "extra", "filled", "implicit", "loaded", "misfit", "missing",
-        "original", "param", "phase", "record", "remembered", "sources", "style", "written",
+        "original", "param", "phase", "record", "sources", "style", "written",
     )  # fmt: skip
 
     def __init__(
@@ -64,7 +67,6 @@ class Layer:
         self.misfit: Optional[str] = None
         self.sources: Tuple[str, ...] = ()
         self.style = ""
-        self.remembered: Dict[Any, Tuple[Tuple[Any, ...], Any]] = {}
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.name!r}>"
@@ -101,22 +103,42 @@ class Layer:
         self.blobs = self.loaded = tuple(blobs)
 
 
-def remembered(find: Callable[..., Result]) -> Callable[..., Result]:
-    """Cache the result of ``find(layer, ...)`` on the layer: every pass asks for the same again.
+_results: "ContextVar[Optional[Results]]" = ContextVar("results", default=None)
 
-    It is computed again after the layer gets other parameters, blobs, fork fields or another style,
-    and in the next merge; parameters may be edited in place only before a merge. The result must
-    not depend on the names of bottoms and tops, which change during a merge.
+
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Cache the results of `remembered` functions as long as the block runs, and no longer.
+
+    In the block parameters of layers must not be edited in place, but for the names of bottoms and
+    tops; to give a layer other ones is right at any time.
+    """
+    token = _results.set({})
+    try:
+        yield
+    finally:
+        _results.reset(token)
+
+
+def remembered(find: Callable[..., Result]) -> Callable[..., Result]:
+    """Cache ``find(layer, ...)`` in a block of `remembering`: every pass asks for the same again.
+
+    A result belongs to the parameters, blobs, fork fields and style that it was computed from: a
+    layer that gets others, even its earlier ones back, has the results of those. It must not
+    depend on the names of bottoms and tops.
     """
 
     @wraps(find)
     def lookup(layer: Layer, *more: Any) -> Result:
+        results = _results.get()
+        if results is None:
+            return find(layer, *more)
         facts = (layer.extra, layer.style, layer.missing, layer.misfit)
         basis = (layer.param, layer.blobs, *facts, *more)
-        cached = layer.remembered.get(find)
-        if cached is None or any(map(is_not, cached[0], basis)):
-            cached = layer.remembered[find] = (basis, find(layer, *more))
-        value: Result = cached[1]
+        key = (find, *map(id, basis))
+        if key not in results:
+            results[key] = basis, find(layer, *more)
+        value: Result = results[key][1]
         return value
 
     return lookup

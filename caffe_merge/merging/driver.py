@@ -9,7 +9,7 @@ import numpy as np
 from caffe_merge.errors import OptionName, Text, UsageError, meant
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import misfit_notes
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, remembering
 from caffe_merge.layers.spec import apart
 from caffe_merge.merging.proof import prove
 from caffe_merge.merging.report import Refusal, Report
@@ -54,7 +54,7 @@ def merge(net: Net, options: Optional[Options] = None, **changes: Any) -> Report
     variance negative. Whatever is raised, ``net`` is as it was.
     """
     requested = (options or Options()).with_(**changes)
-    with unchanged_on_error(net):
+    with unchanged_on_error(net), remembering():
         return _Driver(net, requested).run()
 
 
@@ -126,8 +126,6 @@ class _Driver:
     """One merge: has the passes find rewrites, proves and applies them, and reports them."""
 
     def __init__(self, net: Net, options: Options) -> None:
-        for layer in net.layers:
-            layer.remembered.clear()  # of before its parameters were edited, perhaps
         self.net = net
         self.options = options
         self.target = _target(options)
@@ -345,8 +343,6 @@ class _Driver:
             layer.blobs = blobs
         for layer in rewrite.removed:
             self.net.all_layers.remove(layer)
-        for layer in rewrite.layers:
-            layer.remembered.clear()  # it holds vectors that nobody asks for again
         self.graph.infer_shapes(insert.layer for insert in rewrite.inserts)
         self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 

@@ -15,7 +15,7 @@ from typing import (
 
 from caffe_merge.errors import Text
 from caffe_merge.layers.catalogue import AFFINE, DROPOUT, NORM, of_family
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, remembering
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.measures import activation_bytes, multiply_adds
@@ -166,6 +166,11 @@ class Report:
         """The report as plain data; docs/report.md describes every entry."""
         from caffe_merge.layers.range_table import table
 
+        with remembering():  # most layers are measured once for before and after
+            ranges = {
+                "before": table(self.weighted_before).to_json(),
+                "after": table(self.weighted).to_json(),
+            }
         return {
             "schema": SCHEMA,
             "net": self.name,
@@ -180,10 +185,7 @@ class Report:
             "target": self.target,
             "input": self.input,
             "approximation": self.approximation and self.approximation.to_json(),
-            "ranges": {
-                "before": table(self.weighted_before).to_json(),
-                "after": table(self.weighted).to_json(),
-            },
+            "ranges": ranges,
             **self.extra,
         }
 

@@ -24,7 +24,6 @@ def unchanged_on_error(net: Net) -> Iterator[None]:
             layer.param = param
             for name, value in zip(_SET, values):
                 setattr(layer, name, value)
-            layer.remembered.clear()
         net.all_layers[:] = layers
         raise
 

@@ -1,5 +1,6 @@
 """Which layers are affine maps, which maps, and the words for those that are not."""
 
+from copy import copy
 from typing import Optional, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.errors import WeightsError
 from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.fork_fields import unknown_fields
-from caffe_merge.layers.layer import Layer
+from caffe_merge.layers.layer import Layer, remembering
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.notes import Reason
 from tests.nets import make_layer
@@ -206,14 +207,30 @@ def test_dropout(extra: "dict[str, str]", scale: Optional[float]) -> None:
         assert (float(result.scale), float(result.shift)) == (scale, 0)
 
 
-def test_what_was_found_is_remembered_until_the_layer_changes() -> None:
+def test_results_belong_to_what_they_are_computed_from() -> None:
     layer = make_layer(SCALE, [2])
-    first = affine_of(layer, 4)
-    layer.param.bottom[0] = "renamed"
-    assert affine_of(layer, 4) is first
-    layer.blobs = (Dense(np.array([3.0])),)
-    assert float(affine(layer).scale) == 3
-    assert affine_of(layer, None) is not affine_of(layer, 4)
+    blobs = layer.blobs
+    with remembering():
+        first = affine_of(layer, 4)
+        layer.param.bottom[0] = "renamed"
+        assert affine_of(layer, 4) is first
+        layer.blobs = (Dense(np.array([3.0])),)
+        assert float(affine(layer).scale) == 3
+        assert affine_of(layer, None) is not affine_of(layer, 4)
+        layer.blobs = blobs
+        assert affine_of(layer, 4) is first
+
+
+def test_nothing_is_remembered_elsewhere() -> None:
+    """Between two merges a caller may edit parameters in place."""
+    layer = make_layer(SCALE, [2, 3])
+    with remembering():
+        first = affine(layer)
+        assert affine(copy(layer)) is first
+    assert affine(layer) is not first
+    layer.param.scale_param.axis = 3
+    with remembering():
+        assert (first.axis, affine(layer).axis) == (1, 3)
 
 
 def test_names_in_a_reason_are_those_of_now() -> None:

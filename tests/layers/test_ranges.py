@@ -51,7 +51,6 @@ LAYERS = [
 @pytest.mark.parametrize("block", [1 << 19, 20])
 def test_ranges_and_noise(layer: Layer, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "BLOCK", block)
-    layer.remembered.clear()
     row = range_table.row(layer)
     assert not isinstance(row, Reason)
     rows = rows_of(layer)
