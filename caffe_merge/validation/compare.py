@@ -17,6 +17,7 @@ RESPONSE = "response"  # to few inputs at a time
 
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
+_ROUNDING = 1e-13  # of a sum in float64, relative to the largest one of a blob
 _PIECE = 1 << 15  # values that are compared at once: they stay in the processor's cache
 
 
@@ -97,6 +98,20 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
         argmax_agreement=_argmax_agreement(before, after) if output else None,
         remark=_remark(before, largest, sums),
     )
+
+
+def of_channels(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest error of a channel, axis 1, relative to the channel's own largest value.
+
+    Channels that are 0 but for float64's rounding are left out.
+    """
+    if before.shape != after.shape or before.ndim < 2 or not before.size:
+        return math.inf
+    axes = tuple(axis for axis in range(before.ndim) if axis != 1)
+    with np.errstate(all="ignore"):
+        error, largest = np.abs(after - before).max(axis=axes), np.abs(before).max(axis=axes)
+        some = np.maximum(error, largest) > _ROUNDING * largest.max()
+        return float((error[some] / largest[some]).max(initial=0.0))
 
 
 def is_thinned(before: np.ndarray, after: np.ndarray, limit: float) -> bool:

@@ -21,7 +21,9 @@ class Findings:
     ``impulse_responses`` are of linear layers of the old net, and of the new one.
     ``least`` is the limit where rounding explains nothing; ``follows`` whether it follows the net.
     ``thinned`` are points where the new net may hold the old one's values at equal distances, a
-    stride having moved, and whether it does; ``beyond`` those where responses to impulses differ.
+    stride having moved, and whether it does; ``of_channels`` those where names are not trusted, and
+    how far the channel that differs most does, relative to itself; ``beyond`` those where responses
+    to impulses differ.
     """
 
     def __init__(self, pairing: Pairing, least: float, follows: bool = True) -> None:
@@ -32,6 +34,7 @@ class Findings:
         self.reasons: Dict[Point, str] = {}
         self.noise: Dict[Point, float] = {}
         self.thinned: Dict[Point, bool] = {}
+        self.of_channels: Dict[Point, float] = {}
         self.beyond: Dict[Point, Beyond] = {}
         self.impulse_responses = [
             ImpulseResponses(changed if follows else frozenset()) for changed in pairing.changed
@@ -46,6 +49,9 @@ class Findings:
         if was.shape != now.shape:
             thinned = compare.is_thinned(was, now, self.least)
             self.thinned[point] = self.thinned.get(point, True) and thinned
+        if not (self.pairing.by_name or point.firm):
+            error = compare.of_channels(was, now)
+            self.of_channels[point] = max(error, self.of_channels.get(point, 0.0))
         result = replace(result, limit=self.least, reader=point.reader)
         earlier = self.results.get(point)
         if earlier is None:
@@ -92,7 +98,12 @@ class Findings:
             point
             for point in self.pairing.points
             if self.thinned.get(point)
-            or (point in self.results and not self.is_witness(point) and self._result(point).agrees)
+            or (
+                point in self.results
+                and not self.is_witness(point)
+                and not self._is_something_else(point)
+                and self._result(point).agrees
+            )
         ]
 
     def _result(self, point: Point) -> BlobResult:
@@ -145,7 +156,19 @@ class Findings:
         if self.is_witness(point):
             return True
         result = self.results[point]
-        return result.problem is not None or not result.max_error <= SOMETHING_ELSE
+        farthest = max(result.max_error, self.of_channels.get(point, 0.0))
+        is_far = result.problem is not None or not farthest <= SOMETHING_ELSE
+        return is_far or self._moved(point)
+
+    def _moved(self, point: Point) -> bool:
+        """Whether what the new net holds there is another blob of the old one."""
+        return not self.pairing.by_name and any(
+            other.after == point.after
+            and other.before != point.before
+            and result.agrees
+            and result.remark is None
+            for other, result in self.results.items()
+        )
 
     def is_witness(self, point: Point) -> bool:
         """Whether twins read there what nothing but its values shows to be the same."""

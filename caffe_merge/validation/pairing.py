@@ -8,6 +8,8 @@ the nets are compared. A point is firm where it must agree:
 - a name that twins write last in both nets;
 - what twins read, if all that they write is read as the same, or is the same output, behind them.
 
+Names are trusted first: in a second look (not ``by_name``) those that twins write are not firm.
+
 At any other point a blob may have kept its name, or a layer its place, and hold something else: the
 convolution that has taken in a BatchNorm, a ReLU that a scale was moved through.
 """
@@ -50,7 +52,7 @@ class Pairing(NamedTuple):
     something else than before; ``missing`` the old net's outputs that the new one has not;
     ``fed`` the new net's versions that are the same because both nets are given them, and
     ``reads`` the versions that each of its layers reads. ``changed`` are the layers of the old and
-    of the new net that have no twin.
+    of the new net that have no twin. ``by_name``: see pair.
     """
 
     points: Tuple[Point, ...]
@@ -60,24 +62,30 @@ class Pairing(NamedTuple):
     fed: FrozenSet[Version]
     reads: Sequence[Sequence[Version]]
     changed: Tuple[FrozenSet[int], FrozenSet[int]]
+    by_name: bool = True
 
 
 def pair(
-    before: Sequence[Any], after: Sequence[Any], plans: Tuple[Plan, Plan], unknown: Set[int]
+    before: Sequence[Any],
+    after: Sequence[Any],
+    plans: Tuple[Plan, Plan],
+    unknown: Set[int],
+    by_name: bool = True,
 ) -> Pairing:
-    """Compare the layers of two nets; ``unknown`` are those of the new one that nobody can run."""
+    """Compare the layers of two nets; ``unknown`` are those of the new one that nobody can run.
+
+    Where not ``by_name``, a blob that kept its name may hold something else though a twin writes
+    it, and what layers of one name read may be the same though they changed.
+    """
     twins = _twins(before, after)
     old, new = plans
     names = outputs([layer.param for layer in before])
     firm = {(old.final[name], new.final[name]): "" for name in names if name in new.final}
     ends = set(firm)
-    loose: Dict[Pair, str] = {}
-    for name, version in old.final.items():
-        if name not in new.final:
-            continue
-        both = version, new.final[name]
-        same = twins.get(both[1][1]) == version[1]
-        (firm if same else loose).setdefault(both, "")
+    kept = [(was, new.final[name]) for name, was in old.final.items() if name in new.final]
+    if by_name:
+        firm.update((both, "") for both in kept if twins.get(both[1][1]) == both[0][1])
+    loose = dict.fromkeys((both for both in kept if both not in firm), "")
     for index in sorted(twins, reverse=True):
         read = list(zip(old.reads[twins[index]], new.reads[index]))
         target = firm if _confirmed(index, twins[index], before, after, firm) else loose
@@ -85,6 +93,8 @@ def pair(
             if reads_shape_only(after[index], number):
                 continue  # its values may be others: nothing that is made of them is
             target.setdefault(both, _reader(after[index], both, plans))
+    if not by_name:
+        loose.update(dict.fromkeys(_renamed(before, after, plans, twins), ""))
     fed = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
     points = [
         Point(both[0][0], *both, both in ends, both in firm, reader)
@@ -92,20 +102,17 @@ def pair(
         if both[1][1] >= 0 and not (both[1] in fed[1] and _is_given(both, fed[0], twins))
     ]
     points.sort(key=lambda point: (point.before[1], point.after[1], point.name))
-    rewritten = _rewritten(before, after, twins, firm)
     missing = tuple(name for name in names if name not in new.final)
-    changed = (
-        frozenset(range(len(before))).difference(twins.values()),
-        frozenset(range(len(after))).difference(twins),
-    )
+    places = frozenset(range(len(before))), frozenset(range(len(after)))
     return Pairing(
         tuple(points),
         twins,
-        tuple(sorted(rewritten)),
+        tuple(sorted(_rewritten(before, after, twins, firm))),
         missing,
         frozenset(fed[1]),
         new.reads,
-        changed,
+        (places[0].difference(twins.values()), places[1].difference(twins)),
+        by_name,
     )
 
 
@@ -162,6 +169,18 @@ def _reader(layer: Any, both: Pair, plans: Tuple[Plan, Plan]) -> str:
     """The name of ``layer`` where one of the versions that it reads is not its name's last."""
     final = all(plan.final.get(version[0]) == version for plan, version in zip(plans, both))
     return "" if final else str(layer.name)
+
+
+def _renamed(
+    before: Sequence[Any], after: Sequence[Any], plans: Tuple[Plan, Plan], twins: Dict[int, int]
+) -> Iterator[Pair]:
+    """What layers of one name that are no twins read, where it goes by another name now."""
+    places = {layer.name: index for index, layer in enumerate(before)}
+    for index, layer in enumerate(after):
+        if index not in twins and layer.name in places:
+            for both in zip(plans[0].reads[places[layer.name]], plans[1].reads[index]):
+                if both[0][0] != both[1][0]:
+                    yield both
 
 
 def _fed(layers: Sequence[Any]) -> Set[Version]:

@@ -14,7 +14,7 @@ from caffe_merge.validation.pairing import Pairing, pair
 from caffe_merge.validation.responses import Side, differing
 from caffe_merge.validation.run import Plan, Run, plan
 from caffe_merge.validation.side_by_side import Progress
-from caffe_merge.validation.verdict import Comparison
+from caffe_merge.validation.verdict import FAILED, Comparison
 
 _POINTWISE = frozenset(of_family(POINTWISE))
 
@@ -32,17 +32,25 @@ def judged(
     comparison: Optional[Comparison] = None
     while comparison is None:
         comparison = yield from _attempt(nets, judging, own_limit, most)
+    if comparison.status == FAILED:
+        # Another script may have kept names of blobs that hold something else now.
+        without_names = yield from _attempt(nets, judging, own_limit, most, by_name=False)
+        if without_names is not None and without_names.ok:
+            comparison = without_names
     _check_given(nets[0], judging)
     yield comparison
 
 
 def _attempt(
-    nets: Tuple[Net, Net], judging: Judging, own_limit: float, most: float
+    nets: Tuple[Net, Net], judging: Judging, own_limit: float, most: float, by_name: bool = True
 ) -> Generator[Progress, None, Optional[Comparison]]:
-    """Compare the nets; None where black boxes were found that were not known to be such."""
+    """Compare the nets; None where black boxes were found that were not known to be such.
+
+    ``by_name``: see pairing.pair.
+    """
     old, new = nets
     plans = plan(old.layers), plan(new.layers)
-    pairing = pair(old.layers, new.layers, plans, new.boxes)
+    pairing = pair(old.layers, new.layers, plans, new.boxes, by_name)
     cost = old.cost()
     fed = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
     least, follows = least_limit(judging, own_limit)
@@ -96,6 +104,7 @@ def _respond(
         if point.firm
         or findings.is_witness(point)
         or old[point.before[1]].name != new[point.after[1]].name
+        or twins.get(point.after[1]) == point.before[1]
     ]
     findings.beyond = differing(both, cuts, judged_points, findings.least)
 

@@ -21,7 +21,7 @@ from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan, plan
 from caffe_merge.validation.seen import farthest, wrong_by
 from caffe_merge.validation.sessions import Session, input_files
-from caffe_merge.validation.verdict import Comparison
+from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
 from caffe_merge.wording import counted
 
@@ -39,13 +39,30 @@ def judged(
     """Compare two pairs that workers have opened."""
     for session in sessions:
         session.opened()
-    old, new = (Net(paths, judging) for paths in pairs)
+    nets = Net(pairs[0], judging), Net(pairs[1], judging)
     check_inputs(sessions[0].inputs, sessions[1].inputs)
+    nets[0].inputs = sessions[0].inputs
+    comparison = _attempt(engine, row, sessions, nets, judging)
+    if comparison.status == FAILED:  # names may hold something else now
+        without_names = _attempt(engine, row, sessions, nets, judging, by_name=False)
+        comparison = without_names if without_names.ok else comparison
+    return comparison
+
+
+def _attempt(
+    engine: str,
+    row: registry.Engine,
+    sessions: Sessions,
+    nets: Tuple[Net, Net],
+    judging: Judging,
+    by_name: bool = True,
+) -> Comparison:
+    """Compare the nets; ``by_name``: see pairing.pair."""
+    old, new = nets
     plans = plan(old.layers), plan(new.layers)
-    pairing = visible(pair(old.layers, new.layers, plans, set()), plans, sessions)
+    pairing = visible(pair(old.layers, new.layers, plans, set(), by_name), plans, sessions)
     least, follows = least_limit(judging, row.limit)
     findings = Findings(pairing, least, follows)
-    old.inputs = sessions[0].inputs
     cost = old.cost()
     fed = samples(declared(old, judging, cost), judging, cost, row.most)
     seconds = 0.0, 0.0
