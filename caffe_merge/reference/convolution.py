@@ -38,7 +38,7 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
     if _is_pointwise(window):
         x = x[_EVERY + tuple(slice(0, (n - 1) * s + 1, s) for n, s in zip(size, window.stride))]
         matrix = weights.reshape(group, outputs // group, depth)
-        product: np.ndarray = np.matmul(matrix, x.reshape(num, group, depth, prod(size)))
+        product = _product(matrix, x.reshape(num, group, depth, prod(size)))
         return product.reshape(num, outputs, *size)
     if group == channels == outputs:
         return _depthwise(x, weights, window, size)
@@ -50,8 +50,20 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
         part = y[_within(box)]
         windows = _windows(x, window, box)
         columns = windows.reshape(len(part), group, depth, prod(part.shape[2:]))
-        part[...] = np.matmul(matrix, columns).reshape(part.shape)
+        part[...] = _product(matrix, columns).reshape(part.shape)
     return y
+
+
+def _product(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """``matrix`` (G, M / G, depth) times columns (N, G, depth, size): (N, G, M / G, size).
+
+    Where each image has one column, all of them are one product.
+    """
+    if columns.shape[-1] > 1:
+        product: np.ndarray = np.matmul(matrix, columns)
+        return product
+    rows: np.ndarray = np.matmul(columns[..., 0].swapaxes(0, 1), matrix.swapaxes(1, 2))
+    return rows.swapaxes(0, 1)[..., None]
 
 
 def _by_taps(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -> np.ndarray:

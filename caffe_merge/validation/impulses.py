@@ -9,6 +9,7 @@ from typing import AbstractSet, Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, DEPTHWISE, PRODUCT, of_family
 from caffe_merge.validation.run import Step
 
@@ -25,26 +26,33 @@ class ImpulseResponse(NamedTuple):
     """What a linear layer makes of each impulse and, last, of none: (impulses + 1, channels, ...).
 
     The last axes are those of a deconvolution's kernel, else of size 1. ``taps`` says which values
-    are on: how many weights an output has, and in how many groups the channels are.
+    are on: how many weights an output has, and in how many groups the channels are. ``rank`` is how
+    many axes the layer's bottom has.
     """
 
     taps: Tuple[int, int]
     values: np.ndarray
+    rank: int
 
 
-def impulse_response(param: Any, blobs: Sequence[np.ndarray]) -> Optional[ImpulseResponse]:
-    """What a layer makes of them; None if it is not linear, or its channels are not axis 1."""
-    if param.type in _PRODUCTS and param.inner_product_param.axis == 1:
-        taps, sums = _of_product(param.inner_product_param, blobs[0])
-    elif param.type in _CONVOLUTIONS and param.convolution_param.axis == 1:
-        taps, sums = _of_convolution(param.convolution_param, blobs[0])
-    elif param.type in _DECONVOLUTIONS and param.convolution_param.axis == 1:
-        taps, sums = _of_deconvolution(param.convolution_param, blobs[0])
-    else:
+def impulse_response(
+    param: Any, blobs: Sequence[np.ndarray], rank: int
+) -> Optional[ImpulseResponse]:
+    """What a layer makes of them; None if it is not linear, or its channels are not axis 1.
+
+    ``rank`` is the number of axes of its bottom: the layer's axis may be counted from the end.
+    """
+    if param.type not in LINEAR or axis_of(param, rank) != 1:
         return None
+    if param.type in _PRODUCTS:
+        taps, sums = _of_product(param.inner_product_param, blobs[0])
+    elif param.type in _CONVOLUTIONS:
+        taps, sums = _of_convolution(param.convolution_param, blobs[0])
+    else:
+        taps, sums = _of_deconvolution(param.convolution_param, blobs[0])
     if len(blobs) > 1:
         sums += blobs[1].reshape(-1, *[1] * (sums.ndim - 2))
-    return ImpulseResponse(taps, sums)
+    return ImpulseResponse(taps, sums, rank)
 
 
 def _of_product(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
@@ -106,10 +114,9 @@ class ImpulseResponses:
     def step(self, index: int, step: Optional[Step]) -> None:
         """Take in a layer that was just run."""
         if step is not None and index in self._changed and index not in self.by_layer:
+            is_single = len(step.bottoms) == len(step.tops) == 1
             self.by_layer[index] = (
-                impulse_response(step.spec.param, step.blobs) if _is_single(step) else None
+                impulse_response(step.spec.param, step.blobs, step.bottoms[0].ndim)
+                if is_single
+                else None
             )
-
-
-def _is_single(step: Step) -> bool:
-    return len(step.bottoms) == len(step.tops) == 1

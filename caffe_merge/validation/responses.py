@@ -14,13 +14,25 @@ other has not are computed, and their weights are at hand anyway: it takes littl
 """
 
 from functools import partial
-from typing import AbstractSet, Any, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    AbstractSet,
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.layers import standard
+from caffe_merge.layers.catalogue import AFFINE, DROPOUT, MOVING, NORM, of_family
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.shapes.geometry import convolution_window
 from caffe_merge.layers.spec import LayerSpec
@@ -28,11 +40,11 @@ from caffe_merge.notes import Reason
 from caffe_merge.validation import impulses, limits
 from caffe_merge.validation.impulses import ImpulseResponse
 from caffe_merge.validation.pairing import Point
+from caffe_merge.validation.response import Response, difference
 from caffe_merge.validation.run import Plan, Version, Weights, float64_weights
 
-_LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
-_PART = 64  # of 1, which impulses have beside which a bias must be seen
-_MOST_FOLLOWED = 8  # impulses whose responses go through one more linear layer
+_AFFINE = frozenset(of_family(NORM, AFFINE, DROPOUT, MOVING)) | impulses.LINEAR
+_MOST_WORK = 1 << 28  # multiply-adds of a layer for responses to other sizes
 _NUDGES = 8  # seeds: in one channel the noise of one of them can cancel out
 
 Cut = Tuple[Version, Version]
@@ -44,17 +56,6 @@ class Side(NamedTuple):
     layers: Sequence[Any]
     plan: Plan
     impulse_responses: Mapping[int, Optional[ImpulseResponse]]
-
-
-class Response(NamedTuple):
-    """What a blob holds for each impulse and, last, for none: (impulses + 1, channels, ...).
-
-    The impulses are values of the version ``source``, and ``taps`` says which.
-    """
-
-    source: Version
-    taps: Tuple[int, int]
-    values: np.ndarray
 
 
 class Beyond(NamedTuple):
@@ -88,7 +89,7 @@ def differing(
         for point in (point for point in points if point.after == version):
             was = old.get(point.before)
             if was is not None and was.taps == now.taps and (was.source, now.source) in cuts:
-                error = difference(was.values, now.values)
+                error = difference(was, now)
                 if error is not None and error.max() > least:
                     errors[point] = error
     noise = {point.before: np.zeros_like(error) for point, error in errors.items()}
@@ -142,40 +143,12 @@ def _tops(
     if len(reads) == 1 and reads[0] in roots:
         response = _impulse_response(side, index, weights)
         if response is not None:
-            yield Response(roots[reads[0]], *response)
+            yield Response(roots[reads[0]], response.taps, response.values)
         return
     followed = [bottom for bottom in bottoms if bottom is not None]
     if not reads or len(followed) < len(reads) or len({bottom[:2] for bottom in followed}) > 1:
         return
-    layer = side.layers[index]
-    for values in _followed(layer, [bottom.values for bottom in followed], weights):
-        yield Response(*followed[0][:2], values)
-
-
-def difference(was: np.ndarray, now: np.ndarray) -> Optional[np.ndarray]:
-    """Errors (2, channels) of two responses, as the head says; None where they cannot be told."""
-    if was.shape != now.shape or was.ndim < 2 or not np.isfinite(was).all():
-        return None
-    by_weights = was[:-1] - was[-1:]
-    size = _floored(_largest(by_weights))
-    by_biases = np.maximum(_floored(_largest(was[-1:])), size / (impulses.SIZE * _PART))
-    errors = np.stack([_largest(now[:-1] - now[-1:] - by_weights), _largest(now[-1:] - was[-1:])])
-    errors[~np.isfinite(errors)] = np.inf
-    sizes = np.stack([size, by_biases])
-    relative = np.where(errors > 0, np.inf, 0.0)  # where everything is 0
-    np.divide(errors, sizes, out=relative, where=sizes > 0)
-    return relative
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    """The largest absolute value of each channel."""
-    largest: np.ndarray = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0)
-    return largest
-
-
-def _floored(sizes: np.ndarray) -> np.ndarray:
-    floored: np.ndarray = np.maximum(sizes, _LEAST * sizes.max(initial=0.0))
-    return floored
+    yield from _followed(side.layers[index], followed, weights)
 
 
 def _impulse_response(
@@ -187,32 +160,55 @@ def _impulse_response(
         return response
     form = standard.standard(side.layers[index])
     assert not isinstance(form, Reason)
-    return impulses.impulse_response(
-        form[0].param, float64_weights(side.layers[index], form[1], weights)
-    )
+    blobs = float64_weights(side.layers[index], form[1], weights)
+    return impulses.impulse_response(form[0].param, blobs, response.rank)
 
 
 def _followed(
-    layer: Any, bottoms: Sequence[np.ndarray], weights: Optional[Weights]
-) -> Sequence[np.ndarray]:
+    layer: Any, bottoms: Sequence[Response], weights: Optional[Weights]
+) -> Iterator[Response]:
     """What a layer makes of responses; nothing where it cannot be told."""
     form = standard.standard(layer)
     if isinstance(form, Reason):
-        return ()
+        return
     spec, stored = form
+    is_linear = spec.type in impulses.LINEAR
+    if is_linear:
+        bottoms = [bottom.fewer() for bottom in bottoms]
+    if any(bottom.scaled is not None for bottom in bottoms) or not _is_affine(spec, len(bottoms)):
+        bottoms = [bottom.with_scaled() for bottom in bottoms]
     try:
-        if spec.type in impulses.LINEAR:
-            bottoms = [_spread(spec, _fewer(bottom)) for bottom in bottoms]
-        with np.errstate(all="ignore"):
-            return reference.forward(spec, float64_weights(layer, stored, weights), bottoms)
+        blobs = float64_weights(layer, stored, weights)
+        tops = _forward(spec, blobs, [bottom.values for bottom in bottoms])
+        scaled = [bottom.scaled for bottom in bottoms if bottom.scaled is not None]
+        work = sum(map(len, scaled)) * sum(blob.size for blob in blobs) if is_linear else 0
+        if work > _MOST_WORK or not all(map(len, scaled)):
+            others: Sequence[Optional[np.ndarray]] = [top[:0] for top in tops]
+        else:
+            others = _forward(spec, blobs, scaled) if scaled else [None] * len(tops)
     except (CaffeMergeError, ArithmeticError, LookupError, ValueError):
-        return ()  # it has no such sizes: what it does is seen where it runs
+        return  # it has no such sizes: what it does is seen where it runs
+    for values, other in zip(tops, others):
+        yield bottoms[0]._replace(values=values, scaled=other)
 
 
-def _fewer(values: np.ndarray) -> np.ndarray:
-    """Some of the responses to impulses, and that to none: products with all would take long."""
-    step = -(-(len(values) - 1) // _MOST_FOLLOWED)
-    return np.concatenate([values[:-1:step], values[-1:]])
+def _is_affine(spec: LayerSpec, bottoms: int) -> bool:
+    """Whether each value that a layer makes is a sum of what it reads; of some it is not told."""
+    param = spec.param
+    if spec.type == "Power":
+        return bool(param.power_param.power == 1)
+    if spec.type == "Eltwise":
+        return bool(param.eltwise_param.operation == param.eltwise_param.SUM)
+    return spec.type == "Concat" or (spec.type in _AFFINE and bottoms == 1)
+
+
+def _forward(
+    spec: LayerSpec, blobs: Sequence[np.ndarray], bottoms: Sequence[np.ndarray]
+) -> List[np.ndarray]:
+    if spec.type in impulses.LINEAR:
+        bottoms = [_spread(spec, bottom) for bottom in bottoms]
+    with np.errstate(all="ignore"):
+        return reference.forward(spec, blobs, bottoms)
 
 
 def _spread(spec: LayerSpec, values: np.ndarray) -> np.ndarray:
@@ -237,7 +233,7 @@ def _add_noise(
     nudged = partial(limits.nudged, seed=seed)
     for version, moved in responses(side, cuts, nudged, _making(side, cuts, versions)):
         if version in versions:
-            error = difference(right[version].values, moved.values)
+            error = difference(right[version], moved, scaled=True)
             if error is not None:
                 noise[version] = np.maximum(noise[version], error)
 

@@ -10,13 +10,14 @@ from tests.nets import make_layer
 
 CONV = 'type: "Convolution" convolution_param { num_output: %d kernel_size: %d group: %d }'
 DECONV = 'type: "Deconvolution" convolution_param { num_output: %d kernel_size: %d group: %d }'
+AXIS = "convolution_param { axis: %d }"
 PRODUCT = 'type: "InnerProduct" inner_product_param { num_output: %d %s }'
 
 
 def impulses_of(depth: int) -> np.ndarray:
     """The impulses (impulses, depth) of an output with so many weights: what an identity gives."""
     response = impulses.impulse_response(
-        make_layer(PRODUCT % (depth, ""), np.eye(depth)).param, [np.eye(depth)]
+        make_layer(PRODUCT % (depth, ""), np.eye(depth)).param, [np.eye(depth)], 2
     )
     assert response is not None
     return response.values[:-1]
@@ -38,8 +39,10 @@ def test_each_value_is_on_in_one_impulse(depth: int) -> None:
         (CONV % (8, 3, 8), (8, 1, 3, 3), (8, 3, 3)),
         (PRODUCT % (5, ""), (5, 486), (486,)),
         (PRODUCT % (5, "transpose: true"), (40, 5), (40,)),
+        (PRODUCT % (5, "axis: -1"), (5, 40), (40,)),
+        (CONV % (5, 3, 1) + AXIS % -3, (5, 7, 3, 3), (7, 3, 3)),
     ],
-    ids=["convolution", "grouped", "depthwise", "product", "transposed"],
+    ids=["convolution", "grouped", "depthwise", "product", "transposed", "axis -1", "axis -3"],
 )
 def test_answers_are_those_of_the_forward_pass(text: str, weights: tuple, bottom: tuple) -> None:
     random = np.random.default_rng(1)
@@ -50,7 +53,7 @@ def test_answers_are_those_of_the_forward_pass(text: str, weights: tuple, bottom
     values = impulses_of(int(np.prod(bottom)) // group)
     fed = np.concatenate([np.tile(values, group), np.zeros((1, values.shape[1] * group))])
     (right,) = reference.forward(LayerSpec(param), blobs, [fed.reshape(-1, *bottom)])
-    response = impulses.impulse_response(param, blobs)
+    response = impulses.impulse_response(param, blobs, 1 + len(bottom))
     assert response is not None
     np.testing.assert_allclose(response.values, right, rtol=1e-12, atol=1e-12 * np.abs(right).max())
 
@@ -63,12 +66,12 @@ def test_a_deconvolution_answers_with_its_kernel(group: int) -> None:
     values = impulses_of(12 // group)
     fed = np.concatenate([np.tile(values, group), np.zeros((1, 12))])
     (right,) = reference.forward(LayerSpec(param), blobs, [fed.reshape(-1, 12, 1, 1)])
-    response = impulses.impulse_response(param, blobs)
+    response = impulses.impulse_response(param, blobs, 4)
     assert response is not None
     np.testing.assert_allclose(response.values, right, rtol=1e-12, atol=1e-12 * np.abs(right).max())
 
 
 def test_a_layer_that_is_not_linear_has_no_answer() -> None:
-    assert impulses.impulse_response(make_layer('type: "ReLU"').param, []) is None
+    assert impulses.impulse_response(make_layer('type: "ReLU"').param, [], 4) is None
     odd = make_layer('type: "InnerProduct" inner_product_param { num_output: 2 axis: 2 }')
-    assert impulses.impulse_response(odd.param, [np.ones((2, 3))]) is None
+    assert impulses.impulse_response(odd.param, [np.ones((2, 3))], 4) is None

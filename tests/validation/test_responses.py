@@ -121,7 +121,35 @@ def bias_behind_a_flatten_that_went(random: np.random.Generator) -> Tuple[Net, B
     return before, was, (before[0], product % "data"), now
 
 
+def channel_that_relus_let_through_near_0(
+    random: np.random.Generator,
+) -> Tuple[Net, Blobs, Net, Blobs]:
+    """Both nets hold the same behind two ReLUs: the second is open where the first has little."""
+    pointwise = (
+        "p: Convolution %s -> %s { convolution_param { num_output: 5 kernel_size: 1 group: 5 } }"
+    )
+    last = "e: Convolution %s -> e { convolution_param { num_output: 3 kernel_size: 1 } }"
+    before = ("data 2 12 9 9", CONV, RELU, pointwise % ("c", "p"), "q: ReLU p -> p", last % "p")
+    was = seeded(prototxt(*before))
+    was["p"][0][2], was["p"][1][2] = -1, 0.2
+    after = (
+        before[0],
+        CONV.replace("-> c", "-> d"),
+        "r: ReLU d -> d",
+        pointwise % ("d", "o"),
+        "q: ReLU o -> o",
+        last % "o",
+    )
+    now = same(was)
+    now["c"][0][2], now["c"][1][2] = 2 * was["c"][0][2] * 1.001, 2 * was["c"][1][2]
+    now["p"][0][2] = was["p"][0][2] / 2
+    now["p"][0][3], now["p"][1][3] = was["p"][0][3] / 2, was["p"][1][3] / 2
+    now["e"][0][:, 3] *= 2
+    return before, was, after, now
+
+
 KINDS = [
+    channel_that_relus_let_through_near_0,
     bias_behind_a_flatten_that_went,
     weight_of_a_product,
     weight_of_a_deconvolution,

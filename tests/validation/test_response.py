@@ -1,0 +1,79 @@
+"""Responses to impulses, of one size and of others, and how far two of them differ."""
+
+import numpy as np
+import pytest
+
+from caffe_merge.validation.impulses import SIZE
+from caffe_merge.validation.response import Response, difference
+
+LIMIT = 1e-5
+BIASES = np.array([0.5, -2.0, 0.0])
+
+
+def response(impulses: int = 20, wrong: float = 1.0) -> Response:
+    """Of a linear layer of three channels; the weights of the second are ``wrong`` times theirs."""
+    values = np.random.default_rng(0).standard_normal((impulses + 1, 3, 1, 1)) * SIZE
+    values[-1] = 0
+    values[:-1, 1] *= wrong
+    return Response(("data", -1), (impulses, 1), values + BIASES[:, None, None])
+
+
+def rectified(of: Response, top: float) -> Response:
+    """Behind ``max(0, min(x, top))``, as two ReLUs make it."""
+    of = of.with_scaled()
+    assert of.scaled is not None
+    return of._replace(values=of.values.clip(0, top), scaled=of.scaled.clip(0, top))
+
+
+def test_other_sizes_are_of_either_sign_and_take_some_of_the_impulses() -> None:
+    scaled = response().with_scaled().scaled
+    assert scaled is not None
+    rows = scaled.reshape(6, 2, -1, 3)
+    np.testing.assert_allclose(rows[:, 0] - BIASES, BIASES - rows[:, 1])
+    np.testing.assert_allclose(rows[0, 0], response().fewer().values[:-1, :, 0, 0])
+    np.testing.assert_allclose((rows[1:, 0] - BIASES) * 8, rows[:-1, 0] - BIASES)
+
+
+def test_a_linear_response_tells_of_weights_without_other_sizes() -> None:
+    error = difference(response(), response(wrong=1.001))
+    assert error is not None
+    np.testing.assert_allclose(error[0], [0, 1e-3, 0], atol=1e-12)
+    assert not error[1:].any()
+
+
+@pytest.mark.parametrize("top", [1e6, 10.0, 0.1])
+def test_what_is_let_through_only_near_0_is_told_by_impulses_that_are_small(top: float) -> None:
+    error = difference(rectified(response(), top), rectified(response(wrong=1.001), top))
+    assert error is not None
+    assert error[:, [0, 2]].max() == 0
+    assert error[2:, 1].max() > LIMIT
+    assert (error[0, 1] > LIMIT) == (top > SIZE)
+
+
+def test_a_response_that_is_linear_is_held_against_one_that_is_not() -> None:
+    """A ReLU of what is never negative is gone."""
+    error = difference(rectified(response(), 1e6), response())
+    assert error is not None
+    assert (error.max(axis=1) > LIMIT).all()
+    same = difference(response().with_scaled(), response())
+    assert same is not None
+    assert same.max() == 0
+
+
+def test_what_would_take_long_has_no_other_sizes() -> None:
+    large = Response(("data", -1), (9, 1), np.ones((10, 3, 300, 300))).with_scaled()
+    assert large.scaled is not None
+    assert large.scaled.shape == (0, 3, 300, 300)
+    error = difference(large, large)
+    assert error is not None
+    assert error.max() == 0
+
+
+def test_channels_of_another_number_and_what_is_not_finite_tell_nothing() -> None:
+    fewer = response()._replace(values=response().values[:, :2])
+    assert difference(response(), fewer) is None
+    wrong = response(wrong=np.inf)
+    assert difference(wrong, response()) is None
+    error = difference(response(), wrong)
+    assert error is not None
+    assert error[0, 1] == np.inf
