@@ -11,11 +11,12 @@ from caffe_merge.errors import UsageError
 from caffe_merge.files.inputs import opened
 from caffe_merge.files.outputs import default_output
 from caffe_merge.files.places import absolute
+from caffe_merge.formats.weights.formats import FORMATS
 
 JOURNAL = "caffe-merge-batch.jsonl"  # in the folder of outputs
 EARLIER_BATCH = "the outputs of an earlier batch"  # why a folder is left out
 TEXTS = (".prototxt", ".pbtxt", ".pt")
-WEIGHTS = (".caffemodel", ".h5", ".hdf5")
+WEIGHTS = tuple(extension for row in FORMATS for extension in row.extensions)
 LISTS = (".csv", ".tsv", ".txt")
 _FIRST_COMMA = re.compile(r"(?:\s|#[^\n]*\n)*[^\s,#]+[ ]*,")  # behind the first cell of all
 _LARGEST_LIST = 64 << 20  # bytes

@@ -9,6 +9,7 @@ from typing import Collection, Dict, List, Mapping, Optional, Sequence
 from caffe_merge.arrays import BlobShape, Shape, fully_known
 from caffe_merge.errors import About, NetError
 from caffe_merge.formats.weights.blobs import Blob, Filled, Stored, same_values
+from caffe_merge.formats.weights.formats import format_of
 from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers import norms
 from caffe_merge.layers.catalogue import CATALOGUE
@@ -34,7 +35,7 @@ def weights(
     """
     by_name = index.by_name() if index else {}
     path = index.path if index else None
-    taken = takers(layers, index.kind if index else "")
+    taken = takers(layers, index is not None and format_of(index).last_takes)
     stated = text_blobs.take(layers)
     shared: Dict[str, Stored] = {}
     held: Held = {}
@@ -73,9 +74,9 @@ def weights(
         weight_notes.storage(index, notes)
 
 
-def takers(layers: Sequence[Layer], kind: str) -> Dict[str, Layer]:
-    """The layer that gets the weights of each name: the first one, from HDF5 the last (net.cpp)."""
-    return {layer.name: layer for layer in (layers if kind == "hdf5" else reversed(layers))}
+def takers(layers: Sequence[Layer], last_takes: bool) -> Dict[str, Layer]:
+    """The layer that gets the weights of each name: the first, or the last of them (net.cpp)."""
+    return {layer.name: layer for layer in (layers if last_takes else reversed(layers))}
 
 
 def _check_specs(layer: Layer, blobs: int) -> None:

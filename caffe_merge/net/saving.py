@@ -129,7 +129,7 @@ def name_apart(net: Net, path: str) -> None:
     ``path`` is that of the weights file to be written, whose format decides who that is. Names of
     layers are for the weights alone; a layer that has none in the file keeps its own.
     """
-    takers = joining.takers(net.layers, format_for(path, net.index).kind)
+    takers = joining.takers(net.layers, format_for(path, net.index).last_takes)
     taken = {layer.name for layer in net.all_layers}
     taken.update(record.name for record in (net.index.layers if net.index else ()))
     for layer in net.layers:

@@ -99,8 +99,8 @@ def test_a_layer_that_is_written_under_another_name_is_told(tmp_path: Path) -> N
 
 def test_from_hdf5_the_last_of_a_name_takes_the_weights() -> None:
     layers = parse(TWINS).layers
-    assert takers(layers, "caffemodel")["c"] is layers[1]
-    assert takers(layers, "hdf5")["c"] is layers[3]
+    assert takers(layers, last_takes=False)["c"] is layers[1]
+    assert takers(layers, last_takes=True)["c"] is layers[3]
 
 
 INPUT = prototxt("x 2 3 4 5")

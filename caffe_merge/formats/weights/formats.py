@@ -17,6 +17,7 @@ class Format(NamedTuple):
 
     ``write(handle, path, index, entries, name)`` writes ``entries`` to the open ``handle``, which
     is to be ``path``; ``index`` is that of the input, if it has one, and ``name`` the net's.
+    ``last_takes``: Caffe gives weights to the last layer of their name, not the first (net.cpp).
     """
 
     kind: str
@@ -24,6 +25,7 @@ class Format(NamedTuple):
     is_it: Callable[[Buffer], bool]
     open: Callable[[Buffer, str, bool], Index]
     write: Callable[[BinaryIO, str, Optional[Index], Iterable[Entry], str], None]
+    last_takes: bool = False
 
 
 def _is_hdf5(buffer: Buffer) -> bool:
@@ -69,7 +71,7 @@ def _write_caffemodel(
 
 # A caffemodel has no signature: what is nothing else is read as one.
 FORMATS = (
-    Format("hdf5", (".h5", ".hdf5"), _is_hdf5, _open_hdf5, _write_hdf5),
+    Format("hdf5", (".h5", ".hdf5"), _is_hdf5, _open_hdf5, _write_hdf5, last_takes=True),
     Format(
         "caffemodel", (".caffemodel",), lambda buffer: True, _open_caffemodel, _write_caffemodel
     ),
@@ -96,9 +98,15 @@ def open_index(path: str, *, keep_half: bool = False) -> Index:
     return row.open(buffer, path, keep_half)
 
 
+def format_of(index: Index) -> Format:
+    """The format that ``index`` is of."""
+    return next(row for row in FORMATS if row.kind == index.kind)
+
+
 def format_for(path: str, index: Optional[Index]) -> Format:
     """The format of weights to be written at ``path``: by its name, else that of ``index``."""
     extension = os.path.splitext(path)[1].lower()
     by_name = [row for row in FORMATS if extension in row.extensions]
-    by_kind = [row for row in FORMATS if index is not None and row.kind == index.kind]
-    return (*by_name, *by_kind, FORMATS[-1])[0]
+    if by_name:
+        return by_name[0]
+    return FORMATS[-1] if index is None else format_of(index)

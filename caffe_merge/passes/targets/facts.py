@@ -283,7 +283,7 @@ OF_NETS: Dict[str, Callable[[Net], Value]] = {
     "inputs": lambda net: sum(len(la.param.top) for la in net.layers if la.type == "Input"),
     "old_format": lambda net: any(note.kind == "upgraded" for note in net.notes),
     "other_states": lambda net: len(net.all_layers) > len(net.layers),
-    "hdf5": lambda net: net.index is not None and not net.index.has_bytes,
+    "hdf5": lambda net: net.index is not None and net.index.kind == "hdf5",
 }  # fmt: skip
 
 
