@@ -44,17 +44,28 @@ _STATISTICS = (Filler(), Filler(), Filler())
 class LayerType(NamedTuple):
     """A row. What is not said of a type is not true of it.
 
-    ``block`` is the block of the text with its parameters, ``forward`` the module of reference/
-    with its forward pass. ``same_shape``: its tops have its bottom's shape. ``channelwise``:
-    channel c of each top depends on channel c of the bottoms alone. ``in_place``: rewrites may have
-    it write over its bottom; ``copies``: where it does, BVLC's code keeps a copy of the bottom.
-    ``buffers``: how many blobs of its bottom's size BVLC's code holds in any case. ``shares``: in
-    Caffe its top is its bottom's memory, "always" or where it has one bottom and one top ("alone").
-    ``one_size``: it ties what it reads to one size. ``labels``: on its way to a loss, labels may be
-    prepared by it. ``images``: it brings images. ``fork``: of no BVLC Caffe. ``also`` is another
-    block that a fork's code reads. ``fillers`` has one for each blob that it learns, where they are
-    known. ``never_negative``: its tops never are, "always" or where what it reads is not ("kept");
-    of other types layers/signs.py knows more. ``rectifier``: what is not negative it gives out.
+    family        one of the families above
+    block         the block of the text with its parameters
+    forward       the module of reference/ with its forward pass
+    same_shape    its tops have its bottom's shape
+    channelwise   channel c of each top depends on channel c of the bottoms alone
+    in_place      rewrites may have it write over its bottom
+    copies        where it does, BVLC's code keeps a copy of the bottom
+    buffers       how many blobs of its bottom's size BVLC's code holds in any case
+    shares        in Caffe its top is its bottom's memory, "always" or where it has one bottom and
+                  one top ("alone")
+    one_size      it ties what it reads to one size
+    labels        on its way to a loss, labels may be prepared by it
+    images        it brings images
+    fork          no BVLC Caffe has it
+    also          another block that a fork's code reads
+    fillers       one for each blob that it learns, where they are known
+    side_by_side  its bottoms, or its tops, lie side by side along its axis
+    shapes_of     the numbers of the bottoms that it reads for their shape alone
+    masked        its second bottom says where values go
+    never_negative  its tops never are, "always" or where what it reads is not ("kept"); of other
+                  types layers/signs.py knows more
+    rectifier     what is not negative it gives out
     """
 
     family: str
@@ -72,6 +83,9 @@ class LayerType(NamedTuple):
     fork: bool = False
     also: str = ""
     fillers: Tuple[Filler, ...] = ()
+    side_by_side: bool = False
+    shapes_of: Tuple[int, ...] = ()
+    masked: bool = False
     never_negative: str = ""
     rectifier: bool = False
 
@@ -189,7 +203,9 @@ CATALOGUE: Dict[str, LayerType] = {
         OTHER, "softmax_param", "normalise", same_shape=True, never_negative="always"
     ),
     # what moves values
-    "Crop": LayerType(MOVING, "crop_param", "arrange", labels=True, never_negative="kept"),
+    "Crop": LayerType(
+        MOVING, "crop_param", "arrange", labels=True, shapes_of=(1,), never_negative="kept"
+    ),
     "Flatten": LayerType(
         MOVING,
         "flatten_param",
@@ -200,7 +216,13 @@ CATALOGUE: Dict[str, LayerType] = {
         never_negative="kept",
     ),
     "Interp": LayerType(
-        OTHER, "interp_param", "resampling", fork=True, labels=True, never_negative="kept"
+        OTHER,
+        "interp_param",
+        "resampling",
+        fork=True,
+        labels=True,
+        shapes_of=(1,),
+        never_negative="kept",
     ),
     "Padding": LayerType(OTHER, "padding_param", "resampling", fork=True),
     "Permute": LayerType(
@@ -229,7 +251,13 @@ CATALOGUE: Dict[str, LayerType] = {
         MOVING, "shuffle_channel_param", "forks", same_shape=True, fork=True, never_negative="kept"
     ),
     "Slice": LayerType(
-        MOVING, "slice_param", "arrange", shares="alone", labels=True, never_negative="kept"
+        MOVING,
+        "slice_param",
+        "arrange",
+        shares="alone",
+        labels=True,
+        side_by_side=True,
+        never_negative="kept",
     ),
     "Split": LayerType(
         MOVING,
@@ -242,9 +270,11 @@ CATALOGUE: Dict[str, LayerType] = {
     ),
     "Tile": LayerType(MOVING, "tile_param", "arrange", never_negative="kept"),
     "Unpooling": LayerType(
-        OTHER, "unpooling_param", "resampling", fork=True, never_negative="kept"
+        OTHER, "unpooling_param", "resampling", fork=True, masked=True, never_negative="kept"
     ),
-    "Upsample": LayerType(OTHER, "upsample_param", "resampling", fork=True, never_negative="kept"),
+    "Upsample": LayerType(
+        OTHER, "upsample_param", "resampling", fork=True, masked=True, never_negative="kept"
+    ),
     # steps of a sequence
     "ContinuationIndicator": LayerType(
         OTHER, "continuation_indicator_param", "recurrent", fork=True
@@ -252,12 +282,20 @@ CATALOGUE: Dict[str, LayerType] = {
     "LSTM": LayerType(OTHER, "recurrent_param", "recurrent"),
     "RNN": LayerType(OTHER, "recurrent_param", "recurrent"),
     # boxes
-    "PriorBox": LayerType(OTHER, "prior_box_param", "detection", fork=True),
-    "PriorBoxClustered": LayerType(OTHER, "prior_box_param", "detection", fork=True),
+    "PriorBox": LayerType(OTHER, "prior_box_param", "detection", fork=True, shapes_of=(0, 1)),
+    "PriorBoxClustered": LayerType(
+        OTHER, "prior_box_param", "detection", fork=True, shapes_of=(0, 1)
+    ),
     # joins
     "Axpy": LayerType(JOIN, fork=True, forward="forks"),
     "Concat": LayerType(
-        JOIN, "concat_param", "arrange", shares="alone", labels=True, never_negative="kept"
+        JOIN,
+        "concat_param",
+        "arrange",
+        shares="alone",
+        labels=True,
+        side_by_side=True,
+        never_negative="kept",
     ),
     "Eltwise": LayerType(JOIN, "eltwise_param", "combine", channelwise=True, labels=True),
     "Silence": LayerType(OTHER, forward="arrange"),
@@ -294,6 +332,10 @@ def of_family(*families: str) -> Tuple[str, ...]:
     return tuple(compress(CATALOGUE, matches))
 
 
+# What may have a second bottom in the place of its first blob: a factor, a summand.
+BY_BLOB = frozenset(
+    name for name, row in CATALOGUE.items() if any(filler.one_bottom for filler in row.fillers)
+)
 # What slides a window of weights over its bottom.
 WINDOWED = of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION)
 

@@ -20,7 +20,7 @@ from typing import (
 
 from caffe_merge.formats.schema.messages import copied
 from caffe_merge.formats.text.view import SEVERAL
-from caffe_merge.layers.catalogue import WINDOWED
+from caffe_merge.layers.catalogue import CATALOGUE, NORM, WINDOWED, of_family
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.spec import ForkFields, LayerSpec
 from caffe_merge.notes import UNKNOWN, Note, Reason
@@ -93,14 +93,8 @@ WINDOW = (*_HOLES, *_CONVOLUTION_PADS, "convolution_param.pad_type")
 
 # What the code reads: names, or a whole block as ``block.*``.
 READ: Dict[str, Tuple[str, ...]] = {
+    **{kind: tuple(f"{b}.*" for b in CATALOGUE[kind].blocks) for kind in of_family(NORM)},
     "Axpy": (),
-    "BN": ("bn_param.*",),
-    "BNData": ("bn_param.*",),
-    "BNHK": ("bnhk_param.*",),
-    "BatchNorm": ("batch_norm_param.*",),
-    "BatchNormScale": ("batch_norm_param.*",),
-    "BatchNormTorch": ("batch_norm_param.*",),
-    "CuDNNBatchNorm": ("cudnn_batch_norm_param.*", "batch_norm_param.*"),
     **dict.fromkeys(("Convolution", "Deconvolution"), (*_HOLES, *_CONVOLUTION_PADS)),
     "ConvolutionDepthwise": _CONVOLUTION_PADS,
     "Dropout": ("dropout_param.scale_train", "dropout_param.sample_weights_test"),
@@ -140,7 +134,6 @@ READ: Dict[str, Tuple[str, ...]] = {
     ),
     "Reverse": _block("reverse_param", "axis"),
     "ShuffleChannel": ("shuffle_channel_param", "shuffle_channel_param.group"),
-    "SyncBN": ("bn_param.*",),
     "Unpooling": _block(
         "unpooling_param", "unpool", "pad", "kernel_size", "kernel_h", "kernel_w", "stride",
         "stride_h", "stride_w", "unpool_size", "unpool_h", "unpool_w",

@@ -15,6 +15,7 @@ import numpy as np
 from caffe_merge.arrays import Indices, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
+from caffe_merge.layers.catalogue import CATALOGUE, that
 from caffe_merge.layers.fork_fields import spec_of, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import order
@@ -40,7 +41,7 @@ class Link(NamedTuple):
     places: Optional[Indices] = None
 
 
-MASKED = ("Unpooling", "Upsample")
+MASKED = that("masked")
 Links = Union[List[Link], Reason]
 
 _UNKNOWN = Reason("its shapes are not known")
@@ -263,4 +264,5 @@ RULES: Dict[str, Callable[[Layer, Shapes, Shapes, int], Links]] = {
 
 def reads_shape_only(layer: Layer, number: int) -> bool:
     """Whether ``layer`` reads of bottom ``number`` its shape and no values."""
-    return (layer.type in ("Crop", "Interp") and number == 1) or RULES.get(layer.type) is _none
+    row = CATALOGUE.get(layer.type)
+    return row is not None and number in row.shapes_of

@@ -16,6 +16,7 @@ from caffe_merge.formats.schema.messages import copied
 from caffe_merge.formats.text.values import parse_bool
 from caffe_merge.formats.weights.blobs import FLOAT, Blob, Dense
 from caffe_merge.layers import norms
+from caffe_merge.layers.catalogue import BY_BLOB
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New, remembered
 from caffe_merge.notes import UNKNOWN, Reason
@@ -32,7 +33,7 @@ def affine_of(layer: Layer, rank: Optional[int]) -> MaybeAffine:
     if layer.type not in _RULES or (layer.type == "Python" and _dropout_of_enet(layer) is None):
         return None
     if len(layer.param.bottom) != 1 or len(layer.param.top) != 1:
-        if layer.type in ("Scale", "Bias") and len(layer.param.bottom) == 2:
+        if layer.type in BY_BLOB and len(layer.param.bottom) == 2:
             what = "factor" if layer.type == "Scale" else "summand"
             return Reason(f"its {what} is another blob, {layer.param.bottom[1]!r}")
         return Reason("it has not one bottom and one top")

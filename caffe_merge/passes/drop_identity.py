@@ -9,6 +9,7 @@ would lose its name, and a Dropout that still drops at inference stays.
 
 from typing import List
 
+from caffe_merge.layers.catalogue import DROPOUT, of_family
 from caffe_merge.layers.identity import identity
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
@@ -27,7 +28,7 @@ class DropIdentity(Pass):
             bottoms = graph.bottoms[layer]
             is_identity = identity(layer, bottoms[0].rank if bottoms else None)
             if isinstance(is_identity, Reason):
-                if layer.type in ("Dropout", "SpatialDropout"):
+                if layer.type in of_family(DROPOUT):
                     findings.append(Refused(layer, is_identity))
                 continue
             if not is_identity:

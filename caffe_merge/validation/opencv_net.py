@@ -22,6 +22,7 @@ from typing import (
 from google.protobuf import text_format
 
 from caffe_merge.formats.schema.messages import LayerParameter
+from caffe_merge.layers.catalogue import DROPOUT, NORM, of_family
 from caffe_merge.layers.layer import Layer, shares_memory
 
 Fault = Callable[[Any], Optional[str]]
@@ -176,6 +177,8 @@ MEASURED: Dict[str, Fault] = {
     "Swish": _swish,
     "TanH": _right,
 }
+# Their forward pass is another one in the phase TRAIN.
+_IN_TRAINING = frozenset(of_family(NORM, DROPOUT))
 # Fields of these types that BVLC's schema does not have, and OpenCV reads as their fork does.
 _EXTRA = {"Permute": {"permute_param", "permute_param.order"}}
 
@@ -188,7 +191,7 @@ def fault(layer: Layer) -> Optional[str]:
         return f"{title}: OpenCV is not known to run it as Caffe does"
     if set(layer.extra) - _EXTRA.get(layer.type, set()):
         return f"{title}: fields of a fork: {', '.join(sorted(layer.extra))}"
-    if layer.trains and layer.type in ("BatchNorm", "Dropout"):
+    if layer.trains and layer.type in _IN_TRAINING:
         return f"{title}: it is in the phase TRAIN"
     if any(not blob.shape for blob in layer.blobs):
         return f"{title}: OpenCV cannot read a blob without axes"

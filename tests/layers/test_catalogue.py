@@ -92,12 +92,12 @@ def test_every_type_that_code_compares_has_a_row() -> None:
 
 
 def lists_of_types() -> Iterator[str]:
-    """The modules with a list of three types, or a table from types to blocks of the text."""
+    """The modules with a list of two types, or a table from types to blocks of the text."""
     for path in PACKAGE.rglob("*.py"):
         if path.name == "catalogue.py" or "upgrade" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            values, few = [], 2
+            values, few = [], 1
             if isinstance(node, (ast.Tuple, ast.Set, ast.List)):
                 values = [e.value for e in node.elts if isinstance(e, ast.Constant)]
             elif isinstance(node, ast.Dict) and any(_is_block(value) for value in node.values):
@@ -118,7 +118,11 @@ def test_no_list_of_types_stands_anywhere_else() -> None:
 
 # What these lists say is no fact about types but what the place where they stand is about.
 ALLOWED: Dict[str, str] = {
+    "layers/fork_fields.py": "whose text has the field: the table of the fields",
     "layers/norms/styles.py": "the types that each style is for: the table of the styles",
+    "layers/shapes/cost.py": "what multiplies each value once: what cost.py is about",
+    "net/data_layers.py": "which layers' blobs tell a shape, and what is no data: each by its code",
+    "passes/affine_as.py": "the two forms that its option names",
 }
 
 

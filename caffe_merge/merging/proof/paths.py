@@ -12,6 +12,7 @@ import numpy as np
 from caffe_merge import reference
 from caffe_merge.arrays import Float64 as Values
 from caffe_merge.arrays import count
+from caffe_merge.layers.catalogue import BY_BLOB, CATALOGUE
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, linear_param
 from caffe_merge.layers.shapes.geometry import Window, convolution_window
@@ -118,8 +119,9 @@ def _least_rank(layers: Iterable[Standard], blob_axes: Iterable[Tuple[int, int]]
     ends = [axis + 1 for axis, _ in blob_axes]
     for spec, _ in layers:
         param = spec.param
-        affine_param = param.bias_param if param.type == "Bias" else param.scale_param
-        if param.type in ("Scale", "Bias") and affine_param.num_axes == -1:
+        if param.type not in BY_BLOB:
+            continue
+        if getattr(param, CATALOGUE[param.type].block).num_axes == -1:
             return max(ends)  # its blob ends where the bottom does
     return max([4, *ends])
 

@@ -29,7 +29,7 @@ from caffe_merge.arrays import Shape, count, distinct
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.axes import axis_of
-from caffe_merge.layers.catalogue import JOIN, of_family, that
+from caffe_merge.layers.catalogue import BY_BLOB, CATALOGUE, JOIN, WINDOWED, of_family, that
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.merging.proof.sampling import (
@@ -173,7 +173,7 @@ def _elementwise_max(sizes: Sequence[Shape]) -> Shape:
 
 
 def _window(node: Node, spatial: int) -> Optional[Window]:
-    if node.spec.type in ("Convolution", "Deconvolution"):
+    if node.spec.type in WINDOWED:
         return convolution_window(node.spec, spatial)
     if node.spec.type == "Pooling" and not node.spec.param.pooling_param.global_pooling:
         return pooling_window(node.spec, (1,) * spatial)
@@ -321,10 +321,9 @@ def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
 
 def _varies_along_channels(node: Node) -> bool:
     """Whether its blobs have one value per channel (axis 1), or a single one."""
-    if node.spec.type not in ("Scale", "Bias") or not node.blobs:
+    if node.spec.type not in BY_BLOB or not node.blobs:
         return True
-    param = node.spec.param
-    block = param.scale_param if node.spec.type == "Scale" else param.bias_param
+    block = getattr(node.spec.param, CATALOGUE[node.spec.type].block)
     return block.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
 
 

@@ -57,7 +57,7 @@ def _step(graph: Graph, version: Version, axis: int) -> Tuple[Optional[Version],
         return bottoms[int(start is not None and axis >= start)], None if start is None else same
     if row.same_shape or layer.type == "Eltwise":
         return bottoms[0], same
-    if layer.type in ("Concat", "Slice"):
+    if row.side_by_side:
         return bottoms[0], None if axis_of(layer.param, rank) in (axis, None) else same
     linear = row.family in (CONVOLUTION, DEPTHWISE, DECONVOLUTION)
     if not linear and row.family != POOLING:

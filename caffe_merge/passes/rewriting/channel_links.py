@@ -13,7 +13,7 @@ from caffe_merge.algebra.affine import Affine
 from caffe_merge.arrays import Float64, Indices, count, distinct
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.formats.weights.blobs import Blob
-from caffe_merge.layers.catalogue import POINTWISE, of_family
+from caffe_merge.layers.catalogue import POINTWISE, of_family, that
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
@@ -31,6 +31,8 @@ from caffe_merge.passes.rewriting.channel_axis import (
 )
 from caffe_merge.passes.rewriting.forward_folding import why_not_folded
 
+SIDE_BY_SIDE = that("side_by_side")
+
 
 class Link(NamedTuple):
     """``channels`` of ``bottom``, from ``start`` on, are those of ``top``, from ``at`` on."""
@@ -47,7 +49,7 @@ def links(graph: Graph, layer: Layer) -> List[Link]:
     bottoms, tops = graph.bottoms[layer], graph.tops[layer]
     if not bottoms or not tops or layer.misfit or not all(map(channels, (*bottoms, *tops))):
         return []
-    if layer.type in ("Concat", "Slice"):
+    if layer.type in SIDE_BY_SIDE:
         return _in_a_row(layer, bottoms, tops) if moves_channels(graph, layer) else []
     if len(tops) > 1 or {*map(channels, bottoms)} != {channels(tops[0])}:
         return []
@@ -130,7 +132,7 @@ def _through(
     graph: Graph, layer: Layer, linked: Sequence[Link], signs_of: Dict[Version, Signs]
 ) -> Dict[Version, Signs]:
     """The same of the tops of a layer with links."""
-    if layer.type in ("Concat", "Slice"):
+    if layer.type in SIDE_BY_SIDE:
         return _moved(linked, signs_of)
     (top,) = graph.tops[layer]
     below = [signs_of[bottom] for bottom in graph.bottoms[layer]]
@@ -213,7 +215,7 @@ def twins(graph: Graph, linked: Dict[Layer, List[Link]]) -> Dict[Version, Indice
     names: Dict[Version, Indices] = {}  # equal for channels of equal values
     next_id = 0
     for layer in graph.layers:
-        if layer in linked and layer.type in ("Concat", "Slice"):
+        if layer in linked and layer.type in SIDE_BY_SIDE:
             for top in graph.tops[layer]:
                 names[top] = np.zeros(channels(top), np.intp)
             for bottom, start, top, at, size in linked[layer]:
