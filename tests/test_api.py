@@ -109,6 +109,24 @@ def test_a_plan_imports_what_it_needs() -> None:
     assert needless & imported == set()
 
 
+def test_a_depthwise_layer_of_equal_kernels_is_not_looked_at_for_dead_channels(
+    tmp_path: Path,
+) -> None:
+    """Its outputs are alike only where those of its bottom are: raise-stride makes such layers."""
+    net = prototxt(
+        "data 1 3 9 8",
+        "conv: Convolution data -> conv { convolution_param { num_output: 6 kernel_size: 3 } }",
+        "tanh: TanH conv -> tanh",
+        "dw: Convolution tanh -> dw { convolution_param "
+        "{ num_output: 6 group: 6 kernel_size: 1 bias_term: false } }",
+    )
+    blobs = seeded(net)
+    blobs["dw"][0][:] = 1
+    imported = imported_by_a_plan(write_pair(tmp_path, net, blobs))
+    assert "passes.drop_dead_channels" in imported
+    assert "passes.rewriting.dead_channels" not in imported
+
+
 def test_no_pass_imports_masked_arrays(tmp_path: Path) -> None:
     """Where strides go up, and channels are dead: those passes sort out numbers of channels."""
     net = prototxt(

@@ -313,6 +313,7 @@ TESTED_IN: Dict[str, str] = {
     "passes.rewriting.affine_runs": "passes/test_fold_affine.py",
     "merging.target_forms": "passes/test_forms.py",
     "passes.rewriting.pruning": "passes/test_drop_dead_channels.py",
+    "merging.proof.plans": "merging/proof/test_regions.py",
     "merging.proof.sampling": "merging/proof/test_paths.py",
     "merging.proof.wiring": "merging/proof/test_regions.py",
     "reference.detection": "reference/test_forks.py",

@@ -6,6 +6,7 @@ those that make one output channel (one scale per channel). Krishnamoorthi 2018,
 convolutional networks for efficient inference", compares both.
 """
 
+import sys
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from caffe_merge.arrays import Array, Float64
 
 LEVELS = 127  # steps on each side of 0, of a symmetric number of 8 bits
-SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)  # many chips take what is below for 0
+_LARGEST = sys.float_info.max
+SMALLEST_NORMAL = 2.0**-126  # of float32: many chips take what is below for 0
 
 
 class Spread(NamedTuple):
@@ -31,16 +33,28 @@ class Spread(NamedTuple):
     most_bits_lost: Optional[float]
 
 
+def to_median(ranges: Float64) -> Optional[float]:
+    """The largest of ``ranges``, those of a layer's channels (C), divided by the median.
+
+    As in a Spread: of the channels that are alive, None where none is.
+    """
+    ranges = ranges[ranges > 0]
+    return _ratio(ranges, _median(ranges)) if len(ranges) else None
+
+
 def spread(ranges: Float64) -> Spread:
     """The Spread of ``ranges``, the largest magnitudes (C) of a layer's channels."""
     ranges = ranges[ranges > 0]
     if not len(ranges):
         return Spread(None, None, None, None)
     lost = np.log2(ranges.max()) - np.log2(ranges)
-    with np.errstate(over="ignore"):  # of double precision
-        ratios = ranges.max() / np.array([_median(ranges), ranges.min()])
-    median, smallest = np.minimum(ratios, np.finfo(np.float64).max).tolist()
-    return Spread(median, smallest, float(lost.mean()), float(lost.max()))
+    ratios = _ratio(ranges, _median(ranges)), _ratio(ranges, ranges.min())
+    return Spread(*ratios, float(lost.mean()), float(lost.max()))
+
+
+def _ratio(ranges: Float64, divisor: np.float64) -> float:
+    """The largest of ``ranges`` divided by ``divisor``; at most what double precision holds."""
+    return min(float(ranges.max()) / float(divisor), _LARGEST)
 
 
 def _median(values: Float64) -> np.float64:

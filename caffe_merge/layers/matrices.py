@@ -12,7 +12,7 @@ from caffe_merge.arrays import Array, Float64, Indices, distinct
 from caffe_merge.formats.weights.blobs import Blob
 from caffe_merge.layers.layer import Layer, remembered
 
-FIRST = 8  # values of an output that are looked at first
+FIRST = 16  # values of an output that are looked at first: of random ones few are all below 0
 
 Mask = np.ndarray
 
@@ -32,8 +32,13 @@ class Facts(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether none of it is there."""
+        return not self.has_signs and not self.has_alike
+
+    @property
+    def has_signs(self) -> bool:
+        """Whether an output or input is 0, or an output never above 0."""
         masks = (self.zero_outputs, self.never_positive, self.zero_inputs)
-        return not any(mask.any() for mask in masks) and not self.has_alike
+        return any(mask.any() for mask in masks)
 
     @property
     def has_alike(self) -> bool:

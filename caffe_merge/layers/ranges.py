@@ -8,7 +8,7 @@ from typing import Callable, Iterable, Iterator, NamedTuple, Optional, Tuple, Un
 
 import numpy as np
 
-from caffe_merge.algebra.ranges import spread
+from caffe_merge.algebra.ranges import to_median
 from caffe_merge.arrays import Array, Float64, Indices, count
 from caffe_merge.formats.weights.blobs import BLOCK
 from caffe_merge.layers.layer import Layer
@@ -33,9 +33,9 @@ def worst(layers: Iterable[Layer]) -> Optional[Worst]:
         ranges = channel_ranges(layer) if layer.type in LINEAR_TYPES else None
         if ranges is None or isinstance(ranges, Reason):
             continue
-        to_median = spread(ranges).to_median or 0.0
-        if furthest is None or to_median > furthest.to_median:
-            furthest = Worst(layer.name, to_median)
+        ratio = to_median(ranges) or 0.0
+        if furthest is None or ratio > furthest.to_median:
+            furthest = Worst(layer.name, ratio)
     return furthest
 
 

@@ -44,7 +44,10 @@ def _may_have_dead(graph: Graph) -> bool:
         return True
     for layer in graph.layers:
         if layer.type in LINEAR_TYPES:
-            if (is_dense(graph, layer) or is_depthwise(graph, layer)) and not facts(layer).is_plain:
+            if is_dense(graph, layer) and not facts(layer).is_plain:
+                return True
+            # Equal ones of its outputs are alike only where those of its bottom are.
+            if is_depthwise(graph, layer) and facts(layer).has_signs:
                 return True
             continue
         affine = affine_of(layer, graph.bottoms[layer][0].rank) if graph.bottoms[layer] else None

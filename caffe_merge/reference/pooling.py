@@ -11,7 +11,7 @@ from caffe_merge.layers.shapes.geometry import Window, pooled, pooling_window, s
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes, Unsupported
 
-LOWEST = -float(np.finfo(np.float32).max)  # what Caffe starts a maximum from
+LOWEST = -(2.0**128 - 2.0**104)  # -FLT_MAX, what Caffe starts a maximum from
 
 
 def slide(

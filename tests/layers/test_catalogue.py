@@ -38,7 +38,7 @@ from caffe_merge.layers.shapes.learned import LEARNERS
 from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.merging.proof import regions
+from caffe_merge.merging.proof import plans
 from caffe_merge.merging.report import FOLLOWED
 from caffe_merge.net import data_layers, deployment
 from caffe_merge.passes import affine_as, fold_permute
@@ -180,7 +180,7 @@ def test_maps_per_channel_keep_shape_and_channels() -> None:
 
 @pytest.mark.parametrize("name", ["Swish", "Clip", "Threshold", "ReLU6"])
 def test_lists_have_the_pointwise_types_that_they_once_lacked(name: str) -> None:
-    assert name in regions.CHANNELWISE
+    assert name in plans.CHANNELWISE
     assert name in data_layers._SAME_CHANNELS
 
 
@@ -203,14 +203,14 @@ from caffe_merge.reference import activation
 activation.FUNCTIONS["Cube"] = lambda layer, blobs, bottoms, tops: [bottoms[0] ** 3]
 
 from caffe_merge.net import data_layers
-from caffe_merge.merging.proof import regions
+from caffe_merge.merging.proof import plans
 from caffe_merge.passes.rewriting import affine_propagation
 from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.spec import LayerSpec
 layer = LayerParameter(name="cube", type="Cube", bottom=["x"], top=["y"])
 (top,) = reference.forward(LayerSpec(layer), [], [np.full((2, 3), 2.0)])
 assert (top == 8).all()
-assert "Cube" in regions.CHANNELWISE
+assert "Cube" in plans.CHANNELWISE
 assert "Cube" in data_layers._SAME_CHANNELS
 """
 

@@ -5,11 +5,10 @@ what a sample of the output channels depends on is computed: backwards from the 
 says which channels of its bottoms it needs.
 """
 
-from functools import partial
 from itertools import chain, islice, product
 from typing import (
-    Callable,
     Dict,
+    Iterable,
     Iterator,
     List,
     Mapping,
@@ -28,21 +27,25 @@ from caffe_merge.arrays import Indices as Index
 from caffe_merge.arrays import Shape, count, distinct
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
-from caffe_merge.layers.axes import axis_of
-from caffe_merge.layers.catalogue import BY_BLOB, CATALOGUE, JOIN, WINDOWED, of_family, that
+from caffe_merge.layers.catalogue import JOIN, WINDOWED, of_family, that
 from caffe_merge.layers.shapes.geometry import Window, convolution_window, pooling_window
-from caffe_merge.layers.spec import LayerSpec
+from caffe_merge.merging.proof.plans import (
+    NO_CHANNELS,
+    Needed,
+    Plan,
+    joins_channels,
+    plan_of,
+    varies_along_channels,
+)
 from caffe_merge.merging.proof.sampling import (
     Reading,
     Step,
     absolute,
     check_size,
-    columns,
     compared,
     noise,
     rounded,
     spread,
-    thin_channels,
 )
 from caffe_merge.merging.proof.wiring import Node, Wiring
 from caffe_merge.net.graph import Version
@@ -55,27 +58,24 @@ MOST_SIZES = 1024  # patch sizes that are tried
 JOINS = frozenset(of_family(JOIN)) - that("fork")
 WHOLE = that("one_size")
 
-# Of each top, its channels c depend on the channels c of the bottoms alone.
-CHANNELWISE = that("channelwise")
-
-_NO_CHANNELS = np.arange(0)
-
-
-Needed = Dict[Version, Index]  # the channels of each that are needed
-
 
 def prove(wiring: Wiring) -> Optional[str]:
     """Run a region before and after the rewrite; what differs, or None if nothing does.
 
     Raises CaffeMergeError where it cannot be run on so small a patch.
     """
-    outputs, new_outputs = wiring.outputs, wiring.new_outputs
     patch = _patch(wiring.inputs, wiring.old)
-    samples = _samples(outputs, wiring.old, patch)
-    before = partial(_run, wiring.old, dict(zip(outputs, samples)), patch)
-    after = _run(wiring.new, dict(zip(new_outputs, samples)), patch, rounded)
+    samples = _samples(wiring.outputs, wiring.old, patch)
+    old = _planned(wiring.old, dict(zip(wiring.outputs, samples)), patch)
+    new = _planned(wiring.new, dict(zip(wiring.new_outputs, samples)), patch)
+    steps = new.steps(rounded)
+    after = _run(new, steps, patch)
     absolute_patch = {version: np.abs(values) for version, values in patch.items()}
-    terms = _run(wiring.new, dict(zip(new_outputs, samples)), absolute_patch, rounded, signs=False)
+    terms = _run(new, map(absolute, steps), absolute_patch)
+
+    def before(reading: Reading) -> List[Values]:
+        return _run(old, old.steps(reading), patch)
+
     return compared(before, after, terms)
 
 
@@ -110,7 +110,7 @@ def _is_side_input(version: Version, nodes: Sequence[Node]) -> bool:
 
 def _fixes_size(node: Node) -> bool:
     """Whether it runs on inputs of one size only."""
-    tied = node.spec.type in WHOLE or not _varies_along_channels(node)
+    tied = node.spec.type in WHOLE or not varies_along_channels(node)
     return tied or bool(node.spec.param.pooling_param.global_pooling)
 
 
@@ -208,24 +208,12 @@ def _shape_beside(version: Version, node: Node, known_shapes: Mapping[Version, S
 # -- running -------------------------------------------------------------------------------
 
 
-class Plan(NamedTuple):
-    """How to run a node for some channels of its tops.
-
-    ``bottom_channels`` are the channels that it needs of each bottom. ``top_index`` picks the
-    channels that are asked for from each top of the step; None where it computes no others.
-    """
-
-    bottom_channels: List[Index]
-    top_index: Optional[List[Index]]
-    step: Callable[[Reading], Step]
-
-
 def _samples(
     outputs: Sequence[Version], nodes: Sequence[Node], patch: Mapping[Version, Values]
 ) -> List[Index]:
     """A sample of the channels of each output; of a Concat, some of each of its bottoms."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
-    joined = {node.tops[0]: node.bottoms for node in nodes if _joins_channels(node, sizes)}
+    joined = {node.tops[0]: node.bottoms for node in nodes if joins_channels(node, sizes)}
     samples = []
     for output in outputs:
         parts = joined.get(output, (output,))
@@ -235,14 +223,6 @@ def _samples(
             start += sizes[part][1]
         samples.append(np.concatenate(sample))
     return samples
-
-
-def _joins_channels(node: Node, sizes: Mapping[Version, Shape]) -> bool:
-    return node.spec.type == "Concat" and _is_along_channels(node, sizes)
-
-
-def _is_along_channels(node: Node, sizes: Mapping[Version, Shape]) -> bool:
-    return axis_of(node.spec.param, len(sizes[node.bottoms[0]])) == 1
 
 
 def _selected(array: Values, channels: Index) -> Values:
@@ -259,29 +239,46 @@ def _picked(array: Values, held: Index, channels: Index) -> Values:
     return array if len(channels) == len(held) else array[:, np.searchsorted(held, channels)]
 
 
-def _run(
-    nodes: Sequence[Node],
-    outputs: Mapping[Version, Index],
-    patch: Mapping[Version, Values],
-    reading: Reading,
-    signs: bool = True,
-) -> List[Values]:
-    """Run the nodes; the channels of each version that ``outputs`` asks for."""
+class Planned(NamedTuple):
+    """How to run nodes for the channels that are asked for of each of the ``outputs``.
+
+    ``needed`` are those that this takes of every version.
+    """
+
+    nodes: Sequence[Node]
+    plans: Sequence[Plan]
+    needed: Needed
+    outputs: Mapping[Version, Index]
+
+    def steps(self, reading: Reading) -> List[Step]:
+        """What is to be run for each node."""
+        return [plan.step(reading) for plan in self.plans]
+
+
+def _planned(
+    nodes: Sequence[Node], outputs: Mapping[Version, Index], patch: Mapping[Version, Values]
+) -> Planned:
+    """The plans of the nodes, made backwards from the outputs."""
     sizes = _shapes(nodes, {version: values.shape for version, values in patch.items()})
     needed: Needed = dict(outputs)
-    plans = []
+    plans: List[Plan] = []
     for node in reversed(nodes):
-        plan = _plan(node, sizes, needed)
-        plans.append(plan)
+        plan = plan_of(node, sizes, needed)
+        plans.insert(0, plan)
         for bottom, channels in zip(node.bottoms, plan.bottom_channels):
-            needed[bottom] = distinct(np.append(needed.get(bottom, _NO_CHANNELS), channels))
+            needed[bottom] = distinct(np.append(needed.get(bottom, NO_CHANNELS), channels))
+    return Planned(nodes, plans, needed, outputs)
+
+
+def _run(planned: Planned, steps: Iterable[Step], patch: Mapping[Version, Values]) -> List[Values]:
+    """Run the ``steps`` of the nodes; the channels of each output that are asked for."""
+    needed = planned.needed
     values = {
         version: _selected(array, needed[version])
         for version, array in patch.items()
         if version in needed
     }
-    for node, plan in zip(nodes, reversed(plans)):
-        step = plan.step(reading) if signs else absolute(plan.step(reading))
+    for node, plan, step in zip(planned.nodes, planned.plans, steps):
         inputs = [
             _picked(values[bottom], needed[bottom], channels)
             for bottom, channels in zip(node.bottoms, plan.bottom_channels)
@@ -290,110 +287,7 @@ def _run(
         if plan.top_index is not None:
             tops = [top[:, places] for top, places in zip(tops, plan.top_index)]
         values.update(zip(node.tops, tops))
-    return [_picked(values[output], needed[output], sample) for output, sample in outputs.items()]
-
-
-def _plan(node: Node, sizes: Mapping[Version, Shape], needed: Needed) -> Plan:
-    kind = node.spec.type
-    sample = needed.get(node.tops[0], _NO_CHANNELS)
-    if kind == "Convolution" and _is_along_channels(node, sizes):
-        return _convolution(node, sample)
-    if kind == "Deconvolution" and _is_along_channels(node, sizes):
-        return _deconvolution(node, sample)
-    if kind == "InnerProduct" and _is_along_channels(node, sizes):
-        return _inner_product(node, sample, sizes[node.bottoms[0]])
-    if kind in CHANNELWISE and _varies_along_channels(node):
-        channels = sizes[node.tops[0]][1]
-        step = partial(_channelwise_step, node, channels, sample)
-        return Plan([sample] * len(node.bottoms), None, step)
-    if _joins_channels(node, sizes):
-        bottom_channels, start = [], 0
-        for bottom in node.bottoms:
-            stop = start + sizes[bottom][1]
-            bottom_channels.append(sample[(sample >= start) & (sample < stop)] - start)
-            start = stop
-        return Plan(bottom_channels, None, partial(_full_step, node))
-    everything = [np.arange(sizes[bottom][1]) for bottom in node.bottoms]
-    return Plan(
-        everything, [needed.get(top, _NO_CHANNELS) for top in node.tops], partial(_full_step, node)
-    )
-
-
-def _varies_along_channels(node: Node) -> bool:
-    """Whether its blobs have one value per channel (axis 1), or a single one."""
-    if node.spec.type not in BY_BLOB or not node.blobs:
-        return True
-    block = getattr(node.spec.param, CATALOGUE[node.spec.type].block)
-    return block.axis == 1 and all(dim == 1 for dim in node.blobs[0].shape[1:])
-
-
-def _full_step(node: Node, reading: Reading) -> Step:
-    return Step(node.spec, [reading(blob) for blob in node.blobs])
-
-
-def _channelwise_step(node: Node, channels: int, sample: Index, reading: Reading) -> Step:
-    return Step(node.spec, [thin_channels(reading(b), channels, sample) for b in node.blobs])
-
-
-class _Groups(NamedTuple):
-    """The part of a grouped layer that computes a sample of its outputs.
-
-    Groups need to be of equal size. So there is every group that the sample touches, with all
-    ``inputs`` of it, and in each of them the outputs that the sample has in any, at the places
-    ``local`` of the group; ``outputs`` has their numbers.
-    """
-
-    spec: LayerSpec
-    inputs: Index
-    outputs: Index
-    local: Index
-
-
-def _groups(node: Node, sample: Index, depth: int) -> _Groups:
-    """The groups for ``sample`` of a layer of ``depth`` inputs a group."""
-    conv_param = node.spec.param.convolution_param
-    per_group = conv_param.num_output // conv_param.group
-    groups, local = distinct(sample // per_group), distinct(sample % per_group)
-    outputs = (groups[:, np.newaxis] * per_group + local).ravel()
-    inputs = (groups[:, np.newaxis] * depth + np.arange(depth)).ravel()
-    spec = node.spec.copy()
-    spec.param.convolution_param.num_output = len(outputs)
-    spec.param.convolution_param.group = len(groups)
-    return _Groups(spec, inputs, outputs, local)
-
-
-def _convolution(node: Node, sample: Index) -> Plan:
-    """A smaller convolution that computes the sampled channels."""
-    part = _groups(node, sample, node.blobs[0].shape[1])
-
-    def step(reading: Reading) -> Step:
-        return Step(part.spec, [reading(blob, part.outputs) for blob in node.blobs])
-
-    return Plan([part.inputs], [np.searchsorted(part.outputs, sample)], step)
-
-
-def _deconvolution(node: Node, sample: Index) -> Plan:
-    """A smaller Deconvolution that computes the sampled channels; its inputs are the rows."""
-    weights, *biases = node.blobs
-    part = _groups(node, sample, weights.shape[0] // node.spec.param.convolution_param.group)
-
-    def step(reading: Reading) -> Step:
-        blobs = [columns(weights, part.inputs, part.local, reading)]
-        return Step(part.spec, [*blobs, *(reading(blob, part.outputs) for blob in biases)])
-
-    return Plan([part.inputs], [np.searchsorted(part.outputs, sample)], step)
-
-
-def _inner_product(node: Node, sample: Index, bottom: Shape) -> Plan:
-    spec = node.spec.copy()
-    spec.param.inner_product_param.num_output = len(sample)
-    weights, *biases = node.blobs
-
-    def step(reading: Reading) -> Step:
-        if spec.param.inner_product_param.transpose:
-            matrix = columns(weights, np.arange(weights.shape[0]), sample, reading)
-        else:
-            matrix = reading(weights, sample)
-        return Step(spec, [matrix, *(reading(blob, sample) for blob in biases)])
-
-    return Plan([np.arange(bottom[1])], None, step)
+    return [
+        _picked(values[output], needed[output], sample)
+        for output, sample in planned.outputs.items()
+    ]
