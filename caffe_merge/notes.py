@@ -37,11 +37,17 @@ Kind = Literal[  # docs/report.md says what each of them means
 ]
 
 # Kinds of reasons, for programs that read a report.
-NET = "net"  # what is around the layer, or its own parameters, forbid it
+NET = "net"  # what is around the layer, or its own parameters, forbid it; in particular:
+SHAPE = "shape"  # nothing tells a shape that it depends on
+INPUT = "input"  # a net input keeps its name and values
+OUTPUT = "output"  # a net output keeps its name and values
+READERS = "readers"  # other layers read the blob as it is
+BORDER = "border"  # what lies beyond the border of a blob would be another value
 ASKED = "asked"  # the user asked for it
 SHARED = "shared"  # weights that are shared would have to be unshared
 UNKNOWN = "unknown"  # what the layer does, or on which weights, nobody here knows
 PROOF = "proof"  # old and new layers do not give out the same
+KINDS = (NET, SHAPE, INPUT, OUTPUT, READERS, BORDER, ASKED, SHARED, UNKNOWN, PROOF)
 
 
 class Note(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 from caffe_merge.algebra.exact import multiplied, row_products, split
 from caffe_merge.arrays import Float64, distinct
 from caffe_merge.formats.weights.blobs import ALL, Rows
-from caffe_merge.notes import Reason
+from caffe_merge.notes import BORDER, Reason
 
 Weights = Callable[[Rows], Float64]
 Bias = Callable[[], Float64]
@@ -353,7 +353,9 @@ def _chained_axis(first: Axis, second: Axis, biased: bool) -> Union[Axis, Reason
     if second.start < 0:
         # Outside the border the second reads zeros, where the first would give other values.
         if biased:
-            return Reason("the second pads what the first gave a bias: its border is not the same")
+            return Reason(
+                "the second pads what the first gave a bias: its border is not the same", BORDER
+            )
         if first.size > 1:
             return Reason("the second pads, and the first would reach into the input from there")
     if second.ceil and first.stride > 1:
@@ -372,5 +374,5 @@ def _chained_axis(first: Axis, second: Axis, biased: bool) -> Union[Axis, Reason
     extent = last - start + 1
     for length in range(extent, extent + 2 * chain.stride):
         if chain.places(length) != second.places(first.places(length)):
-            return Reason("the two reach differently beyond the borders")
+            return Reason("the two reach differently beyond the borders", BORDER)
     return chain

@@ -18,7 +18,7 @@ from caffe_merge.layers.fork_fields import WINDOW, unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import DEPTHWISE, depthwise_window
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.notes import UNKNOWN, Reason
+from caffe_merge.notes import SHAPE, UNKNOWN, Reason
 from caffe_merge.wording import counted
 
 CONVOLUTIONS = of_family(catalogue.CONVOLUTION, catalogue.DEPTHWISE)
@@ -59,7 +59,7 @@ def output_channels(layer: Layer, rank: Optional[int]) -> Union[Output, Reason]:
     if param.axis >= 0:
         return Output(param.num_output, param.axis)
     if rank is None:
-        return Reason(f"its axis is {param.axis} and the rank of its bottom is not known", UNKNOWN)
+        return Reason(f"its axis is {param.axis} and the rank of its bottom is not known", SHAPE)
     # InnerProduct's outputs take the place of all axes from its own on, so theirs is the last.
     return Output(param.num_output, rank + (-1 if layer.type == "InnerProduct" else param.axis))
 

@@ -21,7 +21,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.layers.shapes.geometry import canonical
 from caffe_merge.layers.shapes.outputs import crop_offsets, part_axis
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 
 Shapes = Sequence[Optional[Shape]]
 
@@ -44,7 +44,7 @@ class Link(NamedTuple):
 MASKED = that("masked")
 Links = Union[List[Link], Reason]
 
-_UNKNOWN = Reason("its shapes are not known")
+_UNKNOWN = Reason("its shapes are not known", SHAPE)
 
 
 def links(layer: Layer, bottoms: Shapes, tops: Shapes, axis: int) -> Links:

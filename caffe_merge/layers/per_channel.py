@@ -19,7 +19,7 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.catalogue import BY_BLOB
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New, remembered
-from caffe_merge.notes import UNKNOWN, Reason
+from caffe_merge.notes import SHAPE, UNKNOWN, Reason
 from caffe_merge.wording import counted
 
 MaybeAffine = Union[Affine, Reason, None]
@@ -149,7 +149,7 @@ def _channel_axis(blob: Blob, axis: int, rank: Optional[int]) -> Union[int, Reas
     ``axis`` is the layer's parameter: where the blob's first axis lies on the bottom.
     """
     if axis < 0 and rank is None:
-        return Reason(f"its axis is {axis} and the rank of its bottom is not known", UNKNOWN)
+        return Reason(f"its axis is {axis} and the rank of its bottom is not known", SHAPE)
     start = axis + (rank or 0) if axis < 0 else axis
     wide = [start + number for number, dim in enumerate(blob.shape) if dim != 1]
     if len(wide) > 1:

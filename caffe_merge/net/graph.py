@@ -14,7 +14,7 @@ from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.propagation import shapes_behind, top_shapes
 from caffe_merge.net.shared import shared_blobs
 from caffe_merge.net.version import Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import OUTPUT, Reason
 from caffe_merge.wording import counted
 
 __all__ = ["Graph", "Version"]
@@ -205,13 +205,16 @@ class Graph:
         outputs = [version for version in self.tops[layer] if version.is_output]
         if len(outputs) > 1:
             outputs_named = counted(len(outputs), "net output")
-            return Reason(f"its {outputs_named} could not all keep their names")
+            return Reason(f"its {outputs_named} could not all keep their names", OUTPUT)
         if outputs and outputs[0].name != bottom.name:
             if self.first_write(bottom).is_input:
-                return Reason("it joins a net input to a net output, and both keep their names")
+                return Reason(
+                    "it joins a net input to a net output, and both keep their names", OUTPUT
+                )
             if len(bottom.readers) > 1 or len(self.tops[layer]) > 1:
                 return Reason(
-                    f"its net output {outputs[0].name!r} would have readers, and be none then"
+                    f"its net output {outputs[0].name!r} would have readers, and be none then",
+                    OUTPUT,
                 )
         return None
 

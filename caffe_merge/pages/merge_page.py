@@ -222,9 +222,10 @@ def _types(change: Mapping[str, Any]) -> str:
 def _refusals(report: Report, numbers: Numbers) -> List[Dict[str, Any]]:
     return [
         {
-            **group._asdict(),
-            "count": len(group.refusals),
-            "layers": _links([refusal["layer"] for refusal in group.refusals], numbers),
+            "rewrite": group.rewrite,
+            **group.kind._asdict(),
+            "count": group.total,
+            "reasons": [(reason, _links(layers, numbers)) for reason, layers in group.reasons],
         }
         for group in advice.grouped(report["refusals"])
     ]

@@ -28,7 +28,7 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import SHARED, Reason
+from caffe_merge.notes import READERS, SHARED, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes.fold_forward import propagate
 from caffe_merge.passes.rewriting.affine_runs import quoted
@@ -85,7 +85,7 @@ class AbsorbBias(Pass):
         if relu in fixed or bottom.producer in fixed:
             return kept()
         if len(bottom.readers) > 1 or bottom.is_output:
-            return Reason(f"its bottom {bottom.name!r} is read by others as well")
+            return Reason(f"its bottom {bottom.name!r} is read by others as well", READERS)
         if not graph.is_private(bottom):
             return Reason(f"the memory of its bottom {bottom.name!r} is that of another blob too")
         reached = propagate(graph, top, Affine(np.ones_like(shift), shift, 1), fixed)

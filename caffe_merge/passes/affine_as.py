@@ -21,7 +21,7 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.passes.rewriting.layer_kernels import kernel_of
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
@@ -70,7 +70,7 @@ def _affine(graph: Graph, layer: Layer) -> MaybeAffine:
     if not isinstance(affine, Affine):
         return affine
     if bottom.shape is None:
-        return Reason("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known", SHAPE)
     if len(bottom.shape) != 4:
         return Reason(f"its bottom has {counted(len(bottom.shape), 'axis')}, a convolution wants 4")
     if affine.axis not in (None, 1):

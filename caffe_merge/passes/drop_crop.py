@@ -15,7 +15,7 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.shapes.outputs import crop_offsets
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import OUTPUT, Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.passes.rewriting.axis_sizes import size_of
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
@@ -64,5 +64,7 @@ def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
         if size_of(graph, bottom, axis) != size_of(graph, reference, axis):
             return Reason(f"at another size of the net's input it may crop axis {axis}")
     if all(reader is layer for reader, _ in reference.readers) and reference is not bottom:
-        return Reason(f"{reference.name!r}, whose size it reads, would be a net output then")
+        return Reason(
+            f"{reference.name!r}, whose size it reads, would be a net output then", OUTPUT
+        )
     return graph.why_not_bypass(layer)

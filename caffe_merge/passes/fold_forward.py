@@ -20,7 +20,7 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import OUTPUT, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_propagation import Maps, forward_maps
 from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
 from caffe_merge.passes.rewriting.forward_folding import (
@@ -57,7 +57,7 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
         return Reason(f"it acts along axis {affine.axis}")
     if affine.axis is None:
         if source.shape is None or len(source.shape) < 2:
-            return Reason("the number of its channels is not known")
+            return Reason("the number of its channels is not known", SHAPE)
         affine = affine.over(source.shape[1], 1)
     in_place = any(graph.tops[layer][0].name == source.name for layer in run.layers)
     if in_place and not graph.may_lose_name(source):
@@ -86,7 +86,7 @@ def propagate(
     maps: Dict[Version, Affine] = {end: affine}
     consumers: Dict[Layer, Affine] = {}
     if end.is_output:
-        return Reason(f"{end.name!r} is a net output", minor=True)
+        return Reason(f"{end.name!r} is a net output", OUTPUT, minor=True)
     for layer in graph.layers:
         bottoms, tops = graph.bottoms[layer], graph.tops[layer]
         if not any(bottom in maps for bottom in bottoms):
@@ -116,7 +116,7 @@ def propagate(
             if map_ is None:
                 continue
             if top.is_output:
-                return Reason(f"{top.name!r} is a net output", minor=True)
+                return Reason(f"{top.name!r} is a net output", OUTPUT, minor=True)
             maps[top] = map_
     return {**changes, **{layer: folded_forward(layer, map_) for layer, map_ in consumers.items()}}
 

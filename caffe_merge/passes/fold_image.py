@@ -21,7 +21,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES, add_bias, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import OUTPUT, Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite, quoted
 from caffe_merge.passes.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
 
@@ -59,7 +59,7 @@ def _is_image(graph: Graph, layer: Layer) -> bool:
 def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Reason]:
     (source,), (end,) = graph.bottoms[layer], graph.tops[layer]
     if end.is_output:
-        return Reason(f"{end.name!r} is a net output")
+        return Reason(f"{end.name!r} is a net output", OUTPUT)
     if end.name == source.name and not graph.may_lose_name(source):
         return Reason(f"it is written over {source.name!r}, which keeps its name")
     if fixed:

@@ -23,7 +23,7 @@ from caffe_merge.layers.matrices import inputs_axis
 from caffe_merge.layers.moving import keeps_images
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import READERS, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_runs import forward_rewrite, quoted
 from caffe_merge.passes.rewriting.elementwise import in_place_without, layers_below
 from caffe_merge.passes.rewriting.pruning import selected
@@ -69,7 +69,9 @@ def _folded(
 ) -> Union[Rewrite, Reason]:
     others = [reader.name for reader in products if reader.type != "InnerProduct"]
     if others:
-        return Reason(f"{quoted(others)} reads it as well, and is no InnerProduct")
+        return Reason(
+            f"it is read by {quoted(others)} as well, not by InnerProducts alone", READERS
+        )
     in_place = in_place_without(graph, layer, between)
     if isinstance(in_place, Reason):
         return in_place
@@ -105,7 +107,7 @@ def _move(graph: Graph, layer: Layer, product: Layer) -> Union[_Move, Reason]:
     if layer.type == "Flatten" and flattens_images(layer, source.rank) and output.axis == 1:
         return _Move(1)  # whatever the shapes are
     if source.shape is None or between.shape is None:
-        return Reason("its shapes are not known")
+        return Reason("its shapes are not known", SHAPE)
     axis = output.axis
     behind = source.shape[axis:], between.shape[axis:]
     if source.shape[:axis] != between.shape[:axis] or prod(behind[0]) != prod(behind[1]):

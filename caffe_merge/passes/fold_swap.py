@@ -25,7 +25,7 @@ from caffe_merge.layers.linear import LINEAR_TYPES, linear_param, output_channel
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import OUTPUT, Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite
 from caffe_merge.passes.rewriting.layer_kernels import kernel_of
 from caffe_merge.passes.rewriting.rewrite import (
@@ -92,7 +92,7 @@ def _forwards(
     reached = {end}
     places = np.argsort(order)
     if end.is_output:
-        return Reason(f"{end.name!r} is a net output")
+        return Reason(f"{end.name!r} is a net output", OUTPUT)
     for reader in graph.layers:
         bottoms, tops = graph.bottoms[reader], graph.tops[reader]
         if reached.isdisjoint(bottoms):
@@ -107,7 +107,7 @@ def _forwards(
         if isinstance(change, Reason):
             return Reason(f"{reader.type} {reader.name!r} reads it: {change}")
         if not reached.isdisjoint(tops) and tops[0].is_output:
-            return Reason(f"{tops[0].name!r} is a net output")
+            return Reason(f"{tops[0].name!r} is a net output", OUTPUT)
         changes[reader] = change
     return forward_rewrite(graph, layer, changes)
 

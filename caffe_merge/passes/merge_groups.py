@@ -22,7 +22,7 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import READERS, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.channel_axis import joins_channels
 from caffe_merge.passes.rewriting.channel_links import links
@@ -132,7 +132,7 @@ def _why_not_these(graph: Graph, cut: Layer, towers: Sequence[Tower]) -> Optiona
     """Why what is between a Slice and a Concat cannot be done on the whole blob, whatever it is."""
     (bottom,) = graph.bottoms[cut]
     if bottom.shape is None:
-        return Reason(f"the shape of {bottom.name!r} is not known")
+        return Reason(f"the shape of {bottom.name!r} is not known", SHAPE)
     if axis_of(cut.param, bottom.rank) != 1:
         return Reason(f"Slice {cut.name!r} does not cut channels apart")
     reason = unknown_fields(cut)
@@ -143,7 +143,7 @@ def _why_not_these(graph: Graph, cut: Layer, towers: Sequence[Tower]) -> Optiona
     blobs = [top for tower in towers for layer in tower.layers for top in graph.tops[layer]]
     for version in (*graph.tops[cut], *blobs):
         if len(version.readers) > 1:
-            return Reason(f"{version.name!r} has other readers")
+            return Reason(f"{version.name!r} has other readers", READERS)
     if len({len(tower.layers) for tower in towers}) > 1:
         return Reason("there are more layers on one side than on the other")
     return graph.why_not_move(bottom)

@@ -19,7 +19,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.moving import keeps_images, keeps_order
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.branches import factors_of, is_sum, sum_of
 from caffe_merge.passes.rewriting.layer_kernels import (
@@ -138,7 +138,7 @@ def _matrix(graph: Graph, branch: Branch) -> Union[Kernel, Reason]:
     linear, reshaping = branch.linear, branch.reshaping
     bottom, (top,) = branch.source, graph.tops[linear]
     if bottom.shape is None or top.shape is None:
-        return Reason("its shapes are not known")
+        return Reason("its shapes are not known", SHAPE)
     if not all(_keeps_images(graph, layer) for layer in reshaping):
         return Reason("it may move values from image to image")
     if branch.is_product:

@@ -15,7 +15,7 @@ from caffe_merge.layers import norms
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import as_scale
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
 
@@ -55,7 +55,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
     if affine.axis is None:
         shape = run.source.shape
         if shape is None or len(shape) < 2:
-            return Reason("the number of its channels is not known")
+            return Reason("the number of its channels is not known", SHAPE)
         affine = affine.over(shape[1], 1)
     why = Text() if run.refusal is None else Text(": ", run.refusal)
     others = [layer.name for layer in run.layers if layer is not survivor]

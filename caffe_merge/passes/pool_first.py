@@ -21,7 +21,7 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import READERS, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_propagation import forward_maps
 from caffe_merge.passes.rewriting.layer_kernels import kernel_of
 from caffe_merge.passes.rewriting.rewrite import (
@@ -79,14 +79,14 @@ def _exchanged(
 ) -> Union[Rewrite, Reason]:
     between, (end,) = graph.bottoms[pooling][0], graph.tops[pooling]
     if len(between.readers) > 1:
-        return Reason("its output has other readers, which need all of it")
+        return Reason("its output has other readers, which need all of it", READERS)
     if between.overwritten:
         return Reason("it is written in place, over what it reads")
     reason = unknown_fields(pooling)
     if reason is not None:
         return reason
     if between.shape is None or end.shape is None:
-        return Reason("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known", SHAPE)
     ones = np.ones(kernel.outputs)
     bias = Affine(ones, 0 * ones if kernel.bias is None else kernel.bias(), 1)
     pooled = forward_maps(pooling, [bias], [between.shape], [end.shape])

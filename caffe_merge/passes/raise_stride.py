@@ -30,7 +30,7 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import READERS, Reason
 from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.layer_kernels import axes_of, kernel_of, window_of
 from caffe_merge.passes.rewriting.rewrite import (
@@ -82,7 +82,7 @@ def _why_not_common(
     others = [reader for reader, _ in version.readers if strided.get(reader) != stride]
     if others:
         names = quoted([other.name for other in others])
-        return Reason(f"other places of the blob are read as well, by {names}")
+        return Reason(f"other places of the blob are read as well, by {names}", READERS)
     if not fixed.isdisjoint(strided):
         return kept("one of those that read it is")
     for reader in strided:
@@ -184,7 +184,7 @@ def _private(
 ) -> Union[_Raise, Reason]:
     """The same for a blob that only ``layer`` may read."""
     if any(reader is not layer for reader, _ in version.readers):
-        return Reason(f"{version.name!r} has other readers, which need all of it")
+        return Reason(f"{version.name!r} has other readers, which need all of it", READERS)
     return _above(graph, version, stride, fixed)
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 
+from caffe_merge import notes
 from caffe_merge.command.flags import flag_of
 from caffe_merge.errors import spelled
-from caffe_merge.notes import ASKED, NET, PROOF, SHARED, UNKNOWN
+from caffe_merge.notes import NET, SHAPE
 from caffe_merge.pages.advice import grouped
 
 
@@ -12,29 +13,30 @@ def refusal(layer: str, reason: str, kind: str = NET, rewrite: str = "fold-affin
     return {"rewrite": rewrite, "layer": layer, "type": "Scale", "kind": kind, "reason": reason}
 
 
-def test_reasons_that_differ_in_names_alone_are_one_group() -> None:
+def test_refusals_of_one_pass_and_kind_are_one_group() -> None:
     groups = grouped(
         [
-            refusal("a", "it is fed by 'x', a Pooling"),
+            refusal("d", "it acts along axis 2", rewrite="one-scale"),
+            refusal("a", "its stride is 2"),
             refusal("b", "it acts along axis 2"),
-            refusal("c", 'it is fed by "it\'s", a Pooling'),
-            refusal("d", "it is fed by 'x', a Pooling", rewrite="one-scale"),
+            refusal("c", "its stride is 2"),
+            refusal("e", "its stride is 2", SHAPE),
         ]
     )
-    message = [(group.rewrite, group.reason, len(group.refusals)) for group in groups]
-    assert message == [
-        ("fold-affine", "it is fed by \N{HORIZONTAL ELLIPSIS}, a Pooling", 2),
-        ("fold-affine", "it acts along axis 2", 1),
-        ("one-scale", "it is fed by 'x', a Pooling", 1),
+    assert [(group.rewrite, group.total, group.reasons) for group in groups] == [
+        ("fold-affine", 3, [("its stride is 2", ["a", "c"]), ("it acts along axis 2", ["b"])]),
+        ("one-scale", 1, [("it acts along axis 2", ["d"])]),
+        ("fold-affine", 1, [("its stride is 2", ["e"])]),
     ]
 
 
-@pytest.mark.parametrize("kind", [NET, ASKED, SHARED, UNKNOWN, PROOF])
+@pytest.mark.parametrize("kind", notes.KINDS)
 def test_every_kind_says_what_to_do(kind: str) -> None:
     (group,) = grouped([refusal("a", "why", kind)])
-    assert group.advice.endswith(".")
+    assert group.kind.advice.endswith(".")
+    assert not group.kind.about.endswith(".")
 
 
-def test_some_reasons_have_advice_of_their_own() -> None:
-    (group,) = grouped([refusal("a", "the shape of its bottom is not known")])
-    assert "--input-shape" in spelled(group.advice, flag_of)
+def test_options_are_named() -> None:
+    (group,) = grouped([refusal("a", "the shape of its bottom is not known", SHAPE)])
+    assert "--input-shape" in spelled(group.kind.advice, flag_of)

@@ -121,7 +121,7 @@ def test_in_place_layers_around(merged: Merger) -> None:
 
 
 REFUSED: Dict[str, List[str]] = {
-    "is no InnerProduct": [PERMUTE, product("p"), "t: TanH p -> t"],
+    "not by InnerProducts alone": [PERMUTE, product("p"), "t: TanH p -> t"],
     "kept as asked": [PERMUTE, product("p")],
     "in front of axis 1": [PERMUTE.replace("order: 0 order: 2", "order: 1 order: 0")
                            .replace("order: 3 order: 1", ""), product("p")],

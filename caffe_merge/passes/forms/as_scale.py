@@ -13,7 +13,7 @@ from typing import Union
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 from caffe_merge.passes.rewriting.form import Form
 from caffe_merge.passes.rewriting.rewrite import Rewrite
 
@@ -30,6 +30,6 @@ class AsScale(Form):
             return affine or Reason("it is not one map for each channel")
         if affine.axis is None:
             if bottom.shape is None or len(bottom.shape) < 2:
-                return Reason("the number of its channels is not known")
+                return Reason("the number of its channels is not known", SHAPE)
             affine = affine.over(bottom.shape[1], 1)
         return Rewrite((layer,), {layer: as_scale(layer, affine)}, "", "became a Scale")

@@ -22,7 +22,7 @@ from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.moving import RULES, Link, links, reads_shape_only
 from caffe_merge.layers.spec import ForkFields
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 
 Shapes = Sequence[Optional[Shape]]
 Maps = List[Optional[Affine]]  # of each bottom or top; None is the identity
@@ -153,7 +153,7 @@ def _joined(
     if first is not None and len(parts) == 1 and parts[0].origins is None:
         return first._replace(axis=parts[0].target_axis)
     if shape is None:
-        return Reason("its shapes are not known")
+        return Reason("its shapes are not known", SHAPE)
     size, axis = shape[parts[0].target_axis], parts[0].target_axis
     scale, shift = np.ones(size), np.zeros(size)
     everything = np.arange(size)

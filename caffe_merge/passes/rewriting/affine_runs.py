@@ -7,7 +7,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES, output_channels
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import INPUT, READERS, Reason
 from caffe_merge.passes.rewriting.rewrite import Changes, Rewrite, kept
 from caffe_merge.wording import counted, listed, with_article
 
@@ -82,7 +82,7 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
     if reason is None and others:
         name = run.producer.name
-        return Reason(f"the output of layer {name!r} is read by {quoted(others)} as well")
+        return Reason(f"the output of layer {name!r} is read by {quoted(others)} as well", READERS)
     return reason
 
 
@@ -90,7 +90,7 @@ def why_not_take(source: Version, affine: Affine, keep: FrozenSet[str]) -> Optio
     """Why the linear producer of ``source`` cannot take ``affine`` in, whoever reads it."""
     producer = source.producer
     if source.is_input:
-        return Reason(f"its bottom {source.name!r} is a net input", minor=True)
+        return Reason(f"its bottom {source.name!r} is a net input", INPUT, minor=True)
     if producer.type not in LINEAR_TYPES:
         text = f"it is fed by {producer.name!r}, {with_article(producer.type)}"
         return Reason(text, minor=True)

@@ -16,7 +16,7 @@ from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.layers.moving import RULES, reads_shape_only
 from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import Reason
+from caffe_merge.notes import READERS, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_propagation import Maps, backward_maps, is_product
 from caffe_merge.passes.rewriting.affine_runs import Run, quoted, why_not_take
 from caffe_merge.passes.rewriting.rewrite import Changes, kept
@@ -119,7 +119,9 @@ class _Attempt:
         names += [reader.name for (reader, _), affine in requests.items() if affine is None]
         if names:
             maker = version.producer.name
-            return Reason(f"the output of layer {maker!r} is read by {quoted(names)} as well")
+            return Reason(
+                f"the output of layer {maker!r} is read by {quoted(names)} as well", READERS
+            )
         if not all(_equal(first, other) for other in others):
             return Reason(f"those that read {version.name!r} would need maps that differ")
         for reader, _ in unasked:
@@ -188,6 +190,6 @@ def _scaled(
     joined = producer_map.then(affine)
     if joined.axis is None:
         if version.shape is None or len(version.shape) < 2:
-            return Reason("the number of its channels is not known")
+            return Reason("the number of its channels is not known", SHAPE)
         joined = joined.over(version.shape[1], 1)
     return as_scale(producer, joined)

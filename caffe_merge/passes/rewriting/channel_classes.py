@@ -20,7 +20,7 @@ from caffe_merge.layers.moving import RULES
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import SHARED, Reason
+from caffe_merge.notes import OUTPUT, SHAPE, SHARED, Reason
 from caffe_merge.passes.rewriting.affine_propagation import Maps, forward_maps, is_product
 from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.forward_folding import why_not_folded
@@ -59,7 +59,7 @@ def classes_of(graph: Graph, fixed: Set[Layer]) -> Classes:
     for layer in graph.layers:
         search.visit(layer)
     for version in graph.outputs:
-        search.stop([version], Reason(f"{version.name!r} is a net output", minor=True))
+        search.stop([version], Reason(f"{version.name!r} is a net output", OUTPUT, minor=True))
     return search.classes()
 
 
@@ -133,7 +133,7 @@ class _Search:
         labels = [self._labels_of(bottom) for bottom in bottoms]
         known_labels = [label for label in labels if label is not None]
         if len(known_labels) < len(labels):
-            return Reason("its shapes are not known")
+            return Reason("its shapes are not known", SHAPE)
         if layer.type == "Eltwise":
             return self._eltwise(layer, known_labels)
         if layer.type in RULES and not is_product(layer) and layer.type not in PER_CHANNEL:

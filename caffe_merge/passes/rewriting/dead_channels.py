@@ -9,7 +9,7 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, LINEAR_TYPES
 from caffe_merge.layers.matrices import Mask, facts
 from caffe_merge.net.graph import Graph, Version
-from caffe_merge.notes import SHARED, Reason
+from caffe_merge.notes import INPUT, OUTPUT, SHARED, Reason
 from caffe_merge.passes.rewriting import pruning
 from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.channel_axis import channels, is_dense, reads_twice
@@ -71,14 +71,16 @@ def _removal(
             spare = spares[layer]
             removal.pin(bottoms[0], spare.goes.keep, Reason.about(_reads(layer), spare.why))
         elif not bottoms:
-            reason = Reason("they are those of a net input")
+            reason = Reason("they are those of a net input", INPUT)
         elif layer not in linked:
             reason = Reason(f"{layer.type} {layer.name!r} needs or makes all of them")
         if reason is not None:
             for version in (*bottoms, *tops):
                 removal.pin_all(version, reason)
     for version in graph.outputs:
-        removal.pin_all(version, Reason(f"they are those of the net output {version.name!r}"))
+        removal.pin_all(
+            version, Reason(f"they are those of the net output {version.name!r}", OUTPUT)
+        )
     removal.settle()
     return removal
 

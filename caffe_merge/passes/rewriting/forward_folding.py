@@ -20,7 +20,7 @@ from caffe_merge.layers.layer import Layer, New
 from caffe_merge.layers.linear import CONVOLUTIONS, add_bias, linear_param, output_channels
 from caffe_merge.layers.shapes.forks import DEPTHWISE
 from caffe_merge.layers.shapes.geometry import sticks_out
-from caffe_merge.notes import Reason
+from caffe_merge.notes import BORDER, Reason
 
 
 def along_channels(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Union[Affine, Reason]:
@@ -62,7 +62,9 @@ def why_not_folded(layer: Layer, before: Affine, bottom: Optional[Shape]) -> Opt
     if bottom is not None and sticks_out(window, bottom[2:]):
         return Reason("its kernel is larger than its input, and the shift does not reach beyond")
     if layer.type == DEPTHWISE or any(window.pads):
-        return Reason("it pads with 0, which the shift does not reach: the border would differ")
+        return Reason(
+            "it pads with 0, which the shift does not reach: the border would differ", BORDER
+        )
     return None
 
 

@@ -16,7 +16,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.layers.shapes.geometry import Window, sticks_out
 from caffe_merge.layers.standard import standard
 from caffe_merge.net.graph import Graph
-from caffe_merge.notes import Reason
+from caffe_merge.notes import SHAPE, Reason
 
 MaybeKernel = Union[Kernel, Reason, None]
 
@@ -46,7 +46,7 @@ def kernel_of(graph: Graph, layer: Layer) -> MaybeKernel:
     if not isinstance(affine, Affine):
         return affine
     if bottom.shape is None or len(bottom.shape) < 2:
-        return Reason("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known", SHAPE)
     if affine.axis not in (None, 1):
         return Reason(f"it acts along axis {affine.axis}")
     per_channel = affine.over(bottom.shape[1], 1)
@@ -135,7 +135,7 @@ def _mean(graph: Graph, layer: Layer) -> MaybeKernel:
         return standard_form
     shape = graph.bottoms[layer][0].shape
     if shape is None:
-        return Reason("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known", SHAPE)
     if param.global_pooling:
         return Reason("it is global")
     window = windows.pooling(layer, shape[2:])
@@ -168,7 +168,7 @@ def full_input_kernel(graph: Graph, layer: Layer) -> Union[Kernel, Reason]:
     if isinstance(kernel, Reason):
         return kernel
     if bottom is None or top is None:
-        return Reason("the shape of its bottom is not known")
+        return Reason("the shape of its bottom is not known", SHAPE)
     for axis, size in zip(kernel.axes, bottom[2:]):
         if axis.start or axis.last != size - 1 or axis.step > 1 or axis.stride > 1:
             return Reason("the kernel of the first is not just as large as its input")
