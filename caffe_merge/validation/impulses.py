@@ -15,7 +15,8 @@ from caffe_merge.validation.run import Step
 
 SIZE = 1024.0  # of the values that are on: a bias is little beside the response
 _MOST_ON = 16
-_FEWEST = 4  # impulses, so that a sum that cancels out is not the largest of its channel
+# Impulses: a sum that cancels out is not the largest of its channel, and few weights share one.
+_FEWEST = 12
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _DECONVOLUTIONS = frozenset(of_family(DECONVOLUTION))
 _PRODUCTS = frozenset(of_family(PRODUCT))

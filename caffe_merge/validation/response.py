@@ -6,6 +6,7 @@ of them, of either sign. No product is needed: up to there all is linear, y(f x)
 y(0)).
 """
 
+from functools import lru_cache
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -15,9 +16,10 @@ from caffe_merge.validation.run import Version
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
 _PART = 64  # of 1, which impulses have beside which a bias must be seen
-_MOST_FOLLOWED = 8  # impulses whose responses go through one more linear layer
-# Each lets in a window of values that is an eighth as wide as that of the one before it.
-_FACTORS = np.array([sign * 8.0**-power for power in range(6) for sign in (1, -1)])
+_SMALL = 256  # values that one window of a layer reads: all impulses are followed, in all sizes
+_MOST_FOLLOWED = 8  # impulses of a larger layer that go through one more linear layer
+_SIZES = 16  # halves of halves: what is open for a half of what one size gives is found
+_EVERY = 3  # of them for each impulse of a larger layer, its neighbours taking the others
 _MOST_SCALED = 1 << 22  # values of responses to other sizes, in a blob
 
 
@@ -25,8 +27,8 @@ class Response(NamedTuple):
     """What a blob holds for each impulse and, last, for none: (impulses + 1, channels, ...).
 
     The impulses are values of the version ``source``, and ``taps`` says which. ``scaled`` is for
-    some of them, of other sizes: (sizes * impulses, channels, ...). It is None where all is linear
-    from the source to here, and has no rows where it would take long.
+    some of them, of other sizes: (rows, channels, ...), the largest size first. It is None where
+    all is linear from the source to here, and has no rows where it would take long.
     """
 
     source: Version
@@ -36,25 +38,49 @@ class Response(NamedTuple):
 
     def with_scaled(self) -> "Response":
         """The same, with ``scaled`` if all was linear so far."""
-        return self if self.scaled is not None else self._replace(scaled=_scaled(self.values))
+        if self.scaled is not None:
+            return self
+        values = self.fewer().values
+        _, chosen, factors = _grid(len(values) - 1, self._is_small)
+        if len(chosen) * values[0].size > _MOST_SCALED:
+            return self._replace(scaled=values[:0])
+        by_impulse = (values[:-1] - values[-1:])[chosen]
+        by_impulse *= factors.reshape(-1, *[1] * (values.ndim - 1))
+        by_impulse += values[-1:]
+        return self._replace(scaled=by_impulse)
 
     def fewer(self) -> "Response":
-        """Some of the impulses, and none: products with all would take long."""
-        return self._replace(values=_fewer(self.values))
+        """Some of the impulses, and none: products with all would take long, if they are many."""
+        step = -(-(len(self.values) - 1) // _MOST_FOLLOWED)
+        if self._is_small or step < 2:
+            return self
+        return self._replace(values=np.concatenate([self.values[:-1:step], self.values[-1:]]))
+
+    def size_starts(self) -> np.ndarray:
+        """The first row of ``scaled`` for each size."""
+        return _grid(len(self.fewer().values) - 1, self._is_small)[0]
+
+    @property
+    def _is_small(self) -> bool:
+        return self.taps[0] * self.taps[1] <= _SMALL
 
 
-def _fewer(values: np.ndarray) -> np.ndarray:
-    step = -(-(len(values) - 1) // _MOST_FOLLOWED)
-    return np.concatenate([values[:-1:step], values[-1:]])
+@lru_cache(maxsize=64)
+def _grid(count: int, dense: bool) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of other sizes: where each size begins; the impulse and the factor of each row.
 
-
-def _scaled(values: np.ndarray) -> np.ndarray:
-    some = _fewer(values)
-    if len(_FACTORS) * some.size > _MOST_SCALED:
-        return values[:0]
-    factors = _FACTORS.reshape(-1, *[1] * values.ndim)
-    scaled: np.ndarray = some[-1:] + factors * (some[:-1] - some[-1:])
-    return scaled.reshape(-1, *values.shape[1:])
+    Of ``count`` impulses all have all sizes if ``dense``, else each has some.
+    """
+    every = 1 if dense else min(_EVERY, count)
+    pairs = [
+        (size, impulse, sign)
+        for size in range(_SIZES)
+        for impulse in range(count)
+        for sign in (1, -1)
+        if (size + impulse) % every == 0
+    ]
+    sizes, chosen, signs = (np.array(column) for column in zip(*pairs))
+    return np.searchsorted(sizes, np.arange(_SIZES)), chosen, signs * 2.0**-sizes
 
 
 def difference(was: Response, now: Response, scaled: bool = False) -> Optional[np.ndarray]:
@@ -68,7 +94,7 @@ def difference(was: Response, now: Response, scaled: bool = False) -> Optional[n
         return None
     if not np.isfinite(was.values).all():
         return None
-    others = np.zeros((len(_FACTORS) // 2, was.values.shape[1]))
+    others = np.zeros((_SIZES, was.values.shape[1]))
     with np.errstate(all="ignore"):  # the new net's values need not be finite
         if scaled or was.scaled is not None or now.scaled is not None:
             _compare_scaled(was.with_scaled(), now.with_scaled(), others)
@@ -88,12 +114,15 @@ def _compare_scaled(was: Response, now: Response, errors: np.ndarray) -> None:
     old, new = was.scaled, now.scaled
     if old is None or new is None or old.shape != new.shape or not len(old):
         return
-    rows = len(old) // len(errors)
-    for number in range(len(errors)):
-        of_size = slice(number * rows, (number + 1) * rows)
-        if np.isfinite(old[of_size]).all():
-            size = np.maximum(_largest(old[of_size]), _largest(was.values[-1:]))
-            errors[number] = _relative(_largest(new[of_size] - old[of_size]), _floored(size))
+    axes, starts = tuple(range(2, old.ndim)), was.size_starts()
+    largest, error = (
+        np.maximum.reduceat(np.abs(values).max(axis=axes, initial=0.0), starts)
+        for values in (old, new - old)
+    )
+    largest = np.maximum(largest, _largest(was.values[-1:]))
+    finite = np.isfinite(largest).all(axis=1)
+    floored = np.maximum(largest, _LEAST * largest.max(axis=1, keepdims=True))
+    errors[finite] = _relative(error, floored)[finite]
 
 
 def _relative(errors: np.ndarray, sizes: np.ndarray) -> np.ndarray:

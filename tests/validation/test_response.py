@@ -25,13 +25,20 @@ def rectified(of: Response, top: float) -> Response:
     return of._replace(values=of.values.clip(0, top), scaled=of.scaled.clip(0, top))
 
 
-def test_other_sizes_are_of_either_sign_and_take_some_of_the_impulses() -> None:
-    scaled = response().with_scaled().scaled
+@pytest.mark.parametrize("depth", [20, 4608])
+def test_other_sizes_are_of_either_sign_and_many_where_a_layer_is_small(depth: int) -> None:
+    linear = response()._replace(taps=(depth, 1))
+    scaled = linear.with_scaled().scaled
     assert scaled is not None
-    rows = scaled.reshape(6, 2, -1, 3)
-    np.testing.assert_allclose(rows[:, 0] - BIASES, BIASES - rows[:, 1])
-    np.testing.assert_allclose(rows[0, 0], response().fewer().values[:-1, :, 0, 0])
-    np.testing.assert_allclose((rows[1:, 0] - BIASES) * 8, rows[:-1, 0] - BIASES)
+    rows = scaled[..., 0, 0] - BIASES
+    np.testing.assert_allclose(rows[::2], -rows[1::2])
+    by_impulse = linear.fewer().values[:-1, :, 0, 0] - BIASES
+    sizes = np.split(rows[::2], linear.size_starts()[1:] // 2)
+    assert len(sizes) == 16
+    for power, of_size in enumerate(sizes):
+        assert len(of_size) == len(by_impulse) if depth == 20 else 2 <= len(of_size) <= 3
+        apart = np.abs(of_size[:, None] * 2.0**power - by_impulse).max(axis=2)
+        assert apart.min(axis=1).max() < 1e-9 * SIZE
 
 
 def test_a_linear_response_tells_of_weights_without_other_sizes() -> None:
