@@ -87,6 +87,14 @@ class Findings:
         explained = self.follows and beyond and max(errors) <= limits.LARGEST
         return beyond if explained else set()
 
+    def near_noise(self, points: Set[Point]) -> bool:
+        """Whether some of ``points`` do not agree, and with other seeds all of these might."""
+        beyond = [point for point in points if not self._result(point).agrees]
+        return bool(beyond) and all(
+            limits.may_explain(self.noise.get(point, 0.0), self.results[point].max_error)
+            for point in beyond
+        )
+
     def agree(self) -> bool:
         """Whether all points agree that must."""
         beyond = [point for point in self.results if not self._result(point).agrees]

@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from caffe_merge.validation import impulses
+from caffe_merge.validation.compare import HELD
 from caffe_merge.validation.run import Version
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
@@ -127,6 +128,7 @@ def _compare_scaled(was: Response, now: Response, errors: np.ndarray) -> None:
 
 def _relative(errors: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     errors = np.where(np.isfinite(errors), errors, np.inf)
+    errors = np.where(np.maximum(errors, sizes) < impulses.SIZE * HELD, 0.0, errors)
     relative = np.where(errors > 0, np.inf, 0.0)  # where everything is 0
     np.divide(errors, sizes, out=relative, where=sizes > 0)
     return relative

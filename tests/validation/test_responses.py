@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.validation import Comparison, responses
+from caffe_merge.validation import Comparison, limits, responses
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
 from tests.nets import prototxt, seeded, write_pair
@@ -193,3 +193,33 @@ def test_a_dead_channel_passes(gamma: float, tmp_path: Path) -> None:
     was["s"][0][1:3] = gamma
     was["s"][1][2] = 0
     assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
+
+
+def test_rounding_is_worth_what_the_worst_of_several_seeds_makes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes that nearly tie, for logits of thousands: of one seed the noise may cancel out."""
+    first = "a: Convolution data -> a { convolution_param { num_output: 20 kernel_size: 1 } }"
+    second = "b: Convolution %s -> b { convolution_param { num_output: 11 kernel_size: 1 } }"
+    head, prob = "data 1 6 6 4", "prob: Softmax b -> prob"
+    random = np.random.default_rng(70)  # seed 0 of the noise is small here
+    was: Blobs = {}
+    for name, shape in (("a", (20, 6, 1, 1)), ("b", (11, 20, 1, 1))):
+        was[name] = [np.asarray(9 * random.standard_normal(shape), F32), np.zeros(shape[0], F32)]
+    product = was["b"][0][..., 0, 0] @ was["a"][0][..., 0, 0]
+    now = {"b": [product[..., None, None], was["b"][1]]}
+    pairs = (head, first, second % "a", prob), was, (head, second % "data", prob), now
+    assert compared(tmp_path, *pairs).ok
+    monkeypatch.setattr(limits, "SEEDS", 1)
+    assert not compared(tmp_path, *pairs).ok
+
+
+@pytest.mark.parametrize("gamma", [1e-38, 1.3e-41, 1e-45])
+def test_a_blob_that_float32_does_not_hold_shows_nothing(gamma: float, tmp_path: Path) -> None:
+    was = seeded(prototxt(*FOLDED))
+    was["bn"][2][...] = 1
+    was["s"][0][...] = gamma
+    was["s"][1][...] = 0
+    comparison = compared(tmp_path, FOLDED, was, MERGED, folded(was, F32))
+    assert comparison.status == "inconclusive"
+    assert "all zero but for float32's smallest values" in comparison.reason
