@@ -12,7 +12,7 @@ The tests of the text and wire readers build their inputs byte by byte, by thems
 
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from google.protobuf import text_format
@@ -127,6 +127,28 @@ def caffemodel(blobs: Arrays) -> bytes:
             blob = layer.blobs.add()
             blob.shape.dim.extend(np.shape(array))
             blob.data.extend(np.asarray(array, np.float32).ravel().tolist())
+    return bytes(net.SerializeToString())
+
+
+class Stored(NamedTuple):
+    """A blob as it is stored: its dims, and whether as num/channels/height/width."""
+
+    dims: Tuple[int, ...]
+    legacy: bool = False
+
+
+def stored(layers: Sequence[Tuple[str, Sequence[Stored]]], random: np.random.Generator) -> bytes:
+    """A caffemodel of these records in this order, names repeated or not, of positive values."""
+    net = NetParameter()
+    for name, blobs in layers:
+        layer = net.layer.add(name=name)
+        for dims, legacy in blobs:
+            blob = layer.blobs.add()
+            blob.data.extend(random.uniform(0.5, 2, int(np.prod(dims))).astype("f4").tolist())
+            if legacy:
+                blob.num, blob.channels, blob.height, blob.width = dims
+            else:
+                blob.shape.dim.extend(dims)
     return bytes(net.SerializeToString())
 
 

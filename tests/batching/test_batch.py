@@ -15,7 +15,7 @@ import pytest
 import caffe_merge
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.errors import FileError, UsageError
-from tests.batching.trees import net, pair, weights
+from tests.batching.trees import net, pair, two_pairs, weights
 from tests.nets import prototxt, seeded, write_pair
 from tests.required import required
 
@@ -24,10 +24,7 @@ COMMAND = [sys.executable, "-m", "caffe_merge", "batch"]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    pair(folder / "a", "x", net(4))
-    pair(folder / "b", "y", net(5))
-    return folder
+    return two_pairs(tmp_path / "models")
 
 
 def batch(source: Path, **how: Any) -> Dict[str, Any]:

@@ -41,6 +41,13 @@ def pair(folder: Path, stem: str, text: str, seed: int = 0) -> None:
     write_pair(folder, text, seeded(text, seed), stem)
 
 
+def two_pairs(folder: Path) -> Path:
+    """``folder``, with the pairs a/x and b/y of two nets in it."""
+    pair(folder / "a", "x", net(4))
+    pair(folder / "b", "y", net(5))
+    return folder
+
+
 def weights(folder: Path, stem: str, text: str, seed: int = 0) -> None:
     """Write the caffemodel alone."""
     pair(folder, stem + ".of", text, seed)

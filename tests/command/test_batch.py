@@ -15,15 +15,12 @@ import pytest
 import caffe_merge
 from caffe_merge.batching.sources import JOURNAL
 from caffe_merge.command.cli import main
-from tests.batching.trees import net, pair, training, weights
+from tests.batching.trees import net, pair, training, two_pairs, weights
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "models"
-    pair(folder / "a", "x", net(4))
-    pair(folder / "b", "y", net(5))
-    return folder
+    return two_pairs(tmp_path / "models")
 
 
 def run(source: Path, *arguments: str) -> int:

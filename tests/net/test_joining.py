@@ -2,7 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.fillers import fill
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
-from tests.nets import load, load_pair, write_pair
+from tests.nets import Stored, load, load_pair, stored, write_pair
 from tests.real_caffe import RealCaffe
 
 RANDOM = np.random.default_rng(0)
@@ -49,26 +49,9 @@ def layer_text(
     )
 
 
-class Blob(NamedTuple):
-    """How to store a blob: its dims, and whether as num/channels/height/width."""
-
-    dims: Tuple[int, ...]
-    legacy: bool = False
-
-
-def model(layers: Sequence[Tuple[str, Sequence[Blob]]]) -> bytes:
+def model(layers: Sequence[Tuple[str, Sequence[Stored]]]) -> bytes:
     """A caffemodel with seeded positive values."""
-    net = NetParameter()
-    for name, blobs in layers:
-        layer = net.layer.add(name=name)
-        for dims, legacy in blobs:
-            blob = layer.blobs.add()
-            blob.data.extend(RANDOM.uniform(0.5, 2, int(np.prod(dims))).astype("f4").tolist())
-            if legacy:
-                blob.num, blob.channels, blob.height, blob.width = dims
-            else:
-                blob.shape.dim.extend(dims)
-    return bytes(net.SerializeToString())
+    return stored(layers, RANDOM)
 
 
 def caffe_takes(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> bool:
@@ -88,8 +71,8 @@ def notes(net: Net) -> List[Tuple[str, str]]:
 @pytest.mark.parametrize("kind", BODY)
 def test_shapes_that_fit(kind: str, tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + layer_text(kind)
-    padded = [Blob((1,) * (4 - len(dims)) + dims, True) for dims in expected[kind]]
-    for blobs in ([Blob(dims) for dims in expected[kind]], padded):
+    padded = [Stored((1,) * (4 - len(dims)) + dims, True) for dims in expected[kind]]
+    for blobs in ([Stored(dims) for dims in expected[kind]], padded):
         weights = model([("l", blobs)])
         net = load(tmp_path, text, weights)
         assert [blob.shape for blob in net.layers[1].blobs] == expected[kind]
@@ -97,7 +80,7 @@ def test_shapes_that_fit(kind: str, tmp_path: Path, real_caffe: RealCaffe) -> No
         assert caffe_takes(real_caffe, tmp_path, text, weights)
 
 
-FC = [Blob((3, 120)), Blob((3,))]
+FC = [Stored((3, 120)), Stored((3,))]
 MISFITS = {
     "a bias more": (
         "InnerProduct", [*FC, FC[1]], "layer 'l': expected 2 blobs for an InnerProduct, found 3",
@@ -108,33 +91,33 @@ MISFITS = {
         "bias_term: false in inner_product_param",
     ),
     "no blobs": ("InnerProduct", [], "layer 'l': expected 2 blobs for an InnerProduct, found 0"),
-    "blobs for none": ("ReLU", [Blob((3,))], "layer 'l': expected 0 blobs for a ReLU, found 1"),
+    "blobs for none": ("ReLU", [Stored((3,))], "layer 'l': expected 0 blobs for a ReLU, found 1"),
     "transposed": (
-        "InnerProduct", [Blob((120, 3)), FC[1]],
+        "InnerProduct", [Stored((120, 3)), FC[1]],
         "layer 'l', blob 0: expected shape (3, 120), found (120, 3)",
     ),
     "same count, other rank": (
-        "InnerProduct", [Blob((3, 4, 5, 6)), FC[1]],
+        "InnerProduct", [Stored((3, 4, 5, 6)), FC[1]],
         "layer 'l', blob 0: expected shape (3, 120), found (3, 4, 5, 6)",
     ),
     "padded, but not legacy": (
-        "BatchNorm", [Blob((4,)), Blob((1, 1, 1, 4)), Blob((1,))],
+        "BatchNorm", [Stored((4,)), Stored((1, 1, 1, 4)), Stored((1,))],
         "layer 'l', blob 1: expected shape (4,), found (1, 1, 1, 4)",
     ),
     "legacy, padded behind": (
-        "BatchNorm", [Blob((4,)), Blob((1, 4, 1, 1), True), Blob((1,))],
+        "BatchNorm", [Stored((4,)), Stored((1, 4, 1, 1), True), Stored((1,))],
         "layer 'l', blob 1: expected shape (4,), found (1, 4, 1, 1)",
     ),
     "legacy, not 1 in front": (
-        "InnerProduct", [Blob((3, 1, 1, 120), True), FC[1]],
+        "InnerProduct", [Stored((3, 1, 1, 120), True), FC[1]],
         "layer 'l', blob 0: expected shape (3, 120), found (3, 1, 1, 120)",
     ),
     "group": (
-        "Convolution", [Blob((6, 4, 3, 3)), Blob((6,))],
+        "Convolution", [Stored((6, 4, 3, 3)), Stored((6,))],
         "layer 'l', blob 0: expected shape (6, 2, 3, 3), found (6, 4, 3, 3)",
     ),
     "a wrong bias": (
-        "Convolution", [Blob((6, 2, 3, 3)), Blob((4,))],
+        "Convolution", [Stored((6, 2, 3, 3)), Stored((4,))],
         "layer 'l', blob 1: expected shape (6,), found (4,)",
     ),
 }  # fmt: skip
@@ -153,7 +136,7 @@ def test_what_does_not_fit_names_layer_and_blob(
 
 
 def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None:
-    weights = model([("l", [Blob((7,)), Blob((1, 1, 2, 2), True)]), ("e", [Blob((9, 9))])])
+    weights = model([("l", [Stored((7,)), Stored((1, 1, 2, 2), True)]), ("e", [Stored((9, 9))])])
     text = INPUT + layer_text("OfAFork") + layer_text("InnerProduct", "e", "of_a_fork { }", top="z")
     net = load(tmp_path, text, weights)
     assert [blob.shape for blob in net.layers[1].blobs] == [(7,), (1, 1, 2, 2)]
@@ -162,7 +145,7 @@ def test_what_a_layer_of_a_fork_learns_is_taken_as_it_is(tmp_path: Path) -> None
 
 def test_names_match_whatever_the_type_and_order(tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + layer_text("PReLU", "b", top="y") + layer_text("Bias", "a", bottom="y", top="z")
-    weights = model([("a", [Blob((4,))]), ("b", [Blob((4,))])])
+    weights = model([("a", [Stored((4,))]), ("b", [Stored((4,))])])
     net = load(tmp_path, text, weights)
     assert [layer.record.name for layer in net.layers[1:]] == ["b", "a"]
     x = RANDOM.standard_normal((2, 4, 5, 6)).astype("f4")
@@ -186,7 +169,7 @@ def forward_bias(caffe: RealCaffe, folder: Path, text: str, weights: bytes) -> D
 
 def test_of_two_records_of_one_name_the_last_counts(tmp_path: Path, real_caffe: RealCaffe) -> None:
     text = INPUT + layer_text("Bias")
-    weights = model([("l", [Blob((4,))]), ("l", [Blob((4,))])])
+    weights = model([("l", [Stored((4,))]), ("l", [Stored((4,))])])
     net = load(tmp_path, text, weights)
     assert notes(net) == [("duplicate-weights", "l")]
     assert values(net, "l") == forward_bias(real_caffe, tmp_path, text, weights)["y"]
@@ -196,7 +179,7 @@ def test_of_two_layers_of_one_name_the_first_is_meant(
     tmp_path: Path, real_caffe: RealCaffe
 ) -> None:
     text = INPUT + layer_text("Bias") + layer_text("Bias", bottom="x", top="z")
-    weights = model([("l", [Blob((4,))])])
+    weights = model([("l", [Stored((4,))])])
     net = load(tmp_path, text, weights)
     outputs = forward_bias(real_caffe, tmp_path, text, weights)
     assert [list(layer.blobs[0].array()) for layer in net.layers[1:]] == [
@@ -213,7 +196,7 @@ def test_two_layers_of_one_name_by_phase(tmp_path: Path, real_caffe: RealCaffe) 
         + layer_text("InnerProduct", body=BODY["InnerProduct"] + " include { phase: TRAIN }")
         + layer_text("Bias", body="include { phase: TEST }")
     )
-    weights = model([("l", [Blob((4,))])])
+    weights = model([("l", [Stored((4,))])])
     net = load(tmp_path, text, weights)
     assert [layer.type for layer in net.layers] == ["Input", "Bias"]
     assert values(net, "l") == forward_bias(real_caffe, tmp_path, text, weights)["y"]
@@ -222,7 +205,7 @@ def test_two_layers_of_one_name_by_phase(tmp_path: Path, real_caffe: RealCaffe) 
 def test_weights_without_a_layer_are_noted_and_left_out(tmp_path: Path) -> None:
     text = INPUT + layer_text("Bias") + layer_text("Bias", "t", "include { phase: TRAIN }", top="z")
     weights = model(
-        [("l", [Blob((4,))]), ("t", [Blob((4,))]), ("gone", [Blob((9,))]), ("y_split", [])]
+        [("l", [Stored((4,))]), ("t", [Stored((4,))]), ("gone", [Stored((9,))]), ("y_split", [])]
     )
     net = load(tmp_path, text, weights)
     assert notes(net) == [("surplus-weights", "gone")]
@@ -319,7 +302,7 @@ def test_the_fillers_of_a_whole_net_are_bounded(tmp_path: Path) -> None:
 
 
 def test_the_weights_of_another_net_are_told(tmp_path: Path) -> None:
-    weights = model([("conv1", [Blob((4,))]), ("conv2", [Blob((4,))])])
+    weights = model([("conv1", [Stored((4,))]), ("conv2", [Stored((4,))])])
     with pytest.raises(WeightsError) as caught:
         load(tmp_path, INPUT + layer_text("Bias"), weights)
     assert str(caught.value) == (
@@ -351,7 +334,7 @@ def test_a_text_without_weights(tmp_path: Path) -> None:
 def test_weights_of_many_layers_without_a_place_are_one_line(tmp_path: Path) -> None:
     text = INPUT + layer_text("Bias")
     names = ["l", *(f"other{n}" for n in range(83))]
-    net = load(tmp_path, text, model([(name, [Blob((4,))]) for name in names]))
+    net = load(tmp_path, text, model([(name, [Stored((4,))]) for name in names]))
     (note,) = net.notes
     assert (note.kind, note.layer) == ("surplus-weights", "")
     assert note.text.startswith(
@@ -374,4 +357,4 @@ def test_counts_are_checked_whatever_the_fields(
     text = INPUT + f'layer {{ name: "l" {layer} }}'
     assert real_caffe.error(text.replace("new: 1", "").replace("dim: 0", ""))
     with pytest.raises(NetError, match=message):
-        load(tmp_path, text, model([("l", [Blob((4,))] if "Bias" in layer else [])]))
+        load(tmp_path, text, model([("l", [Stored((4,))] if "Bias" in layer else [])]))

@@ -11,22 +11,21 @@ from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.net import saving
 from tests.net.test_joining import (
     INPUT,
-    Blob,
     forward_bias,
     layer_text,
     model,
     notes,
     values,
 )
-from tests.nets import load, load_pair, write_pair
+from tests.nets import Stored, load, load_pair, write_pair
 from tests.real_caffe import RealCaffe
 
 SHARED = "param { name: 'w' }"
 SHARING = {
-    "the last record counts": [("a", [Blob((4,))]), ("b", [Blob((4,))])],
-    "whatever the order of the layers": [("b", [Blob((4,))]), ("a", [Blob((4,))])],
-    "a record of the owner alone": [("a", [Blob((4,))])],
-    "a record of the sharer alone": [("b", [Blob((4,))])],
+    "the last record counts": [("a", [Stored((4,))]), ("b", [Stored((4,))])],
+    "whatever the order of the layers": [("b", [Stored((4,))]), ("a", [Stored((4,))])],
+    "a record of the owner alone": [("a", [Stored((4,))])],
+    "a record of the sharer alone": [("b", [Stored((4,))])],
 }
 
 
@@ -51,7 +50,7 @@ def test_shared_blobs_need_no_filler(holder: str, tmp_path: Path, real_caffe: Re
         + layer_text("InnerProduct", "a", body)
         + layer_text("InnerProduct", "b", body, top="z")
     )
-    weights = model([(holder, [Blob((3, 120))])])
+    weights = model([(holder, [Stored((3, 120))])])
     net = load(tmp_path, text, weights)
     assert values(net, "a") == values(net, "b") != []
     assert notes(net) == []
@@ -96,7 +95,7 @@ def test_a_layer_without_a_record_runs_on_what_it_shares(
         + layer_text("InnerProduct", "b", body, top="z")
     )
     (present,) = {"a", "b"} - {absent}
-    weights = model([("x", []), (present, [Blob((3, 120)), Blob((3,))])])
+    weights = model([("x", []), (present, [Stored((3, 120)), Stored((3,))])])
     net = load(tmp_path, text, weights)
     held = {layer.name: [blob.array() for blob in layer.blobs] for layer in net.layers}
     assert (held["a"][0] == held["b"][0]).all()
@@ -131,7 +130,10 @@ def test_random_values_are_shared_too(tmp_path: Path) -> None:
 def test_a_blob_that_is_shared_within_a_layer(tmp_path: Path, real_caffe: RealCaffe) -> None:
     """The last one of the record counts."""
     body = f"{SHARED} {SHARED} scale_param {{ bias_term: true }}"
-    text, weights = INPUT + layer_text("Scale", body=body), model([("l", [Blob((4,)), Blob((4,))])])
+    text, weights = (
+        INPUT + layer_text("Scale", body=body),
+        model([("l", [Stored((4,)), Stored((4,))])]),
+    )
     net = load(tmp_path, text, weights)
     ones = {"x": np.ones((2, 4, 5, 6), "f4")}
     outputs = real_caffe.forward_pair(tmp_path / "net.prototxt", tmp_path / "net.caffemodel", ones)
@@ -161,7 +163,7 @@ def test_permissive_sharing_wants_equal_counts_and_shares(tmp_path: Path) -> Non
 def test_a_record_that_does_not_count_is_written_anew(tmp_path: Path) -> None:
     """All records of a shared blob say the same in what is written; others are copied."""
     text = INPUT + layer_text("Bias", "a", SHARED) + layer_text("Bias", "b", SHARED, top="z")
-    net = load(tmp_path, text, model([("a", [Blob((4,))]), ("b", [Blob((4,))])]))
+    net = load(tmp_path, text, model([("a", [Stored((4,))]), ("b", [Stored((4,))])]))
     saving.save(net, str(tmp_path / "p"), str(tmp_path / "m"))
     first, other = open_index(str(tmp_path / "m")).layers
     assert first.blobs[0].array().tolist() == other.blobs[0].array().tolist() == values(net, "b")

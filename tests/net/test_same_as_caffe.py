@@ -8,11 +8,10 @@ import pytest
 
 import caffe_merge
 from caffe_merge.errors import WeightsError
-from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.layer import Layer, shares_memory
 from caffe_merge.net.joining import takers
 from tests.merger import assert_equal
-from tests.nets import load_pair, parse, parse_layer, prototxt, write_pair
+from tests.nets import Stored, load_pair, parse, parse_layer, prototxt, stored, write_pair
 from tests.real_caffe import RealCaffe
 
 RANDOM = np.random.default_rng(3)
@@ -24,14 +23,7 @@ Records = List[Tuple[str, List[Tuple[int, ...]]]]
 
 def model(records: Records) -> bytes:
     """A caffemodel of records in this order, names repeated or not, of positive values."""
-    net = NetParameter()
-    for name, dims in records:
-        layer = net.layer.add(name=name)
-        for shape in dims:
-            blob = layer.blobs.add()
-            blob.shape.dim.extend(shape)
-            blob.data.extend(RANDOM.uniform(0.5, 2, int(np.prod(shape))).tolist())
-    return bytes(net.SerializeToString())
+    return stored([(name, [*map(Stored, shapes)]) for name, shapes in records], RANDOM)
 
 
 def merge_as_caffe(
