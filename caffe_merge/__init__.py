@@ -10,6 +10,8 @@
 Every error is a CaffeMergeError. What a name needs is imported when the name is first used.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, List
 
 __version__ = "0.1.0"  # the one place: pyproject.toml and --version read it here

@@ -1,5 +1,7 @@
 """The commands as processes of their own; ``python -m caffe_merge`` is caffe-merge."""
 
+from __future__ import annotations
+
 import sys
 from typing import NoReturn
 

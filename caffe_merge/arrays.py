@@ -1,5 +1,7 @@
 """Names for array types and shapes."""
 
+from __future__ import annotations
+
 from math import prod
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
@@ -18,7 +20,7 @@ else:  # numpy.typing.NDArray is newer than the oldest numpy we run on
     Array = Float64 = Indices = ArrayLike = Any
 
 
-def distinct(numbers: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
+def distinct(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The different ones of ``numbers``, sorted.
 
     np.unique asked for nothing but these imports numpy.ma first, which takes longer than all that

@@ -1,5 +1,7 @@
 """Code of ours in a child process: a new interpreter, or a copy of this one."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import os

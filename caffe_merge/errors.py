@@ -4,6 +4,8 @@ What is said of an option, here and in notes and reasons, calls it as the librar
 the text may call it otherwise (``Text``).
 """
 
+from __future__ import annotations
+
 from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 # How alike two names are, from 0 to 1, of which one may be meant by the other: one wrong letter in
@@ -23,20 +25,20 @@ class Text(str):
 
     parts: Tuple[str, ...]
 
-    def __new__(cls, *parts: str) -> "Text":
+    def __new__(cls, *parts: str) -> Text:
         """The text that has ``parts`` one after the other."""
         text = super().__new__(cls, "".join(parts))
         text.parts = tuple(piece for part in parts for piece in _parts(part))
         return text
 
-    def __add__(self, more: str) -> "Text":
+    def __add__(self, more: str) -> Text:
         return Text(self, more)
 
-    def __radd__(self, before: str) -> "Text":
+    def __radd__(self, before: str) -> Text:
         return Text(before, self)
 
     @classmethod
-    def joined(cls, separator: str, texts: Iterable[str]) -> "Text":
+    def joined(cls, separator: str, texts: Iterable[str]) -> Text:
         """``texts`` with ``separator`` between them."""
         parts: List[str] = []
         for text in texts:
@@ -89,7 +91,7 @@ class CaffeMergeError(Exception):
         self.message = Text(*parts) if path is None else Text(f"{path}: ", *parts)
         super().__init__(self.message)
 
-    def of(self, path: str) -> "CaffeMergeError":
+    def of(self, path: str) -> CaffeMergeError:
         """The error as a ValidationError that names a file: ``path`` if it names none itself."""
         if self.path is None:
             return ValidationError(*self.parts, path=path)

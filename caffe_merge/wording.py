@@ -1,5 +1,7 @@
 """Words for people: text from files made visible, counts with their noun, long texts shortened."""
 
+from __future__ import annotations
+
 import re
 from typing import Sequence
 

@@ -221,6 +221,15 @@ def bound_names(path: Path) -> Iterator[str]:
             yield node.name
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_annotations_take_no_time(name: str) -> None:
+    """They are left unevaluated, but where a NamedTuple evaluates its own anyway."""
+    text = MODULES[name].read_text()
+    if "def " not in text or "(NamedTuple)" in text or name == "validation.caffe_worker":
+        return  # that one runs on Python 2.7 too
+    assert "\nfrom __future__ import annotations\n" in text
+
+
 def test_names_say_what_a_thing_is() -> None:
     hiding = [
         f"{path.relative_to(ROOT)}: {name}"

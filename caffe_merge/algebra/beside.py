@@ -1,5 +1,7 @@
 """Convolution kernels side by side: of one input, or each of its own part of the input."""
 
+from __future__ import annotations
+
 from typing import Optional, Sequence, Union
 
 import numpy as np

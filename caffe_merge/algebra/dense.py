@@ -3,6 +3,8 @@
 (Ding et al.: RepMLP, 2021, section 3.3, does it by running the convolution on an identity matrix.)
 """
 
+from __future__ import annotations
+
 from math import prod
 
 import numpy as np

@@ -7,6 +7,8 @@ themselves are added in a fixed order. (Ozaki, Ogita, Oishi, Rump: Error-free tr
 matrix multiplication, 2012.)
 """
 
+from __future__ import annotations
+
 from typing import List, Sequence
 
 import numpy as np

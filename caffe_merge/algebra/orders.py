@@ -1,5 +1,7 @@
 """Orders of axes: axis n of what comes out is axis ``order[n]`` of what went in."""
 
+from __future__ import annotations
+
 from typing import Sequence, Tuple
 
 import numpy as np

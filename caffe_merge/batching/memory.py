@@ -6,6 +6,8 @@ a layer, what comes out and what is between. Other engines hold whole nets in fl
 are those of real peaks with a quarter on top; a test holds them against peaks.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from typing import Iterable, Iterator, Optional, Union

@@ -4,6 +4,8 @@ A worker is warm: it does one task after the other. One that crashes, is killed 
 a task, too) or takes too long is replaced before the next task.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import pickle
@@ -161,7 +163,7 @@ class Pool:
         self._lock = threading.Lock()
         self._closed = False
 
-    def __enter__(self) -> "Pool":
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:

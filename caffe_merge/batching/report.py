@@ -1,5 +1,7 @@
 """All that a batch did as a file: JSON (docs/batch.md describes it), a table in CSV, or a page."""
 
+from __future__ import annotations
+
 import csv
 import errno
 import io
@@ -147,7 +149,7 @@ def _row(result: Result, name_of: Callable[[str], str]) -> Dict[str, Any]:
     return {**row, **dict(_flat(result.outcome.figures or {}))}
 
 
-def _flat(figures: Dict[str, Any]) -> Iterator["tuple[str, Any]"]:
+def _flat(figures: Dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, (before, after) in figures.items():
         yield f"{name}_before", before
         yield f"{name}_after", after

@@ -1,5 +1,7 @@
 """One pair from its flags to its outcome, in the process that this is called in."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import time

@@ -5,6 +5,8 @@ gone, killed perhaps, nobody closes the pipe but the system: the worker and all 
 at once then, and leave what they were writing for the next run to put right.
 """
 
+from __future__ import annotations
+
 import os
 import pickle
 import queue
@@ -50,7 +52,7 @@ def main() -> None:
         send(results, function(*arguments))
 
 
-def _listen(tasks: IO[bytes], waiting: "queue.SimpleQueue[bytes]") -> None:
+def _listen(tasks: IO[bytes], waiting: queue.SimpleQueue[bytes]) -> None:
     while True:
         message = receive(tasks)
         if message is None:

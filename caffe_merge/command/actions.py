@@ -1,5 +1,7 @@
 """What flags do with their values beyond keeping them."""
 
+from __future__ import annotations
+
 import argparse
 from typing import Any, Optional
 

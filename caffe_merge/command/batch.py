@@ -1,5 +1,7 @@
 """The command batch: its plan, its progress, its table, its exit status."""
 
+from __future__ import annotations
+
 import contextlib
 import sys
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
@@ -76,7 +78,7 @@ class _Progress:
         self._bar: Optional[Any] = None
         self._total = self._ended = 0
 
-    def over(self, total: int) -> "_Progress":
+    def over(self, total: int) -> _Progress:
         """The same, for so many pairs."""
         self._total = total
         if not self._quiet and sys.stderr.isatty():
@@ -85,7 +87,7 @@ class _Progress:
             self._bar = tqdm(total=total, desc="merging", unit="pair", leave=False)
         return self
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +146,7 @@ def table(done: Sequence[Result]) -> Iterator[str]:
         yield "  ".join([*left, *right]).rstrip()
 
 
-def _row(result: Result) -> "tuple[str, ...]":
+def _row(result: Result) -> tuple[str, ...]:
     outcome = result.outcome
     figures = outcome.figures or {}
     worst = (outcome.validation or {}).get("worst")

@@ -1,5 +1,7 @@
 """The cells of a list of pairs as flags: a column is headed with a flag's name."""
 
+from __future__ import annotations
+
 import argparse
 from functools import lru_cache
 from typing import Any, Dict, List, Mapping

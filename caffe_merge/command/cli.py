@@ -3,6 +3,8 @@
 0 done; 1 the merged pair failed validation; 2 bad usage or bad input; 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 import functools
 import os
@@ -40,7 +42,7 @@ def merge_bn(arguments: Optional[Sequence[str]] = None, *, ours: bool = False) -
     return _run("merge_bn.py", merge_alone, arguments, ours)
 
 
-def all_commands(program: str = "caffe-merge", first: Optional[str] = None) -> "_Parser":
+def all_commands(program: str = "caffe-merge", first: Optional[str] = None) -> _Parser:
     """The parser of ``caffe-merge``; the manual and the reference are made from it too.
 
     If ``first``, the first word, is a command, it is all there is; if it is -h, none has flags.
@@ -58,7 +60,7 @@ def all_commands(program: str = "caffe-merge", first: Optional[str] = None) -> "
     return parser
 
 
-def merge_alone(program: str = "merge_bn.py") -> "_Parser":
+def merge_alone(program: str = "merge_bn.py") -> _Parser:
     """The parser of ``merge_bn.py``."""
     parser = _Parser(prog=program, description=_COMMANDS["merge"][0])
     _version_flag(parser)

@@ -1,5 +1,7 @@
 """``--completion SHELL``: a script by which a shell completes commands, flags and files."""
 
+from __future__ import annotations
+
 import argparse
 from typing import Any
 

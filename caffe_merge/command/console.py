@@ -1,5 +1,7 @@
 """What the commands print: summaries, tables and sentences. Data in, lines of text out."""
 
+from __future__ import annotations
+
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -56,7 +58,7 @@ def compared(comparison: Any, verbose: bool) -> Iterator[str]:
             yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark or blob.problem or ''}"
 
 
-def inexact(approximation: "Optional[Approximation]", verbose: bool) -> Iterator[str]:
+def inexact(approximation: Optional[Approximation], verbose: bool) -> Iterator[str]:
     """What is not exact, and how far the outputs have moved for it, the furthest first."""
     if approximation is not None:
         yield _with_flags(approximation.summary())

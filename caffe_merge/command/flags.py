@@ -1,5 +1,7 @@
 """The flags of the commands, in groups, with examples."""
 
+from __future__ import annotations
+
 import argparse
 from typing import Any, Callable, Dict, Sequence, Tuple
 

@@ -1,5 +1,7 @@
 """How help texts are laid out."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import sys

@@ -1,5 +1,7 @@
 """The commands merge and batch as functions of the library: flags are keyword arguments."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from typing import Any, Callable, Collection, Dict, Iterator, Mapping, Optional, Sequence, Union

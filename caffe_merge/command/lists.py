@@ -1,5 +1,7 @@
 """What there is to choose from: the passes and the styles of BatchNorm, by name; long lists cut."""
 
+from __future__ import annotations
+
 from typing import Iterator, Sequence
 
 SHOWN = 12  # lines of one kind that are printed without -v

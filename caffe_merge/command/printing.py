@@ -1,5 +1,7 @@
 """What commands print: lines of text or JSON on stdout, messages on stderr."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import os

@@ -1,5 +1,7 @@
 """What a process sets for itself that runs one command and ends."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import os

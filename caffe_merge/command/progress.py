@@ -1,5 +1,7 @@
 """Progress of long work, on a terminal alone."""
 
+from __future__ import annotations
+
 import sys
 from typing import Any, Callable, List, Optional
 

@@ -1,5 +1,7 @@
 """Opening the files of a user: they may be missing, or no files."""
 
+from __future__ import annotations
+
 import contextlib
 from typing import BinaryIO, Iterator
 

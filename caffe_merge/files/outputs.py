@@ -1,5 +1,7 @@
 """What may be written, and what never: inputs, files of others, devices."""
 
+from __future__ import annotations
+
 import os
 from typing import Callable, Sequence
 

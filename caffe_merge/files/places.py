@@ -1,5 +1,7 @@
 """What kind of thing a path names: a file, or a device, a pipe, an open file of a process."""
 
+from __future__ import annotations
+
 import os
 import stat
 from typing import Iterator, Tuple

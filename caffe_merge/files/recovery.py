@@ -1,5 +1,7 @@
 """Putting right what a run left that was killed: its renames are finished, or taken back."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from typing import Dict, Iterable, Iterator, NoReturn, Optional

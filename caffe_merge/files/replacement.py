@@ -1,5 +1,7 @@
 """Putting files in place, all or none, whatever happens meanwhile."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import stat
@@ -36,7 +38,7 @@ class Replacement:
         """The paths that are being written."""
         return tuple(place.new for place in self._places)
 
-    def __enter__(self) -> "Replacement":
+    def __enter__(self) -> Replacement:
         try:
             with held_back():
                 for target in self.targets:

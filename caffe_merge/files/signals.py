@@ -1,5 +1,7 @@
 """Signals that end a command: held back while files change their names."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal

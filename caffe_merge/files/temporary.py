@@ -1,5 +1,7 @@
 """Folders for what is needed for a while; those of killed runs are removed by later ones."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import stat

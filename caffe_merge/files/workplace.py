@@ -11,6 +11,8 @@ is not such a folder of ours is left alone: the next name is taken. Each run tri
 same order, so two runs on one output meet.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import io

@@ -1,5 +1,7 @@
 """Writing large files: stored early, from a second thread, into room that was set aside."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import os
@@ -76,7 +78,7 @@ class Behind:
         self._queue: Queue[Any] = Queue(_AHEAD)
         self._thread = Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "Behind":
+    def __enter__(self) -> Behind:
         self._thread.start()
         return self
 

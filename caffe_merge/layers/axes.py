@@ -1,5 +1,7 @@
 """Which axis of its bottom a layer's text names: passes and proof ask here, never the field."""
 
+from __future__ import annotations
+
 from typing import Any, Optional
 
 from caffe_merge.formats.schema.messages import copied

@@ -6,6 +6,8 @@ Its own ``phase`` decides, not the net's (python/spatial_dropout.py). The weight
 that factor in training and without it at test time, so it is no identity.
 """
 
+from __future__ import annotations
+
 import ast
 from typing import Union
 

@@ -4,6 +4,8 @@
 False. Only what is certain counts: a layer with fields of a fork is never one.
 """
 
+from __future__ import annotations
+
 from typing import Callable, Dict, Optional, Union
 
 import numpy as np

@@ -1,5 +1,7 @@
 """One layer of a net: its typed parameters, its blobs, and what is known of both."""
 
+from __future__ import annotations
+
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -103,7 +105,7 @@ class Layer:
         self.blobs = self.loaded = tuple(blobs)
 
 
-_results: "ContextVar[Optional[Results]]" = ContextVar("results", default=None)
+_results: ContextVar[Optional[Results]] = ContextVar("results", default=None)
 
 
 @contextmanager

@@ -4,6 +4,8 @@
 if its type is none of these. What a layer of unknown parameters does is not guessed.
 """
 
+from __future__ import annotations
+
 from typing import Callable, Dict, List, Optional, Union
 
 import numpy as np

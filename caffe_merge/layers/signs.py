@@ -4,6 +4,8 @@ What is true of a type whatever its parameters is in its row of the catalogue; h
 on them. NaN counts as no negative value: a maximum with 0 as Caffe's code takes it leaves it NaN.
 """
 
+from __future__ import annotations
+
 from math import isfinite
 from typing import Callable, Dict, Optional, Sequence, Tuple
 

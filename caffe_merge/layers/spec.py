@@ -1,5 +1,7 @@
 """What a layer's text says: its LayerParameter, and beside it the fields that only forks have."""
 
+from __future__ import annotations
+
 from typing import Any, Mapping, Tuple
 
 from caffe_merge.formats.schema.messages import copied
@@ -76,7 +78,7 @@ class LayerSpec:
         kind: str = self.param.type
         return kind
 
-    def copy(self) -> "LayerSpec":
+    def copy(self) -> LayerSpec:
         """Another one, with parameters of its own."""
         return LayerSpec(copied(self.param), self.fork.texts)
 

@@ -4,6 +4,8 @@ The proof and the reference engine run layers by BVLC's rules; this is where a l
 fields of a fork is put in those terms first, or refused.
 """
 
+from __future__ import annotations
+
 from typing import Any, Callable, Dict, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine

@@ -1,5 +1,7 @@
 """Which layers of a prototxt are in the net: phase, level and stages (net.cpp, StateMeetsRule)."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, Sequence, Tuple
 
 from caffe_merge.errors import NetError

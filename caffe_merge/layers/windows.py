@@ -1,5 +1,7 @@
 """The windows that a layer slides over its bottom: read from all of its text, and written to it."""
 
+from __future__ import annotations
+
 from typing import Any, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import Shape

@@ -1,5 +1,7 @@
 """Runs the passes on a net: find, prove, apply, check; to a fixed point."""
 
+from __future__ import annotations
+
 from itertools import chain
 from operator import is_
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
@@ -78,7 +80,7 @@ def check_options(options: Options) -> None:
     _target(options)
 
 
-def _target(options: Options) -> "Optional[Target]":
+def _target(options: Options) -> Optional[Target]:
     if options.target is None:
         return None
     from caffe_merge.passes.targets.table import find
@@ -142,7 +144,7 @@ class _Driver:
         self.refusals: Dict[str, List[Tuple[Layer, Refusal]]] = {}  # of the last run of each pass
         self.disproved: Dict[Tuple[str, Tuple[Layer, ...]], Tuple[List[Any], Reason]] = {}
 
-    def _raw_input(self) -> "Optional[RawInput]":
+    def _raw_input(self) -> Optional[RawInput]:
         """The layers that turn raw pixels into the old input, if the user asks for them."""
         if not self.options.of_pixels:
             return None
@@ -175,7 +177,7 @@ class _Driver:
             refusals.setdefault(layer, []).append(refusal)
         return refusals
 
-    def _run_for(self, target: "Target") -> None:
+    def _run_for(self, target: Target) -> None:
         """Run the passes, then the forms of ``target``; what it would not take is in the report."""
         from caffe_merge.merging import target_forms
         from caffe_merge.passes.forms import FORMS

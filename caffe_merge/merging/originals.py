@@ -1,5 +1,7 @@
 """The pair of files that validation compares a merged pair with."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from typing import TYPE_CHECKING, Iterator, Optional, Tuple
@@ -39,7 +41,7 @@ def original(net: Net) -> Iterator[Pair]:
 
 
 @contextlib.contextmanager
-def approximated(net: Net, options: Options) -> "Iterator[Tuple[Pair, Optional[Approximation]]]":
+def approximated(net: Net, options: Options) -> Iterator[Tuple[Pair, Optional[Approximation]]]:
     """``net``, just loaded, with its high biases absorbed, and nothing else done to it.
 
     What absorbing them does is not exact and is measured by itself; all the rest of a merge is, and

@@ -7,6 +7,8 @@ others: those that no pass folds are left, which is an error unless the user all
 is left becomes a Scale.
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np

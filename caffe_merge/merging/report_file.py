@@ -1,5 +1,7 @@
 """The report of a merge as a file, JSON or a page: where it may be written, and how."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os

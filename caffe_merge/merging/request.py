@@ -4,6 +4,8 @@ The command line, the rows of a list and the library's callers all say it so: pl
 another process can be sent.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from caffe_merge.errors import OptionName, UsageError
@@ -31,7 +33,7 @@ def conversion(flags: Flags) -> Conversion:
     return Conversion(**fields, state=state(flags), also_read=input_files(flags))
 
 
-def net(flags: Flags) -> "Net":
+def net(flags: Flags) -> Net:
     """The net of these flags, loaded as a merge would load it."""
     from caffe_merge.net.loading import load
 
@@ -47,7 +49,7 @@ def net(flags: Flags) -> "Net":
 
 
 def judging(
-    flags: Flags, progress: "Optional[Progress]" = None, on_images: "Optional[Progress]" = None
+    flags: Flags, progress: Optional[Progress] = None, on_images: Optional[Progress] = None
 ) -> Dict[str, Any]:
     """Keyword arguments of caffe_merge.validation.validate; none where no engine is to judge.
 
@@ -76,7 +78,7 @@ def judging(
     }
 
 
-def images(flags: Flags, progress: "Optional[Progress]" = None) -> Any:
+def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
     """The ImageOptions of these flags: what they do not say of pixels, the text says."""
     if not _needs_images(flags):
         return None

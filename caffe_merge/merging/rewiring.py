@@ -4,6 +4,8 @@ Validation compares blobs by name, and so do users: a blob that keeps its name k
 blob inside the rewrite whose values change gets a name that no blob of the net had before.
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Optional, Sequence, Set
 
 from caffe_merge.layers.catalogue import that

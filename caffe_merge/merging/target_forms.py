@@ -4,6 +4,8 @@ Some forms are not rewrites of layers: net-level inputs become layers, and blobs
 blanks, when the text is read (net/text_forms.py); others are made by the writer and noted here.
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from caffe_merge.errors import OptionName, Text

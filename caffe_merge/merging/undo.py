@@ -1,5 +1,7 @@
 """Restores the caller's net when a merge fails."""
 
+from __future__ import annotations
+
 import contextlib
 from typing import Any, Iterator, List, Tuple
 

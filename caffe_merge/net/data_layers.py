@@ -4,6 +4,8 @@ The text says how large an image is cropped, the weights of its first reader how
 has; where one of the two is missing the shape is the user's to give.
 """
 
+from __future__ import annotations
+
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape

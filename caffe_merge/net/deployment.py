@@ -5,6 +5,8 @@ with all that is computed from labels; SoftmaxWithLoss and SigmoidCrossEntropyLo
 or Sigmoid that is in them; rules are dropped. What stays keeps its text and its comments.
 """
 
+from __future__ import annotations
+
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set
 
 from caffe_merge.arrays import Shape

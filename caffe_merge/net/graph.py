@@ -6,6 +6,8 @@ that nobody reads is a net output, and a net input is what a layer without botto
 keep their names for ever.
 """
 
+from __future__ import annotations
+
 from typing import Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
@@ -88,9 +90,7 @@ class Graph:
     @property
     def outputs(self) -> List[Version]:
         """The net outputs, in net order."""
-        return [
-            version for layer in self.layers for version in self.tops[layer] if version.is_output
-        ]
+        return [top for layer in self.layers for top in self.tops[layer] if top.is_output]
 
     def outputs_of(self, layers: Collection[Layer]) -> List[Version]:
         """The tops of ``layers`` that other layers read or that are net outputs; in net order."""

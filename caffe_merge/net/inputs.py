@@ -1,5 +1,7 @@
 """Looks at the first bytes of the two input files: they may be files of another kind."""
 
+from __future__ import annotations
+
 from typing import Optional
 
 from caffe_merge.errors import TextError, WeightsError

@@ -4,6 +4,8 @@ Where Caffe would abort, a WeightsError names layer and blob; where it would run
 (weights that no layer takes, layers that the file has no weights for), a Note says so.
 """
 
+from __future__ import annotations
+
 from typing import Collection, Dict, List, Mapping, Optional, Sequence
 
 from caffe_merge.arrays import BlobShape, Shape, fully_known

@@ -1,5 +1,7 @@
 """What a net costs: the multiply-adds of a layer, the memory of all blobs."""
 
+from __future__ import annotations
+
 from typing import Optional
 
 from caffe_merge.arrays import count

@@ -1,5 +1,7 @@
 """Reads untrusted .npy files: real numbers, or an error of one line."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from caffe_merge.arrays import Array

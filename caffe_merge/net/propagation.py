@@ -1,5 +1,7 @@
 """Shape inference: the shapes of bottoms and tops, and of the blobs that fit them."""
 
+from __future__ import annotations
+
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count, fully_known

@@ -1,5 +1,7 @@
 """Writes a Net back: the changes replayed on its text, its weights streamed."""
 
+from __future__ import annotations
+
 from itertools import count
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 

@@ -1,5 +1,7 @@
 """Blobs that several layers share by ``param { name }``, as in Caffe."""
 
+from __future__ import annotations
+
 from operator import itemgetter
 from typing import Collection, Dict, List, Optional, Sequence, Tuple
 

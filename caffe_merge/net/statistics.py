@@ -5,6 +5,8 @@ read it. The text is rewritten before anything else reads it, so that all that f
 by any engine included, sees a net that means the stored statistics.
 """
 
+from __future__ import annotations
+
 from typing import Iterator, List
 
 from caffe_merge.errors import OptionName, Text

@@ -4,6 +4,8 @@ Caffe starts a layer from them in place of its fillers, and the weights file goe
 move to the weights file: a merged layer may want other blobs than its text says.
 """
 
+from __future__ import annotations
+
 from typing import Dict, Optional, Sequence
 
 from caffe_merge.errors import Text, WeightsError

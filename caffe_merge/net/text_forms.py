@@ -4,6 +4,8 @@ Each goes from document to document, so that all that follows, validation includ
 net in that form.
 """
 
+from __future__ import annotations
+
 from itertools import count
 from typing import Callable, Dict, Iterator, List, Set
 
@@ -138,13 +140,13 @@ def _blob_names(document: Document) -> Iterator[Value]:
         yield from _values(layer, _BLOBS)
 
 
-def _values(layer: Value, names: "tuple[str, ...]") -> Iterator[Value]:
+def _values(layer: Value, names: tuple[str, ...]) -> Iterator[Value]:
     for field in layer.fields or []:
         if field.name in names:
             yield from (value for value in field.values if value.fields is None)
 
 
-def _strings(document: Document, layer: Value, names: "tuple[str, ...]") -> Iterator[str]:
+def _strings(document: Document, layer: Value, names: tuple[str, ...]) -> Iterator[str]:
     return (parse_string(document.source(value)) for value in _values(layer, names))
 
 

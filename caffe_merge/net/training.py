@@ -1,5 +1,7 @@
 """Training nets: noted as such, and refused where they read data of another phase."""
 
+from __future__ import annotations
+
 from typing import Any, List, Sequence, Set
 
 from caffe_merge.errors import NetError, OptionName, Text, UsageError

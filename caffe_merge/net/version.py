@@ -1,5 +1,7 @@
 """A version of a blob: one write of it, with the layer that makes it and those that read it."""
 
+from __future__ import annotations
+
 from typing import List, Optional, Tuple
 
 from caffe_merge.arrays import Shape

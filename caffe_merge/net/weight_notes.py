@@ -1,5 +1,7 @@
 """Notes on a weights file: what it lacks, what no layer uses, how its values are stored."""
 
+from __future__ import annotations
+
 from typing import Collection, Dict, List, Sequence
 
 from caffe_merge.errors import OptionName, Text, WeightsError
@@ -53,9 +55,7 @@ def check_pair(index: Index, layers: Sequence[Layer], all_layers: Sequence[Layer
     )
 
 
-def surplus(
-    index: Index, taken: "set[str]", all_layers: Sequence[Layer], notes: List[Note]
-) -> None:
+def surplus(index: Index, taken: set[str], all_layers: Sequence[Layer], notes: List[Note]) -> None:
     """Tell weights that no layer takes; ``taken`` are the names of the layers of the net."""
     names = taken | {layer.name for layer in all_layers}
     seen: Dict[str, LayerRecord] = {}

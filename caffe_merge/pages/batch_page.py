@@ -1,5 +1,7 @@
 """The index page of a batch: all pairs in a table, what failed first, and what they come to."""
 
+from __future__ import annotations
+
 import os
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 from urllib.parse import quote

@@ -1,5 +1,7 @@
 """What a page tells of each layer, in its table and where it is pointed at; and the notes."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.pages import charts

@@ -1,5 +1,7 @@
 """The page of one net: its picture, its sizes, the ranges of its weights, a table of its layers."""
 
+from __future__ import annotations
+
 import os
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 

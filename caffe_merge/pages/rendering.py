@@ -5,6 +5,8 @@ ends and marks of direction made visible and its HTML escaped, and the page's po
 script but its own: names are text and nothing else.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import os

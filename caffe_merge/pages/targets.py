@@ -1,5 +1,7 @@
 """The section of a page on a target: what it would not take of a net, and what became of that."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.wording import counted

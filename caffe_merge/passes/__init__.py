@@ -1,5 +1,7 @@
 """The rewrites, one a file, in the order in which they are tried."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import Collection, Optional, Tuple, Type, cast
 

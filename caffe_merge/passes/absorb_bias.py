@@ -15,6 +15,8 @@ nor, with --keep-shared, where weights are shared).
 Scales of equalize do not matter: beta and gamma would change by the same factor as z.
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np

@@ -8,6 +8,8 @@ Only where ``--affine-as`` asks for it: ``conv`` for tool chains without Scale, 
 that run a Scale faster. The other passes come first, so only what none of them folds is left.
 """
 
+from __future__ import annotations
+
 from typing import Any, List, Tuple, Union
 
 from caffe_merge.algebra.affine import Affine

@@ -8,6 +8,8 @@ than a kernel on the way. The Crop of a FCN, behind a Deconvolution that gives o
 in, stays.
 """
 
+from __future__ import annotations
+
 from typing import List, Optional, Set
 
 from caffe_merge.errors import NetError

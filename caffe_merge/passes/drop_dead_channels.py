@@ -14,6 +14,8 @@ Eltwise where the channel may go from all of its bottoms. Of every blob one chan
 and of net inputs, net outputs and what other layers read all do.
 """
 
+from __future__ import annotations
+
 from typing import List
 
 from caffe_merge.algebra.affine import Affine

@@ -7,6 +7,8 @@ Pooling of 1x1 and what else layers.identity knows. Such a layer stays where a n
 would lose its name, and a Dropout that still drops at inference stays.
 """
 
+from __future__ import annotations
+
 from typing import List
 
 from caffe_merge.layers.catalogue import DROPOUT, of_family

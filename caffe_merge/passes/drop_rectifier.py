@@ -9,6 +9,8 @@ AbsVal, Exp, an even Power, and what means, maxima, sums, products, maps per cha
 negative numbers, and layers that only move values, make of such blobs (layers/signs.py).
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Set, Tuple, Union
 
 from caffe_merge.layers.catalogue import that

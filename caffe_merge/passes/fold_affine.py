@@ -9,6 +9,8 @@ The chain of affine layers may have any length; Deconvolution and InnerProduct w
 stays where another layer reads the linear layer's output.
 """
 
+from __future__ import annotations
+
 from typing import List
 
 from caffe_merge.layers.linear import folded, output_channels

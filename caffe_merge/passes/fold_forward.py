@@ -11,6 +11,8 @@ map goes on to their own readers, where the layer commutes with it: f(scale x + 
 over has its name and shape still, and in the end what came in.
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Optional, Set, Union
 
 from caffe_merge.algebra.affine import Affine

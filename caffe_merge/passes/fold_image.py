@@ -8,6 +8,8 @@ Every reader must be linear with one output place: an InnerProduct, or a Convolu
 covers its input. Such a Bias comes from --mean with a mean image.
 """
 
+from __future__ import annotations
+
 from typing import List, Union
 
 import numpy as np

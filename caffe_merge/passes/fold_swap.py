@@ -10,6 +10,8 @@ per channel has its values reordered, and its own readers are next. Padding is n
 stay zeros.
 """
 
+from __future__ import annotations
+
 from typing import List, Optional, Set, Union
 
 import numpy as np

@@ -11,6 +11,8 @@ a product; a shift through a maximum, and through a mean that does not pad. A Sc
 the end takes it in too. A Crop may read the shape of what changes.
 """
 
+from __future__ import annotations
+
 from typing import List, Union
 
 from caffe_merge.layers.moving import RULES

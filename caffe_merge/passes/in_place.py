@@ -6,6 +6,8 @@ Only where ``--in-place`` asks for it, as ``a`` is then gone from what can be lo
 may read ``a``, and its memory may be neither that of a net input nor one that another layer reads.
 """
 
+from __future__ import annotations
+
 from typing import List, Optional
 
 from caffe_merge.formats.schema.messages import copied

@@ -16,6 +16,8 @@ bottoms come from one blob in this way, those become one bottom. It is done wher
 multiply-adds and weights than the branches.
 """
 
+from __future__ import annotations
+
 from typing import Any, Collection, Dict, List, Optional, Sequence, Tuple, Union
 
 from caffe_merge.algebra.maps import LinearMap, Transposed, added

@@ -6,6 +6,8 @@ Axis n of y is axis first[second[n]] of x. Where that is n, both go. Between the
 compute each value by itself, as ReLU: they stay, and read x.
 """
 
+from __future__ import annotations
+
 from typing import List, Optional, Tuple, Union
 
 from caffe_merge.algebra.orders import composed

@@ -8,6 +8,8 @@ One multiply-add an element, whatever the run was. A BatchNorm alone becomes a S
 no BatchNorm on stored statistics is left.
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Union
 
 from caffe_merge.errors import OptionName, Text

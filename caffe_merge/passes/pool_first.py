@@ -9,6 +9,8 @@ then works on fewer. Groups and partial last windows are no problem: Caffe divid
 window lies inside. With padding it counts zeros as well, and a bias would count less at the border.
 """
 
+from __future__ import annotations
+
 from typing import List, Optional, Union
 
 import numpy as np

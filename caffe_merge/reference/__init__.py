@@ -1,5 +1,7 @@
 """The forward pass of Caffe's layers in the TEST phase, in numpy and float64."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 from importlib import import_module
 from typing import List, Optional, Sequence, cast

@@ -1,5 +1,7 @@
 """Elementwise functions y = f(x) (PReLU: per channel). Formulas: Caffe's files of their names."""
 
+from __future__ import annotations
+
 from math import exp, log
 from typing import Any, Callable, Dict, List
 

@@ -1,5 +1,7 @@
 """Layers that copy or move values without changing them."""
 
+from __future__ import annotations
+
 from itertools import accumulate
 from typing import Dict, List
 

@@ -1,5 +1,7 @@
 """Layers that combine blobs element by element, or reduce many values to one."""
 
+from __future__ import annotations
+
 from typing import Dict, List
 
 import numpy as np

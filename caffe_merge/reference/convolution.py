@@ -9,6 +9,8 @@ the input, so they are made for a block of windows at a time: several images if 
 some rows of one image if it is large.
 """
 
+from __future__ import annotations
+
 from math import gcd, prod
 from typing import Dict, Iterator, List, Sequence, Tuple
 

@@ -1,5 +1,7 @@
 """Prior boxes of detectors; shapes.detection has their sizes."""
 
+from __future__ import annotations
+
 from typing import Dict, List, Tuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Layers that only forks of Caffe have; see caffe_merge.layers.shapes.forks for their fields."""
 
+from __future__ import annotations
+
 from typing import Dict, List
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What all reference layers share: the signature of their functions, and Unsupported."""
 
+from __future__ import annotations
+
 from typing import Callable, List, Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """BatchNorm, LRN, MVN, Softmax: values normalised by statistics of others."""
 
+from __future__ import annotations
+
 from typing import Dict, List
 
 import numpy as np

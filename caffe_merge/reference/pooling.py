@@ -1,5 +1,7 @@
 """Pooling and SPP: a window's maximum, mean, or (STOCHASTIC) weighted mean."""
 
+from __future__ import annotations
+
 from functools import reduce
 from math import prod
 from typing import Dict, List, Tuple

@@ -1,5 +1,7 @@
 """BVLC's LSTM and RNN, a step at a time; shapes.recurrent has what their bottoms are."""
 
+from __future__ import annotations
+
 from typing import Dict, List, Tuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Layers of forks that resize images, or move their values; shapes.resampling has their fields."""
 
+from __future__ import annotations
+
 from typing import Dict, List, Tuple
 
 import numpy as np

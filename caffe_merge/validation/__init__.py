@@ -1,5 +1,7 @@
 """Two pairs of files, run by an engine in processes of its own, compared blob by blob."""
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

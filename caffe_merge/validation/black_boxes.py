@@ -6,6 +6,8 @@ is behind: the channels from weights, the rest from the sizes of what it reads; 
 layers behind find the weights that they have.
 """
 
+from __future__ import annotations
+
 from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge import reference

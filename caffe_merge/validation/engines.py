@@ -1,5 +1,7 @@
 """What callers ask of engines: run one pair, or compare two."""
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import os
@@ -89,8 +91,8 @@ def _apart(
 
 
 def on_images(
-    command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, options: "ImageOptions"
-) -> "OnImages":
+    command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, options: ImageOptions
+) -> OnImages:
     """Run both pairs on the user's images, in a worker each."""
     from caffe_merge.validation import images, inputs
 

@@ -1,5 +1,7 @@
 """What the runs of two nets show, point by point, gathered into Evidence for the verdict."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 

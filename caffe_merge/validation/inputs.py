@@ -1,5 +1,7 @@
 """What a net is fed when it is validated: seeded noise, or the user's own arrays and shapes."""
 
+from __future__ import annotations
+
 import math
 import re
 from dataclasses import dataclass

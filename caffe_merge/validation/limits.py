@@ -6,6 +6,8 @@ a blob tells what such a rounding is worth there: its noise, the largest of seve
 first nearly explains the error. Four times that may be passed, and never more than 1e-3.
 """
 
+from __future__ import annotations
+
 from typing import Any, List, Optional
 
 import numpy as np

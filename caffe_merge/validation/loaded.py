@@ -1,5 +1,7 @@
 """One side of a comparison: a net as it is loaded from its two files, and what it has to be fed."""
 
+from __future__ import annotations
+
 import os
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 

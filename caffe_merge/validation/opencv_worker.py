@@ -5,6 +5,8 @@ known to run as Caffe does (opencv_net.py), without fusion, so that every blob i
 A layer at which it gives up with an error is left out too: it and what depends on it is "unjudged".
 """
 
+from __future__ import annotations
+
 import time
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 

@@ -1,5 +1,7 @@
 """The reference engine's comparison: both pairs loaded, run side by side, and judged."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 from typing import Generator, Iterator, List, Optional, Sequence, Tuple, Union

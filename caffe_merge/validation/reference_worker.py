@@ -4,6 +4,8 @@ Beside the jobs of every worker it has ``judge``: both pairs in one process, com
 made, so that no blob has to go through a pipe.
 """
 
+from __future__ import annotations
+
 import base64
 import pickle
 import time

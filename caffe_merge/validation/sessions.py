@@ -5,6 +5,8 @@ runs it forward with other weights for some layers, so that it can be seen what 
 were wrong. See workers.py for the process and caffe_worker.py for the protocol.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
@@ -51,7 +53,7 @@ class Session:
         }
         self._opening = self._worker.ask(job)
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +99,7 @@ class Session:
                 else:
                     yield frame
 
-    def _naming(self) -> "contextlib.AbstractContextManager[None]":
+    def _naming(self) -> contextlib.AbstractContextManager[None]:
         return naming(self.path)
 
 

@@ -5,6 +5,8 @@ old net's values: so an error is told at the layer that makes it, and does not d
 again, in what follows. Numpy lets the other thread run while it computes.
 """
 
+from __future__ import annotations
+
 import threading
 import time
 from typing import Dict, Generator, List, Optional, Sequence, Set, Tuple
@@ -79,7 +81,7 @@ class _Leader:
             self._due.setdefault(point.before[1], []).append(point)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> "_Leader":
+    def __enter__(self) -> _Leader:
         self._thread.start()
         return self
 

@@ -5,6 +5,8 @@ nets differ by more than rounding explains. *inconclusive*: anything else. docs/
 what each does and does not show.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
@@ -84,7 +86,7 @@ class Comparison:
     seen: Tuple[Seen, ...] = ()
     renamed: Tuple[str, ...] = ()
     black_boxes: Tuple[Tuple[str, str], ...] = ()
-    images: "Optional[OnImages]" = None
+    images: Optional[OnImages] = None
 
     @property
     def ok(self) -> bool:

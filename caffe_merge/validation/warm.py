@@ -3,6 +3,8 @@
 Starting Python and its modules takes several times as long as running a small net.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import subprocess

@@ -4,6 +4,8 @@ What a rewrite does is seen by running the new net again with that layer's weigh
 layer at a time.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 from dataclasses import replace

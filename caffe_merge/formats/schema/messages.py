@@ -4,6 +4,8 @@ The schema is proto/caffe.proto, compiled by setup.py into caffe.desc. It never 
 default pool: pycaffe registers a ``caffe.proto`` there, and two of them abort the process.
 """
 
+from __future__ import annotations
+
 import os
 from copy import deepcopy
 from typing import Any, List

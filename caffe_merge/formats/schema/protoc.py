@@ -4,6 +4,8 @@ protoc is grpcio-tools' if that is installed, else the one on PATH, and always a
 descriptors never enter protobuf's default pool, as ours do not (messages.py).
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import re

@@ -5,6 +5,8 @@ A byte that is no UTF-8 is therefore a character of a private plane here, U+10FF
 really such a character counts as four such bytes, so every string comes back as it was.
 """
 
+from __future__ import annotations
+
 import re
 
 _PLANE = 0x10FF00
@@ -40,5 +42,5 @@ def byte(char: str) -> int:
     return ord(char) - _PLANE if _FIRST <= char <= _LAST else 0
 
 
-def _apart(match: "re.Match[str]") -> str:
+def _apart(match: re.Match[str]) -> str:
     return "".join(chr(0xDC00 + value) for value in match.group().encode())

@@ -5,6 +5,8 @@ New fields are written the way their neighbours are: on lines of their own with 
 or on the same line where the file is written so.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 

@@ -1,5 +1,7 @@
 """Puts layers of a document in front of others, each with the comments and blank lines above it."""
 
+from __future__ import annotations
+
 import re
 from typing import Sequence, Tuple
 

@@ -7,6 +7,8 @@ doubt, so they are read, and a net that is written has them in a form that Caffe
 the text stays as it is.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -95,7 +97,7 @@ class _Speller:
                     spans += [m.span() for m in self._literals(value)]
         return sorted(spans)
 
-    def _literals(self, value: Value) -> "List[re.Match[str]]":
+    def _literals(self, value: Value) -> List[re.Match[str]]:
         matches = re.compile(STRING, re.DOTALL).finditer(self.document.text, value.start, value.end)
         return [match for match in matches if match.group()[0] in "\"'"]
 

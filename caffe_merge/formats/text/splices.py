@@ -4,6 +4,8 @@ A replacement consists of new text and of spans of the old text, so text can mov
 document knows where each piece comes from, so that errors give places in the user's file.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Iterator, List, Optional, Tuple, Union
 

@@ -1,5 +1,7 @@
 """Scalars of the text format, read and written: strings with escapes, numbers in any notation."""
 
+from __future__ import annotations
+
 import math
 import re
 import struct
@@ -52,7 +54,7 @@ def _unescaped(text: str) -> bytes:
     return b"".join([*out, _encoded(text[at:])])
 
 
-def _escaped(match: "re.Match[str]") -> bytes:
+def _escaped(match: re.Match[str]) -> bytes:
     kind, text = match.lastgroup, match.group(match.lastgroup or 0)
     if kind == "octal":
         return bytes([int(text, 8) & 0xFF])

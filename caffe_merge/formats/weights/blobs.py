@@ -5,6 +5,8 @@ source and what to do with it, in float64, and is rounded once, row block by row
 written; so memory stays near one block whatever the model's size.
 """
 
+from __future__ import annotations
+
 from copy import copy
 from typing import Any, Callable, Iterator, Optional, Union
 
@@ -50,7 +52,7 @@ class Blob:
         """The largest magnitude of each of some rows, rounded as they are."""
         return _largest(self.rounded(selection))
 
-    def reshaped(self, shape: Shape) -> "Blob":
+    def reshaped(self, shape: Shape) -> Blob:
         """The same values under another shape of the same count."""
         raise NotImplementedError
 
@@ -146,7 +148,7 @@ class Stored(Blob):
         for start in range(0, len(values), BLOCK):
             yield np.ascontiguousarray(values[start : start + BLOCK], self.dtype)
 
-    def reshaped(self, shape: Shape) -> "Stored":
+    def reshaped(self, shape: Shape) -> Stored:
         """The same values under another shape of the same count."""
         other = copy(self)
         other.shape, other.legacy = shape, False
@@ -181,7 +183,7 @@ class Dense(Blob):
         view: Array = self.values.reshape(self.shape if self.shape else (1,))[selection]
         return view
 
-    def reshaped(self, shape: Shape) -> "Dense":
+    def reshaped(self, shape: Shape) -> Dense:
         return Dense(self.values.reshape(shape), self.dtype)
 
 
@@ -196,7 +198,7 @@ class Filled(Blob):
         view: Array = self.values[selection] if self.shape else self.values.reshape(1)[selection]
         return view
 
-    def reshaped(self, shape: Shape) -> "Filled":
+    def reshaped(self, shape: Shape) -> Filled:
         return Filled(self.values.reshape(shape))
 
 

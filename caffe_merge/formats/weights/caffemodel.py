@@ -3,6 +3,8 @@
 blobproto.py reads the blobs, writer.py writes such a file.
 """
 
+from __future__ import annotations
+
 from typing import Iterator, List
 
 from caffe_merge.errors import WeightsError
@@ -59,7 +61,7 @@ class Caffemodel(Index):
                 raise WeightsError(f"expected at most {MAX_FIELDS} fields", path=self.path)
             yield record
 
-    def _layer(self, record: Record, name: int, blobs: int, inner: int = 0) -> "_Layer":
+    def _layer(self, record: Record, name: int, blobs: int, inner: int = 0) -> _Layer:
         """What ``record`` has in the fields of these numbers."""
         layer = _Layer(record)
         for field in self._records(record.start, record.end):
@@ -75,7 +77,7 @@ class Caffemodel(Index):
                 layer.inner.append(field)
         return layer
 
-    def _upgrade(self, old: List["_Layer"]) -> None:
+    def _upgrade(self, old: List[_Layer]) -> None:
         """Take in the layers of an old file; if one is of the V0 format all are, as for Caffe."""
         if self.layers:
             both = "expected `layer` or `layers`, found both in one file; Caffe refuses it too"
@@ -88,7 +90,7 @@ class Caffemodel(Index):
                 layer.blobs = [blob for part in parts for blob in part.blobs]
             self.layers.append(self._stored(layer)._replace(old=True))
 
-    def _stored(self, layer: "_Layer") -> LayerRecord:
+    def _stored(self, layer: _Layer) -> LayerRecord:
         stored = []
         for number, blob in enumerate(layer.blobs):
             try:

@@ -6,6 +6,8 @@ another process (hdf5_reader.py), as libhdf5 may crash on one that is damaged. A
 layer, blobs that another layer owns left out: net.cpp, ToHDF5 and CopyTrainedLayersFromHDF5.
 """
 
+from __future__ import annotations
+
 import mmap
 import os
 from typing import Any, BinaryIO, Dict, Iterable, List
@@ -79,7 +81,7 @@ def _death(status: int, message: bytes) -> str:
     return message.decode("utf-8", "replace").strip().split("\n")[-1] or f"status {status}"
 
 
-def _run(path: str, size: int) -> "tuple[Buffer, Dict[str, Any]]":
+def _run(path: str, size: int) -> tuple[Buffer, Dict[str, Any]]:
     """What the reader's process writes: values that it made, and what it found."""
     import importlib.util
     import json

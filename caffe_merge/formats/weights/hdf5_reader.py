@@ -8,6 +8,8 @@ Links are followed within the file, as HDF5 does; what leads out of it is refuse
 file.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import struct
@@ -90,7 +92,7 @@ def read(path: str, out: BinaryIO) -> LayerList:
 class _Reader:
     """Walks the groups, and writes the values that have to be made."""
 
-    def __init__(self, inside: "Inside", out: BinaryIO) -> None:
+    def __init__(self, inside: Inside, out: BinaryIO) -> None:
         self._inside = inside
         self._out = out
         self._written = 0  # bytes

@@ -4,6 +4,8 @@
 of the caffemodel follows, then the momentum of each blob, which would pass for layers.
 """
 
+from __future__ import annotations
+
 from typing import Optional
 
 from caffe_merge.errors import WeightsError

@@ -4,6 +4,8 @@ It is not mapped: where another program cuts a mapped file off, who reads the ma
 error. A read that finds less than there was is an error of ours, in one line.
 """
 
+from __future__ import annotations
+
 import os
 from threading import Lock
 from typing import Any, Tuple, Union, overload

@@ -5,6 +5,8 @@ two typed views is replayed on the wire, field number by field number, so what a
 numbers of its own is carried through unread.
 """
 
+from __future__ import annotations
+
 from typing import (
     Any,
     Iterable,

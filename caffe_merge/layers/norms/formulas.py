@@ -5,6 +5,8 @@ y = scale (x - mean) / std + bias        std = sqrt(variance + eps), or as the s
 (Ioffe, Szegedy: Batch Normalization, 2015; of the forks, docs/forks.md has each formula.)
 """
 
+from __future__ import annotations
+
 from typing import Dict, Mapping
 
 import numpy as np

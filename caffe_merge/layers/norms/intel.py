@@ -4,6 +4,8 @@ With engine MKL2017 or MKLDNN a net is saved as it runs: BatchNorm of four or fi
 Its text still has both. On loading, Intel Caffe drops that Scale, so it multiplies by 1 and adds 0.
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Sequence
 
 import numpy as np

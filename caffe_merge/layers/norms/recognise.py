@@ -1,5 +1,7 @@
 """The style of a layer, and what follows from it: its affine map, notes, refusals."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np

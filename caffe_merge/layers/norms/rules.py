@@ -1,5 +1,7 @@
 """Rules of the styles: whether the stored statistics are used, and which eps."""
 
+from __future__ import annotations
+
 from typing import Callable, Dict, Optional
 
 from caffe_merge.layers.layer import Layer

@@ -1,5 +1,7 @@
 """How much work a layer's forward pass is."""
 
+from __future__ import annotations
+
 from typing import Optional, Sequence
 
 from caffe_merge.arrays import Shape, count

@@ -1,5 +1,7 @@
 """Prior boxes of detectors: where they are, which the sizes of two blobs and the text say."""
 
+from __future__ import annotations
+
 from math import prod, sqrt
 from typing import Dict, List, Optional, Tuple
 

@@ -4,6 +4,8 @@ The fields that BVLC's schema does not know are in ``layer.fork``; which of them
 caffe_merge.layers.fork_fields.
 """
 
+from __future__ import annotations
+
 from math import prod
 from typing import Callable, Dict, List, Optional
 

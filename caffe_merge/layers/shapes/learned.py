@@ -1,5 +1,7 @@
 """The blobs each layer type learns: their number, order and shapes."""
 
+from __future__ import annotations
+
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape, count

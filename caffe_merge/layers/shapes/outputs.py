@@ -1,5 +1,7 @@
 """The top shapes of BVLC's layer types: one function per rule, and the table that names them."""
 
+from __future__ import annotations
+
 from typing import Dict, List, Optional, Tuple
 
 from caffe_merge.arrays import Shape, count

@@ -1,5 +1,7 @@
 """Layers of forks that resize images or move their values: the shapes of their tops."""
 
+from __future__ import annotations
+
 from math import prod
 from typing import Dict, List, Optional, Tuple
 

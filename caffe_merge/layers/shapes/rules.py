@@ -1,5 +1,7 @@
 """The rule by which a layer's type makes its top shapes, found and applied."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 from importlib import import_module
 from typing import Dict, List, Optional, Sequence

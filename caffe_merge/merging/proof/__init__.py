@@ -1,5 +1,7 @@
 """The proof of one rewrite: old and new layers, run in float64 on a small random patch."""
 
+from __future__ import annotations
+
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from caffe_merge.errors import CaffeMergeError

@@ -5,6 +5,8 @@ channels of whole groups. The weights are those that will be written. The patch 
 kernel allows, and crosses the border where the layer pads.
 """
 
+from __future__ import annotations
+
 from typing import Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np

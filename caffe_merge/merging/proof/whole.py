@@ -5,6 +5,8 @@ layers take no other input than the one that the net gives them. It is slower an
 where the shapes are known.
 """
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Dict, List, Mapping, Optional, Sequence
 

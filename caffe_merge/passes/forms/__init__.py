@@ -1,5 +1,7 @@
 """The forms, each where a target asks for it: behind all passes, which would undo some of them."""
 
+from __future__ import annotations
+
 from typing import Tuple
 
 from caffe_merge.passes import PassEntry

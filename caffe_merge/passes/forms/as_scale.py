@@ -8,6 +8,8 @@ A Bias has scale 1, a Power of power 1 the same scale and shift for all channels
 have no Bias or Power.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.layers.layer import Layer

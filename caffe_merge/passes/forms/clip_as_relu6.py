@@ -5,6 +5,8 @@
 For targets that have ReLU6 and no Clip.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.schema.messages import copied

@@ -6,6 +6,8 @@ For targets that have such a layer, and run a Convolution with group more slowly
 reverse is grouped-convolution.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.schema.messages import copied

@@ -6,6 +6,8 @@ An InnerProduct of axis 1 takes all axes behind the first as one, as the Flatten
 without Flatten.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.layers.axes import axis_of, flattens_images, from_front

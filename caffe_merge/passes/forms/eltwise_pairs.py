@@ -8,6 +8,8 @@ Of a sum with coefficients t has those of its bottoms, and counts once in the ne
 whose Eltwise takes two bottoms.
 """
 
+from __future__ import annotations
+
 from typing import List, Union
 
 from caffe_merge.formats.schema.messages import LayerParameter, copied

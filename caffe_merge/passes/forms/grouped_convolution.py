@@ -5,6 +5,8 @@
 For targets that know BVLC's types alone.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.schema.messages import copied

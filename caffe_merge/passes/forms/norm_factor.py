@@ -5,6 +5,8 @@
 A factor of 0 makes both 0, as in Caffe. For targets that divide by the factor, or ignore it.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.weights.blobs import Dense

@@ -6,6 +6,8 @@ W is (inputs, outputs), V (outputs, inputs), as without ``transpose``. For targe
 at ``transpose``.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 import numpy as np

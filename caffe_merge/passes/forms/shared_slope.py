@@ -6,6 +6,8 @@ For targets whose PReLU has a slope for each channel, or that have none. The slo
 the text, where it is the same float32.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.schema.messages import copied

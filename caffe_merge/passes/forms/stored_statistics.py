@@ -5,6 +5,8 @@
 In the TEST phase Caffe uses them unless the text says otherwise. For targets that want it said.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.schema.messages import copied

@@ -8,6 +8,8 @@ For targets that read the first of a list alone, or exchange height and width, o
 Caffe has no ``dilation_h``: a dilation is written as one value, or stays a list.
 """
 
+from __future__ import annotations
+
 from typing import Any, Tuple, Union
 
 from caffe_merge.formats.schema.messages import copied

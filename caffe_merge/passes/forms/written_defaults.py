@@ -6,6 +6,8 @@
 For targets whose own defaults are others, or that do not know the older name of a field.
 """
 
+from __future__ import annotations
+
 from typing import Union
 
 from caffe_merge.formats.schema.messages import copied

@@ -1,5 +1,7 @@
 """Layers that work along axis 1, the channels of their bottoms, and how many channels there are."""
 
+from __future__ import annotations
+
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.fork_fields import unknown_fields
 from caffe_merge.layers.layer import Layer

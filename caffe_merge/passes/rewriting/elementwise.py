@@ -1,5 +1,7 @@
 """Layers that compute each value by itself: what moves values may go before or behind them."""
 
+from __future__ import annotations
+
 from typing import List, Sequence, Tuple, Union
 
 from caffe_merge.layers.catalogue import CATALOGUE, POINTWISE, of_family

@@ -3,6 +3,8 @@
 Which layers of a net it is about, the rows of the target's table say; a form says only how.
 """
 
+from __future__ import annotations
+
 from typing import List, Union
 
 from caffe_merge.layers.layer import Layer

@@ -4,6 +4,8 @@ A layer whose bottom is ``scale x + shift`` per channel is to read x instead, wi
 weights (folded_forward); else there is a Reason (why_not_folded).
 """
 
+from __future__ import annotations
+
 from typing import Callable, Optional, Union
 
 import numpy as np

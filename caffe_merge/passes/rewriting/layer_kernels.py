@@ -1,5 +1,7 @@
 """Layers as kernels and other linear maps, and linear maps as layers."""
 
+from __future__ import annotations
+
 from math import prod
 from typing import Any, Optional, Sequence, Tuple, Union
 

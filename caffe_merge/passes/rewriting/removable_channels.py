@@ -1,5 +1,7 @@
 """Which channels can be removed: those that nothing needs, and nothing that is linked to them."""
 
+from __future__ import annotations
+
 from typing import Dict, Iterable, List
 
 import numpy as np

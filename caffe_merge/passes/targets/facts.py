@@ -4,6 +4,8 @@ A name that is not among those below is a field of the layer's own block in the 
 ``pool``, ``local_size``. Enum values are words; a field that is given several times has its first.
 """
 
+from __future__ import annotations
+
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from caffe_merge.errors import CaffeMergeError

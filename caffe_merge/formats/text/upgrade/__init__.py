@@ -1,5 +1,7 @@
 """Text of the V0 and V1 formats rewritten in the current one, in the steps of Caffe."""
 
+from __future__ import annotations
+
 from typing import List, Tuple
 
 from caffe_merge.formats.text.syntax import Document

@@ -1,5 +1,7 @@
 """Replaces V0's padding layers by the ``pad`` of their readers (UpgradeV0PaddingLayers)."""
 
+from __future__ import annotations
+
 from typing import Any, Dict, List
 
 from caffe_merge.formats.text.edits import Edits

@@ -1,5 +1,7 @@
 """Moves fields of data layers to ``transform_param`` (UpgradeNetDataTransformation)."""
 
+from __future__ import annotations
+
 from typing import Any, List
 
 from caffe_merge.formats.text.edits import Edits

@@ -4,6 +4,8 @@ The keyword becomes ``layer``, the type becomes a string, and four lists about b
 ``param { }`` for each blob. All other parameters are the same in both formats.
 """
 
+from __future__ import annotations
+
 from typing import Dict, List, Optional, Tuple
 
 from caffe_merge.formats.text.chunks import chunks, joined, remains, replaced
