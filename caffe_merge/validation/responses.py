@@ -207,8 +207,7 @@ def _forward(
 ) -> List[np.ndarray]:
     if spec.type in impulses.LINEAR:
         bottoms = [_spread(spec, bottom) for bottom in bottoms]
-    with np.errstate(all="ignore"):
-        return reference.forward(spec, blobs, bottoms)
+    return reference.forward(spec, blobs, bottoms)
 
 
 def _spread(spec: LayerSpec, values: np.ndarray) -> np.ndarray:

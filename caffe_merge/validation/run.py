@@ -178,8 +178,7 @@ class Run:
         bottoms = [self.arrays[bottom] for bottom in layer.param.bottom]
         try:
             blobs = float64_weights(layer, stored, self._weights)
-            with np.errstate(all="ignore"):  # what is not finite is the comparison's to tell
-                return Step(spec, blobs, bottoms, self.forward(spec, blobs, bottoms))
+            return Step(spec, blobs, bottoms, self.forward(spec, blobs, bottoms))
         except CaffeMergeError:
             raise
         except (ArithmeticError, LookupError, ValueError) as error:

@@ -60,8 +60,7 @@ class Mutants:
                     _array(self._wrong.get(name, {}).get(mutated), value)
                     for name, value in zip(layer.param.bottom, step.bottoms)
                 ]
-                with np.errstate(all="ignore"):
-                    tops = self.run.forward(step.spec, step.blobs, wrong)
+                tops = self.run.forward(step.spec, step.blobs, wrong)
                 _collect(carried, layer.param.top, mutated, tops)
             if index in self._open:
                 mutant = _mutant(self.run, step, np.random.default_rng(index), self._wrong_by)
@@ -164,8 +163,7 @@ def _mutant(
     """The tops of a layer whose weights are wrong; of one without weights, wrong tops."""
     if step.blobs and step.spec.type not in _LINEAR:
         blobs = [blob * (1 + random.choice([-wrong, wrong], blob.shape)) for blob in step.blobs]
-        with np.errstate(all="ignore"):
-            return run.forward(step.spec, blobs, step.bottoms)
+        return run.forward(step.spec, blobs, step.bottoms)
     return [None if top is None else _wrong_top(step, top, random, wrong) for top in step.tops]
 
 

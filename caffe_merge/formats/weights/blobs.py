@@ -45,8 +45,11 @@ class Blob:
 
     def rounded(self, selection: Rows = ALL) -> Array:
         """The same values as they will be read back from a file."""
+        values = self.rows(selection)
+        if values.dtype == self.dtype:
+            return values
         with np.errstate(over="ignore"):
-            return self.rows(selection).astype(self.dtype, copy=False)
+            return values.astype(self.dtype)
 
     def largest(self, selection: Rows = ALL) -> Array:
         """The largest magnitude of each of some rows, rounded as they are."""
