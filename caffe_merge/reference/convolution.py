@@ -2,7 +2,7 @@
 
 A 1x1 kernel is a matrix product. A depthwise convolution is a sum of shifted products, a column of
 taps at a time. One with few outputs is the products of all taps at once, then shifted sums. Else
-windows are made columns, and these are multiplied.
+windows are made columns, and these are multiplied. Taps that only read padding are left out.
 
 Memory: the columns (the "im2col" of base_conv_layer.cpp) are the kernel's volume times as large as
 the input, so they are made for a block of windows at a time: several images if they are small,
@@ -35,6 +35,7 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
     y[n, m, o] = sum of w[m, c, k] x[n, c, o stride - pad + k dilation] over k and m's group of c
     """
     num, channels = x.shape[:2]
+    weights, window = _within_reach(weights, window, x.shape[2:], size)
     outputs, depth = weights.shape[0], prod(weights.shape[1:])
     group = channels // weights.shape[1] if channels else 1
     if _is_pointwise(window):
@@ -54,6 +55,25 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
         columns = windows.reshape(len(part), group, depth, prod(part.shape[2:]))
         part[...] = _product(matrix, columns).reshape(part.shape)
     return y
+
+
+def _within_reach(
+    weights: np.ndarray, window: Window, lengths: Shape, size: Shape
+) -> Tuple[np.ndarray, Window]:
+    """The same without taps at the ends that read only padding, as most do of an input of 1x1."""
+    if not all(window.dilation):  # all taps read the same place
+        return weights, window
+    taps, pad, pad_end = [], [], []
+    for kernel, s, p, end, d, length, n in zip(*window, lengths, size):
+        first = max(0, min(kernel - 1, -(((n - 1) * s - p) // d)))
+        stop = max(first + 1, min(kernel, (length - 1 + p) // d + 1))
+        taps.append(slice(first, stop))
+        pad.append(p - first * d)
+        pad_end.append(end - (kernel - stop) * d)
+    kept = weights[_EVERY + tuple(taps)]
+    if kept.shape == weights.shape:
+        return weights, window
+    return kept, window._replace(kernel=kept.shape[2:], pad=tuple(pad), pad_end=tuple(pad_end))
 
 
 def _product(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -185,7 +205,7 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
 
 
 def _is_pointwise(window: Window) -> bool:
-    return {*window.kernel} <= {1} and not any(window.pads)
+    return {*window.kernel} <= {1} and not any((*window.pad, *window.pad_end))
 
 
 def _has_reverse(window: Window) -> bool:
