@@ -10,6 +10,7 @@ from caffe_merge.errors import CaffeMergeError, WeightsError
 from caffe_merge.merging import driver
 from caffe_merge.net import saving
 from caffe_merge.net.loading import Net
+from caffe_merge.passes import PASSES, PassEntry
 from tests.nets import load, prototxt
 
 LINES = (
@@ -20,6 +21,19 @@ LINES = (
     "drop: Dropout scale -> scale",
     "last: Convolution scale -> last { convolution_param { num_output: 5 kernel_size: 1 } }",
     "bn2: BatchNorm last -> out",
+)
+
+# Layers of the types without which some passes are not tried.
+OF_EVERY_PASS = (
+    "r: ReLU out -> r",
+    "crop: Crop r r -> crop",
+    "cat: Concat crop r -> cat",
+    "slice: Slice cat -> s1 s2",
+    "sum: Eltwise s1 s2 -> sum",
+    "pool: Pooling sum -> pool { pooling_param { kernel_size: 2 stride: 1 } }",
+    "p: Permute pool -> p { permute_param { order: 0 order: 2 order: 1 order: 3 } }",
+    "bias: Bias p -> bias",
+    "ip: InnerProduct bias -> ip { inner_product_param { num_output: 3 } }",
 )
 
 
@@ -61,6 +75,23 @@ def test_at_any_proof(
     monkeypatch.setattr(driver, "prove", failing)
     with pytest.raises((KeyboardInterrupt, MemoryError, WeightsError)):
         caffe_merge.merge(net)
+    assert state(net) == before
+    assert saving.text(net) == text
+
+
+@pytest.mark.parametrize("entry", PASSES, ids=lambda entry: str(entry.name))
+def test_at_any_pass(entry: PassEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them meets a net that those before it, and their second round, have changed."""
+    net = load(tmp_path, prototxt(*LINES, *OF_EVERY_PASS))
+    before, text = state(net), saving.text(net)
+
+    def failing(self: Any, graph: Any) -> Any:
+        raise WeightsError("bad")
+
+    monkeypatch.setattr(entry.kind, "find", failing)
+    options = {"equalize": True, "absorb_bias": True, "in_place": True, "affine_as": "conv"}
+    with pytest.raises(WeightsError):
+        caffe_merge.merge(net, **options)
     assert state(net) == before
     assert saving.text(net) == text
 
