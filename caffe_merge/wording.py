@@ -58,3 +58,8 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
 def named(names: Sequence[str], limit: int = 5) -> str:
     """``'a', 'b' and 3 more``: names from a file."""
     return listed([quoted(name) for name in names[:limit]] + list(names[limit:]), limit)
+
+
+def a_few(names: Sequence[str]) -> str:
+    """``'a', 'b', 'c' and 3 more``: names of layers, in a sentence of any number of them."""
+    return listed([repr(name) for name in names[:3]] + list(names[3:]), 3)

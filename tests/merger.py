@@ -15,7 +15,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.linear import LINEAR_TYPES
 from caffe_merge.layers.norms import choose_style
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.merging.report import FOLLOWED, Fate, Report, Size
+from caffe_merge.merging.report import TRACKED, Fate, Report, Size
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
 from caffe_merge.passes import PASSES
@@ -68,7 +68,7 @@ class Merged(NamedTuple):
         reasons = [refusal.reason for refusal in self.report.refusals if refusal.layer == name]
         said = [reason for reason in reasons if re.search(pattern, reason)]
         assert said, reasons
-        if old.type in FOLLOWED:
+        if old.type in TRACKED:
             assert self.fate(name).fate == "kept"
             is_minor = all(reason.minor for reason in said)  # and told where there is no other
             assert is_minor or re.search(pattern, self.fate(name).detail), self.fate(name)
@@ -255,9 +255,9 @@ def _check_left_out(net: Net) -> None:
 
 
 def _check_report(before: Net, after: Net, report: Report) -> None:
-    """Every layer of the followed types has a fate, and the fate is true."""
-    followed = [(layer.name, layer.type) for layer in before.layers if layer.type in FOLLOWED]
-    assert [(fate.layer, fate.type) for fate in report.fates] == followed
+    """Every layer of the tracked types has a fate, and the fate is true."""
+    tracked = [(layer.name, layer.type) for layer in before.layers if layer.type in TRACKED]
+    assert [(fate.layer, fate.type) for fate in report.fates] == tracked
     # The proof is the last resort: what a pass proposes should be right.
     assert not [refusal for refusal in report.refusals if "proof failed" in refusal.reason]
     left = {layer.name: layer for layer in after.layers}

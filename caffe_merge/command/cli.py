@@ -110,7 +110,7 @@ def _run(
         options = _parse(build(program), arguments)
         verbose = getattr(options, "verbose", False)
         if ours:
-            process.settle()
+            process.set_up()
         action: Callable[[argparse.Namespace], int] = options.action
         status = action(options)
         with printing():

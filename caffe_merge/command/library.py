@@ -82,7 +82,7 @@ def batch_request(
         name_of=flags.flag_of,
         flags=of_pairs,
         parse_cells=cells.parse,
-        setup=process.settle,
+        setup=process.set_up,
         started=started,
     )
 

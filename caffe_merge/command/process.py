@@ -17,7 +17,7 @@ _KEPT = 8 << 20  # bytes; larger arrays are rare
 _PIECE = 256  # values
 
 
-def settle() -> None:
+def set_up() -> None:
     """Set up this process; to be called before anything has imported numpy."""
     # Nearly all that a run makes it needs to its end, so there is little to collect: the
     # collections of so many objects cost a tenth of the time.

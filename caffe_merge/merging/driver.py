@@ -16,7 +16,7 @@ from caffe_merge.layers.spec import apart
 from caffe_merge.merging.proof import prove
 from caffe_merge.merging.report import Refusal, Report
 from caffe_merge.merging.rewiring import free_name, rewire
-from caffe_merge.merging.sharing import Batch, settle, unshared
+from caffe_merge.merging.sharing import Batch, batches, unshared
 from caffe_merge.merging.undo import unchanged_on_error
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.loading import Net
@@ -161,7 +161,7 @@ class _Driver:
         else:
             self._run_for(self.target)
         if self.raw is not None:
-            self.raw.settle(self.net, self.report, self.options.input_layer)
+            self.raw.finish(self.net, self.report, self.options.input_layer)
         self._note_other_states()
         self._note_outputs()
         self._note_none_absorbed()
@@ -185,7 +185,7 @@ class _Driver:
         before = target_forms.problems(self.net, self.graph, target)
         self._run_all(PASSES)
         self._run_all(FORMS)
-        target_forms.settle(self.net, self.graph, target, self.report)
+        target_forms.note_remaining(self.net, self.graph, target, self.report)
         after = target_forms.problems(self.net, self.graph, target, merged=True)
         self.report.target = {
             "name": target.name,
@@ -215,7 +215,7 @@ class _Driver:
                     seen[name] = changes
                     self._run(instances[name])
             if self.raw is not None:
-                self.raw.hear(self._refusals_by_layer())
+                self.raw.add_refusals(self._refusals_by_layer())
             if len(self.report.changes) == done:
                 break
 
@@ -256,7 +256,7 @@ class _Driver:
         for finding in findings:
             if isinstance(finding, Refused):
                 self._refuse(pass_, finding.layer, finding.reason)
-        for batch in settle(self.graph, rewrites):
+        for batch in batches(self.graph, rewrites):
             self._try(pass_, batch)
         if rewrites:
             self._infer_unknown_shapes()

@@ -40,7 +40,7 @@ class RawInput:
         self.layers = layers
         self._reasons: Dict[Layer, str] = {}
 
-    def hear(self, refusals: Mapping[Layer, List[Refusal]]) -> None:
+    def add_refusals(self, refusals: Mapping[Layer, List[Refusal]]) -> None:
         """Remember the first reasons: in later rounds a layer may be another."""
         for layer in self.layers:
             for refusal in refusals.get(layer, ()):
@@ -48,7 +48,7 @@ class RawInput:
                     reason = refusal.reason
                     self._reasons.setdefault(layer, reason.cause or reason)
 
-    def settle(self, net: Net, report: Report, may_stay: bool) -> None:
+    def finish(self, net: Net, report: Report, may_stay: bool) -> None:
         """Write the new input into the report. Raises UsageError where a layer must not stay."""
         pixels = self.pixels
         left = [layer for layer in self.layers if layer in net.all_layers]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "caffe_merge.report/1"
 # The types whose fate is told.
-FOLLOWED = frozenset(of_family(NORM, AFFINE, DROPOUT))
+TRACKED = frozenset(of_family(NORM, AFFINE, DROPOUT))
 
 
 class Change(NamedTuple):
@@ -127,8 +127,8 @@ class Report:
         self.extra: Dict[str, Any] = {}
         self.unchanged = False  # what was written is the net as it was loaded
         self.nets: Optional[Nets] = None  # before and after, where a page of it is to be made
-        self._followed = [layer for layer in graph.layers if layer.type in FOLLOWED]
-        self._types = [layer.type for layer in self._followed]
+        self._tracked = [layer for layer in graph.layers if layer.type in TRACKED]
+        self._types = [layer.type for layer in self._tracked]
         self._fates: Dict[Layer, Tuple[str, str]] = {}
         self.weighted_before = self.weighted = _weighted(graph)
         self._blobs = _blobs(graph)
@@ -153,7 +153,7 @@ class Report:
         left = _blobs(graph)
         self.blobs_gone = [name for name in self._blobs if name not in left]
         self.refusals = [refusal for layer in graph.layers for refusal in refusals.get(layer, ())]
-        for layer, kind in zip(self._followed, self._types):
+        for layer, kind in zip(self._tracked, self._types):
             fate, detail = self._fates.get(layer, ("kept", ""))
             why = _why([refusal.reason for refusal in refusals.get(layer, ())])
             if fate == "kept":

@@ -19,8 +19,8 @@ from caffe_merge.formats.weights.blobs import Blob, same_values
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.shared import shared_blobs
-from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.rewrite import Changes, Rewrite
+from caffe_merge.wording import a_few
 
 Slot = Tuple[Layer, int]  # a blob of a layer, by number
 Names = Dict[str, List[Slot]]
@@ -41,7 +41,7 @@ class Unshared(NamedTuple):
     bytes: int
 
 
-def settle(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
+def batches(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
     """``rewrites`` in batches such that any choice of batches keeps the blobs of a name equal."""
     if not rewrites:
         return []
@@ -69,7 +69,7 @@ def settle(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
                 _rename(new[layer][0], number, label)
                 left_behind.setdefault(layer, []).extend(other.name for other, _ in others)
     unshared_from = {
-        layer: quoted(list(dict.fromkeys(others))) for layer, others in left_behind.items()
+        layer: a_few(list(dict.fromkeys(others))) for layer, others in left_behind.items()
     }
     members = [[rewrites[number] for number in sorted(batch)] for batch in sorted(batches, key=min)]
     return [_batch(part, new, unshared_from) for part in members]

@@ -67,7 +67,7 @@ def problems(net: Net, graph: Graph, target: Target, merged: bool = False) -> Li
     ]
 
 
-def settle(net: Net, graph: Graph, target: Target, report: Report) -> None:
+def note_remaining(net: Net, graph: Graph, target: Target, report: Report) -> None:
     """The forms that are the writer's, once all layers are final; notes on what is left."""
     forms = target.forms()
     if NAMES in forms:

@@ -37,7 +37,7 @@ def weights(
     """
     by_name = index.by_name() if index else {}
     path = index.path if index else None
-    taken = takers(layers, index is not None and format_of(index).last_takes)
+    taken = layer_of_name(layers, index is not None and format_of(index).last_of_name)
     stated = text_blobs.take(layers)
     shared: Dict[str, Stored] = {}
     held: Held = {}
@@ -76,9 +76,9 @@ def weights(
         weight_notes.storage(index, notes)
 
 
-def takers(layers: Sequence[Layer], last_takes: bool) -> Dict[str, Layer]:
+def layer_of_name(layers: Sequence[Layer], last: bool) -> Dict[str, Layer]:
     """The layer that gets the weights of each name: the first, or the last of them (net.cpp)."""
-    return {layer.name: layer for layer in (layers if last_takes else reversed(layers))}
+    return {layer.name: layer for layer in (layers if last else reversed(layers))}
 
 
 def _check_specs(layer: Layer, blobs: int) -> None:

@@ -131,12 +131,12 @@ def name_apart(net: Net, path: str) -> None:
     ``path`` is that of the weights file to be written, whose format decides who that is. Names of
     layers are for the weights alone; a layer that has none in the file keeps its own.
     """
-    takers = joining.takers(net.layers, format_for(path, net.index).last_takes)
+    with_weights = joining.layer_of_name(net.layers, format_for(path, net.index).last_of_name)
     taken = {layer.name for layer in net.all_layers}
     taken.update(record.name for record in (net.index.layers if net.index else ()))
     for layer in net.layers:
         is_written = layer.record is not None or layer.blobs is not layer.loaded
-        if takers[layer.name] is layer or not (is_written and layer.blobs):
+        if with_weights[layer.name] is layer or not (is_written and layer.blobs):
             continue
         old = layer.name
         new = next(f"{old}_{n}" for n in count(2) if f"{old}_{n}" not in taken)

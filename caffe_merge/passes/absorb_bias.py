@@ -33,7 +33,6 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import READERS, SHARED, Reason
 from caffe_merge.options import Options
 from caffe_merge.passes.fold_forward import propagate
-from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.rewrite import (
     Changes,
     Finding,
@@ -43,6 +42,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
+from caffe_merge.wording import a_few
 
 DEVIATIONS = 3  # below the mean, where a value may be cut off
 NO_NORM = "no BatchNorm in front of it says where its values lie"
@@ -100,7 +100,7 @@ class AbsorbBias(Pass):
         sharers = graph.sharers() if self.options.keep_shared else {}
         for layer in layers:
             if layer in sharers:
-                others = quoted([other.name for other in sharers[layer]])
+                others = a_few([other.name for other in sharers[layer]])
                 text = f"{layer.type} {layer.name!r} shares its weights with {others}, kept so"
                 return Reason(Text(text, " with ", OptionName("keep_shared")), SHARED)
         return None

@@ -18,8 +18,9 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.signs import never_negative, why_not_unchanged
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
-from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, quoted
+from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.wording import a_few
 
 REACH = 64  # the most layers that make a blob never negative: all of them are run for the proof
 _RECTIFIERS = that("rectifier")
@@ -62,7 +63,7 @@ class DropRectifier(Pass):
         makers = _makers(source, bases)
         if isinstance(makers, Reason):
             return makers
-        note = f"removed: what comes from {quoted([source.producer.name])} is never negative"
+        note = f"removed: what comes from {a_few([source.producer.name])} is never negative"
         return Rewrite((layer,), {}, note, premises=graph.in_order(makers))
 
 

@@ -16,8 +16,9 @@ from typing import List
 from caffe_merge.layers.linear import folded, output_channels
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.affine_runs import Run, runs
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
+from caffe_merge.wording import a_few
 
 
 class FoldAffine(Pass):
@@ -45,5 +46,5 @@ class FoldAffine(Pass):
             layers=(producer, *run.layers),
             changes={producer: (param, blobs)},
             note=f"folded into {producer.type} {producer.name!r}",
-            kept_note="took in " + quoted([layer.name for layer in run.layers]),
+            kept_note="took in " + a_few([layer.name for layer in run.layers]),
         )

@@ -24,13 +24,14 @@ from caffe_merge.layers.per_channel import affine_of, as_scale
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import OUTPUT, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_propagation import Maps, forward_maps
-from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.affine_runs import Run, runs
 from caffe_merge.passes.rewriting.forward_folding import (
     along_channels,
     folded_forward,
     why_not_folded,
 )
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
+from caffe_merge.wording import a_few
 
 
 class FoldForward(Pass):
@@ -75,8 +76,8 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,
-        note="folded forwards into " + quoted([layer.name for layer in consumers]),
-        kept_note="took in " + quoted([layer.name for layer in run.layers]),
+        note="folded forwards into " + a_few([layer.name for layer in consumers]),
+        kept_note="took in " + a_few([layer.name for layer in run.layers]),
     )
 
 

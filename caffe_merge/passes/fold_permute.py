@@ -24,7 +24,7 @@ from caffe_merge.layers.moving import keeps_images
 from caffe_merge.layers.shapes.forks import order
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import READERS, SHAPE, Reason
-from caffe_merge.passes.rewriting.affine_runs import forward_rewrite, quoted
+from caffe_merge.passes.rewriting.affine_runs import forward_rewrite
 from caffe_merge.passes.rewriting.elementwise import in_place_without, layers_below
 from caffe_merge.passes.rewriting.pruning import selected
 from caffe_merge.passes.rewriting.rewrite import (
@@ -36,6 +36,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
+from caffe_merge.wording import a_few
 
 
 class FoldPermute(Pass):
@@ -69,9 +70,7 @@ def _folded(
 ) -> Union[Rewrite, Reason]:
     others = [reader.name for reader in products if reader.type != "InnerProduct"]
     if others:
-        return Reason(
-            f"it is read by {quoted(others)} as well, not by InnerProducts alone", READERS
-        )
+        return Reason(f"it is read by {a_few(others)} as well, not by InnerProducts alone", READERS)
     in_place = in_place_without(graph, layer, between)
     if isinstance(in_place, Reason):
         return in_place
@@ -84,7 +83,7 @@ def _folded(
     rewrite = forward_rewrite(graph, layer, changes)
     if isinstance(rewrite, Reason):
         return rewrite
-    note = f"folded into InnerProduct {quoted([product.name for product in products])}"
+    note = f"folded into InnerProduct {a_few([product.name for product in products])}"
     return rewrite._replace(note=note, in_place=in_place)
 
 

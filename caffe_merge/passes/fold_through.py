@@ -18,9 +18,10 @@ from typing import List, Union
 from caffe_merge.layers.moving import RULES
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes.rewriting.affine_runs import Run, quoted, runs
+from caffe_merge.passes.rewriting.affine_runs import Run, runs
 from caffe_merge.passes.rewriting.backward_folding import fold_backward
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
+from caffe_merge.wording import a_few
 
 
 class FoldThrough(Pass):
@@ -44,11 +45,11 @@ class FoldThrough(Pass):
         fold = fold_backward(graph, run, self.keep)
         if isinstance(fold, Reason):
             return fold
-        where = quoted([target.name for target in reversed(fold.targets)])
+        where = a_few([target.name for target in reversed(fold.targets)])
         kinds = {target.type for target in fold.targets}
         return Rewrite(
             layers=graph.in_order({*fold.changes, *run.layers}),
             changes=fold.changes,
             note=f"folded into {f'{kinds.pop()} ' if len(fold.targets) == 1 else ''}{where}",
-            kept_note="took in " + quoted([layer.name for layer in run.layers]),
+            kept_note="took in " + a_few([layer.name for layer in run.layers]),
         )

@@ -25,7 +25,6 @@ from caffe_merge.errors import Text
 from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
-from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.branches import (
     Branch,
     Sums,
@@ -40,6 +39,7 @@ from caffe_merge.passes.rewriting.branches import (
 )
 from caffe_merge.passes.rewriting.layer_kernels import as_layer
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
+from caffe_merge.wording import a_few
 
 
 class MergeBranches(Pass):
@@ -141,7 +141,7 @@ def _addable(
 
 
 def _stays(branch: Branch, why: Reason) -> Reason:
-    through = quoted([layer.name for layer in branch.layers])
+    through = a_few([layer.name for layer in branch.layers])
     where = f" through {through}" if branch.layers else ""
     return Reason(Text(f"its branch from {branch.source.name!r}{where} stays: ", why))
 
@@ -170,7 +170,7 @@ def _rewrite(
         layers=graph.in_order([*inside, layer]),
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
-        kept_note=f"took in {quoted(others)}" if others else "took in its input",
+        kept_note=f"took in {a_few(others)}" if others else "took in its input",
         reads={**reads, layer: tuple(kept)},
     )
 

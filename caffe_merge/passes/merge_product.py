@@ -20,7 +20,6 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.moving import keeps_images, keeps_order
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import SHAPE, Reason
-from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.branches import factors_of, is_sum, sum_of
 from caffe_merge.passes.rewriting.layer_kernels import (
     as_inner_product,
@@ -36,6 +35,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
+from caffe_merge.wording import a_few
 
 
 class Branch(NamedTuple):
@@ -128,7 +128,7 @@ def _merged(graph: Graph, layer: Layer, branches: List[Branch]) -> Union[Rewrite
         layers=graph.in_order([layer, *(inner for branch in branches for inner in _all(branch))]),
         changes=changes,
         note=f"merged into InnerProduct {survivor.name!r}",
-        kept_note=f"took in {quoted(others)}",
+        kept_note=f"took in {a_few(others)}",
         reads={layer: tuple(left)},
     )
 

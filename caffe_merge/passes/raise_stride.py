@@ -31,7 +31,6 @@ from caffe_merge.layers.linear import CONVOLUTIONS
 from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import READERS, Reason
-from caffe_merge.passes.rewriting.affine_runs import quoted
 from caffe_merge.passes.rewriting.layer_kernels import axes_of, kernel_of, window_of
 from caffe_merge.passes.rewriting.rewrite import (
     Changes,
@@ -43,6 +42,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
+from caffe_merge.wording import a_few
 
 Stride = Tuple[int, ...]
 
@@ -81,7 +81,7 @@ def _why_not_common(
     stride, *_ = strided.values()
     others = [reader for reader, _ in version.readers if strided.get(reader) != stride]
     if others:
-        names = quoted([other.name for other in others])
+        names = a_few([other.name for other in others])
         return Reason(f"other places of the blob are read as well, by {names}", READERS)
     if not fixed.isdisjoint(strided):
         return kept("one of those that read it is")
@@ -138,7 +138,7 @@ def _raised(
         layers=graph.in_order(changes),
         changes=changes,
         note="",
-        kept_note=f"its stride went up into {quoted([layer.name for layer in raised])}",
+        kept_note=f"its stride went up into {a_few([layer.name for layer in raised])}",
         inserts=region.inserts,
     )
 

@@ -80,7 +80,7 @@ def test_real_peaks(tmp_path: Path, text: str, engine: str) -> None:
     flags = dict(request("x", "--output-dir", "y", "--validate", engine).flags)
     flags.update(pair, force=True, report=None)
     flags.update({f"output_{name}": path + ".out" for name, path in pair.items()})
-    worker = Worker(process.settle)
+    worker = Worker(process.set_up)
     peak = peak_of(worker, lambda: worker.ask(run, (flags,)))
     worker.close()
     expected = memory.estimate(Contents(flags).text(pair["model"]), pair["weights"], engine)
@@ -93,7 +93,7 @@ def test_a_worker_does_not_grow(tmp_path: Path) -> None:
     flags = dict(request("x", "--output-dir", "y", "--validate", "none").flags)
     flags.update(pair, force=True, report=None)
     flags.update({f"output_{name}": path + ".out" for name, path in pair.items()})
-    worker = Worker(process.settle)
+    worker = Worker(process.set_up)
     sizes = []
     for _ in range(3):
         for _ in range(20):

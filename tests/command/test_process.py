@@ -71,7 +71,7 @@ def test_a_caller_keeps_its_settings(plan: List[str]) -> None:
 def test_memory_of_large_arrays_is_kept_for_the_next() -> None:
     code = """
 from caffe_merge.command import process
-process.settle()
+process.set_up()
 import numpy, resource
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 before = faults()
@@ -115,7 +115,7 @@ print(status, numpy.getbufsize() == before)
 
 
 def test_conversion_is_in_pieces() -> None:
-    code = "from caffe_merge.command import process; process.settle()\n"
+    code = "from caffe_merge.command import process; process.set_up()\n"
     code += "import numpy; print(numpy.getbufsize())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "256\n"

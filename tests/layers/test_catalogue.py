@@ -39,7 +39,7 @@ from caffe_merge.layers.shapes.outputs import RULES
 from caffe_merge.layers.shapes.rules import rule_of
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.merging.proof import plans
-from caffe_merge.merging.report import FOLLOWED
+from caffe_merge.merging.report import TRACKED
 from caffe_merge.net import data_layers, deployment
 from caffe_merge.passes import affine_as, fold_permute
 from caffe_merge.passes.rewriting import affine_propagation
@@ -61,7 +61,7 @@ TABLES: Dict[str, Set[str]] = {
     "old formats": {*v1.TYPES.values(), *v1.FORK_TYPES.values()} - {""},
     "heads": {*deployment._HEADS, *deployment._HEADS.values()},
     "into products": {*fold_permute._RULES},
-    "fates": {*FOLLOWED},
+    "fates": {*TRACKED},
 }
 
 

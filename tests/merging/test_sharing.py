@@ -10,7 +10,7 @@ import caffe_merge
 from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.merging.driver import merge
-from caffe_merge.merging.sharing import Unshared, settle
+from caffe_merge.merging.sharing import Unshared, batches
 from caffe_merge.net.graph import Graph
 from caffe_merge.passes.rewriting.rewrite import Rewrite
 from tests.merger import Merged, Merger, assert_equal, random_inputs
@@ -159,7 +159,7 @@ def test_rewrites_are_not_changed_before_they_are_made(tmp_path: Path) -> None:
     layer = net.layers[1]
     blobs = (Dense(np.ones(layer.blobs[0].shape)), layer.blobs[1])
     rewrite = Rewrite((layer,), {layer: (layer.param, blobs)}, "note")
-    (batch,) = settle(Graph(net.layers, {}), [rewrite])
+    (batch,) = batches(Graph(net.layers, {}), [rewrite])
     assert batch.parted == "layer 'a' shares its weights with 'b'"
     assert [spec.name for spec in layer.param.param] == ["w", "b"]
     assert [spec.name for spec in batch.rewrites[0].changes[layer][0].param] == ["", "b"]

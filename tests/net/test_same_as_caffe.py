@@ -9,7 +9,7 @@ import pytest
 import caffe_merge
 from caffe_merge.errors import WeightsError
 from caffe_merge.layers.layer import Layer, shares_memory
-from caffe_merge.net.joining import takers
+from caffe_merge.net.joining import layer_of_name
 from tests.merger import assert_equal
 from tests.nets import Stored, load_pair, parse, parse_layer, prototxt, stored, write_pair
 from tests.real_caffe import RealCaffe
@@ -91,8 +91,8 @@ def test_a_layer_that_is_written_under_another_name_is_told(tmp_path: Path) -> N
 
 def test_from_hdf5_the_last_of_a_name_takes_the_weights() -> None:
     layers = parse(TWINS).layers
-    assert takers(layers, last_takes=False)["c"] is layers[1]
-    assert takers(layers, last_takes=True)["c"] is layers[3]
+    assert layer_of_name(layers, last=False)["c"] is layers[1]
+    assert layer_of_name(layers, last=True)["c"] is layers[3]
 
 
 INPUT = prototxt("x 2 3 4 5")

@@ -17,7 +17,7 @@ class Format(NamedTuple):
 
     ``write(handle, path, index, entries, name)`` writes ``entries`` to the open ``handle``, which
     is to be ``path``; ``index`` is that of the input, if it has one, and ``name`` the net's.
-    ``last_takes``: Caffe gives weights to the last layer of their name, not the first (net.cpp).
+    ``last_of_name``: Caffe gives weights to the last layer of their name, not the first (net.cpp).
     """
 
     kind: str
@@ -25,7 +25,7 @@ class Format(NamedTuple):
     is_it: Callable[[Buffer], bool]
     open: Callable[[Buffer, str, bool], Index]
     write: Callable[[BinaryIO, str, Optional[Index], Iterable[Entry], str], None]
-    last_takes: bool = False
+    last_of_name: bool = False
 
 
 def _is_hdf5(buffer: Buffer) -> bool:
@@ -71,7 +71,7 @@ def _write_caffemodel(
 
 # A caffemodel has no signature: what is nothing else is read as one.
 FORMATS = (
-    Format("hdf5", (".h5", ".hdf5"), _is_hdf5, _open_hdf5, _write_hdf5, last_takes=True),
+    Format("hdf5", (".h5", ".hdf5"), _is_hdf5, _open_hdf5, _write_hdf5, last_of_name=True),
     Format(
         "caffemodel", (".caffemodel",), lambda buffer: True, _open_caffemodel, _write_caffemodel
     ),
