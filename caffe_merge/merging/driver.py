@@ -279,8 +279,8 @@ class _Driver:
 
     def _why_not(self, pass_: Pass, batch: Batch) -> Optional[Reason]:
         """Why the rewrites of ``batch`` cannot be applied; None if they can."""
-        if batch.parted and self.options.keep_shared:
-            text = Text(f"{batch.parted}, kept so with ", OptionName("keep_shared"))
+        if batch.unshares is not None and self.options.keep_shared:
+            text = Text(f"{batch.unshares}, kept so with ", OptionName("keep_shared"))
             return Reason(text, SHARED)
         for rewrite in batch.rewrites:
             reason = self._why_not_for_target(rewrite) or self._disproof(pass_, rewrite)
@@ -322,7 +322,7 @@ class _Driver:
         return reason
 
     def _apply(self, pass_: Pass, rewrite: Rewrite) -> None:
-        self._admit(rewrite)
+        self._place_inserts(rewrite)
         self.report.add(pass_.name, rewrite)
         if rewrite.changes:
             rewire(self.graph, rewrite)
@@ -340,7 +340,7 @@ class _Driver:
                     getattr(param, field).extend(getattr(layer.param, field))
                 layer.sources = tuple(dict.fromkeys((*layer.sources, *names)))
             blocks = norms.own_blocks(layer) if param.type != layer.type else ()
-            layer.extra = _still_there(layer.extra, param, blocks)
+            layer.extra = _remaining(layer.extra, param, blocks)
             layer.param = param
             layer.blobs = blobs
         for layer in rewrite.removed:
@@ -348,7 +348,7 @@ class _Driver:
         self.graph.infer_shapes(insert.layer for insert in rewrite.inserts)
         self.graph.infer_shapes(layer for layer in rewrite.layers if layer in rewrite.changes)
 
-    def _admit(self, rewrite: Rewrite) -> None:
+    def _place_inserts(self, rewrite: Rewrite) -> None:
         """Give new and moved layers their places in the net, and the new ones their names."""
         layers, new = self.net.all_layers, rewrite.new
         taken = {layer.name for layer in layers} if new else set()
@@ -366,7 +366,7 @@ class _Driver:
         self.refusals[pass_.name].append((layer, refusal))
 
 
-def _still_there(extra: Dict[str, str], param: Any, blocks: Sequence[str]) -> Dict[str, str]:
+def _remaining(extra: Dict[str, str], param: Any, blocks: Sequence[str]) -> Dict[str, str]:
     """The fork's fields that remain: not those in ``blocks``, nor in blocks ``param`` has lost."""
     fields = param.DESCRIPTOR.fields_by_name
     out = {}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from caffe_merge.passes.rewriting.rewrite import Rewrite
 
 SCHEMA = "caffe_merge.report/1"
-# The types whose fate is told.
+# The types of which the report says what became of each layer.
 TRACKED = frozenset(of_family(NORM, AFFINE, DROPOUT))
 
 

@@ -39,7 +39,7 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         if insert.layer not in taken_out:
             graph.insert(*insert)
     inputs = graph.inputs_of(rewrite.layers)
-    spared = _spared(graph, rewrite, inputs)
+    not_overwritten = _not_overwritten(graph, rewrite, inputs)
     for layer, numbers in rewrite.reads.items():
         graph.keep_bottoms(layer, numbers)
     for layer in reversed(taken_out):
@@ -68,7 +68,7 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
         (bottom,) = graph.bottoms[layer]
         graph.rename_all(bottom, graph.tops[layer][0].name)
         _rename_above(graph, bottom)
-    for version in spared:
+    for version in not_overwritten:
         # A removed layer kept its memory apart from that of a Flatten or the like further down.
         if any(write.name != version.name for write in graph.later_writes(version)):
             graph.rename_all(version, graph.unused_name(version))
@@ -83,8 +83,8 @@ def _rename_above(graph: Graph, version: Version) -> None:
         graph.rename_all(above, graph.unused_name(above))
 
 
-def _spared(graph: Graph, rewrite: Rewrite, inputs: Sequence[Version]) -> List[Version]:
-    """Those of ``inputs`` whose memory nothing further down writes over, and that stay so."""
+def _not_overwritten(graph: Graph, rewrite: Rewrite, inputs: Sequence[Version]) -> List[Version]:
+    """Those of ``inputs`` whose memory no later layer writes over; the rewrite has none do so."""
     written_over = [graph.bottoms[layer][0] for layer in rewrite.in_place]
     return [
         version

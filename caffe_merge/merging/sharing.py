@@ -27,10 +27,13 @@ Names = Dict[str, List[Slot]]
 
 
 class Batch(NamedTuple):
-    """Rewrites to apply together or not at all; ``parted`` names the sharing that would end."""
+    """Rewrites to apply together or not at all.
+
+    ``unshares`` says which weights would no longer be shared; None if all would.
+    """
 
     rewrites: List[Rewrite]
-    parted: str
+    unshares: Optional[str]
 
 
 class Unshared(NamedTuple):
@@ -121,20 +124,24 @@ def _rename(param: Any, number: int, label: str) -> None:
 
 
 def _batch(rewrites: List[Rewrite], new: Changes, unshared_from: Dict[Layer, str]) -> Batch:
-    """``rewrites`` with the changes ``new``; ``unshared_from`` names the layers it parts from."""
-    changed, parted = [], []
+    """``rewrites`` with the changes ``new``.
+
+    ``unshared_from`` names for a layer those that it no longer shares weights with.
+    """
+    changed: List[Rewrite] = []
+    sentences: List[str] = []
     for rewrite in rewrites:
         pairs = [
             (layer.name, unshared_from[layer])
             for layer in rewrite.changes
             if layer in unshared_from
         ]
-        parted += [f"layer {name!r} shares its weights with {others}" for name, others in pairs]
+        sentences += [f"layer {name!r} shares its weights with {others}" for name, others in pairs]
         tail = "".join(f"; {name!r} no longer shares weights with {who}" for name, who in pairs)
         changes = {layer: new[layer] for layer in rewrite.changes}
         note, kept = (text and text + tail for text in (rewrite.note, rewrite.kept_note))
         changed.append(rewrite._replace(changes=changes, note=note, kept_note=kept))
-    return Batch(changed, next(iter(parted), ""))
+    return Batch(changed, next(iter(sentences), None))
 
 
 def unshared(names: Names, graph: Graph) -> List[Unshared]:

@@ -36,11 +36,11 @@ def why_not(graph: Graph, rewrite: Rewrite, target: Target) -> Optional[Reason]:
     """Why ``target`` would not take a layer that ``rewrite`` makes, and took those before."""
     before: Set[Row] = set()
     for layer in rewrite.layers:
-        before.update(_lasting(LayerFacts(graph, layer), target))
+        before.update(_rows_without_form(LayerFacts(graph, layer), target))
     had_unknown = any(_is_unknown(layer.type, target) for layer in rewrite.layers)
     for layer, (param, blobs) in rewrite.changes.items():
         facts = LayerFacts(graph, layer, param, blobs)
-        new = [row for row in _lasting(facts, target) if row not in before]
+        new = [row for row in _rows_without_form(facts, target) if row not in before]
         subject = OptionName("target"), f" {target.name}: "
         if new:
             return Reason(Text(*subject, f"it would not take what it becomes: {new[0].why}"), ASKED)
@@ -49,8 +49,8 @@ def why_not(graph: Graph, rewrite: Rewrite, target: Target) -> Optional[Reason]:
     return None
 
 
-def _lasting(facts: LayerFacts, target: Target) -> Iterator[Row]:
-    """The rows that hold of a layer and that no form helps."""
+def _rows_without_form(facts: LayerFacts, target: Target) -> Iterator[Row]:
+    """The rows that are true of a layer, and that no form of the target mends."""
     return (row for row in matching(facts, target) if not row.form)
 
 

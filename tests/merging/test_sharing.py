@@ -160,7 +160,7 @@ def test_rewrites_are_not_changed_before_they_are_made(tmp_path: Path) -> None:
     blobs = (Dense(np.ones(layer.blobs[0].shape)), layer.blobs[1])
     rewrite = Rewrite((layer,), {layer: (layer.param, blobs)}, "note")
     (batch,) = batches(Graph(net.layers, {}), [rewrite])
-    assert batch.parted == "layer 'a' shares its weights with 'b'"
+    assert batch.unshares == "layer 'a' shares its weights with 'b'"
     assert [spec.name for spec in layer.param.param] == ["w", "b"]
     assert [spec.name for spec in batch.rewrites[0].changes[layer][0].param] == ["", "b"]
 

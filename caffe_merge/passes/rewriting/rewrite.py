@@ -34,16 +34,20 @@ class Insert(NamedTuple):
 class Rewrite(NamedTuple):
     """The layers of a match: some change, others are removed or moved; the outputs stay the same.
 
-    Without ``changes`` they are a chain whose end equals what it reads, and all of them go.
-    ``changes`` has the new parameters and blobs of the layers that stay. ``reads`` is for layers of
-    several bottoms: the numbers of those that a layer still reads (all without an entry) or, for a
-    removed layer, of the one that replaces its top (the first without an entry). Layers of the
-    match whose tops then have no reader are removed as well. The report shows ``note`` for the
-    removed layers and ``kept_note`` for those that change. ``inserts`` are layers that are new or
-    moved, each in front of one of ``changes``. Those of ``in_place``, of one bottom and one top,
-    are to write over their bottom. ``premises`` are layers in front of the match on which it
-    depends: they stay as they are, and the proof runs them too. A rewrite that is not ``is_exact``
-    is not proved: the user asked for it, and its effect is measured.
+    layers     the match
+    changes    the new parameters and blobs of the layers that stay; without any the match is a
+               chain whose end equals what it reads, and all of it is removed
+    note       what the report says of the layers that are removed
+    kept_note  what it says of those that change
+    reads      for layers of several bottoms, the numbers of those that a layer still reads (all
+               without an entry) or, for a removed layer, of the bottom that replaces its top (the
+               first without an entry); layers of the match whose tops then have no reader are
+               removed as well
+    inserts    layers that are new or moved, each in front of one of ``changes``
+    in_place   layers, of one bottom and one top, that are to write over their bottom
+    premises   layers in front of the match on which it depends: they stay as they are, and the
+               proof runs them too
+    is_exact   it is proved; one that is not was asked for by the user, and its effect is measured
     """
 
     layers: Tuple[Layer, ...]
