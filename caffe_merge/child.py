@@ -21,17 +21,17 @@ def command(code: str) -> List[str]:
 
 
 def allow_copies() -> None:
-    """Let children be copies of this process from now on: it is ours alone, and on Linux.
+    """Let children be copies (forks) of this process from now on: no other code runs in it.
 
-    A copy has all modules already. What other code does in a process of its own, with threads
-    or devices, need not bear being copied.
+    Linux only. A copy need not import anything. A caller's process is never copied: its threads and
+    devices may not survive that.
     """
     global _may_copy
     _may_copy = sys.platform == "linux"
 
 
 def can_copy() -> bool:
-    """Whether a child may be a copy now: no other thread may hold a lock meanwhile."""
+    """Whether a child may be a copy now; not while another thread runs, which may hold a lock."""
     threading = sys.modules.get("threading")  # where nobody imported it there are no threads
     return _may_copy and (threading is None or threading.active_count() == 1)
 
@@ -78,7 +78,7 @@ class Copy:
 
 
 def started_by(pid: int) -> List[int]:
-    """The processes that ``pid`` has started, and those that these have; [] where nothing tells."""
+    """The children of the process ``pid``, and theirs; [] where the system does not say."""
     parents = {}
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
         with contextlib.suppress(OSError, ValueError), open(
@@ -93,7 +93,7 @@ def started_by(pid: int) -> List[int]:
 
 
 def _become(work: Callable[[], None], files: Tuple[int, int, int]) -> NoReturn:
-    """Be the copy: nothing of what was going on in this process is finished here."""
+    """Run as the copy, and exit without finishing what the copied process was doing."""
     status = 1
     try:
         gc.disable()  # what it would find belongs to files that are closed here

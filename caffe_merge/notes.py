@@ -1,4 +1,4 @@
-"""What the user is told of a net: notes on what was met, reasons why something does not apply."""
+"""What the user reads about a net: notes on it, and reasons why a rewrite does not apply."""
 
 from typing import Literal, NamedTuple, Optional, cast
 
@@ -51,7 +51,7 @@ KINDS = (NET, SHAPE, INPUT, OUTPUT, READERS, BORDER, ASKED, SHARED, UNKNOWN, PRO
 
 
 class Note(NamedTuple):
-    """Something met on loading that the user should know, ``layer`` empty if it is the net's."""
+    """Something that the user should know; ``layer`` is empty if it is about the net as a whole."""
 
     kind: Kind
     layer: str
@@ -61,8 +61,9 @@ class Note(NamedTuple):
 class Reason(Text):
     """Why a rewrite does not apply: a sentence without a subject, about the layer at hand.
 
-    ``kind`` is one of the kinds above; ``cause`` is the reason that this one is about, if any.
-    ``minor`` is a reason that says where the layer is: it matters where there is no other.
+    ``kind`` is one of the kinds above. ``cause`` is another layer's reason that this one quotes, if
+    it quotes one. A ``minor`` reason only says where the layer stands in the net: the report gives
+    it where there is no other reason.
     """
 
     kind: str
@@ -71,7 +72,7 @@ class Reason(Text):
 
     @classmethod
     def about(cls, what: str, cause: "Reason") -> "Reason":
-        """``cause``, which is that of ``what``."""
+        """The reason that quotes ``cause`` and begins with ``what`` it is about."""
         return cls(Text(f"{what}: ", cause), cause.kind, cause, cause.minor)
 
     def __new__(

@@ -19,7 +19,7 @@ _NET_NAME = re.compile(rb'\A(?:\xef\xbb\xbf)?\s*name\s*:\s*"[^"\\\n]*"')
 
 
 class NotANet(NamedTuple):
-    """A file that is not what it was looked at for, and what it is."""
+    """A file that is no net or weights, though its name says so, and what it is instead."""
 
     why: str
 

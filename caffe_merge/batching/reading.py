@@ -32,7 +32,7 @@ def read(texts: Sequence[str], weights: Sequence[str], flags: Mapping[str, Any])
 def read_by(
     pool: Pool, texts: Sequence[str], weights: Sequence[str], flags: Mapping[str, Any]
 ) -> Holdings:
-    """The same, by the workers of ``pool``; of a file that a worker dies of, that is told."""
+    """The same, by the workers of ``pool``; a file that kills its worker is reported as such."""
     held: Tuple[Dict[str, Any], Dict[str, Any]] = {}, {}
     same: Dict[Hashable, Any] = {}  # contents that are equal are kept once
     parts = [*_parts(TEXTS, texts, _AT_ONCE), *_parts(WEIGHTS, weights, _AT_ONCE)]

@@ -52,10 +52,10 @@ def same_file(first: str, second: str) -> bool:
 
 
 class Unchanged:
-    """Holds that files are at the end of a ``with`` what they were at its start.
+    """Checks that files are the same at the end of a ``with`` as at its start.
 
-    An error inside is one of a file that changed, if one did: what was read of it is not to be
-    judged.
+    Where a file changed, an error inside the block is replaced by the one that says so: it may only
+    come from reading two halves of different files.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""What may be written, and what never: inputs, files of others, devices."""
+"""Which files may be written; never are inputs, files of other users or devices."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def default_output(path: str) -> str:
 def check_outputs(inputs: Sequence[str], outputs: Sequence[str]) -> None:
     """Refuse an output that is an input, another output, or no file.
 
-    What a run that was killed left of them is put right. Whether something is in their place is
-    asked later (`check_free`, `check_report_free`), when all that was given is known to be right.
+    What a killed run left of them is put right. Whether a file stands in their place is checked
+    later (`check_free`, `check_report_free`), after all other arguments were found to be right.
     """
     from caffe_merge.files import recovery, workplace  # for those who write
 
@@ -64,7 +64,7 @@ def check_ending(path: str, endings: Sequence[str], what: str) -> None:
 
 
 def _check_kind(output: str) -> None:
-    """Refuse what is no file. Root could replace it, and so is who runs in a container."""
+    """Refuse what is no regular file: root, as in a container, could replace a device."""
     if os.path.isdir(output):
         raise UsageError("the output is a folder", path=output)
     if is_of_the_system(output) or (os.path.exists(output) and not os.path.isfile(output)):

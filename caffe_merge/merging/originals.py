@@ -22,10 +22,10 @@ Pair = Tuple[str, str]
 
 @contextlib.contextmanager
 def original(net: Net) -> Iterator[Pair]:
-    """The pair that ``net`` was loaded from, to compare with; if its text was rewritten, so.
+    """The pair that ``net`` was loaded from, to compare with.
 
-    That text is no file of the user's: it is there as long as the context is, and errors name the
-    user's.
+    If its text was rewritten on loading, the rewritten text: a temporary file that goes with the
+    context. Errors name the user's own file.
     """
     path = net.document.path
     weights = net.index.path if net.index else ""
@@ -42,10 +42,10 @@ def original(net: Net) -> Iterator[Pair]:
 
 @contextlib.contextmanager
 def approximated(net: Net, options: Options) -> Iterator[Tuple[Pair, Optional[Approximation]]]:
-    """``net``, just loaded, with its high biases absorbed, and nothing else done to it.
+    """The files of ``net``, just loaded, with its high biases absorbed and no other rewrite.
 
-    What absorbing them does is not exact and is measured by itself; all the rest of a merge is, and
-    is judged by this pair. It is there as long as the context is; with it comes what was done.
+    Absorbing is not exact, and its effect is measured on its own; the rest of a merge is exact, and
+    is compared with this pair. The files go with the context. Gives the pair and what was absorbed.
     """
     alone = Options(
         only=("absorb-bias",),

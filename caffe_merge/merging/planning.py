@@ -63,7 +63,7 @@ def _text_forms(target: Optional[str]) -> Sequence[str]:
 def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
     """All that ``convert`` does up to writing: the merged net in memory, and its report.
 
-    ``ahead``: it will be written, so all weights are brought in meanwhile.
+    ``ahead``: the net will be written, so its weights are read into memory in the background.
     """
     start = time.perf_counter()
     net = loaded(conversion)
@@ -88,8 +88,8 @@ def plan(conversion: Conversion, *, ahead: bool = False) -> Tuple[Net, Report]:
 def _check_free(conversion: Conversion, with_outputs: bool) -> None:
     """Refuse what is in the way of the report and the outputs.
 
-    That comes after all mistakes in what was given: who meets them one by one should not have
-    said that files be replaced before he can see the others.
+    This comes after the checks of all arguments, so that nobody adds ``--force`` for a command that
+    fails for another reason.
     """
     if conversion.report is not None:
         from caffe_merge.merging import report_file

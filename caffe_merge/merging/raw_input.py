@@ -41,7 +41,7 @@ class RawInput:
         self._reasons: Dict[Layer, str] = {}
 
     def add_refusals(self, refusals: Mapping[Layer, List[Refusal]]) -> None:
-        """Remember the first reasons: in later rounds a layer may be another."""
+        """Keep the first reason for each layer: a later round may refuse it for another."""
         for layer in self.layers:
             for refusal in refusals.get(layer, ()):
                 if refusal.rewrite in _TELLING:
@@ -147,7 +147,7 @@ def _steps(pixels: Pixels) -> List[Tuple[Any, Any]]:
 
 
 def _become_scale(layer: Layer) -> None:
-    """Have a Bias be a Scale of ones with a bias: many readers of Caffe files know no Bias."""
+    """Turn a Bias into a Scale of ones with a bias: many readers of Caffe files have no Bias."""
     (bias,) = layer.blobs
     layer.param.type = "Scale"
     layer.param.scale_param.bias_term = True

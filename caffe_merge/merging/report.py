@@ -201,6 +201,6 @@ def _weighted(graph: Graph) -> List[Layer]:
 
 
 def _why(reasons: Sequence[Reason]) -> Text:
-    """The reasons for which a layer is still there, each once, and minor ones only alone."""
+    """Why a layer is still there: each reason once, minor ones only if there are no others."""
     real = [reason for reason in reasons if not reason.minor]
     return Text.joined("; ", dict.fromkeys(real or reasons))

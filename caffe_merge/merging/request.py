@@ -1,7 +1,7 @@
 """The arguments of one conversion, made from flags by name.
 
-The command line, the rows of a list and the library's callers all say it so: plain values, which
-another process can be sent.
+The command line, the rows of a list and callers of the library all give these plain values, which
+can be sent to another process.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def judging(
 
 
 def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
-    """The ImageOptions of these flags: what they do not say of pixels, the text says."""
+    """The ImageOptions of these flags; the text's transform_param has what they do not say."""
     if not _needs_images(flags):
         return None
     from caffe_merge.validation import images as of_images

@@ -78,7 +78,7 @@ def rewire(graph: Graph, rewrite: Rewrite) -> None:
 
 
 def _rename_above(graph: Graph, version: Version) -> None:
-    """Give the blobs whose memory ``version`` has new names: they end with other values now."""
+    """Rename the blobs in whose memory ``version`` is: in the end they hold other values now."""
     for above in graph.memory_of(version)[1:]:
         graph.rename_all(above, graph.unused_name(above))
 

@@ -33,7 +33,7 @@ def weights(
 ) -> None:
     """Give every layer its blobs: from the file, else from fillers where they are deterministic.
 
-    ``all_layers`` include those that the state leaves out: their weights are nobody's surplus.
+    ``all_layers`` include those that the NetState leaves out: their weights are no surplus.
     """
     by_name = index.by_name() if index else {}
     path = index.path if index else None

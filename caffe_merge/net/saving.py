@@ -96,7 +96,7 @@ def _last_input(document: Document) -> Optional[Field]:
 
 
 def _check(net: Net, written: str) -> None:
-    """Read the text back: it must say what the net says, whatever odd form it is written in."""
+    """Read the written text back and compare it with the net."""
     document = Document(encode(written), net.document.path)
     message = NetParameter()
     View(document).read(document.fields, message)
@@ -111,7 +111,7 @@ def _bytes(message: Message) -> bytes:
 
 
 def weights(net: Net, handle: BinaryIO, path: str, progress: Optional[Progress] = None) -> None:
-    """Stream the weights of ``net`` to ``handle``, which is to be ``path``: that says the kind."""
+    """Stream the weights of ``net`` to ``handle``, in the format that the name ``path`` says."""
     layers = entries(net)
     counted = _counted(layers, progress) if progress else layers
     format_for(path, net.index).write(handle, path, net.index, counted, net.name)

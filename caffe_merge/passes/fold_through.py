@@ -25,7 +25,7 @@ from caffe_merge.wording import a_few
 
 
 class FoldThrough(Pass):
-    """Folds affine maps backwards through what is between them and what can take them in."""
+    """Folds affine maps backwards, through the layers in between, into linear layers."""
 
     name = "fold-through"
 

@@ -59,7 +59,7 @@ class BlobResult:
 
 
 class _Sums(NamedTuple):
-    """What one way through two arrays finds; ``low`` and ``high`` are those of the old one."""
+    """Sums over two arrays, made in one pass; ``low`` and ``high`` are of the old one."""
 
     low: float
     high: float

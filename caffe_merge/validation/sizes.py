@@ -12,7 +12,7 @@ Weights = List[Optional[List[BlobShape]]]
 
 
 class Walk(NamedTuple):
-    """What one way through the layers finds: their cost, their largest blob, their weights."""
+    """The result of going through the layers once: their cost, largest blob, weights."""
 
     multiply_adds: int
     largest: int

@@ -58,7 +58,7 @@ def compiled(path: str) -> List[Any]:
 
 
 def _descriptors(path: str, protoc: List[str]) -> List[Any]:
-    """What protoc makes of the file, in the order in which each needs the ones before."""
+    """The descriptors that protoc writes, each behind those that it imports."""
     whole = os.path.abspath(path)
     arguments = ["--include_imports", f"--descriptor_set_out={_OUTPUT}"]
     arguments += [f"-I{os.path.dirname(whole)}", whole]

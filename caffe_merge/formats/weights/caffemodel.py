@@ -78,7 +78,7 @@ class Caffemodel(Index):
         return layer
 
     def _upgrade(self, old: List[_Layer]) -> None:
-        """Take in the layers of an old file; if one is of the V0 format all are, as for Caffe."""
+        """Read the layers of an old file; as in Caffe all are of the V0 format if one is."""
         if self.layers:
             both = "expected `layer` or `layers`, found both in one file; Caffe refuses it too"
             raise WeightsError(both, path=self.path)

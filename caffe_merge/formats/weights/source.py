@@ -1,7 +1,7 @@
 """A weights file read in place, piece by piece, when somebody asks for one.
 
-It is not mapped: where another program cuts a mapped file off, who reads the mapping dies of a bus
-error. A read that finds less than there was is an error of ours, in one line.
+The file is not mapped into memory: if another program truncates a mapped file, reading it ends the
+process with a bus error. A read that returns fewer bytes than expected is a FileError instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCANNED = 1 << 18  # items
 class Source:
     """The bytes of an open file: a buffer, but each slice of it is read anew.
 
-    Raises FileError where the file is not any more what it was when it was opened.
+    Raises FileError where the file has changed since it was opened.
     """
 
     def __init__(self, path: str) -> None:
@@ -89,7 +89,7 @@ class Source:
             raise FileError(str(error.strerror or error), path=self.path) from None
 
     def read_ahead(self) -> None:
-        """Have the system bring in the whole file."""
+        """Have the system read the whole file into its cache."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
 
@@ -106,7 +106,7 @@ Buffer = Union[Bytes, Source]
 class Span:
     """``length`` values of a Source from byte ``at`` on: a flat array, but each slice is read anew.
 
-    An item may be a structure, of which only the field ``value`` counts.
+    An item may be a structure; then only its field ``value`` is read.
     """
 
     def __init__(self, source: Source, item: np.dtype, length: int, at: int) -> None:

@@ -87,9 +87,9 @@ def compared(
 ) -> Optional[str]:
     """What is wrong with ``after``, the outputs of the new layers; None if nothing is.
 
-    They are to be what the old layers give out with their exact weights or else, where a curve such
-    as Sigmoid makes more of the rounding of an earlier rewrite, with their weights as they would be
-    written: what this rewrite adds to that is what counts.
+    They must equal the outputs of the old layers with exact weights, or else with the old weights
+    as they would be written: a curve such as Sigmoid may enlarge the rounding of an earlier
+    rewrite, and only what this rewrite adds counts.
     """
     failure = first_difference(before(exact), after, terms)
     if failure is None or first_difference(before(rounded), after, terms) is None:
@@ -137,7 +137,7 @@ def spread(number: int, most: int) -> Index:
 
 
 def exact(blob: Blob, rows: Optional[Index] = None) -> Values:
-    """A blob, or some of its rows, unrounded: an earlier rewrite's is not in a file yet."""
+    """A blob, or some of its rows, not yet rounded as the file will have it."""
     return np.asarray(blob.float64() if rows is None else blob.rows(rows), np.float64)
 
 

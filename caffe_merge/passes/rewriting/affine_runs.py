@@ -87,7 +87,7 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
 
 
 def why_not_take(source: Version, affine: Affine, keep: FrozenSet[str]) -> Optional[Reason]:
-    """Why the linear producer of ``source`` cannot take ``affine`` in, whoever reads it."""
+    """Why ``affine`` cannot be folded into the producer of ``source``, whatever else reads it."""
     producer = source.producer
     if source.is_input:
         return Reason(f"its bottom {source.name!r} is a net input", INPUT, minor=True)
