@@ -11,10 +11,10 @@ from caffe_merge.batching.batch import Placed, Plan, plan, results
 from caffe_merge.batching.outcome import UNCHANGED, Result
 from caffe_merge.command.flags import STDOUT, flag_of
 from caffe_merge.command.library import batch_request
+from caffe_merge.command.lists import limited
 from caffe_merge.errors import spelled
 from caffe_merge.wording import counted, visible
 
-SHOWN = 12  # lines of files that are in no pair, without -v
 NAME, RUNNING = 30, 3  # characters of a name in the bar, and names
 Print = Callable[[Iterable[str]], None]
 HEADS = ("pair", "verdict", "layers", "multiply-adds", "bytes", "worst error", "seconds")
@@ -213,7 +213,7 @@ def plan_lines(planned: Plan, verbose: bool) -> Iterator[str]:
         yield f"{kind}: {unpaired.weights}: {spelled(unpaired.why, flag_of)}"
         yield from (f"  {path}" for path in unpaired.candidates)
     left_out = planned.pairing.left_out
-    yield from _limited(
+    yield from limited(
         [f"left out: {entry.path}: {spelled(entry.why, flag_of)}" for entry in left_out], verbose
     )
     ambiguous = sum(bool(unpaired.candidates) for unpaired in planned.pairing.unpaired)
@@ -222,10 +222,3 @@ def plan_lines(planned: Plan, verbose: bool) -> Iterator[str]:
     parts += [f"{ambiguous} ambiguous"] if ambiguous else []
     parts += [f"{alone} without a partner"] if alone else []
     yield ", ".join(parts)
-
-
-def _limited(lines: List[str], verbose: bool) -> Iterator[str]:
-    shown = lines if verbose else lines[:SHOWN]
-    yield from shown
-    if len(shown) < len(lines):
-        yield f"  ... and {len(lines) - len(shown)} more (-v shows all)"
