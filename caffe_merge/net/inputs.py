@@ -8,6 +8,7 @@ from caffe_merge.errors import TextError, WeightsError
 from caffe_merge.files.inputs import opened
 from caffe_merge.formats.text.syntax import MAX_BYTES
 from caffe_merge.formats.weights import solverstate
+from caffe_merge.formats.weights.formats import FORMATS
 
 _SNIFFED = solverstate.HEAD
 _ARCHIVES = (  # zip, gzip, 7z, bzip2, xz, zstd, rar
@@ -46,6 +47,8 @@ def reject_weights(path: str) -> None:
     """Raise where the file at ``path`` is plainly not a caffemodel."""
     with opened(path) as handle:
         head = handle.read(_SNIFFED)
+    if any(row.is_it(memoryview(head)) for row in FORMATS[:-1]):
+        return  # a format with a signature, though it may be an archive
     kind = _foreign(head)
     if not head:
         kind = "an empty file"
