@@ -5,10 +5,11 @@ is more (half precision has one of a hundredth), with seeded signs: its mutant. 
 depends on them is computed anew as far as the first blobs that are compared; where one of these
 moves beyond its limit, the layer is seen. Of a layer that is linear in its weights, all weights of
 one output channel have one sign, so that no product is needed: the mutant of y = W x + b is
-y +- (y - b) / 100, if they are wrong by a hundredth.
+y +- (y - b) / 100, if they are wrong by a hundredth. Of a convolution that reads a mutant a few
+channels are computed first, which are enough where they move.
 """
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from caffe_merge.validation.run import Plan, Run, Step
 _WRONG_BY = 1e-2
 _TIMES_LIMIT = 10
 _LINEAR = of_family(CONVOLUTION, DECONVOLUTION, PRODUCT)
+_FEW = 16  # channels
 
 
 def wrong_by(limit: float) -> float:
@@ -29,7 +31,8 @@ def wrong_by(limit: float) -> float:
 class Seen(NamedTuple):
     """A layer of the new net that is not as it was; ``blob`` moves by ``moved`` if it is wrong.
 
-    ``moved`` is relative to the blob's largest value; where no blob moves ``blob`` is "".
+    ``moved`` is relative to the blob's largest value, and of some of its channels where these are
+    enough; where no blob moves ``blob`` is "".
     """
 
     layer: str
@@ -60,8 +63,7 @@ class Mutants:
                     _array(self._wrong.get(name, {}).get(mutated), value)
                     for name, value in zip(layer.param.bottom, step.bottoms)
                 ]
-                tops = self.run.forward(step.spec, step.blobs, wrong)
-                _collect(carried, layer.param.top, mutated, tops)
+                _collect(carried, layer.param.top, mutated, _behind(self.run, step, wrong))
             if index in self._open:
                 mutant = _mutant(self.run, step, np.random.default_rng(index), self._wrong_by)
                 _collect(carried, layer.param.top, index, mutant)
@@ -77,7 +79,7 @@ class Mutants:
         for mutated, wrong in self._wrong.pop(name, {}).items():
             if mutated not in self._open:
                 continue
-            moved = wrong.moved(right)
+            moved = wrong.moved(right, limit)
             if moved > self.best[mutated][1]:
                 self.best[mutated] = (label, moved)
             if moved > limit:
@@ -121,10 +123,11 @@ class Mutant:
             wrong -= self._signs * self._bias
         return wrong
 
-    def moved(self, right: np.ndarray) -> float:
+    def moved(self, right: np.ndarray, limit: float) -> float:
         """How far it is at most from ``right``, the blob as it is, relative to its largest value.
 
-        0 where that is 0: a dead blob shows nothing.
+        0 where that is 0: a dead blob shows nothing. It may be less than that, but beyond
+        ``limit``.
         """
         if self._signs is None or right is not self._array:
             largest = _largest(right)
@@ -135,6 +138,51 @@ class Mutant:
         bias = 0.0 if self._bias is None else self._bias
         far = max(_largest(end - bias) for end in ends) * _largest(self._signs)
         return (far if np.isfinite(far) else float("inf")) / largest if largest else 0.0
+
+
+class _Convolved(Mutant):
+    """What a convolution makes of a mutant, computed when it is needed.
+
+    ``compute(n)`` gives the first n of its ``channels``, (N, n, spatial).
+    """
+
+    def __init__(self, compute: Callable[[int], np.ndarray], channels: int) -> None:
+        super().__init__(np.empty(0))
+        self._compute = compute
+        self._channels = channels
+
+    def array(self) -> np.ndarray:
+        if not self._array.size:
+            self._array = self._compute(self._channels)
+        return self._array
+
+    def moved(self, right: np.ndarray, limit: float) -> float:
+        if right.ndim > 1 and not self._array.size:
+            few, right_few = self._compute(_FEW), right[:, :_FEW]
+            largest = _largest(right)
+            if few.shape == right_few.shape and farthest(few, right_few) > limit * largest > 0:
+                return farthest(few, right_few) / largest
+        return super().moved(right, limit)
+
+
+def _behind(
+    run: Run, step: Step, bottoms: Sequence[np.ndarray]
+) -> Sequence[Union[None, np.ndarray, Mutant]]:
+    """The tops of a layer that reads mutants."""
+    spec, blobs = step.spec, step.blobs
+    param = spec.param.convolution_param
+    channels = param.num_output
+    is_plain = spec.type == "Convolution" and param.axis == 1 and param.group <= 1
+    if not is_plain or len(bottoms) > 1 or len(blobs[0]) != channels or channels <= _FEW:
+        return run.forward(spec, blobs, bottoms)
+
+    def compute(number: int) -> np.ndarray:
+        some = spec.copy()
+        some.param.convolution_param.num_output = number
+        rows = [blobs[0][:number], *[bias.reshape(-1)[:number] for bias in blobs[1:]]]
+        return run.forward(some, rows, bottoms)[0]
+
+    return [_Convolved(compute, channels)]
 
 
 def _largest(values: np.ndarray) -> float:

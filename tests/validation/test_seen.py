@@ -54,6 +54,17 @@ def test_it_is_followed_to_the_first_blob_that_is_compared() -> None:
     assert moved(lines, "s")[1] > moved(lines, "p")[1] > 0
 
 
+def test_a_few_channels_of_a_convolution_that_reads_a_mutant_are_enough_where_they_move() -> None:
+    wide = "e: Convolution c -> e { convolution_param { num_output: 20 kernel_size: 1 } }"
+    all_of_it = [CONV, wide, "p: Power e -> p"]
+    weights, bias = seeded(prototxt("data 1 3 6 6", CONV, wide))["e"]
+    weights[17] *= 100  # it moves farthest, and is none of the first ones
+    whole = moved(all_of_it, "p", e=[weights, bias])[1]
+    assert 1e-5 < moved([CONV, wide], "e", e=[weights, bias])[1] < whole / 10
+    weights[:16] = 0
+    assert moved([CONV, wide], "e", e=[weights, bias])[1] == pytest.approx(whole, rel=1e-12)
+
+
 def test_dead_and_saturated_blobs_see_nothing() -> None:
     dead = [np.zeros((4, 3, 3, 3)), np.full(4, -1.0)]
     relu = [CONV, "r: ReLU c -> r"]
