@@ -15,8 +15,7 @@ from caffe_merge.validation.run import Step
 
 SIZE = 1024.0  # of the values that are on: a bias is little beside the response
 _MOST_ON = 16
-# Impulses: a sum that cancels out is not the largest of its channel, and few weights share one.
-_FEWEST = 12
+FEW = 256  # weights of an output, each of which is on by itself
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _DECONVOLUTIONS = frozenset(of_family(DECONVOLUTION))
 _PRODUCTS = frozenset(of_family(PRODUCT))
@@ -84,7 +83,7 @@ def _groups(param: Any) -> int:
 def _sums(rows: np.ndarray) -> np.ndarray:
     """Partial sums of ``rows`` (outputs, weights) and, last, zeros: (impulses + 1, outputs)."""
     outputs, depth = rows.shape
-    on = max(1, min(_MOST_ON, depth // _FEWEST))
+    on = 1 if depth <= FEW else _MOST_ON
     values = _values(on)
     impulses, whole = -(-depth // on), depth // on
     sums = np.zeros((outputs, impulses + 1))

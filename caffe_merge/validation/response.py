@@ -1,9 +1,10 @@
 """What a blob holds for impulses, and how far that of two nets differs: pure functions on arrays.
 
 A layer that is not linear may hide at one size what shows at another: a ReLU that is open only near
-0 gives out nothing of large values. So what it reads is had for impulses of other sizes too, some
-of them, of either sign. No product is needed: up to there all is linear, y(f x) = y(0) + f (y(x) -
-y(0)).
+0 gives out nothing of large values. So what it reads is had for impulses of other sizes too, of
+either sign, and for sums of them. No product is needed: up to there all is linear,
+
+    y(a x + b z) = y(0) + a (y(x) - y(0)) + b (y(z) - y(0))
 """
 
 from functools import lru_cache
@@ -16,11 +17,13 @@ from caffe_merge.validation.compare import HELD
 from caffe_merge.validation.run import Version
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
+_ROUNDING = 1e-8  # what is less beside a value, of what float64 leaves, is not judged
 _PART = 64  # of 1, which impulses have beside which a bias must be seen
-_SMALL = 256  # values that one window of a layer reads: all impulses are followed, in all sizes
-_MOST_FOLLOWED = 8  # impulses of a larger layer that go through one more linear layer
+_MOST_FOLLOWED = 8  # impulses of a layer that is not small that go through one more linear layer
 _SIZES = 16  # halves of halves: what is open for a half of what one size gives is found
-_EVERY = 3  # of them for each impulse of a larger layer, its neighbours taking the others
+_EVERY = 6  # of them for each impulse, its neighbours taking the others
+_TOGETHER = 1 << 17  # values of a small layer's combinations, of which it has
+_FEWEST, _MOST = 512, 4096
 _MOST_SCALED = 1 << 22  # values of responses to other sizes, in a blob
 
 
@@ -42,88 +45,104 @@ class Response(NamedTuple):
         if self.scaled is not None:
             return self
         values = self.fewer().values
-        _, chosen, factors = _grid(len(values) - 1, self._is_small)
-        if len(chosen) * values[0].size > _MOST_SCALED:
+        _, factors = _combinations(len(values) - 1, self._reads)
+        if len(factors) * values[0].size > _MOST_SCALED:
             return self._replace(scaled=values[:0])
-        by_impulse = (values[:-1] - values[-1:])[chosen]
-        by_impulse *= factors.reshape(-1, *[1] * (values.ndim - 1))
-        by_impulse += values[-1:]
-        return self._replace(scaled=by_impulse)
+        by_impulses = values[:-1] - values[-1:]
+        scaled = factors @ by_impulses.reshape(len(by_impulses), -1)
+        return self._replace(scaled=scaled.reshape(-1, *values.shape[1:]) + values[-1:])
 
     def fewer(self) -> "Response":
         """Some of the impulses, and none: products with all would take long, if they are many."""
         step = -(-(len(self.values) - 1) // _MOST_FOLLOWED)
-        if self._is_small or step < 2:
+        if self._reads <= impulses.FEW or step < 2:
             return self
         return self._replace(values=np.concatenate([self.values[:-1:step], self.values[-1:]]))
 
     def size_starts(self) -> np.ndarray:
         """The first row of ``scaled`` for each size."""
-        return _grid(len(self.fewer().values) - 1, self._is_small)[0]
+        return _combinations(len(self.fewer().values) - 1, self._reads)[0]
 
     @property
-    def _is_small(self) -> bool:
-        return self.taps[0] * self.taps[1] <= _SMALL
+    def _reads(self) -> int:
+        """How many values one window of the first layer reads; that of a small one reads few."""
+        return self.taps[0] * self.taps[1]
 
 
 @lru_cache(maxsize=64)
-def _grid(count: int, dense: bool) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of other sizes: where each size begins; the impulse and the factor of each row.
+def _combinations(count: int, reads: int) -> Tuple[np.ndarray, np.ndarray]:
+    """What ``count`` impulses are multiplied by and added up: factors (rows, impulses).
 
-    Of ``count`` impulses all have all sizes if ``dense``, else each has some.
+    They are of a layer that ``reads`` so many values. Each is there by itself, of either sign and
+    some sizes; where these are few, there are as many of them together, drawn by chance, as take
+    little time. The first array says at which row each size begins.
     """
-    every = 1 if dense else min(_EVERY, count)
-    pairs = [
-        (size, impulse, sign)
+    every = min(_EVERY, count)
+    single = [
+        sign * 2.0**-size * np.eye(count)[impulse]
         for size in range(_SIZES)
         for impulse in range(count)
         for sign in (1, -1)
         if (size + impulse) % every == 0
     ]
-    sizes, chosen, signs = (np.array(column) for column in zip(*pairs))
-    return np.searchsorted(sizes, np.arange(_SIZES)), chosen, signs * 2.0**-sizes
+    random = np.random.default_rng(0)
+    rows = min(max(_FEWEST, _TOGETHER // reads), _MOST) if reads <= impulses.FEW else 0
+    several = random.standard_normal((rows, count)) * 2.0 ** -random.uniform(
+        0, _SIZES - 1, (rows, 1)
+    )
+    several *= random.random((rows, count)) < random.uniform(0, 1, (rows, 1))
+    factors = np.concatenate([single, several])
+    factors = factors[factors.any(axis=1)]
+    sizes = np.rint(-np.log2(np.abs(factors).max(axis=1))).clip(0, _SIZES - 1)
+    order = np.argsort(sizes, kind="stable")
+    return np.searchsorted(sizes[order], np.arange(_SIZES)), factors[order]
 
 
 def difference(was: Response, now: Response, scaled: bool = False) -> Optional[np.ndarray]:
     """Errors (kinds, channels) of two responses; None where they cannot be told.
 
     Each is relative to what the channel has: of what impulses add to the response to none, of that
-    to none, and of the responses to impulses of each other size. These are told where a net has
-    them, or if ``scaled``; else they are 0.
+    to none, and of the responses to impulses of each other size, in two ways. These are told where
+    a net has them, or if ``scaled``; else they are 0.
     """
     if was.values.shape != now.values.shape or was.values.ndim < 2:
         return None
     if not np.isfinite(was.values).all():
         return None
-    others = np.zeros((_SIZES, was.values.shape[1]))
+    others = np.zeros((2, _SIZES, was.values.shape[1]))
     with np.errstate(all="ignore"):  # the new net's values need not be finite
         if scaled or was.scaled is not None or now.scaled is not None:
             _compare_scaled(was.with_scaled(), now.with_scaled(), others)
-        return np.concatenate([_difference(was.values, now.values), others])
+        return np.concatenate([_difference(was.values, now.values), *others])
 
 
 def _difference(was: np.ndarray, now: np.ndarray) -> np.ndarray:
     by_weights = was[:-1] - was[-1:]
-    size = _floored(_largest(by_weights))
+    size = np.maximum(_floored(_largest(by_weights)), _ROUNDING * _largest(was))
     by_biases = np.maximum(_floored(_largest(was[-1:])), size / (impulses.SIZE * _PART))
     errors = np.stack([_largest(now[:-1] - now[-1:] - by_weights), _largest(now[-1:] - was[-1:])])
     return _relative(errors, np.stack([size, by_biases]))
 
 
 def _compare_scaled(was: Response, now: Response, errors: np.ndarray) -> None:
-    """Put the ``errors`` (sizes, channels) in their place, where both have what is compared."""
+    """Put the ``errors`` (2, sizes, channels) in their place, where both have what is compared.
+
+    They are relative to the largest value of a row, as those of a blob are, and to that of a
+    channel for all rows of a size.
+    """
     old, new = was.scaled, now.scaled
     if old is None or new is None or old.shape != new.shape or not len(old):
         return
-    axes, starts = tuple(range(2, old.ndim)), was.size_starts()
-    largest, error = (
-        np.maximum.reduceat(np.abs(values).max(axis=axes, initial=0.0), starts)
-        for values in (old, new - old)
-    )
-    largest = np.maximum(largest, _largest(was.values[-1:]))
-    finite = np.isfinite(largest).all(axis=1)
+    axes = tuple(range(2, old.ndim))
+    size, error = (np.abs(values).max(axis=axes, initial=0.0) for values in (old, new - old))
+    rows = np.maximum(size.max(axis=1, initial=0.0), _LEAST * size.max(initial=0.0))
+    starts = was.size_starts()
+    of_rows = np.maximum.reduceat(_relative(error, rows[:, None]), starts)
+    largest = np.maximum(np.maximum.reduceat(size, starts), _largest(was.values[-1:]))
     floored = np.maximum(largest, _LEAST * largest.max(axis=1, keepdims=True))
-    errors[finite] = _relative(error, floored)[finite]
+    of_channels = _relative(np.maximum.reduceat(error, starts), floored)
+    finite = np.isfinite(largest).all(axis=1)
+    errors[:, finite] = np.stack([of_rows, of_channels])[:, finite]
 
 
 def _relative(errors: np.ndarray, sizes: np.ndarray) -> np.ndarray:

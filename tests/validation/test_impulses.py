@@ -28,7 +28,7 @@ def test_each_value_is_on_in_one_impulse(depth: int) -> None:
     values = impulses_of(depth)
     assert ((values != 0).sum(axis=0) == 1).all()
     assert (np.abs(values[values != 0]) >= impulses.SIZE / 2).all()
-    assert ((values != 0).sum(axis=1) <= max(1, min(16, depth // 12))).all()
+    assert ((values != 0).sum(axis=1) <= (1 if depth <= 256 else 16)).all()
 
 
 @pytest.mark.parametrize(
