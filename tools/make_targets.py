@@ -29,7 +29,7 @@ computes some otherwise than Caffe without an error.
 `check` looks at the pair as it is, and its exit status is 1 where it finds anything. `merge` merges
 as always, but makes no layer that the target would not take, and then writes what is left in the
 forms of the tables below; every one is a rewrite that is proved and validated like others. What has
-no form is told, with what to do. A form is run alone with `--only`, left out with `--skip`.
+no form is reported, with what to do. A form is run alone with `--only`, left out with `--skip`.
 
 What no row speaks of is not known to be wrong: that is no promise. Sources that say "run" were
 run on 53 small nets, on the day or in the month given; the others are documents, source text and
@@ -108,7 +108,7 @@ def _source(source: Any) -> str:
 
 def _measured(results: Dict[str, Any]) -> Iterator[str]:
     yield MEASURED
-    yield "| reader | version | pairs | agree before | after `merge --target` | do not, as told |"
+    yield "| reader | version | pairs | agree before | after `merge --target` | do not, as said |"
     yield "|---|---|---|---|---|---|"
     for reader, result in results.items():
         rows = result["forms"]

@@ -130,7 +130,7 @@ def _read(request: Request, texts: Sequence[str], weights: Sequence[str]) -> Hol
 
 
 class Placed:
-    """Which pairs of a plan are put in place from now on, told by the files themselves.
+    """Which pairs of a plan are put in place from now on, as the files themselves show.
 
     A batch that is stopped may have put a pair in place whose worker could not say so any more.
     """

@@ -1,4 +1,4 @@
-"""Which text and which weights are one model: told by layers and shapes, then by their stems.
+"""Which text and which weights are one model: recognised by layers and shapes, then by their stems.
 
 Weights go with a text of their own folder, or of the nearest one above that has one they fit. They
 fit where every layer that has learned something finds its blobs, of its shapes. Of several such

@@ -26,7 +26,7 @@ Key = TypeVar("Key")
 Setup = Callable[[], None]
 _GRACE = 5.0  # seconds that an interrupted worker has to remove what it was writing
 _SAID = 4096  # bytes of stderr that are looked at
-_LONGEST = 300  # characters of it that are told
+_LONGEST = 300  # characters of it that are reported
 
 
 class DiedError(Exception):

@@ -127,7 +127,7 @@ def _merges(report: Report, verbose: bool) -> Iterator[str]:
 
 
 def _refusals(report: Report) -> Iterator[str]:
-    """What stayed, and why, of layers whose fate is not told already."""
+    """What stayed, and why, of layers whose fate is not printed already."""
     layers = {fate.layer for fate in report.fates}
     for refusal in report.refusals:
         if refusal.layer not in layers:

@@ -228,7 +228,7 @@ def _caffe_python(add: Add) -> None:
 
 
 def _printing(parser: argparse.ArgumentParser, report: bool = False, json: bool = True) -> None:
-    add = parser.add_argument_group("what is told").add_argument
+    add = parser.add_argument_group("what is reported").add_argument
     if report:
         add(
             "--report",

@@ -15,7 +15,7 @@ SCHEMA = "caffe_merge.inspect/1"
 
 
 class Row(NamedTuple):
-    """One layer; None stands for what cannot be told."""
+    """One layer; None stands for what is not known."""
 
     layer: str
     type: str

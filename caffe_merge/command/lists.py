@@ -25,7 +25,7 @@ def styles() -> Iterator[str]:
     for style in STYLES:
         yield f"{style.name}: {', '.join(style.types)}, of {style.forks}"
         yield f"    {style.formula}"
-        yield f"    blobs: {', '.join(style.order)}; told by: {spelled(style.when, flag_of)}"
+        yield f"    blobs: {', '.join(style.order)}; recognised by: {spelled(style.when, flag_of)}"
 
 
 def targets() -> Iterator[str]:

@@ -11,7 +11,7 @@ from caffe_merge.layers.shapes.outputs import OLD_AXIS
 
 
 def axis_of(param: Any, rank: Optional[int]) -> Optional[int]:
-    """The axis that a layer is told to work along or from, counted from the front.
+    """The axis along which, or from which on, a layer works, counted from the front.
 
     ``param`` are the parameters of a layer with an ``axis``, ``rank`` the number of axes of its
     first bottom. None where it counts from the end of a bottom of unknown rank, or has none such.

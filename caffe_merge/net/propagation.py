@@ -51,13 +51,13 @@ def _with_given(
 def top_shapes(
     layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
 ) -> Iterator[List[Optional[Shape]]]:
-    """The shapes of each layer's tops in turn, None where they cannot be told."""
+    """The shapes of each layer's tops in turn, None where they are not known."""
     for layer, _, tops in propagate(layers, input_shapes):
         yield [tops[n] if n < len(tops) else None for n in range(len(layer.param.top))]
 
 
 def shapes_behind(layer: Layer, bottoms: Sequence[Optional[Shape]]) -> Sequence[Optional[Shape]]:
-    """The shapes of the tops of ``layer``, as many as can be told.
+    """The shapes of the tops of ``layer``, as many as are known.
 
     A layer with fields of a fork, or with bottoms that BVLC's does not take, may compute its shape
     in the fork's way: what it produces is not known. The latter is written down in ``misfit``.
@@ -100,7 +100,7 @@ def why_unfit(layer: Layer, bottoms: List[Optional[Shape]]) -> Optional[str]:
 def parameter_counts(
     layers: Sequence[Layer], input_shapes: Mapping[str, Shape]
 ) -> List[Optional[int]]:
-    """The number of values in each layer's blobs, loaded or not; None where it cannot be told."""
+    """The number of values in each layer's blobs, loaded or not; None where it is not known."""
     counts: List[Optional[int]] = []
     for layer, bottoms, _ in propagate(layers, input_shapes):
         expected = expected_shapes(layer, bottoms)

@@ -25,7 +25,7 @@ class Version:
 
     @property
     def rank(self) -> Optional[int]:
-        """Its number of axes, None if that cannot be told."""
+        """Its number of axes, None if that is not known."""
         return None if self.shape is None else len(self.shape)
 
     @property

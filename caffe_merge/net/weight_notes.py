@@ -17,7 +17,7 @@ _FEW = 0.1  # of layers: where no more of them have weights, file and text are n
 def absent(layers: Sequence[Layer], stated: Collection[Layer], has_file: bool) -> List[Note]:
     """Which of ``layers`` have no weights in the file, and what they run on.
 
-    ``stated`` are those with weights in the text. Without a file nothing is told of the others.
+    ``stated`` are those with weights in the text. Without a file there is no note on the others.
     """
     notes: List[Note] = []
     for layer in layers:

@@ -78,7 +78,7 @@ def _row(pair: Pair, links: Mapping[str, str]) -> Dict[str, Any]:
         "status": _STATUSES.get(status, status),
         "kind": pair["kind"],
         "mark": status if status in ("passed", "failed", "inconclusive") else "",
-        "told": [text for text in (pair["reason"], pair["advice"]) if text],
+        "details": [text for text in (pair["reason"], pair["advice"]) if text],
         "figures": [_figure(pair, name, unit) for _, name, unit in FIGURES],
         "worst": "" if worst is None else f"{worst:.1e}",
         "worst_value": "" if worst is None else worst,

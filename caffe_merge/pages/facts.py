@@ -1,4 +1,4 @@
-"""What is told of each layer of a merge: what became of it, by which rewrites, what speaks against.
+"""What a page says of a layer: what became of it, by which rewrites, and why others refused it.
 
 The report calls layers by name, and several may have one: what it says of a name is said of each.
 """

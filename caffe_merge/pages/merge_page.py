@@ -64,7 +64,7 @@ def content(report: Report, nets: Nets) -> Dict[str, Any]:
         "for_target": report["target"] and targets.section(report["target"], numbers),
         "ranges": ranges.section(report["ranges"], {f.node.name: f.number for f in facts}),
         "notes": layers.notes(report["notes"]),
-        "told": list(_validation_details(report, validation)),
+        "comparison_details": list(_validation_details(report, validation)),
         **layers.page_data(facts),
     }
 

@@ -61,7 +61,7 @@ def content(net: Net, target: Optional[Mapping[str, Any]] = None) -> Dict[str, A
         "for_target": target and targets.section(target, numbers),
         "errors": None,
         "notes": layers.notes([note._asdict() for note in net.notes]),
-        "told": [],
+        "comparison_details": [],
         **layers.page_data(facts),
     }
 

@@ -1,4 +1,4 @@
-"""A net at one moment as plain data: its layers, who reads whom, what is told of each."""
+"""A net at one moment as plain data: its layers, who reads whom, what a page says of each."""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 

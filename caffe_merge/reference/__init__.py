@@ -46,7 +46,7 @@ def forward(layer: LayerSpec, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray
     bottom_shapes = [bottom.shape for bottom in bottoms]
     tops = shapes.tops(layer, bottom_shapes)
     if tops is None:
-        raise Unsupported(layer, "its top shapes cannot be told")
+        raise Unsupported(layer, "its top shapes are not known")
     blobs = _fitted(layer, blobs, bottom_shapes)
     with np.errstate(all="ignore"):  # inf and NaN go through, as in Caffe
         return function(layer, blobs, bottoms, tops)

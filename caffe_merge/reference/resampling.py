@@ -138,7 +138,7 @@ def _spread(layer: LayerSpec, x: np.ndarray, size: Shape, mean: bool) -> np.ndar
     for axis, side in ((2, "h"), (3, "w")):
         kernel = fields.integer(f"{name}kernel_{side}", both[0])
         if kernel < 1:
-            raise Unsupported(layer, "the size of its windows is not told")
+            raise Unsupported(layer, "the size of its windows is not given")
         begin = np.arange(x.shape[axis]) * fields.integer(f"{name}stride_{side}", both[1])
         end = np.minimum(begin + kernel, size[axis - 2])
         places = np.arange(size[axis - 2])[:, np.newaxis]

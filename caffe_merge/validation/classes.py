@@ -36,7 +36,7 @@ class Classes:
     accuracy: Optional[Tuple[float, float]] = None
 
     def lines(self) -> Iterator[str]:
-        """What a person is told."""
+        """A few lines for a person."""
         number = len(self.rows)
         same = f"the first class is the same for {number - self.top1_differ} of {number}"
         if self.top5_differ is not None:

@@ -68,7 +68,7 @@ class _Sums(NamedTuple):
 
 
 def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = False) -> BlobResult:
-    """Compare one blob; neither array is changed. ``output`` adds what is told of outputs alone."""
+    """Compare one blob; neither array is changed. ``output`` adds what only outputs have."""
     shape = tuple(before.shape)
 
     def broken(problem: str, kind: str) -> BlobResult:

@@ -42,7 +42,7 @@ class Cost:
         return walk.multiply_adds if walk.weights == self._weights else None
 
     def largest(self, inputs: Dict[str, Shape]) -> int:
-        """The number of values in the largest blob at ``inputs``, as far as it can be told."""
+        """The number of values in the largest blob at ``inputs``, as far as it is known."""
         try:
             return self._walk(inputs).largest
         except NetError:  # the engine will say what is wrong

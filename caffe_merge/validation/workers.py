@@ -1,6 +1,6 @@
 """Worker processes: start one, ask it jobs, read its frames, and say in one line how it died.
 
-The protocol is told in caffe_worker.py. A worker never outlives its `Worker`, and whatever it does
+caffe_worker.py describes the protocol. A worker never outlives its `Worker`, and whatever it does
 (abort, hang, print without end) becomes a ValidationError.
 """
 

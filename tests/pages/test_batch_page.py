@@ -122,6 +122,6 @@ def test_what_is_not_known_is_left_empty() -> None:
     texts = [text for text, _ in first["figures"]]
     assert texts == [f"9{arrow}4", "", "", f"1 kB{arrow}900 B"]
     assert second["status"] == "not validated"
-    assert second["told"] == ["its page was not written: full"]
+    assert second["details"] == ["its page was not written: full"]
     assert content["bars"] == []
     assert content["failures"] == []

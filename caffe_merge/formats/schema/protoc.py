@@ -45,7 +45,7 @@ def compiled(path: str) -> List[Any]:
 
     Raises TextError where protoc says what is wrong at which line, FileError for what else it says.
     """
-    with opened(path):  # what cannot be read is told here, and in our words
+    with opened(path):  # what cannot be read is reported here, in our words
         pass
     files = _descriptors(path, command())
     pool = descriptor_pool.DescriptorPool()
@@ -91,7 +91,7 @@ def _descriptors(path: str, protoc: List[str]) -> List[Any]:
 
 
 def _refuse(path: str, text: str, status: int) -> NoReturn:
-    """Raise the first error that protoc told, at the place that it named."""
+    """Raise the first error that protoc reported, at the place that it named."""
     match = _LOCATED.search(text)
     if match is None:
         lines = [line for line in text.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The formats of weights: how a file of each is told, opened and written. One row for each."""
+"""The formats of weights, a row each: how a file is recognised, opened and written."""
 
 import os
 from typing import BinaryIO, Callable, Iterable, NamedTuple, Optional, Tuple
@@ -13,7 +13,7 @@ _LARGE = 4 << 20  # bytes: a smaller file is read whole, at once
 
 
 class Format(NamedTuple):
-    """A row: the ``kind`` of its Index, the extensions of its files, what tells, reads, writes it.
+    """A row: the ``kind`` of its Index, the extensions of its files, and how these are handled.
 
     ``write(handle, path, index, entries, name)`` writes ``entries`` to the open ``handle``, which
     is to be ``path``; ``index`` is that of the input, if it has one, and ``name`` the net's.

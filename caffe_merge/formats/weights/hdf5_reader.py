@@ -43,7 +43,7 @@ LayerList = List[Dict[str, Any]]  # layers: name (its bytes as hex), numbers and
 
 
 def main() -> None:
-    """``PATH``: what is in it, or why that cannot be told, to stdout."""
+    """``PATH``: what is in it, or why it cannot be read, to stdout."""
     path = sys.argv[1]
     _bound_memory()
     out = sys.stdout.buffer

@@ -43,6 +43,6 @@ def _behind(head: Buffer) -> int:
 
 
 def words(iteration: int, path: str = "") -> str:
-    """How it is told to the user."""
+    """What the user reads of it."""
     where = f": its weights are in {quoted(path)}" if path else ": the .caffemodel is beside it"
     return f"a .solverstate, left by a training at iteration {iteration:,}{where}"

@@ -189,7 +189,7 @@ def _shapes(nodes: Sequence[Node], inputs: Mapping[Version, Shape]) -> Dict[Vers
                 known_shapes[bottom] = _shape_beside(bottom, node, known_shapes)
         tops = shapes.tops(node.spec, [known_shapes[bottom] for bottom in node.bottoms])
         if tops is None:
-            raise NetError(f"layer {node.spec.name!r}: its top shapes cannot be told")
+            raise NetError(f"layer {node.spec.name!r}: its top shapes are not known")
         known_shapes.update(zip(node.tops, tops))
     if any(len(shape) < 2 for shape in known_shapes.values()):
         raise NetError("it has a blob without channels")

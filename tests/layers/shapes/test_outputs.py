@@ -1,4 +1,4 @@
-"""Shapes: real Caffe's own on many nets, what it aborts on, what cannot be told, and the cost."""
+"""Shapes: real Caffe's own on many nets, what it aborts on, what is not known, and the cost."""
 
 import random
 import re
