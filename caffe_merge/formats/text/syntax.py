@@ -32,8 +32,9 @@ _PLAIN = re.compile(  # most fields: name, value and what is skipped behind it i
     rf"([A-Za-z_][A-Za-z0-9_]*):[ \t]*({_ATOM.pattern}|\"[^\"\\\n]*\"){SKIP.pattern}"
 )
 _GOES_ON = frozenset("\"';,")  # behind a plain field: a string with more to it, or a separator
-_MINUS_GAP = re.compile(r"-(?:[ \t\r\n\f\v]+|#[^\n]*)+")
-_STRING_STOP = {'"': re.compile(r'["\\\n]'), "'": re.compile(r"['\\\n]")}
+# Few texts have one of these, so they are compiled (and kept, by re) when one does.
+_MINUS_GAP = r"-(?:[ \t\r\n\f\v]+|#[^\n]*)+"
+_STRING_STOP = {'"': r'["\\\n]', "'": r"['\\\n]"}
 _CLOSER = {"{": "}", "<": ">"}
 
 
@@ -231,7 +232,7 @@ class _Parser:
                 at = self.skip(end)
             field.values.append(Value(start, end))
             return end
-        gap = _MINUS_GAP.match(text, at)
+        gap = re.compile(_MINUS_GAP).match(text, at) if text[at : at + 1] == "-" else None
         match = _ATOM.match(text, gap.end() if gap else at)
         if match is None or (gap and match.group().startswith("-")):
             self.fail(at, f"expected a value for {quoted(field.name)}")
@@ -241,7 +242,7 @@ class _Parser:
     def string(self, at: int) -> int:
         """The offset behind the string that opens at ``at``."""
         quote = self.text[at]
-        stop = _STRING_STOP[quote]
+        stop = re.compile(_STRING_STOP[quote])
         position = at + 1
         while True:
             match = stop.search(self.text, position)
