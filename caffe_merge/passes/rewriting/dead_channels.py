@@ -80,7 +80,7 @@ def _removal(
         removal.pin_all(
             version, Reason(f"they are those of the net output {version.name!r}", OUTPUT)
         )
-    removal.settle()
+    removal.keep_linked()
     return removal
 
 

@@ -33,7 +33,7 @@ class Removal:
         """Keep all channels of ``version``."""
         self.pin(version, np.ones(channels(version), bool), reason)
 
-    def settle(self) -> None:
+    def keep_linked(self) -> None:
         """Keep all that is linked to a pinned channel as well, and one channel of each blob."""
         self._spread()
         for version, numbers in self._numbers.items():
