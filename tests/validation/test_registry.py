@@ -6,7 +6,8 @@ import pytest
 
 from caffe_merge.command import flags
 from caffe_merge.errors import UsageError
-from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE, engine
+from caffe_merge.validation import warm
+from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE, engine, started
 
 
 def test_flags_offer_every_engine() -> None:
@@ -29,3 +30,20 @@ def test_each_has_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
     with pytest.raises(UsageError, match="no interpreter with Caffe: name one with caffe_python"):
         ENGINES["pycaffe"].command(None)
+
+
+def test_an_engine_that_was_started_waits_for_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To see whether it is here costs no process of its own: the first job is given to it."""
+    row = ENGINES["reference"]._replace(built_in=False)
+    monkeypatch.setitem(ENGINES, "other", row)
+    monkeypatch.setattr(warm, "_kept", None)
+    command = row.command(None)
+    with started("other", None):
+        kept = warm.take(command)
+        assert kept is not None
+        assert kept[0].poll() is None
+        assert warm.give_back(command, *kept)
+    assert warm.take(command) is None
+    assert kept[0].poll() is not None, "it is stopped"
+    with started("reference", None), started(NONE, None):
+        assert warm.take(command) is None
