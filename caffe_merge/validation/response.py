@@ -52,6 +52,16 @@ class Response(NamedTuple):
         scaled = factors @ by_impulses.reshape(len(by_impulses), -1)
         return self._replace(scaled=scaled.reshape(-1, *values.shape[1:]) + values[-1:])
 
+    def rows(self) -> np.ndarray:
+        """``values`` and ``scaled`` in one array: one pass through a layer for both."""
+        return self.values if self.scaled is None else np.concatenate([self.values, self.scaled])
+
+    def with_rows(self, rows: np.ndarray) -> "Response":
+        """The same of another blob, which holds ``rows`` where this one does what `rows` says."""
+        count = len(self.values)
+        scaled = None if self.scaled is None else rows[count:]
+        return self._replace(values=rows[:count], scaled=scaled)
+
     def fewer(self) -> "Response":
         """Some of the impulses, and none: products with all would take long, if they are many."""
         step = -(-(len(self.values) - 1) // _MOST_FOLLOWED)

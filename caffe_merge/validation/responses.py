@@ -179,17 +179,15 @@ def _followed(
         bottoms = [bottom.with_scaled() for bottom in bottoms]
     try:
         blobs = float64_weights(layer, stored, weights)
-        tops = _forward(spec, blobs, [bottom.values for bottom in bottoms])
-        scaled = [bottom.scaled for bottom in bottoms if bottom.scaled is not None]
-        work = sum(map(len, scaled)) * sum(blob.size for blob in blobs) if is_linear else 0
-        if work > _MOST_WORK or not all(map(len, scaled)):
-            others: Sequence[Optional[np.ndarray]] = [top[:0] for top in tops]
-        else:
-            others = _forward(spec, blobs, scaled) if scaled else [None] * len(tops)
+        scaled = [len(bottom.scaled) for bottom in bottoms if bottom.scaled is not None]
+        work = sum(scaled) * sum(blob.size for blob in blobs) if is_linear else 0
+        if work > _MOST_WORK or not all(scaled):
+            bottoms = [bottom._replace(scaled=bottom.values[:0]) for bottom in bottoms]
+        tops = _forward(spec, blobs, [bottom.rows() for bottom in bottoms])
     except (CaffeMergeError, ArithmeticError, LookupError, ValueError):
         return  # it has no such sizes: what it does is seen where it runs
-    for values, other in zip(tops, others):
-        yield bottoms[0]._replace(values=values, scaled=other)
+    for top in tops:
+        yield bottoms[0].with_rows(top)
 
 
 def _is_affine(spec: LayerSpec, bottoms: int) -> bool:

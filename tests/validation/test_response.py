@@ -40,6 +40,15 @@ def test_impulses_have_other_sizes_of_either_sign_and_are_combined_where_they_ar
     assert 2000 * medians[-1] < medians[0] < 3e6 * medians[-1]
 
 
+def test_all_rows_go_through_a_layer_at_once() -> None:
+    for before in (response(), response().with_scaled()):
+        behind = before.with_rows(2 * before.rows())
+        np.testing.assert_array_equal(behind.values, 2 * before.values)
+        assert (behind.scaled is None) == (before.scaled is None)
+        if before.scaled is not None:
+            np.testing.assert_array_equal(behind.scaled, 2 * before.scaled)
+
+
 def test_a_linear_response_tells_of_weights_without_other_sizes() -> None:
     error = difference(response(), response(wrong=1.001))
     assert error is not None
