@@ -11,8 +11,9 @@ A text without weights, of tests/corpus.json, gets seeded ones. All is done by t
 import argparse
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -28,8 +29,7 @@ from caffe_merge.validation.run import input_shapes, outputs, run
 
 LINEAR = frozenset(of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION, PRODUCT))
 SCALES = (128.0, 1.0)  # of what right pairs are run on
-# The values on which an output may move: seeds, deviations, and whether all are positive.
-OTHERS = ((99, None, False), (98, None, True), (97, 1.0, False), (96, 1.0, True), (95, 0.1, False))
+DIGITS = Path(__file__).resolve().parent.parent / "examples" / "digits" / "test_images.npz"
 SMALL, LARGE = 1e-5, 1e-3  # what a net's eps may be taken for
 
 
@@ -84,6 +84,41 @@ class Tally:
             cells.append(counts["inconclusive"])
             far = f"{np.nanmax(self.missed[kind]):.1e}" if kind in self.missed else ""
             yield f"| {kind} | {' | '.join(map(str, cells))} | {far} |"
+
+
+def noise(
+    name: str, shape: Tuple[int, ...], *, seed: int, scale: Optional[float], positive: bool
+) -> np.ndarray:
+    """Values as validation makes them, of a seed that it has not."""
+    array = inputs.noise(name, shape, seed, scale)
+    return np.abs(array) if positive else array
+
+
+def digits(_name: str, shape: Tuple[int, ...], *, white: float, shift: float) -> np.ndarray:
+    """Images of written digits, four times as large, side by side; of what is no image, noise."""
+    if len(shape) != 4:
+        return noise(_name, shape, seed=94, scale=1.0, positive=False)
+    with np.load(DIGITS) as test:
+        images = test["images"][:, 0] * np.float32(white / 16)
+    rows, columns = (-(-side // 32) for side in shape[2:])
+    count = shape[0] * shape[1] * rows * columns
+    tiles = images[np.arange(count) % len(images)].repeat(4, axis=1).repeat(4, axis=2)
+    tiles = tiles.reshape(*shape[:2], rows, columns, 32, 32).swapaxes(3, 4)
+    whole = tiles.reshape(*shape[:2], 32 * rows, 32 * columns)[:, :, : shape[2], : shape[3]]
+    return np.asarray(whole + np.float32(shift))
+
+
+# The values on which an output may move, of an input's name and shape. Validation has none of them.
+Feed = Callable[[str, Tuple[int, ...]], np.ndarray]
+OTHERS: Tuple[Feed, ...] = (
+    partial(noise, seed=99, scale=None, positive=False),
+    partial(noise, seed=98, scale=None, positive=True),
+    partial(noise, seed=97, scale=1.0, positive=False),
+    partial(noise, seed=96, scale=1.0, positive=True),
+    partial(noise, seed=95, scale=0.1, positive=False),
+    partial(digits, white=255, shift=-128),
+    partial(digits, white=1, shift=0),
+)
 
 
 def compare(subject: Subject, after: Pair, scale: Optional[float] = None) -> Comparison:
@@ -171,26 +206,21 @@ def furthest(subject: Subject, after: Pair) -> float:
     """
     moves = [
         float(np.abs(wrong[name] - right[name]).max() / np.abs(right[name]).max())
-        for other in OTHERS
-        for right, wrong in [[given_out(subject, pair, other) for pair in (subject.after, after)]]
+        for feed in OTHERS
+        for right, wrong in [[given_out(subject, pair, feed) for pair in (subject.after, after)]]
         for name in right
         if np.abs(right[name]).max()
     ]
     return max(moves, default=float("nan"))
 
 
-def given_out(
-    subject: Subject, pair: Pair, other: Tuple[int, Optional[float], bool]
-) -> Dict[str, np.ndarray]:
+def given_out(subject: Subject, pair: Pair, feed: Feed) -> Dict[str, np.ndarray]:
     """The outputs of a pair, on other values than it is validated with."""
-    seed, scale, positive = other
     layers = load(pair).layers
     params = [layer.param for layer in layers]
     shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
     shapes.update({n: s for n, s in (subject.judging.shapes or {}).items() if n in shapes})
-    fed = {name: inputs.noise(name, shape, seed, scale) for name, shape in shapes.items()}
-    if positive:
-        fed = {name: np.abs(array) for name, array in fed.items()}
+    fed = {name: feed(name, shape) for name, shape in shapes.items()}
     boxes = [params[index] for index in black_boxes.unknown(layers)]
     names = {*outputs(params), *(name for param in boxes for name in param.bottom)}
     return {n: array for n, array, _ in run(layers, fed) if n in names and array is not None}
