@@ -31,8 +31,18 @@ import numpy as np
 
 from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError
+from caffe_merge.formats.schema.messages import copied
 from caffe_merge.layers import standard
-from caffe_merge.layers.catalogue import AFFINE, DROPOUT, MOVING, NORM, of_family
+from caffe_merge.layers.catalogue import (
+    AFFINE,
+    CONVOLUTION,
+    DEPTHWISE,
+    DROPOUT,
+    MOVING,
+    NORM,
+    WINDOWED,
+    of_family,
+)
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.shapes.geometry import convolution_window
 from caffe_merge.layers.spec import LayerSpec
@@ -44,6 +54,8 @@ from caffe_merge.validation.response import Response, difference
 from caffe_merge.validation.run import Plan, Version, Weights, float64_weights
 
 _AFFINE = frozenset(of_family(NORM, AFFINE, DROPOUT, MOVING)) | impulses.LINEAR
+_CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
+_WINDOWED = frozenset(WINDOWED)
 _MOST_WORK = 1 << 28  # multiply-adds of a layer for responses to other sizes
 _NUDGES = 8  # seeds: in one channel the noise of one of them can cancel out
 
@@ -203,18 +215,27 @@ def _is_affine(spec: LayerSpec, bottoms: int) -> bool:
 def _forward(
     spec: LayerSpec, blobs: Sequence[np.ndarray], bottoms: Sequence[np.ndarray]
 ) -> List[np.ndarray]:
-    if spec.type in impulses.LINEAR:
+    if spec.type in _WINDOWED:
+        spec = _without_padding(spec)
         bottoms = [_spread(spec, bottom) for bottom in bottoms]
     return reference.forward(spec, blobs, bottoms)
 
 
+def _without_padding(spec: LayerSpec) -> LayerSpec:
+    """The same layer on what reaches over its borders: all of its taps read a value."""
+    param = copied(spec.param)
+    for field in ("pad", "pad_h", "pad_w"):
+        param.convolution_param.ClearField(field)
+    sides = {f"convolution_param.pad_{side}" for side in "lrtb"}
+    fork = {name: text for name, text in spec.fork.texts.items() if name not in sides}
+    return LayerSpec(param, fork)
+
+
 def _spread(spec: LayerSpec, values: np.ndarray) -> np.ndarray:
-    """Responses as a convolution without padding can read them: the same all over its window."""
-    if spec.type == "InnerProduct" or any(n != 1 for n in values.shape[2:]):
+    """Responses as a convolution can read them: the same all over its window."""
+    if spec.type not in _CONVOLUTIONS or any(n != 1 for n in values.shape[2:]):
         return values
     window = convolution_window(spec, values.ndim - 2)
-    if any(window.pad) or any(window.pad_end):
-        return values
     return np.broadcast_to(values, (*values.shape[:2], *window.extent))
 
 

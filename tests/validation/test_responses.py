@@ -148,7 +148,28 @@ def channel_that_relus_let_through_near_0(
     return before, was, after, now
 
 
+def tap_at_the_side_of_a_padded_window(
+    random: np.random.Generator,
+) -> Tuple[Net, Blobs, Net, Blobs]:
+    """What it reads is large on few inputs only; the window lies over the border there."""
+    before, was, after, now = channel_that_relus_let_through_near_0(random)
+    before, after = (
+        tuple(
+            line.replace("num_output: 3 kernel_size: 1", "num_output: 3 kernel_size: 3 pad: 1")
+            for line in net
+        )
+        for net in (before, after)
+    )
+    for blobs in (was, now):
+        kernel, bias = blobs["e"]
+        blobs["e"] = [np.repeat(np.repeat(kernel, 3, axis=2), 3, axis=3), bias]
+    now["c"][0][2] /= 1.001
+    now["e"][0][:, 2, 0, 1] *= 1.01
+    return before, was, after, now
+
+
 KINDS = [
+    tap_at_the_side_of_a_padded_window,
     channel_that_relus_let_through_near_0,
     bias_behind_a_flatten_that_went,
     weight_of_a_product,
