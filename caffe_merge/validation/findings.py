@@ -168,7 +168,7 @@ class Findings:
         result = self.results[point]
         farthest = max(result.max_error, self.of_channels.get(point, 0.0))
         is_far = result.problem is not None or not farthest <= SOMETHING_ELSE
-        return is_far or self._moved(point)
+        return is_far or (not self._result(point).agrees and self._moved(point))
 
     def _moved(self, point: Point) -> bool:
         """Whether what the new net holds there is another blob of the old one."""

@@ -168,7 +168,21 @@ def tap_at_the_side_of_a_padded_window(
     return before, was, after, now
 
 
+def bias_behind_a_flatten_of_a_convolution(
+    random: np.random.Generator,
+) -> Tuple[Net, Blobs, Net, Blobs]:
+    """What the convolution makes goes by two names in the old net, by one in the new."""
+    product = "ip: InnerProduct %s -> ip { inner_product_param { num_output: 5 } }"
+    before = ("data 2 3 8 8", CONV, "f: Flatten c -> f", product % "f")
+    was = seeded(prototxt(*before))
+    was["ip"][1][...] *= 0.02
+    now = same(was)
+    now["ip"][1][3] *= 1.001
+    return before, was, (*before[:2], product % "c"), now
+
+
 KINDS = [
+    bias_behind_a_flatten_of_a_convolution,
     tap_at_the_side_of_a_padded_window,
     channel_that_relus_let_through_near_0,
     bias_behind_a_flatten_that_went,
