@@ -21,8 +21,9 @@ from typing import (
 
 from google.protobuf import text_format
 
+from caffe_merge.arrays import Shape
 from caffe_merge.formats.schema.messages import LayerParameter
-from caffe_merge.layers.catalogue import DROPOUT, NORM, of_family
+from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, DROPOUT, NORM, of_family
 from caffe_merge.layers.layer import Layer, shares_memory
 
 Fault = Callable[[Any], Optional[str]]
@@ -177,6 +178,7 @@ MEASURED: Dict[str, Fault] = {
     "Swish": _swish,
     "TanH": _right,
 }
+_CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 # Their forward pass is another one in the phase TRAIN.
 _IN_TRAINING = frozenset(of_family(NORM, DROPOUT))
 # Fields of these types that BVLC's schema does not have, and OpenCV reads as their fork does.
@@ -199,6 +201,23 @@ def fault(layer: Layer) -> Optional[str]:
     if any(len(blob.shape) > 4 for blob in layer.blobs):  # one kernel size may stand for three
         measured = measured or "three spatial axes"
     return None if measured is None else f"{title}: OpenCV differs from Caffe in {measured}"
+
+
+def fault_of_shape(layer: Layer, shape: Optional[Shape]) -> Optional[str]:
+    """Why OpenCV is not asked to run ``layer`` on a bottom of this shape; None if it may be.
+
+    Its kernel for a depthwise convolution of 3x3 with a border is wrong where that is one line.
+    """
+    if layer.type not in _CONVOLUTIONS or shape is None or len(shape) != 4:
+        return None
+    group = layer.param.convolution_param.group
+    is_depthwise = layer.type != "Convolution" or 1 < group == shape[1]
+    if not is_depthwise or min(shape[2:]) > 1:
+        return None
+    return (
+        f"layer {layer.name!r} ({layer.type}): OpenCV differs from Caffe in a depthwise "
+        f"convolution of one row or column"
+    )
 
 
 def assemble(

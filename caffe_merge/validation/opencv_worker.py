@@ -18,7 +18,13 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.validation.caffe_worker import serve
-from caffe_merge.validation.opencv_net import MEASURED, Assembled, Version, assemble
+from caffe_merge.validation.opencv_net import (
+    MEASURED,
+    Assembled,
+    Version,
+    assemble,
+    fault_of_shape,
+)
 from caffe_merge.validation.run import input_shapes, outputs
 
 Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
@@ -47,7 +53,8 @@ class OpenCVNet:
     def _open(self, job: Dict[str, Any]) -> Frames:
         state = State(**job["state"]) if job.get("state") else None
         net = loading.load(job["prototxt"], job["weights"], state)
-        self.layers, self.weights, self.refused = net.layers, job["weights"], {}
+        self.layers, self.weights = net.layers, job["weights"]
+        self.refused = _refused(net)
         self.in_place = net.index is not None and net.index.has_bytes
         params = [layer.param for layer in self.layers]
         names = dict.fromkeys(top for param in params for top in param.top)
@@ -156,6 +163,17 @@ class OpenCVNet:
                 proto.shape.dim.extend(blob.shape)
                 proto.data.extend(np.asarray(blob, np.float32).ravel())
         return _bytes(message.SerializeToString())
+
+
+def _refused(net: loading.Net) -> Dict[int, str]:
+    """The layers that OpenCV is not asked to run for the size of what they read, and why."""
+    bottoms = net.graph().bottoms
+    refused = {}
+    for index, layer in enumerate(net.layers):
+        fault = fault_of_shape(layer, bottoms[layer][0].shape if bottoms[layer] else None)
+        if fault is not None:
+            refused[index] = fault
+    return refused
 
 
 def _bytes(data: bytes) -> np.ndarray:

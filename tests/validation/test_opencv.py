@@ -111,6 +111,29 @@ def test_types_of_forks_and_batch_norm(forks_caffe: RealCaffe, tmp_path: Path) -
         assert_same(array, expected[name], name)
 
 
+LINES = [("Convolution", (1, 5)), ("Convolution", (4, 1)), ("ConvolutionDepthwise", (1, 1))]
+
+
+@pytest.mark.parametrize(("kind", "size"), LINES)
+def test_a_depthwise_convolution_of_one_line_is_not_judged(
+    tmp_path: Path, kind: str, size: Tuple[int, int]
+) -> None:
+    """OpenCV 4.14 is wrong at 3x3 with a border; a convolution that is not depthwise is right."""
+    text = prototxt(
+        f"data 2 6 {size[0]} {size[1]}",
+        f"deep: {kind} data -> deep "
+        "{ convolution_param { num_output: 6 group: 6 kernel_size: 3 pad: 1 } }",
+        "full: Convolution data -> full "
+        "{ convolution_param { num_output: 6 group: 3 kernel_size: 3 pad: 1 } }",
+    )
+    inputs = {"data": np.random.default_rng(0).standard_normal((2, 6, *size))}
+    actual = run(write_pair(tmp_path, text), inputs, tmp_path)
+    assert actual["deep"][1].endswith(
+        "differs from Caffe in a depthwise convolution of one row or column"
+    )
+    assert actual["full"][0] is not None
+
+
 def test_every_type_that_it_runs_is_measured() -> None:
     types = {case.body.split('"')[1] for cases in CASES.values() for case in cases}
     assert set(MEASURED) - types <= {"BatchNorm", "ConvolutionDepthwise", "Permute", "ReLU6"}
