@@ -59,11 +59,11 @@ def test_scaled_is_float64_rounded_once(shape: tuple, dtype: type) -> None:
         assert actual.dtype == dtype
         np.testing.assert_array_equal(actual, expected)
     np.testing.assert_array_equal(blob.float64(), exact.reshape(shape))
-    if dtype is np.float32:  # three roundings would have given something else
+    if dtype is np.float32 and exact.size > 50:  # three roundings would have given another value
         naive = source.values.reshape(shape or (1,))
         for each in (first, two, three):
             naive = (naive * each).astype(np.float32)
-        assert shape in ((), (1, 4)) or not np.array_equal(naive.reshape(shape), expected)
+        assert not np.array_equal(naive.reshape(shape), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
