@@ -53,12 +53,7 @@ ROWS: Dict[str, Row] = {
     "beside-caffe": Row(
         ("3.9", "3.8"),
         PACKAGES,
-        (
-            "test_beside_pycaffe.py",
-            "formats/schema",
-            "validation/test_caffe_worker.py",
-            "formats/weights",
-        ),
+        (*FORMATS, "test_beside_pycaffe.py", "validation/test_caffe_worker.py"),
     ),
     # All tests run with the newest numpy and protobuf, under another Python, by `make test`.
     "newest": Row(

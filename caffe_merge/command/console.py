@@ -55,7 +55,10 @@ def compared(comparison: Any, verbose: bool) -> Iterator[str]:
     yield from comparison.summary(flag_of).splitlines()
     if verbose:
         for blob in comparison.blobs:
-            yield f"{blob.max_error:9.2e}  {blob.name}  {blob.remark or blob.problem or ''}"
+            remarks = "; ".join(
+                str(text) for text in (blob.problem, blob.remark) if text is not None
+            )
+            yield f"{blob.max_error:9.2e}  {blob.name}  {remarks}"
 
 
 def inexact(approximation: Optional[Approximation], verbose: bool) -> Iterator[str]:

@@ -29,7 +29,9 @@ def printing() -> Iterator[None]:
 
 def _discard(stream: TextIO) -> None:
     """Have all that is still to come on ``stream`` go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def print_lines(lines: Iterable[str]) -> None:

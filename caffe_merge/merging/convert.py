@@ -54,8 +54,8 @@ def convert(
     no file, or the engine is not here; where an output exists without ``force``, once the pair is
     read and before it is merged.
     """
-    python = (engine_options or {}).get("caffe_python")
-    with started(engine, python), Unchanged(conversion.inputs) as inputs:
+    options = engine_options or {}
+    with Unchanged(conversion.inputs) as inputs:
         check_inputs(conversion.model, conversion.weights)
         check_options(conversion.options)
         outputs = conversion.output_model, conversion.output_weights
@@ -64,7 +64,8 @@ def convert(
 
             report_file.check(conversion.report, conversion.inputs, outputs)
         check_outputs(conversion.inputs, outputs)
-        return _convert(conversion, engine, engine_options or {}, progress, inputs)
+        with started(engine, options.get("caffe_python"), options.get("time_limit")):
+            return _convert(conversion, engine, options, progress, inputs)
 
 
 def _convert(

@@ -60,7 +60,10 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
 def _within_reach(
     weights: np.ndarray, window: Window, lengths: Shape, size: Shape
 ) -> Tuple[np.ndarray, Window]:
-    """The same without taps at the ends that read only padding, as most do of an input of 1x1."""
+    """The same without taps at the ends that read only padding, as most do of an input of 1x1.
+
+    So an inf in such a tap makes no NaN of the padding's 0, as it does in Caffe's product.
+    """
     if not all(window.dilation):  # all taps read the same place
         return weights, window
     taps, pad, pad_end = [], [], []
@@ -81,7 +84,7 @@ def _product(matrix: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
     Where each image has one column, all of them are one product.
     """
-    if columns.shape[-1] > 1:
+    if columns.shape[-1] != 1:
         product: np.ndarray = np.matmul(matrix, columns)
         return product
     rows: np.ndarray = np.matmul(columns[..., 0].swapaxes(0, 1), matrix.swapaxes(1, 2))

@@ -115,6 +115,8 @@ def of_channels(before: np.ndarray, after: np.ndarray) -> float:
     axes = tuple(axis for axis in range(before.ndim) if axis != 1)
     with np.errstate(all="ignore"):
         error, largest = np.abs(after - before).max(axis=axes), np.abs(before).max(axis=axes)
+        if not np.isfinite([error, largest]).all():
+            return math.inf
         some = np.maximum(error, largest) > _ROUNDING * largest.max()
         return float((error[some] / largest[some]).max(initial=0.0))
 

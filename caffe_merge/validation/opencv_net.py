@@ -206,7 +206,8 @@ def fault(layer: Layer) -> Optional[str]:
 def fault_of_shape(layer: Layer, shape: Optional[Shape]) -> Optional[str]:
     """Why OpenCV is not asked to run ``layer`` on a bottom of this shape; None if it may be.
 
-    Its kernel for a depthwise convolution of 3x3 with a border is wrong where that is one line.
+    A depthwise convolution of 3x3 with a border is wrong where that is one line; it is not asked
+    for other kernels either, which no test has measured.
     """
     if layer.type not in _CONVOLUTIONS or shape is None or len(shape) != 4:
         return None

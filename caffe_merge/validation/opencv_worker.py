@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from caffe_merge.arrays import Shape
 from caffe_merge.errors import ValidationError
 from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.layer import Layer
@@ -39,7 +40,9 @@ class OpenCVNet:
         self.layers: Sequence[Layer] = ()
         self.weights = ""
         self.in_place = False  # whether OpenCV can read the weights' file itself
-        self.refused: Dict[int, str] = {}
+        self.net: Any = None
+        self.refused: Dict[int, str] = {}  # layers, by index, at which OpenCV gave up
+        self.misread: Dict[int, str] = {}  # those that it runs wrongly at the sizes it is given
 
     def handle(self, job: Dict[str, Any]) -> Frames:
         """The frames that answer ``job``; what is wrong with it raises."""
@@ -53,8 +56,8 @@ class OpenCVNet:
     def _open(self, job: Dict[str, Any]) -> Frames:
         state = State(**job["state"]) if job.get("state") else None
         net = loading.load(job["prototxt"], job["weights"], state)
-        self.layers, self.weights = net.layers, job["weights"]
-        self.refused = _refused(net)
+        self.net, self.layers, self.weights = net, net.layers, job["weights"]
+        self.refused = {}
         self.in_place = net.index is not None and net.index.has_bytes
         params = [layer.param for layer in self.layers]
         names = dict.fromkeys(top for param in params for top in param.top)
@@ -71,6 +74,7 @@ class OpenCVNet:
         names = job.get("only")
         if job.get("outputs_only"):
             names = outputs([layer.param for layer in self.layers])
+        self.misread = _misread(self.net, {name: array.shape for name, array in inputs.items()})
         model = self._model(job.get("weights") or {})
         final, arrays, seconds = self._run(model, inputs, names)
         for name in final if names is None else names:
@@ -86,7 +90,7 @@ class OpenCVNet:
     ) -> Tuple[Dict[str, Version], Dict[str, np.ndarray], float]:
         """The blobs ``names``, or all; a layer that OpenCV refuses is left out from then on."""
         while True:
-            assembled = assemble(self.layers, self.refused)
+            assembled = self._assembled()
             requested = {n: v for n, v in assembled.final.items() if names is None or n in names}
             start = time.perf_counter()
             try:
@@ -101,12 +105,15 @@ class OpenCVNet:
                 continue
             return assembled.final, arrays, time.perf_counter() - start
 
+    def _assembled(self, most: Optional[int] = None) -> Assembled:
+        return assemble(self.layers, {**self.refused, **self.misread}, most)
+
     def _first_refused(self, model: np.ndarray, inputs: Mapping[str, np.ndarray]) -> int:
         """The index of the first layer that OpenCV does not run, found by halving."""
         runs, fails = 0, len(self.layers)  # how many layers at the front run, how many do not
         while fails - runs > 1:
             middle = (runs + fails) // 2
-            assembled = assemble(self.layers, self.refused, middle)
+            assembled = self._assembled(middle)
             try:
                 self._blobs(assembled, model, inputs, assembled.final)
                 runs = middle
@@ -165,15 +172,18 @@ class OpenCVNet:
         return _bytes(message.SerializeToString())
 
 
-def _refused(net: loading.Net) -> Dict[int, str]:
-    """The layers that OpenCV is not asked to run for the size of what they read, and why."""
-    bottoms = net.graph().bottoms
-    refused = {}
+def _misread(net: loading.Net, shapes: Mapping[str, Shape]) -> Dict[int, str]:
+    """The layers that OpenCV runs wrongly for the size of what they read, and why.
+
+    ``shapes`` are those of the net's inputs.
+    """
+    bottoms = net.graph(shapes).bottoms
+    misread = {}
     for index, layer in enumerate(net.layers):
         fault = fault_of_shape(layer, bottoms[layer][0].shape if bottoms[layer] else None)
         if fault is not None:
-            refused[index] = fault
-    return refused
+            misread[index] = fault
+    return misread
 
 
 def _bytes(data: bytes) -> np.ndarray:

@@ -94,7 +94,8 @@ def pair(
                 continue  # its values may be others: nothing that is made of them is
             target.setdefault(both, _reader(after[index], both, plans))
     if not by_name:
-        loose.update(dict.fromkeys(_renamed(before, after, plans, twins), ""))
+        for both in _renamed(before, after, plans, twins):
+            loose.setdefault(both, "")
     fed = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
     points = [
         Point(both[0][0], *both, both in ends, both in firm, reader)

@@ -98,11 +98,12 @@ def engine(name: str) -> Engine:
 
 
 @contextlib.contextmanager
-def started(name: str, python: Optional[str]) -> Iterator[None]:
+def started(name: str, python: Optional[str], limit: Optional[float]) -> Iterator[None]:
     """The engine ``name``, or none, started to see that it is here; it waits for the block's jobs.
 
-    ``python`` is the interpreter that the user names. Raises UsageError where the engine cannot be
-    started.
+    ``python`` is the interpreter that the user names, ``limit`` how many seconds it may take, if
+    not what the engine's row says. Raises UsageError where the engine cannot be started, and
+    ValidationError where it takes longer.
     """
     row = None if name == NONE else engine(name)
     if row is None or row.built_in:
@@ -112,6 +113,6 @@ def started(name: str, python: Optional[str]) -> Iterator[None]:
     from caffe_merge.validation.workers import Worker
 
     with warm.keeping():
-        with Worker(row.command(python), row.time_limit) as worker:
+        with Worker(row.command(python), limit or row.time_limit) as worker:
             worker.call({"do": "about"})
         yield

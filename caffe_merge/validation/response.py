@@ -96,7 +96,7 @@ def _combinations(count: int, reads: int) -> Tuple[np.ndarray, np.ndarray]:
         if (size + impulse) % every == 0
     ]
     random = np.random.default_rng(0)
-    rows = min(max(_FEWEST, _TOGETHER // reads), _MOST) if reads <= impulses.FEW else 0
+    rows = min(max(_FEWEST, _TOGETHER // max(reads, 1)), _MOST) if reads <= impulses.FEW else 0
     several = random.standard_normal((rows, count)) * 2.0 ** -random.uniform(
         0, _SIZES - 1, (rows, 1)
     )

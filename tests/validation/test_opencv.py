@@ -118,9 +118,12 @@ LINES = [("Convolution", (1, 5)), ("Convolution", (4, 1)), ("ConvolutionDepthwis
 def test_a_depthwise_convolution_of_one_line_is_not_judged(
     tmp_path: Path, kind: str, size: Tuple[int, int]
 ) -> None:
-    """OpenCV 4.14 is wrong at 3x3 with a border; a convolution that is not depthwise is right."""
+    """OpenCV 4.14 is wrong at 3x3 with a border; a convolution that is not depthwise is right.
+
+    The size is that of the input that it is given, not what the text has.
+    """
     text = prototxt(
-        f"data 2 6 {size[0]} {size[1]}",
+        "data 2 6 9 8",
         f"deep: {kind} data -> deep "
         "{ convolution_param { num_output: 6 group: 6 kernel_size: 3 pad: 1 } }",
         "full: Convolution data -> full "

@@ -1,11 +1,13 @@
 """The registry of engines: flags and errors read it, each row can start its worker."""
 
 import argparse
+import time
+from pathlib import Path
 
 import pytest
 
 from caffe_merge.command import flags
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.validation import warm
 from caffe_merge.validation.registry import DEFAULT, ENGINES, NONE, engine, started
 
@@ -38,12 +40,22 @@ def test_an_engine_that_was_started_waits_for_the_jobs(monkeypatch: pytest.Monke
     monkeypatch.setitem(ENGINES, "other", row)
     monkeypatch.setattr(warm, "_kept", None)
     command = row.command(None)
-    with started("other", None):
+    with started("other", None, None):
         kept = warm.take(command)
         assert kept is not None
         assert kept[0].poll() is None
         assert warm.give_back(command, *kept)
     assert warm.take(command) is None
     assert kept[0].poll() is not None, "it is stopped"
-    with started("reference", None), started(NONE, None):
+    with started("reference", None, None), started(NONE, None, None):
         assert warm.take(command) is None
+
+
+def test_an_engine_that_hangs_is_given_up_at_the_limit_of_the_user(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    start = time.monotonic()
+    with pytest.raises(ValidationError, match="0.5 s"), started("pycaffe", str(python), 0.5):
+        pass
+    assert time.monotonic() - start < 30

@@ -28,7 +28,7 @@ _FALSE = frozenset(("false", "False", "f"))
 
 
 def parse_string(source: str) -> str:
-    """The text of one or more adjacent quoted strings, decoded as schema/strings.py says.
+    """The text of one or more adjacent quoted strings, decoded as in formats/schema/strings.py.
 
     What Caffe refuses as an escape is the backslash and the character behind it.
     """
