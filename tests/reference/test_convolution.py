@@ -174,6 +174,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_convolution_of_an_image_without_places() -> None:
-    spec = parse_spec('type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }')
+    body = "convolution_param { num_output: 4 kernel_size: 1 }"
+    spec = parse_spec(f'type: "Convolution" bottom: "x" top: "y" {body}')
     blobs = [np.ones((4, 3, 1, 1)), np.ones(4)]
     assert reference.forward(spec, blobs, [np.ones((2, 3, 0, 0))])[0].shape == (2, 4, 0, 0)

@@ -56,6 +56,6 @@ def test_an_engine_that_hangs_is_given_up_at_the_limit_of_the_user(tmp_path: Pat
     python.write_text("#!/bin/sh\nexec sleep 60\n")
     python.chmod(0o755)
     start = time.monotonic()
-    with pytest.raises(ValidationError, match="0.5 s"), started("pycaffe", str(python), 0.5):
+    with pytest.raises(ValidationError, match=r"0\.5 s"), started("pycaffe", str(python), 0.5):
         pass
     assert time.monotonic() - start < 30
