@@ -55,7 +55,8 @@ def convert(
     read and before it is merged.
     """
     options = engine_options or {}
-    with Unchanged(conversion.inputs) as inputs:
+    engine_here = started(engine, options.get("caffe_python"), options.get("time_limit"))
+    with engine_here, Unchanged(conversion.inputs) as inputs:
         check_inputs(conversion.model, conversion.weights)
         check_options(conversion.options)
         outputs = conversion.output_model, conversion.output_weights
@@ -64,8 +65,7 @@ def convert(
 
             report_file.check(conversion.report, conversion.inputs, outputs)
         check_outputs(conversion.inputs, outputs)
-        with started(engine, options.get("caffe_python"), options.get("time_limit")):
-            return _convert(conversion, engine, options, progress, inputs)
+        return _convert(conversion, engine, options, progress, inputs)
 
 
 def _convert(
