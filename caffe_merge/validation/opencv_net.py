@@ -185,8 +185,11 @@ _IN_TRAINING = frozenset(of_family(NORM, DROPOUT))
 _EXTRA = {"Permute": {"permute_param", "permute_param.order"}}
 
 
-def fault(layer: Layer) -> Optional[str]:
-    """Why OpenCV is not asked to run ``layer``; None if it runs it as Caffe does."""
+def fault(layer: Layer, bottom: Optional[Shape]) -> Optional[str]:
+    """Why OpenCV is not asked to run ``layer``; None if it runs it as Caffe does.
+
+    ``bottom`` is the shape of its first bottom, None where there is none or it is not known.
+    """
     param = layer.param
     title = f"layer {layer.name!r} ({layer.type})"
     if layer.type not in MEASURED:
@@ -200,38 +203,39 @@ def fault(layer: Layer) -> Optional[str]:
     measured = MEASURED[layer.type](param)
     if any(len(blob.shape) > 4 for blob in layer.blobs):  # one kernel size may stand for three
         measured = measured or "three spatial axes"
+    measured = measured or _of_one_line(layer, bottom)
     return None if measured is None else f"{title}: OpenCV differs from Caffe in {measured}"
 
 
-def fault_of_shape(layer: Layer, shape: Optional[Shape]) -> Optional[str]:
-    """Why OpenCV is not asked to run ``layer`` on a bottom of this shape; None if it may be.
+def _of_one_line(layer: Layer, bottom: Optional[Shape]) -> Optional[str]:
+    """A depthwise convolution of 3x3 with a border is wrong where its bottom is one line.
 
-    A depthwise convolution of 3x3 with a border is wrong where that is one line; it is not asked
-    for other kernels either, which no test has measured.
+    OpenCV is not asked for other kernels either, which no test has measured.
     """
-    if layer.type not in _CONVOLUTIONS or shape is None or len(shape) != 4:
+    if layer.type not in _CONVOLUTIONS or bottom is None or len(bottom) != 4:
         return None
     group = layer.param.convolution_param.group
-    is_depthwise = layer.type != "Convolution" or 1 < group == shape[1]
-    if not is_depthwise or min(shape[2:]) > 1:
+    is_depthwise = layer.type != "Convolution" or 1 < group == bottom[1]
+    if not is_depthwise or min(bottom[2:]) > 1:
         return None
-    return (
-        f"layer {layer.name!r} ({layer.type}): OpenCV differs from Caffe in a depthwise "
-        f"convolution of one row or column"
-    )
+    return "a depthwise convolution of one row or column"
 
 
 def assemble(
-    layers: Sequence[Layer], refused: Mapping[int, str], most: Optional[int] = None
+    layers: Sequence[Layer],
+    bottoms: Sequence[Optional[Shape]],
+    refused: Mapping[int, str],
+    most: Optional[int] = None,
 ) -> Assembled:
     """The first ``most`` of ``layers``, or all, without those that OpenCV is not to run.
 
-    ``refused`` maps indices of layers to reasons why, beside the faults that are known; what
-    depends on a layer that is left out is left out too.
+    ``bottoms`` has the shape of each layer's first bottom, if it is known. ``refused`` maps indices
+    of layers to reasons why, beside the faults that are known; what depends on a layer that is left
+    out is left out too.
     """
     assembly = _Assembly(refused)
     for index, layer in enumerate(layers[:most]):
-        assembly.add(index, layer)
+        assembly.add(index, layer, bottoms[index])
     read = frozenset(name for name, top in assembly.inputs.items() if top in assembly.read)
     blocks = [
         assembly.input_blocks[assembly.inputs[name]] for name in assembly.inputs if name in read
@@ -252,8 +256,8 @@ class _Assembly:
         self.memory: Dict[str, int] = {}  # in Caffe, by blob: names may share one
         self.repeated: Dict[str, int] = {}
 
-    def add(self, index: int, layer: Layer) -> None:
-        """Add the text of one layer, or note why its tops are not there."""
+    def add(self, index: int, layer: Layer, bottom: Optional[Shape]) -> None:
+        """Add the text of one layer, or note why its tops are not there; ``bottom`` as in fault."""
         param = layer.param
         tops = [f"{index}:{position}" for position in range(len(param.top))]
         bottoms = [self.versions[b] for b in param.bottom if b in self.versions]
@@ -267,7 +271,7 @@ class _Assembly:
         elif layer.type == "Split":
             versions = bottoms[:1] * len(tops)
         else:
-            reason = reason or self.refused.get(index) or fault(layer)
+            reason = reason or self.refused.get(index) or fault(layer, bottom)
             versions = [Version(top if reason is None else "", reason) for top in tops]
             if reason is None and tops:
                 self._add_layer(layer, [bottom.name for bottom in bottoms], tops)

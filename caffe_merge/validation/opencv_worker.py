@@ -24,7 +24,6 @@ from caffe_merge.validation.opencv_net import (
     Assembled,
     Version,
     assemble,
-    fault_of_shape,
 )
 from caffe_merge.validation.run import input_shapes, outputs
 
@@ -42,7 +41,7 @@ class OpenCVNet:
         self.in_place = False  # whether OpenCV can read the weights' file itself
         self.net: Any = None
         self.refused: Dict[int, str] = {}  # layers, by index, at which OpenCV gave up
-        self.misread: Dict[int, str] = {}  # those that it runs wrongly at the sizes it is given
+        self.bottoms: Sequence[Optional[Shape]] = ()  # the first of each layer, as last run
 
     def handle(self, job: Dict[str, Any]) -> Frames:
         """The frames that answer ``job``; what is wrong with it raises."""
@@ -74,7 +73,7 @@ class OpenCVNet:
         names = job.get("only")
         if job.get("outputs_only"):
             names = outputs([layer.param for layer in self.layers])
-        self.misread = _misread(self.net, {name: array.shape for name, array in inputs.items()})
+        self.bottoms = _bottoms(self.net, {name: array.shape for name, array in inputs.items()})
         model = self._model(job.get("weights") or {})
         final, arrays, seconds = self._run(model, inputs, names)
         for name in final if names is None else names:
@@ -106,7 +105,7 @@ class OpenCVNet:
             return assembled.final, arrays, time.perf_counter() - start
 
     def _assembled(self, most: Optional[int] = None) -> Assembled:
-        return assemble(self.layers, {**self.refused, **self.misread}, most)
+        return assemble(self.layers, self.bottoms, self.refused, most)
 
     def _first_refused(self, model: np.ndarray, inputs: Mapping[str, np.ndarray]) -> int:
         """The index of the first layer that OpenCV does not run, found by halving."""
@@ -172,18 +171,10 @@ class OpenCVNet:
         return _bytes(message.SerializeToString())
 
 
-def _misread(net: loading.Net, shapes: Mapping[str, Shape]) -> Dict[int, str]:
-    """The layers that OpenCV runs wrongly for the size of what they read, and why.
-
-    ``shapes`` are those of the net's inputs.
-    """
+def _bottoms(net: loading.Net, shapes: Mapping[str, Shape]) -> List[Optional[Shape]]:
+    """The shape of each layer's first bottom, if it has one and it is known, for these inputs."""
     bottoms = net.graph(shapes).bottoms
-    misread = {}
-    for index, layer in enumerate(net.layers):
-        fault = fault_of_shape(layer, bottoms[layer][0].shape if bottoms[layer] else None)
-        if fault is not None:
-            misread[index] = fault
-    return misread
+    return [bottoms[layer][0].shape if bottoms[layer] else None for layer in net.layers]
 
 
 def _bytes(data: bytes) -> np.ndarray:
