@@ -89,19 +89,23 @@ def _target(options: Options) -> Optional[Target]:
 
 
 def check_net(net: Net, options: Options) -> None:
-    """Raise UsageError where ``options`` do not fit ``net``."""
-    check_options(options)
-    if net.index is None:
-        raise UsageError("loaded without weights, so nothing can be merged", path=net.document.path)
-    names = {layer.name for layer in net.layers}
-    for name in sorted(set(options.keep) - names):
-        raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
+    """Raise UsageError where ``options`` do not fit ``net``, as a merge does a little later."""
+    _check_layers(net, options)
     if options.of_pixels or options.input_shapes:
         graph = _resolved(net, options)
         if options.of_pixels:
             from caffe_merge.merging import raw_input
 
             raw_input.fitted(graph, options)
+
+
+def _check_layers(net: Net, options: Options) -> None:
+    check_options(options)
+    if net.index is None:
+        raise UsageError("loaded without weights, so nothing can be merged", path=net.document.path)
+    names = {layer.name for layer in net.layers}
+    for name in sorted(set(options.keep) - names):
+        raise UsageError(OptionName("keep"), f" {name}: the net has no layer of this name")
 
 
 def _resolved(net: Net, options: Options) -> Graph:
@@ -131,7 +135,7 @@ class _Driver:
         self.net = net
         self.options = options
         self.target = _target(options)
-        check_net(net, options)
+        _check_layers(net, options)
         unfit = _choose_style(net, options.bn_style)
         self.graph = _resolved(net, options)
         self.outputs = {top.name: top.producer.name for top in self.graph.outputs}

@@ -247,7 +247,10 @@ def _add_noise(
     versions: AbstractSet[Version],
     seed: int,
 ) -> None:
-    """Add to ``noise`` what rounding the old net's weights is worth in responses, (2, channels)."""
+    """Add to ``noise`` what rounding the old net's weights is worth in responses.
+
+    It is as the errors of `difference`: (kinds, channels).
+    """
     nudged = partial(limits.nudged, seed=seed)
     for version, moved in responses(side, cuts, nudged, _making(side, cuts, versions)):
         if version in versions:
