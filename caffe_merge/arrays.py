@@ -1,4 +1,4 @@
-"""Names for array types and shapes."""
+"""Names for array types and shapes, and the memory of arrays."""
 
 from __future__ import annotations
 
@@ -29,6 +29,20 @@ def distinct(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
     import numpy as np
 
     return np.unique(numbers, return_counts=True)[0]
+
+
+def keep_memory(size: int) -> None:
+    """Have glibc keep the memory of freed arrays for the next ones; ``size`` is in bytes.
+
+    It gives large ones back to the system, which then has to make every page anew, until it has
+    seen a larger one freed: from that it learns what is large, up to 32 MB. And numpy asks the
+    system for large pages for arrays of 4 MB and more: these stay with what is kept. Each thread
+    has memory of its own.
+    """
+    import numpy as np
+
+    np.empty(size, np.uint8)
+    np.empty(size - (1 << 20), np.uint8)
 
 
 def count(shape: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ import sys
 from typing import NoReturn
 
 from caffe_merge import child
+from caffe_merge.arrays import keep_memory
 
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _ALLOCATIONS = 200_000  # between two collections; Python's own setting is 700
@@ -23,7 +24,7 @@ def set_up() -> None:
     # collections of so many objects cost a tenth of the time.
     gc.set_threshold(_ALLOCATIONS)
     _import_numpy()
-    _keep_memory()
+    keep_memory(_KEPT)
     _convert_in_pieces()
     child.allow_copies()
 
@@ -66,17 +67,6 @@ def _import_numpy() -> None:
         import numpy  # noqa: F401
     finally:
         del os.environ[_BLAS_THREADS[0]]
-
-
-def _keep_memory() -> None:
-    """Have glibc keep the memory of freed arrays for the next ones.
-
-    It gives large ones back to the system, which then has to make every page anew, until it has
-    seen a larger one freed: from that it learns what is large.
-    """
-    import numpy
-
-    numpy.empty(_KEPT, numpy.uint8)
 
 
 def _convert_in_pieces() -> None:

@@ -19,8 +19,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.validation.caffe_worker import serve
 from caffe_merge.validation.run import input_shapes, outputs, run
-
-_KEPT = 31 << 20  # bytes: of more than 32 MB glibc learns nothing
+from caffe_merge.validation.threads import Task
 
 Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 
@@ -90,8 +89,11 @@ def about(_job: Dict[str, Any]) -> Frames:
 
 def main() -> None:
     """Serve jobs until stdin ends."""
-    np.empty(_KEPT, np.uint8)  # glibc keeps the memory of arrays up to the largest that was freed
-    serve(ReferenceNet().handle)
+    # Where this process is a copy, each page that it writes of the memory that it began with is
+    # copied first, and the threads of both nets wait for that.
+    task = Task(lambda: serve(ReferenceNet().handle))
+    task.start()
+    task.finish()
 
 
 if __name__ == "__main__":

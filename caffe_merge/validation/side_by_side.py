@@ -18,6 +18,7 @@ from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Run, Version
 from caffe_merge.validation.seen import Mutants, farthest, wrong_by
+from caffe_merge.validation.threads import Task
 
 _MOST_WAITING = 2
 Progress = Tuple[int, int, str]
@@ -73,35 +74,28 @@ class _Leader:
     ) -> None:
         self.meeting = _Meeting()
         self.seconds = 0.0
-        self.error: Optional[BaseException] = None
         self._run = run
         self._impulse_responses = impulse_responses or ImpulseResponses(frozenset())
         self._due: Dict[int, List[Point]] = {}
         for point in points:
             self._due.setdefault(point.before[1], []).append(point)
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._task = Task(self._work)
 
     def __enter__(self) -> _Leader:
-        self._thread.start()
+        self._task.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.meeting.close()
-        self.finish()  # what is wrong with the old net counts first
+        self._task.finish()  # what is wrong with the old net counts first
 
     def value(self, point: Point) -> Value:
         """What the old net holds at ``point``, as soon as it does."""
         value = self.meeting.take(point)
         if value is None:
-            self.finish()
+            self._task.finish()
         assert value is not None, point
         return value
-
-    def finish(self) -> None:
-        """Wait for its end; raise what went wrong in it."""
-        self._thread.join()
-        if self.error is not None:
-            raise self.error
 
     def _work(self) -> None:
         try:
@@ -110,11 +104,10 @@ class _Leader:
                 step = self._run.step(index)
                 self.seconds += time.perf_counter() - start
                 self._impulse_responses.step(index, step)
+                del step  # its blobs go before the next layer makes others
                 for point in self._due.get(index, ()):
                     self.meeting.put(point, _value(self._run, point.before[0]))
                 self._run.drop(index)
-        except BaseException as error:  # it belongs to the thread that waits for us
-            self.error = error
         finally:
             self.meeting.close()
 
@@ -141,6 +134,7 @@ def follow(
             seconds += time.perf_counter() - start
             mutants.step(index, step)
             findings.impulse_responses[1].step(index, step)
+            del step
             for point in due.get(index, ()):
                 _meet(findings, mutants, point, leader.value(point))
                 done += 1
