@@ -87,7 +87,10 @@ def _sums(rows: np.ndarray) -> np.ndarray:
     values = _values(on)
     impulses, whole = -(-depth // on), depth // on
     sums = np.zeros((outputs, impulses + 1))
-    sums[:, :whole] = (rows[:, : whole * on].reshape(-1, on) @ values).reshape(outputs, whole)
+    if on == 1:  # the product of a matrix with one number is slow
+        np.multiply(rows, values, out=sums[:, :whole])
+    else:
+        sums[:, :whole] = (rows[:, : whole * on].reshape(-1, on) @ values).reshape(outputs, whole)
     if whole < impulses:
         sums[:, whole] = rows[:, whole * on :] @ values[: depth - whole * on]
     return sums.T

@@ -16,9 +16,10 @@ SMALLEST, LARGEST = 1e-5, 1e-3
 TIMES_NOISE = 4
 SEEDS = 4  # at most: near a tie, as of a Softmax, the noise of one of them says little
 _TIMES_SEED = 8  # what one seed's noise may be more than another's
-_HALF_OF_SMALLEST = 2.0**-150
+_LEAST_NORMAL = 2.0**-126  # of float32
+_HALF_UNIT = 2.0**-24  # of float32's last place, of a value from 1 to 2
 _PIECE = 1 << 15  # values that are moved at once: they stay in the processor's cache
-_EXPONENT, _SIGN = np.uint32(0x7F800000), np.uint32(0x80000000)  # bits of a float32
+_EXPONENT = np.uint64(0x7FF0000000000000)  # bits of a float64
 
 
 def limit(least: float, noise: Optional[float]) -> float:
@@ -41,23 +42,26 @@ def nudged(layer: Any, blobs: List[np.ndarray], seed: int = 0) -> List[np.ndarra
 
 
 def _moved(blob: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    values = blob.flatten()
+    """Each piece has signs that are drawn, or begins anywhere among those: a net is large."""
+    values = blob.reshape(-1)
+    moved = np.empty(values.shape)
+    pieces = min(_PIECE, values.size)
+    signs = random.choice([-_HALF_UNIT, _HALF_UNIT], min(2 * _PIECE, values.size))
     for start in range(0, values.size, _PIECE):
         piece = values[start : start + _PIECE]
-        piece += _half_units(piece, random)
-    return values.reshape(blob.shape)
+        begin = int(random.integers(0, signs.size - pieces + 1))
+        half = _powers(piece)
+        half *= signs[begin : begin + piece.size]
+        np.add(piece, half, out=moved[start : start + _PIECE])
+    return moved.reshape(blob.shape)
 
 
-def _half_units(blob: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Half of what float32's last place is worth in each value, of either sign: 2^(exponent - 24).
+def _powers(values: np.ndarray) -> np.ndarray:
+    """The power of 2 that is not more than each of the float64 ``values`` is without its sign.
 
-    Made of float32's bits, as a net has millions of weights. Zeros have none; values that are less
-    than a normal float32 have the half of the smallest one.
+    Of zeros 0. Values that are less than a normal float32 are in the steps of the least of these.
     """
-    units = blob.astype(np.float32).view(np.uint32)
-    units &= _EXPONENT
-    units |= random.integers(0, 1 << 32, blob.shape, np.uint32) & _SIGN
-    half: np.ndarray = np.multiply(units.view(np.float32), 2.0**-24, dtype=np.float64)
-    small = (half == 0) & (blob != 0)
-    half[small] = np.copysign(_HALF_OF_SMALLEST, half[small])
-    return half
+    powers: np.ndarray = (values.view(np.uint64) & _EXPONENT).view(np.float64)
+    if powers.size and powers.min() < _LEAST_NORMAL:
+        powers[(powers < _LEAST_NORMAL) & (values != 0)] = _LEAST_NORMAL
+    return powers

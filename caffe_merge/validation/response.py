@@ -17,6 +17,7 @@ from caffe_merge.validation.compare import HELD
 from caffe_merge.validation.run import Version
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
+_LEAST_BEHIND = 1e-2  # the same behind what is not linear, where large values may cancel out
 _ROUNDING = 1e-8  # what is less beside a value, of what float64 leaves, is not judged
 _PART = 64  # of 1, which impulses have beside which a bias must be seen
 _MOST_FOLLOWED = 8  # impulses of a layer that is not small that go through one more linear layer
@@ -121,15 +122,19 @@ def difference(was: Response, now: Response, scaled: bool = False) -> Optional[n
         return None
     others = np.zeros((2, _SIZES, was.values.shape[1]))
     with np.errstate(all="ignore"):  # the new net's values need not be finite
-        if scaled or was.scaled is not None or now.scaled is not None:
+        is_linear = was.scaled is None and now.scaled is None
+        if scaled or not is_linear:
             _compare_scaled(was.with_scaled(), now.with_scaled(), others)
-        return np.concatenate([_difference(was.values, now.values), *others])
+        least = _LEAST if is_linear else _LEAST_BEHIND
+        return np.concatenate([_difference(was.values, now.values, least), *others])
 
 
-def _difference(was: np.ndarray, now: np.ndarray) -> np.ndarray:
+def _difference(was: np.ndarray, now: np.ndarray, least: float) -> np.ndarray:
+    """Errors (2, channels) by weights and by biases; a bias is little if less than ``least``."""
     by_weights = was[:-1] - was[-1:]
-    size = np.maximum(_floored(_largest(by_weights)), _ROUNDING * _largest(was))
-    by_biases = np.maximum(_floored(_largest(was[-1:])), size / (impulses.SIZE * _PART))
+    size = np.maximum(_floored(_largest(by_weights), _LEAST), _ROUNDING * _largest(was))
+    biases = _floored(_largest(was[-1:]), least)
+    by_biases = np.maximum(biases, size / (impulses.SIZE * _PART))
     errors = np.stack([_largest(now[:-1] - now[-1:] - by_weights), _largest(now[-1:] - was[-1:])])
     return _relative(errors, np.stack([size, by_biases]))
 
@@ -149,7 +154,7 @@ def _compare_scaled(was: Response, now: Response, errors: np.ndarray) -> None:
     starts = was.size_starts()
     of_rows = np.maximum.reduceat(_relative(error, rows[:, None]), starts)
     largest = np.maximum(np.maximum.reduceat(size, starts), _largest(was.values[-1:]))
-    floored = np.maximum(largest, _LEAST * largest.max(axis=1, keepdims=True))
+    floored = np.maximum(largest, _LEAST_BEHIND * largest.max(axis=1, keepdims=True))
     of_channels = _relative(np.maximum.reduceat(error, starts), floored)
     finite = np.isfinite(largest).all(axis=1)
     errors[:, finite] = np.stack([of_rows, of_channels])[:, finite]
@@ -169,6 +174,6 @@ def _largest(values: np.ndarray) -> np.ndarray:
     return largest
 
 
-def _floored(sizes: np.ndarray) -> np.ndarray:
-    floored: np.ndarray = np.maximum(sizes, _LEAST * sizes.max(initial=0.0))
+def _floored(sizes: np.ndarray, least: float) -> np.ndarray:
+    floored: np.ndarray = np.maximum(sizes, least * sizes.max(initial=0.0))
     return floored

@@ -75,6 +75,22 @@ def test_a_response_that_is_linear_is_held_against_one_that_is_not() -> None:
     assert same.max() == 0
 
 
+@pytest.mark.parametrize("is_linear", [True, False])
+def test_values_that_cancel_out_behind_a_relu_are_not_held_against_what_is_left(
+    is_linear: bool,
+) -> None:
+    """A bias is 5e-4 of the largest, and wrong by what a sum of such values may be rounded by."""
+    was = response()._replace(values=response().values / SIZE)
+    was.values[:, 1] += 1000.0
+    now = was._replace(values=was.values.copy())
+    now.values[:, 0] += 2e-5 * BIASES[0]
+    if not is_linear:
+        was, now = was.with_scaled(), now.with_scaled()
+    error = difference(was, now)
+    assert error is not None
+    assert (error.max() > LIMIT) == is_linear
+
+
 def test_what_would_take_long_has_no_other_sizes() -> None:
     large = Response(("data", -1), (9, 1), np.ones((10, 3, 300, 300))).with_scaled()
     assert large.scaled is not None
