@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
+_PIECE = 256  # values
+
 Shape = Tuple[int, ...]
 BlobShape = Optional[Tuple[Optional[int], ...]]  # None: that dimension, or their number, is unknown
 
@@ -31,18 +33,21 @@ def distinct(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.unique(numbers, return_counts=True)[0]
 
 
-def keep_memory(size: int) -> None:
-    """Have glibc keep the memory of freed arrays for the next ones; ``size`` is in bytes.
+def set_up_thread(memory: int) -> None:
+    """Have numpy keep ``memory`` (bytes) in this thread, and take a row at a time.
 
-    It gives large ones back to the system, which then has to make every page anew, until it has
-    seen a larger one freed: from that it learns what is large, up to 32 MB. And numpy asks the
-    system for large pages for arrays of 4 MB and more: these stay with what is kept. Each thread
-    has memory of its own.
+    glibc gives large arrays back to the system, which then has to make every page anew, until it
+    has seen a larger one freed: from that it learns what is large, up to 32 MB. And numpy asks the
+    system for large pages for arrays of 4 MB and more: these stay with what is kept.
+
+    Where an array is converted, or has a number for each of its rows, numpy works in pieces. One
+    within a row has that number as a constant, which is twice as fast as with numpy's own setting.
     """
     import numpy as np
 
-    np.empty(size, np.uint8)
-    np.empty(size - (1 << 20), np.uint8)
+    np.empty(memory, np.uint8)
+    np.empty(memory - (1 << 20), np.uint8)
+    np.setbufsize(_PIECE)
 
 
 def count(shape: Sequence[int]) -> int:

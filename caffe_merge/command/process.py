@@ -10,12 +10,11 @@ import sys
 from typing import NoReturn
 
 from caffe_merge import child
-from caffe_merge.arrays import keep_memory
+from caffe_merge.arrays import set_up_thread
 
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _ALLOCATIONS = 200_000  # between two collections; Python's own setting is 700
 _KEPT = 8 << 20  # bytes; larger arrays are rare
-_PIECE = 256  # values
 
 
 def set_up() -> None:
@@ -24,8 +23,7 @@ def set_up() -> None:
     # collections of so many objects cost a tenth of the time.
     gc.set_threshold(_ALLOCATIONS)
     _import_numpy()
-    keep_memory(_KEPT)
-    _convert_in_pieces()
+    set_up_thread(_KEPT)
     child.allow_copies()
 
 
@@ -67,14 +65,3 @@ def _import_numpy() -> None:
         import numpy  # noqa: F401
     finally:
         del os.environ[_BLAS_THREADS[0]]
-
-
-def _convert_in_pieces() -> None:
-    """Have numpy convert float32 to float64 and back in pieces of a row, not of many rows.
-
-    Weights are multiplied so, each row with a number of its own: where a piece is within a row
-    that number is a constant, which is nearly twice as fast as numpy's own setting.
-    """
-    import numpy
-
-    numpy.setbufsize(_PIECE)

@@ -24,7 +24,7 @@ _PIECE = 1 << 15  # values that are compared at once: they stay in the processor
 
 @dataclass(frozen=True)
 class BlobResult:
-    """One blob of both nets. Errors are relative to the old blob's largest absolute value.
+    """One blob of both nets. Errors are relative to ``largest``, the old blob's absolute value.
 
     ``cosine`` and ``argmax_agreement`` (the share of positions whose largest channel is the same)
     are of outputs, and None where they mean nothing. ``problem``, of one of the kinds above, is
@@ -46,6 +46,7 @@ class BlobResult:
     limit: float = 0.0
     noise: Optional[float] = None
     reader: str = ""
+    largest: float = 0.0
 
     @property
     def label(self) -> str:
@@ -102,6 +103,7 @@ def compare(name: str, before: np.ndarray, after: np.ndarray, output: bool = Fal
         cosine=_cosine(before, after, largest) if output else None,
         argmax_agreement=_argmax_agreement(before, after) if output else None,
         remark=_remark(before, largest, sums),
+        largest=largest,
     )
 
 

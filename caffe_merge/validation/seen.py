@@ -73,13 +73,16 @@ class Mutants:
                 if top in carried:
                     self._wrong[name] = carried[top]
 
-    def look(self, name: str, label: str, limit: float) -> None:
-        """Compare the mutants of the blob ``name``, which agrees with the old net's, with it."""
+    def look(self, name: str, label: str, limit: float, largest: float) -> None:
+        """Compare the mutants of the blob ``name``, which agrees with the old net's, with it.
+
+        ``largest`` is its largest absolute value.
+        """
         right = self.run.arrays[name]
         for mutated, wrong in self._wrong.pop(name, {}).items():
             if mutated not in self._open:
                 continue
-            moved = wrong.moved(right, limit)
+            moved = wrong.moved(right, limit, largest)
             if moved > self.best[mutated][1]:
                 self.best[mutated] = (label, moved)
             if moved > limit:
@@ -123,21 +126,28 @@ class Mutant:
             wrong -= self._signs * self._bias
         return wrong
 
-    def moved(self, right: np.ndarray, limit: float) -> float:
-        """How far it is at most from ``right``, the blob as it is, relative to its largest value.
+    def moved(self, right: np.ndarray, limit: float, largest: float) -> float:
+        """How far it is at most from ``right``, the blob as it is, relative to ``largest``.
 
         0 where that is 0: a dead blob shows nothing. It may be less than that, but beyond
         ``limit``.
         """
+        if not largest:
+            return 0.0
         if self._signs is None or right is not self._array:
-            largest = _largest(right)
-            return farthest(self.array().reshape(right.shape), right) / largest if largest else 0.0
-        axes = tuple(n for n in range(right.ndim) if self._signs.shape[n] == 1)
+            return farthest(self.array().reshape(right.shape), right) / largest
+        few = tuple(slice(None if n == 1 else _FEW) for n in self._signs.shape)
+        moved = self._moved(few) / largest
+        return moved if moved > limit else self._moved(()) / largest
+
+    def _moved(self, channels: Tuple[slice, ...]) -> float:
+        """How far the ``channels`` are at most from those of the blob itself."""
+        right, signs = self._array[channels], self._signs[channels]
+        axes = tuple(n for n in range(right.ndim) if signs.shape[n] == 1)
         ends = [end(right, axis=axes, keepdims=True) for end in (np.max, np.min)]
-        largest = max(map(_largest, ends))
-        bias = 0.0 if self._bias is None else self._bias
-        far = max(_largest(end - bias) for end in ends) * _largest(self._signs)
-        return (far if np.isfinite(far) else float("inf")) / largest if largest else 0.0
+        bias = 0.0 if self._bias is None else self._bias[channels]
+        far = max(_largest(end - bias) for end in ends) * _largest(signs)
+        return far if np.isfinite(far) else float("inf")
 
 
 class _Convolved(Mutant):
@@ -156,13 +166,12 @@ class _Convolved(Mutant):
             self._array = self._compute(self._channels)
         return self._array
 
-    def moved(self, right: np.ndarray, limit: float) -> float:
+    def moved(self, right: np.ndarray, limit: float, largest: float) -> float:
         if right.ndim > 1 and not self._array.size:
             few, right_few = self._compute(_FEW), right[:, :_FEW]
-            largest = _largest(right)
             if few.shape == right_few.shape and farthest(few, right_few) > limit * largest > 0:
                 return farthest(few, right_few) / largest
-        return super().moved(right, limit)
+        return super().moved(right, limit, largest)
 
 
 def _behind(

@@ -154,7 +154,7 @@ def _meet(findings: Findings, mutants: Mutants, point: Point, value: Value) -> N
         return
     result = findings.add(point, was, now)
     if result.agrees and result.remark is None:
-        mutants.look(name, result.label, findings.least)
+        mutants.look(name, result.label, findings.least, result.largest)
     elif not result.agrees and point.firm and was.size == now.size:
         run.arrays[name] = was.reshape(now.shape)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Callable, Optional
 
-from caffe_merge.arrays import keep_memory
+from caffe_merge.arrays import set_up_thread
 
 _KEPT = 31 << 20  # bytes, of blobs: of more than 32 MB glibc learns nothing
 
 
 class Task(threading.Thread):
-    """Does ``work`` with memory that it keeps; it ends with the process."""
+    """Does ``work`` as set_up_thread has it; it ends with the process."""
 
     def __init__(self, work: Callable[[], None]) -> None:
         super().__init__(daemon=True)
@@ -21,7 +21,7 @@ class Task(threading.Thread):
     def run(self) -> None:
         """What the thread does."""
         try:
-            keep_memory(_KEPT)
+            set_up_thread(_KEPT)
             self._work()
         except BaseException as error:  # it belongs to the thread that waits for us
             self._error = error

@@ -31,7 +31,7 @@ def moved(
     for index, layer in enumerate(layers):
         mutants.step(index, run.step(index))
         if look in layer.param.top:
-            mutants.look(look, look, 1e-5)
+            mutants.look(look, look, 1e-5, float(np.abs(run.arrays[look]).max()))
     return mutants.best[wrong]
 
 

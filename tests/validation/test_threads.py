@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from caffe_merge.errors import ValidationError
@@ -26,6 +27,14 @@ def test_a_task_does_its_work_once() -> None:
     task.start()
     task.finish()
     assert done == [1]
+
+
+def test_a_task_converts_in_pieces_of_a_row() -> None:
+    sizes = []
+    task = Task(lambda: sizes.append(np.getbufsize()))
+    task.start()
+    task.finish()
+    assert sizes == [256]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
