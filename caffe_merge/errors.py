@@ -99,6 +99,11 @@ class CaffeMergeError(Exception):
         error.path = self.path
         return error
 
+    def add(self, *parts: str) -> None:
+        """Have the message go on with ``parts``."""
+        self.message = Text(self.message, *parts)
+        self.args = (self.message,)
+
     @property
     def parts(self) -> Tuple[str, ...]:
         """The parts of the message, those that name an option as OptionName."""

@@ -10,6 +10,7 @@ _PLANE = 0x10FF00
 _BYTES = r"(?<!\\)\\U0010ff([89a-f][0-9a-f])"
 _PLURALS = {"axis": "axes"}
 SHOWN = 120  # characters of a value that a message quotes
+_LISTED = 3  # items of a list in a sentence, which may have any number
 
 
 def visible(text: str) -> str:
@@ -49,17 +50,12 @@ def quoted(text: str) -> str:
     return repr(shown) + ("" if shown is text else f" ({len(text):,} characters)")
 
 
-def listed(names: Sequence[str], limit: int = 5) -> str:
-    """``a, b and 3 more``."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+def listed(items: Sequence[str], most: int = _LISTED, separator: str = ", ") -> str:
+    """``a, b, c and 3 more``."""
+    shown = separator.join(items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
 
 
-def named(names: Sequence[str], limit: int = 5) -> str:
-    """``'a', 'b' and 3 more``: names from a file."""
-    return listed([quoted(name) for name in names[:limit]] + list(names[limit:]), limit)
-
-
-def a_few(names: Sequence[str]) -> str:
-    """``'a', 'b', 'c' and 3 more``: names of layers, in a sentence of any number of them."""
-    return listed([repr(name) for name in names[:3]] + list(names[3:]), 3)
+def named(names: Sequence[str], most: int = _LISTED) -> str:
+    """``'a', 'b', 'c' and 3 more``: names from a file, the long ones shortened."""
+    return listed([quoted(name) for name in names[:most]] + list(names[most:]), most)

@@ -63,7 +63,8 @@ def test_words() -> None:
         "1 pair of brackets", "2 pairs of brackets",
     ]  # fmt: skip
     assert listed(["a", "b"]) == "a, b"
-    assert named(list("abcdefg")) == "'a', 'b', 'c', 'd', 'e' and 2 more"
+    assert named(list("abcdefg")) == "'a', 'b', 'c' and 4 more"
+    assert named(["x" * 999]) == quoted("x" * 999)
     assert quoted("x" * 120) == repr("x" * 120)
     assert quoted("x" * 999 + "y") == repr("x" * 60 + "..." + "x" * 59 + "y") + (
         " (1,000 characters)"

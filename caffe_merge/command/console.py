@@ -58,7 +58,7 @@ def compared(comparison: Any, verbose: bool) -> Iterator[str]:
             remarks = "; ".join(
                 str(text) for text in (blob.problem, blob.remark) if text is not None
             )
-            yield f"{blob.max_error:9.2e}  {blob.name}  {remarks}"
+            yield f"{blob.max_error:9.2e}  {blob.label}  {remarks}".rstrip()
 
 
 def inexact(approximation: Optional[Approximation], verbose: bool) -> Iterator[str]:

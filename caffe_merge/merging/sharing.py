@@ -20,7 +20,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.shared import shared_blobs
 from caffe_merge.passes.rewriting.rewrite import Changes, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 Slot = Tuple[Layer, int]  # a blob of a layer, by number
 Names = Dict[str, List[Slot]]
@@ -72,7 +72,7 @@ def batches(graph: Graph, rewrites: Sequence[Rewrite]) -> List[Batch]:
                 _rename(new[layer][0], number, label)
                 left_behind.setdefault(layer, []).extend(other.name for other, _ in others)
     unshared_from = {
-        layer: a_few(list(dict.fromkeys(others))) for layer, others in left_behind.items()
+        layer: named(list(dict.fromkeys(others))) for layer, others in left_behind.items()
     }
     members = [[rewrites[number] for number in sorted(batch)] for batch in sorted(batches, key=min)]
     return [_batch(part, new, unshared_from) for part in members]

@@ -1,9 +1,10 @@
 """Whether stored blobs fit a layer, and what to do where they do not."""
 
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Union
+import contextlib
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from caffe_merge.arrays import BlobShape, Shape
-from caffe_merge.errors import NetError, SizeError, Text, WeightsError
+from caffe_merge.errors import NetError, OptionName, SizeError, Text, WeightsError
 from caffe_merge.formats.weights.blobs import Blob, Stored
 from caffe_merge.formats.weights.index import LayerRecord
 from caffe_merge.layers import norms
@@ -82,6 +83,17 @@ class Explained:
             swapped = channels_last(self._inputs)
             if swapped is not None:
                 raise NetError(Text(error.message, f"; {swapped}"), layer=error.layer) from error
+
+
+@contextlib.contextmanager
+def naming_shapes(shapes: Mapping[str, Shape]) -> Iterator[None]:
+    """Have an error of this block name the ``shapes`` that the user gave: they may be its cause."""
+    try:
+        yield
+    except (SizeError, WeightsError) as error:
+        for name, shape in shapes.items():
+            error.add("; with ", OptionName("input_shape"), f" {name}={','.join(map(str, shape))}")
+        raise
 
 
 def channels_last(inputs: Mapping[str, Optional[Shape]]) -> Optional[str]:

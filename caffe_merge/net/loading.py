@@ -29,7 +29,7 @@ from caffe_merge.formats.weights.formats import open_index
 from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
-from caffe_merge.net import data_layers, joining, training
+from caffe_merge.net import data_layers, fitting, joining, training
 from caffe_merge.net.graph import Graph
 from caffe_merge.net.inputs import read_text, reject_weights
 from caffe_merge.net.propagation import top_shapes
@@ -332,7 +332,7 @@ def _join_weights(net: Net, input_shapes: Mapping[str, Shape]) -> None:
     training.note_training(params, net.notes)
     extras = [layer.extra for layer in net.layers]
     net.input_shapes = {**data_layers.known_shapes(params, extras, net.index), **input_shapes}
-    with net.located():
+    with net.located(), fitting.naming_shapes(input_shapes):
         joining.weights(net.layers, net.all_layers, net.index, net.notes, net.input_shapes)
 
 

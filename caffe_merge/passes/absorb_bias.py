@@ -42,7 +42,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 DEVIATIONS = 3  # below the mean, where a value may be cut off
 NO_NORM = "no BatchNorm in front of it says where its values lie"
@@ -100,7 +100,7 @@ class AbsorbBias(Pass):
         sharers = graph.sharers() if self.options.keep_shared else {}
         for layer in layers:
             if layer in sharers:
-                others = a_few([other.name for other in sharers[layer]])
+                others = named([other.name for other in sharers[layer]])
                 text = f"{layer.type} {layer.name!r} shares its weights with {others}, kept so"
                 return Reason(Text(text, " with ", OptionName("keep_shared")), SHARED)
         return None

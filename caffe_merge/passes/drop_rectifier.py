@@ -20,7 +20,7 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 REACH = 64  # the most layers that make a blob never negative: all of them are run for the proof
 _RECTIFIERS = that("rectifier")
@@ -63,7 +63,7 @@ class DropRectifier(Pass):
         makers = _makers(source, bases)
         if isinstance(makers, Reason):
             return makers
-        note = f"removed: what comes from {a_few([source.producer.name])} is never negative"
+        note = f"removed: what comes from {named([source.producer.name])} is never negative"
         return Rewrite((layer,), {}, note, premises=graph.in_order(makers))
 
 

@@ -28,7 +28,7 @@ from caffe_merge.options import Options
 from caffe_merge.passes.rewriting.channel_classes import Classes, classes_of
 from caffe_merge.passes.rewriting.forward_folding import folded_forward
 from caffe_merge.passes.rewriting.rewrite import Changes, Finding, Findings, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 WORTH = 0.25  # bits that some channel must move, for a rewrite of its component
 CONSTANT = 64  # bias / range of a channel that is nearly its bias: it would outgrow the others
@@ -95,7 +95,7 @@ def _rewrite(graph: Graph, changes: Changes) -> Rewrite:
         layers=graph.in_order(changes),
         changes=changes,
         note="",
-        kept_note=f"its channels were equalised: {a_few(names)}",
+        kept_note=f"its channels were equalised: {named(names)}",
     )
 
 

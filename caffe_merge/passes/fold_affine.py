@@ -18,7 +18,7 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.notes import Reason
 from caffe_merge.passes.rewriting.affine_runs import Run, runs
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class FoldAffine(Pass):
@@ -46,5 +46,5 @@ class FoldAffine(Pass):
             layers=(producer, *run.layers),
             changes={producer: (param, blobs)},
             note=f"folded into {producer.type} {producer.name!r}",
-            kept_note="took in " + a_few([layer.name for layer in run.layers]),
+            kept_note="took in " + named([layer.name for layer in run.layers]),
         )

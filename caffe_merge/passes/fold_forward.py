@@ -31,7 +31,7 @@ from caffe_merge.passes.rewriting.forward_folding import (
     why_not_folded,
 )
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite, kept
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class FoldForward(Pass):
@@ -76,8 +76,8 @@ def _forwards(graph: Graph, run: Run, fixed: Set[Layer]) -> Union[Rewrite, Reaso
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,
-        note="folded forwards into " + a_few([layer.name for layer in consumers]),
-        kept_note="took in " + a_few([layer.name for layer in run.layers]),
+        note="folded forwards into " + named([layer.name for layer in consumers]),
+        kept_note="took in " + named([layer.name for layer in run.layers]),
     )
 
 

@@ -26,7 +26,7 @@ from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import OUTPUT, Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED, forward_rewrite
 from caffe_merge.passes.rewriting.rewrite import Changes, Finding, Pass, Refused, Rewrite, kept
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class FoldImage(Pass):
@@ -66,7 +66,7 @@ def _forwards(graph: Graph, layer: Layer, fixed: List[str]) -> Union[Rewrite, Re
     if end.name == source.name and not graph.may_lose_name(source):
         return Reason(f"it is written over {source.name!r}, which keeps its name")
     if fixed:
-        return kept(f"layer {a_few(fixed)}, which reads it, is")
+        return kept(f"layer {named(fixed)}, which reads it, is")
     image = layer.blobs[0].float64()[np.newaxis]
     changes: Changes = {}
     for reader, _ in end.readers:

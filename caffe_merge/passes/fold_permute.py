@@ -36,7 +36,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class FoldPermute(Pass):
@@ -70,7 +70,7 @@ def _folded(
 ) -> Union[Rewrite, Reason]:
     others = [reader.name for reader in products if reader.type != "InnerProduct"]
     if others:
-        return Reason(f"it is read by {a_few(others)} as well, not by InnerProducts alone", READERS)
+        return Reason(f"it is read by {named(others)} as well, not by InnerProducts alone", READERS)
     in_place = in_place_without(graph, layer, between)
     if isinstance(in_place, Reason):
         return in_place
@@ -83,7 +83,7 @@ def _folded(
     rewrite = forward_rewrite(graph, layer, changes)
     if isinstance(rewrite, Reason):
         return rewrite
-    note = f"folded into InnerProduct {a_few([product.name for product in products])}"
+    note = f"folded into InnerProduct {named([product.name for product in products])}"
     return rewrite._replace(note=note, in_place=in_place)
 
 

@@ -21,7 +21,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.passes.rewriting.affine_runs import Run, runs
 from caffe_merge.passes.rewriting.backward_folding import fold_backward
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class FoldThrough(Pass):
@@ -45,11 +45,11 @@ class FoldThrough(Pass):
         fold = fold_backward(graph, run, self.keep)
         if isinstance(fold, Reason):
             return fold
-        where = a_few([target.name for target in reversed(fold.targets)])
+        where = named([target.name for target in reversed(fold.targets)])
         kinds = {target.type for target in fold.targets}
         return Rewrite(
             layers=graph.in_order({*fold.changes, *run.layers}),
             changes=fold.changes,
             note=f"folded into {f'{kinds.pop()} ' if len(fold.targets) == 1 else ''}{where}",
-            kept_note="took in " + a_few([layer.name for layer in run.layers]),
+            kept_note="took in " + named([layer.name for layer in run.layers]),
         )

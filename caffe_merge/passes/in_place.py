@@ -18,7 +18,7 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.notes import INPUT, READERS, Reason
 from caffe_merge.passes.rewriting.affine_runs import KEPT_AS_ASKED
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 TYPES = that("in_place")
 
@@ -64,7 +64,7 @@ def _why_not(graph: Graph, layer: Layer) -> Optional[Reason]:
     (bottom,) = graph.bottoms[layer]
     others = [reader.name for reader, _ in bottom.readers if reader is not layer]
     if others:
-        return Reason(f"its bottom {bottom.name!r} is read by {a_few(others)} as well", READERS)
+        return Reason(f"its bottom {bottom.name!r} is read by {named(others)} as well", READERS)
     if graph.first_write(bottom).is_input:
         return Reason(f"its bottom {bottom.name!r} is a net input", INPUT, minor=True)
     if not graph.may_lose_name(bottom):

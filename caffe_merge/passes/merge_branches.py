@@ -39,7 +39,7 @@ from caffe_merge.passes.rewriting.branches import (
 )
 from caffe_merge.passes.rewriting.layer_kernels import as_layer
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class MergeBranches(Pass):
@@ -141,7 +141,7 @@ def _addable(
 
 
 def _stays(branch: Branch, why: Reason) -> Reason:
-    through = a_few([layer.name for layer in branch.layers])
+    through = named([layer.name for layer in branch.layers])
     where = f" through {through}" if branch.layers else ""
     return Reason(Text(f"its branch from {branch.source.name!r}{where} stays: ", why))
 
@@ -170,7 +170,7 @@ def _rewrite(
         layers=graph.in_order([*inside, layer]),
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
-        kept_note=f"took in {a_few(others)}" if others else "took in its input",
+        kept_note=f"took in {named(others)}" if others else "took in its input",
         reads={**reads, layer: tuple(kept)},
     )
 

@@ -19,7 +19,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.passes.rewriting.channel_axis import joins_channels
 from caffe_merge.passes.rewriting.layer_kernels import as_convolution, kernel_of
 from caffe_merge.passes.rewriting.rewrite import Finding, Findings, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class Part(NamedTuple):
@@ -97,7 +97,7 @@ def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite
     merged = stacked([part.kernel for part in parts])
     names = [part.layer.name for part in parts]
     if isinstance(merged, Reason):
-        return Reason(f"{a_few(names)} stay side by side: {merged}")
+        return Reason(f"{named(names)} stay side by side: {merged}")
     first, *others = parts
     survivor = first.layer
     reason = graph.why_not_move(first.source)
@@ -113,6 +113,6 @@ def _stacked(graph: Graph, layer: Layer, parts: Sequence[Part]) -> Union[Rewrite
         layers=graph.in_order(region),
         changes=changes,
         note=f"merged into {survivor.type} {survivor.name!r}",
-        kept_note=f"took in {a_few(names[1:])}",
+        kept_note=f"took in {named(names[1:])}",
         reads={layer: kept},
     )

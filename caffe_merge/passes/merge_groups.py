@@ -35,7 +35,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 REACH = 64  # the most layers between a Slice and a Concat
 
@@ -60,7 +60,7 @@ class MergeGroups(Pass):
             for towers in _neighbours(graph, layer) if joins_channels(graph, layer) else ():
                 rewrite = _grouped(graph, layer, towers, fixed)
                 if isinstance(rewrite, Reason):
-                    names = a_few([tower.layers[-1].name for tower in towers])
+                    names = named([tower.layers[-1].name for tower in towers])
                     findings.append(Refused(layer, Reason.about(f"{names} stay apart", rewrite)))
                 else:
                     findings.add(rewrite)
@@ -121,9 +121,9 @@ def _grouped(
     return Rewrite(
         layers=graph.in_order([cut, *inside, layer]),
         changes=changes,
-        note=f"merged into Convolution {a_few(staying)}",
+        note=f"merged into Convolution {named(staying)}",
         kept_note="took in "
-        + a_few([member.name for member in convolutions if member not in changes]),
+        + named([member.name for member in convolutions if member not in changes]),
         reads={layer: bottoms},
     )
 
@@ -154,12 +154,12 @@ def _one_for_all(graph: Graph, layers: Sequence[Layer]) -> Union[New, Reason]:
     first = layers[0]
     if first.type not in CONVOLUTIONS:
         alike = all(_settings(layer) == _settings(first) for layer in layers)
-        return (first.param, first.blobs) if alike else Reason(f"{a_few(_names(layers))} differ")
+        return (first.param, first.blobs) if alike else Reason(f"{named(_names(layers))} differ")
     kernels = []
     for layer in layers:
         kernel = kernel_of(graph, layer) if layer.type in CONVOLUTIONS else None
         if not isinstance(kernel, Kernel):
-            return kernel or Reason(f"{a_few(_names(layers))} differ")
+            return kernel or Reason(f"{named(_names(layers))} differ")
         kernels.append(kernel)
     whole = grouped(kernels)
     return whole if isinstance(whole, Reason) else as_convolution(first, whole)

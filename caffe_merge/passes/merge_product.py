@@ -35,7 +35,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 
 class Branch(NamedTuple):
@@ -128,7 +128,7 @@ def _merged(graph: Graph, layer: Layer, branches: List[Branch]) -> Union[Rewrite
         layers=graph.in_order([layer, *(inner for branch in branches for inner in _all(branch))]),
         changes=changes,
         note=f"merged into InnerProduct {survivor.name!r}",
-        kept_note=f"took in {a_few(others)}",
+        kept_note=f"took in {named(others)}",
         reads={layer: tuple(left)},
     )
 

@@ -20,7 +20,7 @@ from caffe_merge.net.graph import Graph
 from caffe_merge.notes import SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_runs import Run, runs
 from caffe_merge.passes.rewriting.rewrite import Finding, Pass, Refused, Rewrite
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 NO_SCALE = "it is one multiply-add already, and SegNet's Caffe has no Scale layer to take its place"
 Sharers = Dict[Layer, List[Layer]]
@@ -39,7 +39,7 @@ class OneScale(Pass):
                 continue  # one multiply-add already
             shared = sharers.get(run.producer) if self.options.keep_shared else None
             if run.refusal is None and shared:
-                names = a_few([layer.name for layer in shared])
+                names = named([layer.name for layer in shared])
                 why = f"layer {run.producer.name!r} shares its weights with {names}, kept so"
                 run = run._replace(refusal=Reason(Text(why, " with ", OptionName("keep_shared"))))
             rewrite = _rewrite(run, sharers)
@@ -63,7 +63,7 @@ def _rewrite(run: Run, sharers: Sharers) -> Union[Rewrite, Reason]:
     why = Text() if run.refusal is None else Text(": ", run.refusal)
     others = [layer.name for layer in run.layers if layer is not survivor]
     kept = ["became a Scale"] if survivor.type != "Scale" else []
-    kept += ["took in " + a_few(others)] if others else []
+    kept += ["took in " + named(others)] if others else []
     return Rewrite(
         layers=run.layers,
         changes={survivor: as_scale(survivor, affine)},

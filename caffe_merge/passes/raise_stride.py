@@ -42,7 +42,7 @@ from caffe_merge.passes.rewriting.rewrite import (
     Rewrite,
     kept,
 )
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 Stride = Tuple[int, ...]
 
@@ -81,7 +81,7 @@ def _why_not_common(
     stride, *_ = strided.values()
     others = [reader for reader, _ in version.readers if strided.get(reader) != stride]
     if others:
-        names = a_few([other.name for other in others])
+        names = named([other.name for other in others])
         return Reason(f"other places of the blob are read as well, by {names}", READERS)
     if not fixed.isdisjoint(strided):
         return kept("one of those that read it is")
@@ -138,7 +138,7 @@ def _raised(
         layers=graph.in_order(changes),
         changes=changes,
         note="",
-        kept_note=f"its stride went up into {a_few([layer.name for layer in raised])}",
+        kept_note=f"its stride went up into {named([layer.name for layer in raised])}",
         inserts=region.inserts,
     )
 

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from caffe_merge.notes import Reason
+from caffe_merge.wording import quoted
 
 # Kinds of what is wrong with a blob beyond its error.
 SHAPE = "shape"  # it has another one
@@ -15,7 +16,8 @@ NOT_FINITE = "not finite"  # in the new net alone
 NO_LONGER_ZERO = "no longer zero"  # there is nothing that an error could be relative to
 RESPONSE = "response"  # to few inputs at a time
 
-HELD = 1e-35  # what is smaller float32 holds in steps of any size, or as 0
+# The smallest value that is compared: float32 holds smaller ones with few digits, or as 0.
+HELD = 1e-35
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
 _ROUNDING = 1e-13  # of a sum in float64, relative to the largest one of a blob
@@ -51,7 +53,8 @@ class BlobResult:
     @property
     def label(self) -> str:
         """The blob as it is called in a sentence."""
-        return f"{self.name!r} (as {self.reader!r} reads it)" if self.reader else repr(self.name)
+        name = quoted(self.name)
+        return f"{name} (as {quoted(self.reader)} reads it)" if self.reader else name
 
     @property
     def agrees(self) -> bool:

@@ -7,11 +7,11 @@ import contextlib
 import os
 import pickle
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.validation import registry
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.sessions import Pair, Session, input_files, naming
@@ -60,10 +60,11 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     judging = judging._replace(time_limit=judging.time_limit or row.time_limit)
     command = row.command(judging.caffe_python)
     pairs = [(os.fspath(text), os.fspath(weights)) for text, weights in (before, after)]
-    if row.together:
-        comparison = _together(command, pairs, judging, row)
-    else:
-        comparison = _apart(engine, command, pairs, judging)
+    with _naming_arrays(judging.files or {}):
+        if row.together:
+            comparison = _together(command, pairs, judging, row)
+        else:
+            comparison = _apart(engine, command, pairs, judging)
     if judging.images is None:
         return comparison
     seen = on_images(command, pairs, judging, judging.images)
@@ -132,6 +133,17 @@ def _together(
                 judging.progress(*last["progress"])
     comparison: Comparison = pickle.loads(base64.b64decode(last["comparison"]))
     return comparison
+
+
+@contextlib.contextmanager
+def _naming_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[None]:
+    """Have an error of this block name the user's ``arrays``: their shapes may be its cause."""
+    try:
+        yield
+    except ValidationError as error:
+        for name, array in arrays.items():
+            error.add(f"; the array given for {name!r} has shape {array.shape}")
+        raise
 
 
 def _names(names: Mapping[str, Any]) -> str:

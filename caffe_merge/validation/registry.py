@@ -43,7 +43,9 @@ def _pycaffe(python: Optional[str]) -> List[str]:
     if not python:
         caffe = OptionName("caffe_python")
         raise UsageError(
-            "no interpreter with Caffe: name one with ", caffe, " or CAFFE_MERGE_CAFFE_PYTHON"
+            "no interpreter with Caffe: name one with ",
+            caffe,
+            f" or CAFFE_MERGE_CAFFE_PYTHON; {ENGINES['pycaffe'].get}",
         )
     return caffe_command(python)
 

@@ -160,10 +160,9 @@ class Run:
         try:
             return self._compute(layer, *form)
         except reference.Unsupported as error:
-            hint = Text()
+            reason = Text(error.message)
             if not param.bottom:
-                hint = Text("; its data are not here: give ", _shapes_of(param))
-            reason = Text(error.message, hint)
+                reason = Text(f"{name}: its data are not here: give ", _shapes_of(param))
         except WeightsError as error:
             if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
                 raise

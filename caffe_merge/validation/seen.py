@@ -158,16 +158,17 @@ class _Convolved(Mutant):
 
     def __init__(self, compute: Callable[[int], np.ndarray], channels: int) -> None:
         super().__init__(np.empty(0))
-        self._compute = compute
+        self._compute: Optional[Callable[[int], np.ndarray]] = compute
         self._channels = channels
 
     def array(self) -> np.ndarray:
-        if not self._array.size:
+        if self._compute is not None:
             self._array = self._compute(self._channels)
+            self._compute = None  # it holds the layer's bottoms and weights
         return self._array
 
     def moved(self, right: np.ndarray, limit: float, largest: float) -> float:
-        if right.ndim > 1 and not self._array.size:
+        if right.ndim > 1 and self._compute is not None:
             few, right_few = self._compute(_FEW), right[:, :_FEW]
             if few.shape == right_few.shape and farthest(few, right_few) > limit * largest > 0:
                 return farthest(few, right_few) / largest

@@ -8,20 +8,30 @@ what each does and does not show.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from dataclasses import asdict, dataclass
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from caffe_merge.errors import OptionName, Text, spelled
 from caffe_merge.validation.compare import NOT_FINITE_BEFORE, BlobResult
 from caffe_merge.validation.registry import ENGINES, MAY_BE_NONE, NONE
 from caffe_merge.validation.seen import Seen
-from caffe_merge.wording import counted
+from caffe_merge.wording import counted, listed, named, quoted
 
 if TYPE_CHECKING:
     from caffe_merge.validation.images import OnImages
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
-_SHOWN = 3
 # A blob that differs by more than this has kept its name and holds something else.
 SOMETHING_ELSE = 0.1
 
@@ -118,37 +128,40 @@ class Comparison:
         if self.black_boxes:
             compared += f", {black_boxes(self.black_boxes)}"
         lines[0] += f": {why}" if why and not self.ok else compared
-        if self.worst:
-            lines.append(
-                f"worst error {self.worst[1]:.2g} in {self.worst[0]!r}, limit {self.limit:g}"
-            )
-        lines += [
-            f"{blob.label}: error {blob.max_error:.2g}, limit {blob.limit:.2g}, which is what "
-            f"rounding its weights explains"
-            for blob in self.blobs
-            if blob.limit > self.limit
-        ][:_SHOWN]
-        for used in self.inputs:
-            if used.note:
-                shape = "x".join(map(str, used.shape))
-                lines.append(f"input {used.name!r}: {shape}, {used.note}")
-        remarked = [f"{b.label} is {b.remark}" for b in self.blobs if b.remark is not None]
-        lines += [listing("proves little", remarked)] if remarked else []
-        if self.renamed:
-            lines.append(listing("hold something else now", list(map(repr, self.renamed))))
-        reasons = dict.fromkeys(spelled(reason, name_of) for _, reason in self.unjudged)
-        if reasons:
-            lines.append(
-                listing(f"{counted(len(self.unjudged), 'blob')} not judged", list(reasons))
-            )
+        lines += self._qualifications()
+        if self.unjudged:
+            reasons = dict.fromkeys(spelled(reason, name_of) for _, reason in self.unjudged)
+            number = counted(len(self.unjudged), "blob")
+            lines.append(f"{number} not judged: {listed(list(reasons), separator='; ')}")
         lines += self.images.lines() if self.images is not None else ()
         return "\n".join(lines)
+
+    def _qualifications(self) -> Iterator[str]:
+        """The largest error, and what else is to be known of what was compared."""
+        if self.worst:
+            name, error = self.worst
+            yield f"worst error {error:.2g} in {quoted(name)}, limit {self.limit:g}"
+        raised = [
+            f"{blob.label} {blob.limit:.2g} (error {blob.max_error:.2g})"
+            for blob in self.blobs
+            if blob.limit > self.limit
+        ]
+        if raised:
+            yield f"limits raised to what rounding explains: {listed(raised, separator='; ')}"
+        for used in self.inputs:
+            if used.note:
+                yield f"input {quoted(used.name)}: {'x'.join(map(str, used.shape))}, {used.note}"
+        remarked = [f"{blob.label} is {blob.remark}" for blob in self.blobs if blob.remark]
+        if remarked:
+            yield f"blobs that prove little: {listed(remarked, separator='; ')}"
+        if self.renamed:
+            yield f"blobs that hold something else now: {named(self.renamed)}"
 
 
 def judge(
     evidence: Evidence, allow_unseen: bool = False, engine: str = "", chosen_by: str = "engine"
 ) -> Tuple[str, str]:
-    """Status and reason, by what ``engine`` found, which the option ``chosen_by`` has named."""
+    """Status and reason, by what ``engine`` found; the option ``chosen_by`` chose that engine."""
     failure = _failure(evidence)
     if failure is not None:
         return FAILED, failure
@@ -195,14 +208,18 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
         name for name in evidence.outputs if name not in judged and name not in evidence.held
     ]
     if unjudged:
-        names = listing("", list(map(repr, unjudged)))
         causes = [Text(": ", reasons[name]) for name in unjudged if name in reasons]
-        yield Text(f"{counted(len(unjudged), 'output')} not judged ({names})", *causes[:1]), True
+        yield (
+            Text(f"{counted(len(unjudged), 'output')} not judged ({named(unjudged)})", *causes[:1]),
+            True,
+        )
     unseen = [entry.layer for entry in evidence.seen if not entry.blob]
     if unseen:
-        names = listing("", list(map(repr, unseen)))
         rewrites = counted(len(evidence.seen), "rewrite")
-        yield Text(f"{len(unseen)} of {rewrites} not seen ({names})", _in_the_way(evidence)), True
+        yield (
+            Text(f"{len(unseen)} of {rewrites} not seen ({named(unseen)})", _in_the_way(evidence)),
+            True,
+        )
     elif not evidence.seen and all(blob.remark is not None for blob in evidence.blobs):
         remark = evidence.blobs[-1].remark
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
@@ -224,25 +241,17 @@ def _in_the_way(evidence: Evidence) -> str:
     if reasons:
         return Text(", behind ", reasons[0])
     dull = [blob for blob in evidence.blobs if blob.remark is not None]
-    return f": {dull[0].label} is {dull[0].remark}" if dull else ""
+    if dull:
+        return f": {dull[0].label} is {dull[0].remark}"
+    return ": with their weights wrong no blob that is compared would move"
 
 
 def black_boxes(boxes: Sequence[Tuple[str, str]]) -> str:
     """``1 black box: 'detection_out' (DetectionOutput)``."""
     number = f"{len(boxes)} black {'box' if len(boxes) == 1 else 'boxes'}"
-    return listing(number, [f"{name!r} ({kind})" for name, kind in boxes])
-
-
-def limited(blob: BlobResult, limit: float, noise: Optional[float]) -> BlobResult:
-    """The result with its limit, and the noise that it comes from."""
-    return replace(blob, limit=limit, noise=noise)
-
-
-def listing(title: str, items: List[str], most: int = _SHOWN) -> str:
-    """``title: a; b; c and 2 more``; without a title the items alone."""
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    text = f"{'; ' if title else ', '}".join(items[:most]) + more
-    return f"{title}: {text}" if title else text
+    return (
+        f"{number}: {listed([f'{quoted(name)} ({kind})' for name, kind in boxes], separator='; ')}"
+    )
 
 
 def _json(value: Any) -> Any:

@@ -32,6 +32,7 @@ from caffe_merge.validation import warm
 _LONGEST_MESSAGE = 400
 _STDERR_READ = 1 << 16
 _OF_THE_USER = {kind.__name__: kind for kind in (UsageError, InputShapeError)}
+_UNKNOWN_TYPE = re.compile(r"Unknown layer type: (\S+)")  # as Caffe's layer_factory has it
 _REFERENCE = "from caffe_merge.validation.reference_worker import main; main()"
 
 
@@ -223,12 +224,21 @@ class Worker:
         self._stderr.seek(max(0, size - _STDERR_READ))
         message = _reason(self._stderr.read().decode("utf-8", "replace"))
         if self._timed_out:
-            limit = f"{self._name} did not finish within {self._limit:g} s"
-            return ValidationError(_clip(f"{limit}; its last words: {message}"))
+            late = f"{self._name} did not finish within {self._limit:g} s: give it more with "
+            words = f"; its last words: {_clip(message)}" if message else ""
+            return ValidationError(late, OptionName("time_limit"), words)
+        lacking = _UNKNOWN_TYPE.search(message)
+        if lacking:
+            lack = (
+                f"the Caffe of {self._command[0]} has no layer type {lacking.group(1)}: name with "
+            )
+            option = OptionName("caffe_python")
+            return ValidationError(lack, option, " one that has it, or take another engine")
         how = f"status {status}" if status >= 0 else _signal_name(-status)
+        how = f"({how}): {message or 'it said nothing'}"
         if not self._started:
-            return UsageError(_clip(f"{self._name} cannot run the engine ({how}): {message}"))
-        return ValidationError(_clip(f"{self._name} died ({how}): {message}"))
+            return UsageError(_clip(f"{self._command[0]} cannot run the engine {how}"))
+        return ValidationError(_clip(f"{self._name} died {how}"))
 
 
 def _error(header: Dict[str, Any]) -> CaffeMergeError:
@@ -242,13 +252,13 @@ def _error(header: Dict[str, Any]) -> CaffeMergeError:
 
 
 def _reason(stderr: str) -> str:
-    """What a dying worker's stderr says: Caffe's FATAL line, else its last line."""
+    """What a dying worker's stderr says: Caffe's FATAL line, else its last line, "" if none."""
     parse = re.search(r"Error parsing text-format \S+: (.+)", stderr)
     fatal = re.search(r"^F\d{4,8} .*?\] (.+)", stderr, re.MULTILINE)
     if fatal:
         return fatal.group(1).strip() + (f" ({parse.group(1)})" if parse else "")
     lines = [line for line in stderr.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else ""
 
 
 def _signal_name(number: int) -> str:

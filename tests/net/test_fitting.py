@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_merge.command.cli import main
-from caffe_merge.errors import NetError, WeightsError
+from caffe_merge.errors import CaffeMergeError, NetError, WeightsError
 from caffe_merge.net.loading import Net
 from caffe_merge.wording import with_article
 from tests.nets import load, load_pair, prototxt, seeded, write_pair
@@ -149,3 +149,14 @@ def test_layers_without_weights_are_one_line(
     )
     assert main(["plan", *flags, "-v"]) == 0
     assert capsys.readouterr().out.count("the file has no weights for this Bias") == 4
+
+
+def test_a_shape_that_the_user_gave_is_named_as_the_cause(tmp_path: Path) -> None:
+    text = prototxt("data 1 3 6 7", CONV % "")
+    pair = write_pair(tmp_path, text, seeded(text))
+    for shape, fault in (((1, 2, 6, 7), "expected shape"), ((1, 3, 6, 2), "found shape")):
+        with pytest.raises(CaffeMergeError, match=fault) as caught:
+            load_pair(pair, input_shapes={"data": shape})
+        ending = f"; with input_shape data={','.join(map(str, shape))}"
+        assert str(caught.value).endswith(ending)
+        assert caught.value.text(lambda name: f"--{name}").endswith(ending.replace("inp", "--inp"))

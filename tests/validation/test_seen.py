@@ -1,5 +1,6 @@
 """What would move if the weights of a layer were wrong."""
 
+import weakref
 from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from caffe_merge import reference
 from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Run
-from caffe_merge.validation.seen import Mutants, wrong_by
+from caffe_merge.validation.seen import Mutants, _Convolved, wrong_by
 from tests.nets import parse, prototxt, seeded
 
 WRONG_BY = wrong_by(1e-5)
@@ -63,6 +64,18 @@ def test_a_few_channels_of_a_convolution_that_reads_a_mutant_are_enough_where_th
     assert 1e-5 < moved([CONV, wide], "e", e=[weights, bias])[1] < whole / 10
     weights[:16] = 0
     assert moved([CONV, wide], "e", e=[weights, bias])[1] == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_mutant_that_was_computed_keeps_neither_bottoms_nor_weights() -> None:
+    def compute(channels: int) -> np.ndarray:
+        return np.ones((1, channels, 2))
+
+    needed = weakref.ref(compute)
+    mutant = _Convolved(compute, 20)
+    del compute
+    assert needed() is not None
+    assert mutant.array().shape == (1, 20, 2)
+    assert needed() is None
 
 
 def test_dead_and_saturated_blobs_see_nothing() -> None:

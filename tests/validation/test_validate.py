@@ -107,6 +107,9 @@ def test_a_shape_that_the_net_cannot_take_is_one_line_with_the_file(
     with pytest.raises(ValidationError, match=r"before\.prototxt: ") as caught:
         validate(*pairs(tmp_path), engine, shapes={"data": (1, 3, 40, 40)})
     assert "\n" not in str(caught.value)
+    with pytest.raises(ValidationError, match=r"before\.prototxt: ") as caught:
+        validate(*pairs(tmp_path), engine, files={"data": np.ones((1, 3, 40, 40))})
+    assert str(caught.value).endswith("; the array given for 'data' has shape (1, 3, 40, 40)")
 
 
 def test_a_missing_output_fails(tmp_path: Path, engine: str) -> None:

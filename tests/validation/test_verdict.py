@@ -174,8 +174,8 @@ def test_the_summary_leads_with_the_verdict_and_hides_no_qualification() -> None
         "1 black box: 'd' (Detection)",
         "worst error 2e-08 in 'a', limit 1e-05",
         "input 'data': 1x3x8x8, smaller than declared, to save time",
-        "proves little: 'dull' is constant",
-        "hold something else now: 'conv'",
+        "blobs that prove little: 'dull' is constant",
+        "blobs that hold something else now: 'conv'",
         "2 blobs not judged: layer 'x' (Foo): unknown",
     ]
     failed = comparison(status="failed", reason="the merged net has no output 'box'")
@@ -184,4 +184,4 @@ def test_the_summary_leads_with_the_verdict_and_hides_no_qualification() -> None
 
 def test_the_summary_tells_a_limit_that_follows_the_net() -> None:
     verdict = comparison(blobs=(replace(result(2e-5), limit=4e-5, noise=1e-5),))
-    assert "'a': error 2e-05, limit 4e-05" in verdict.summary()
+    assert "limits raised to what rounding explains: 'a' 4e-05 (error 2e-05)" in verdict.summary()

@@ -71,6 +71,20 @@ os.abort()
     assert not process.alive
 
 
+def test_a_layer_type_that_caffe_does_not_have_is_named_with_the_ways_out(tmp_path: Path) -> None:
+    body = r"""
+sys.stderr.write("F0101 00:00:00.0 7 layer_factory.hpp:81] Check failed: registry.count(type) == 1 "
+                 "(0 vs. 1) Unknown layer type: Axpy (known types: AbsVal, ArgMax)\n")
+sys.stderr.flush()
+os.abort()
+"""
+    with worker(tmp_path, body) as process, pytest.raises(
+        ValidationError,
+        match=r"has no layer type Axpy: name with caffe_python one that has it, or take another",
+    ):
+        process.call({})
+
+
 def test_an_abort_over_bad_text_also_says_where_the_text_is_bad(tmp_path: Path) -> None:
     body = r"""
 sys.stderr.write("[libprotobuf ERROR text_format.cc:3] Error parsing text-format "
@@ -126,7 +140,8 @@ def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path: Path) -> None:
     start = time.monotonic()
     body = 'print("reading the mean")\ntime.sleep(60)\nyield'
     with worker(tmp_path, body, limit=2) as process, pytest.raises(
-        ValidationError, match=r"did not finish within 2 s; its last words: reading the mean"
+        ValidationError,
+        match=r"within 2 s: give it more with time_limit; its last words: reading the mean",
     ):
         process.call({})
     assert time.monotonic() - start < 20
@@ -139,7 +154,7 @@ def test_a_script_whose_own_child_hangs_is_killed_with_it(tmp_path: Path) -> Non
     script.chmod(0o755)
     start = time.monotonic()
     with Worker([str(script)], 1) as process, pytest.raises(
-        ValidationError, match="did not finish within 1 s"
+        ValidationError, match=r"did not finish within 1 s: give it more with time_limit$"
     ):
         process.call({"do": "open"})
     assert time.monotonic() - start < 20

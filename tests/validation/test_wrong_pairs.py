@@ -241,7 +241,7 @@ def test_a_merge_by_another_script_is_judged_by_what_it_gives_out(
     comparison = validate(before, after, engine, caffe_python=real_caffe.python)
     assert comparison.status == status, comparison.summary()
     assert set(comparison.renamed) == {"conv1", "conv2"}
-    assert "hold something else now: 'conv1'; 'conv2'" in comparison.summary()
+    assert "hold something else now: 'conv1', 'conv2'" in comparison.summary()
 
 
 EQUALISED = (

@@ -9,7 +9,7 @@ from caffe_merge.layers.per_channel import affine_of
 from caffe_merge.net.graph import Graph, Version
 from caffe_merge.notes import INPUT, READERS, Reason
 from caffe_merge.passes.rewriting.rewrite import Changes, Rewrite, kept
-from caffe_merge.wording import a_few, counted, with_article
+from caffe_merge.wording import counted, named, with_article
 
 KEPT_AS_ASKED = kept()
 
@@ -82,7 +82,7 @@ def why_not_fold(run: Run, keep: FrozenSet[str]) -> Optional[Reason]:
     others = [reader.name for reader, _ in run.source.readers if reader is not run.layers[0]]
     if reason is None and others:
         name = run.producer.name
-        return Reason(f"the output of layer {name!r} is read by {a_few(others)} as well", READERS)
+        return Reason(f"the output of layer {name!r} is read by {named(others)} as well", READERS)
     return reason
 
 
@@ -120,6 +120,6 @@ def forward_rewrite(graph: Graph, layer: Layer, changes: Changes) -> Union[Rewri
     return Rewrite(
         layers=graph.in_order(region),
         changes=changes,
-        note="folded forwards into " + a_few([consumer.name for consumer in changes]),
+        note="folded forwards into " + named([consumer.name for consumer in changes]),
         kept_note=f"took in {layer.name!r}",
     )

@@ -20,7 +20,7 @@ from caffe_merge.notes import READERS, SHAPE, Reason
 from caffe_merge.passes.rewriting.affine_propagation import Maps, backward_maps, is_product
 from caffe_merge.passes.rewriting.affine_runs import Run, why_not_take
 from caffe_merge.passes.rewriting.rewrite import Changes, kept
-from caffe_merge.wording import a_few
+from caffe_merge.wording import named
 
 Choice = Tuple[Layer, int]  # a product, and the number of the factor that takes the map
 Requests = Dict[Tuple[Layer, int], Optional[Affine]]  # the map that each reader of a blob asks for
@@ -50,7 +50,7 @@ def fold_backward(graph: Graph, run: Run, keep: FrozenSet[str]) -> Union[Backwar
         if reason is None:
             return attempt.fold
         through = [layer.name for layer in reversed(attempt.fold.through)]
-        about = Reason.about(f"back through {a_few(through)}", reason) if through else reason
+        about = Reason.about(f"back through {named(through)}", reason) if through else reason
         first = first or about
         if attempt.culprit is None:
             return first
@@ -121,7 +121,7 @@ class _Attempt:
         if names:
             maker = version.producer.name
             return Reason(
-                f"the output of layer {maker!r} is read by {a_few(names)} as well", READERS
+                f"the output of layer {maker!r} is read by {named(names)} as well", READERS
             )
         if not all(_equal(first, other) for other in others):
             return Reason(f"those that read {version.name!r} would need maps that differ")

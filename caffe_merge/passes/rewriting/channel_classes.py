@@ -24,7 +24,7 @@ from caffe_merge.notes import OUTPUT, SHAPE, SHARED, Reason
 from caffe_merge.passes.rewriting.affine_propagation import Maps, forward_maps, is_product
 from caffe_merge.passes.rewriting.forward_folding import why_not_folded
 from caffe_merge.passes.rewriting.rewrite import kept
-from caffe_merge.wording import a_few, counted
+from caffe_merge.wording import counted, named
 
 PER_CHANNEL = of_family(AFFINE, DROPOUT)
 _STOPPED = Reason("a multiplier does not go through it")
@@ -101,7 +101,7 @@ class _Search:
         if layer in self.fixed:
             reason = kept("it is")
         elif layer in self.sharers and layer.type in (*LINEAR_TYPES, *PER_CHANNEL):
-            names = a_few([other.name for other in self.sharers[layer]])
+            names = named([other.name for other in self.sharers[layer]])
             reason = Reason(f"it shares its weights with {names}", SHARED)
         if reason is not None and layer.type in LINEAR_TYPES:
             self.refused.append((layer, reason))

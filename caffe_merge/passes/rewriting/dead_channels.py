@@ -17,7 +17,7 @@ from caffe_merge.passes.rewriting.forward_folding import why_not_folded
 from caffe_merge.passes.rewriting.pruning import KeptChannels
 from caffe_merge.passes.rewriting.removable_channels import Removal
 from caffe_merge.passes.rewriting.rewrite import Changes, Finding, Findings, Refused, Rewrite, kept
-from caffe_merge.wording import a_few, counted
+from caffe_merge.wording import counted, named
 
 Linked = Dict[Layer, List[Link]]
 SignsOf = Mapping[Version, Signs]
@@ -63,7 +63,7 @@ def _removal(
         if layer in fixed:
             reason = kept(f"{layer.type} {layer.name!r} is")
         elif layer in sharers:
-            others = a_few([other.name for other in sharers[layer]])
+            others = named([other.name for other in sharers[layer]])
             what = f"{layer.type} {layer.name!r} shares its weights with {others}"
             reason = Reason(what, SHARED)
         elif layer in spares:
@@ -140,7 +140,7 @@ def _rewrite(
     changes: Changes = {layer: _new(graph, layer, spares.get(layer), stays) for layer in layers}
     makers = [layer for layer in layers if layer in spares and graph.tops[layer][0] in stays]
     number = sum(int((~stays[graph.tops[layer][0]]).sum()) for layer in makers)
-    names = a_few([layer.name for layer in makers])
+    names = named([layer.name for layer in makers])
     note = f"{counted(number, 'channel')} of {names} left out"
     return Rewrite(layers=layers, changes=changes, note=note, kept_note=note)
 

@@ -44,6 +44,5 @@ def test_what_moved_is_told_once() -> None:
     first = 'layers { name: "%s" type: DATA data_param { mirror: true } }'
     text = "".join(first % name for name in "abcdefg")
     assert messages(text)[1:] == [
-        "the transformations of data layers 'a', 'b', 'c', 'd', 'e' and 2 more moved to "
-        "transform_param"
+        "the transformations of data layers 'a', 'b', 'c' and 4 more moved to transform_param"
     ]
