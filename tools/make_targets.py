@@ -108,7 +108,10 @@ def _source(source: Any) -> str:
 
 def _measured(results: Dict[str, Any]) -> Iterator[str]:
     yield MEASURED
-    yield "| reader | version | pairs | agree before | after `merge --target` | do not, as said |"
+    yield (
+        "| reader | version | pairs | agree before | after `merge --target` "
+        "| differ, as `check` says |"
+    )
     yield "|---|---|---|---|---|---|"
     for reader, result in results.items():
         rows = result["forms"]

@@ -321,7 +321,7 @@ _COMMANDS: Dict[str, Any] = {
         _batch,
     ),
     "validate": (
-        "Run two pairs on the same inputs and compare every blob that both have.",
+        "Run two pairs on the same inputs and compare what they compute.",
         flags.validate,
         _validate,
     ),

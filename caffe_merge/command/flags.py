@@ -184,7 +184,12 @@ def _rewriting(parser: argparse.ArgumentParser) -> None:
 
 
 def _judging(add: Add) -> None:
-    add("--limit", type=positive, metavar="E", help="largest error, relative to a blob's largest")
+    add(
+        "--limit",
+        type=positive,
+        metavar="E",
+        help="largest error that passes, relative to a blob's largest value",
+    )
     add("--seed", type=natural, default=0, metavar="N", help="seed of the inputs (0)")
     add("--input-scale", type=positive, metavar="S", help="standard deviation of the inputs")
     add(
@@ -212,7 +217,7 @@ def _judging(add: Add) -> None:
     add(
         "--labels",
         metavar="FILE",
-        help="tells the accuracy; in each line an image, a blank, its class",
+        help="report the accuracy too; each line is an image, a blank, its class",
     )
     _caffe_python(add)
     add(
@@ -320,7 +325,12 @@ def validate(parser: argparse.ArgumentParser) -> None:
     _outputs(parser)
     judging = parser.add_argument_group("validation")
     add = judging.add_argument
-    add("--engine", choices=tuple(ENGINES), default=DEFAULT, help=f"who runs them ({DEFAULT})")
+    add(
+        "--engine",
+        choices=tuple(ENGINES),
+        default=DEFAULT,
+        help=f"the engine that runs both pairs ({DEFAULT})",
+    )
     for name in JUDGED_BY:
         add_flag(add, name)
     _judging(add)
