@@ -70,6 +70,12 @@ class Judging(NamedTuple):
         return cls(**how)
 
 
+# Values in order: their deviation (None: as inputs.noise has it), and whether all are positive.
+_SETS = ((None, False), (1.0, False), (1.0, True), (None, True), (None, False), (0.1, False))
+_SETS_OF_MANY = 3  # for nets that are cheap, not small
+_CHEAP, _SMALL = 1 / 80, 1 / 800  # of what an engine does in a minute
+
+
 class Sample(NamedTuple):
     """One set of values that both nets run on: ``before`` is what the old net is fed.
 
@@ -86,17 +92,17 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
 
     A net that is cheap beside ``most`` runs again on values of deviation 1, and on such that are
     all positive: on those of pixels biases can be too small to be seen, and what real images are
-    like excites other channels than noise around 0.
+    like excites other channels than noise around 0. A small one runs on more sets of them.
     """
     pixels = (
         None if judging.raw is None else judging.raw.resolve({**declared, **(judging.shapes or {})})
     )
     samples: List[Sample] = []
-    for scale, positive in ((judging.scale, False), (1.0, False), (1.0, True)):
+    for scale, positive in _SETS:
         used = inputs.make(
             declared,
             seed=judging.seed + len(samples),
-            scale=scale,
+            scale=scale if judging.scale is None else judging.scale,
             shapes=judging.shapes,
             files=judging.files,
             cost=cost,
@@ -113,18 +119,13 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
         shapes = {entry.name: tuple(entry.array.shape) for entry in used}
         if cost is not None:
             inputs.check_size(cost.largest(shapes))
-        if not _again(judging, used, cost(shapes) if cost is not None else None, most):
+        if judging.scale is not None or all(entry.seed is None for entry in used):
+            break
+        price = cost(shapes) if cost is not None else None
+        affordable = most * (_CHEAP if len(samples) < _SETS_OF_MANY else _SMALL)
+        if price is None or price > affordable:
             break
     return samples
-
-
-_CHEAP = 1 / 80  # of what an engine does in a minute
-
-
-def _again(judging: Judging, used: Sequence[NetInput], price: Optional[float], most: float) -> bool:
-    """Whether other values would show more, and cost little."""
-    fixed = judging.scale is not None or all(entry.seed is None for entry in used)
-    return not fixed and price is not None and price <= most * _CHEAP
 
 
 def compared(

@@ -54,7 +54,7 @@ def test_a_right_merge_passes(tmp_path: Path, engine: str) -> None:
     assert comparison.unjudged == ()
     assert comparison.inputs[0].shape == (2, 3, 8, 8)
     assert min(comparison.seconds) > 0
-    turns = 3 * len(comparison.blobs)  # on values of pixels, on small ones, on positive ones
+    turns = 6 * len(comparison.blobs)  # a small net runs on six sets of values
     assert [(done, total) for done, total, _ in seen] == [(n + 1, turns) for n in range(turns)]
 
 
