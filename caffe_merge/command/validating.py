@@ -70,10 +70,10 @@ def _compared(
     before, after = pairs
     if not options.absorb_bias:
         return Compared(validation.validate(before, after, options.engine, **how))
-    from caffe_merge.validation import moved
+    from caffe_merge.validation import inexact
 
     flags = vars(options)
     alike = Options(bn_style=options.bn_style, input_shapes=request.shapes(flags))
     with approximated(request.net(flags), alike) as (stand_in, done):
-        judged = moved.validate(before, stand_in, after, options.engine, **how)
+        judged = inexact.validate(before, stand_in, after, options.engine, **how)
     return Compared(judged.comparison, done and done.measured(judged.moved))

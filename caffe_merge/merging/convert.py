@@ -144,10 +144,10 @@ def _judged(
         with original(net) as before:
             if report.approximation is None:
                 return validation.validate(before, after, engine, **judging)
-            from caffe_merge.validation import moved
+            from caffe_merge.validation import inexact
 
             with approximated(loaded(conversion), conversion.options) as (stand_in, _):
-                judged = moved.validate(before, stand_in, after, engine, **judging)
+                judged = inexact.validate(before, stand_in, after, engine, **judging)
     except InputShapeError as error:
         raise InputShapeError(*error.parts, *_OR_NONE) from error
     report.approximation = report.approximation.measured(judged.moved)

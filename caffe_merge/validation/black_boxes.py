@@ -1,9 +1,9 @@
 """Layers that nobody here can run: black boxes, the same in both nets.
 
-What such a layer makes is replaced by seeded values, the same in both nets, so that what is behind
-it is judged; what it reads is judged like any other blob. How large its tops are is found from what
-is behind: the channels from weights, the rest from the sizes of what it reads; a size counts if all
-layers behind find the weights that they have.
+Its tops get seeded values, the same in both nets, so that what is behind it is judged; what it
+reads is judged like any other blob. The size of its tops is found from the layers behind it: the
+channels from their weights, the other axes from what the black box reads. It is the first size at
+which the weights of all layers behind fit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
 
-_DIVIDED = frozenset(of_family(CONVOLUTION, DEPTHWISE))
+_GROUPED = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _SIDES = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 3, 5, 6, 10, 12)
 _MOST_TRIED = 200
 
@@ -38,7 +38,7 @@ def unknown(layers: Sequence[Any]) -> Set[int]:
 def sizes(
     layers: Sequence[Any], boxes: AbstractSet[int], known_shapes: Mapping[str, Shape]
 ) -> Dict[str, Shape]:
-    """Shapes of the tops of black boxes, by name, as far as they are known or what is behind tells.
+    """Shapes of the tops of black boxes, by name: those that are known or can be found.
 
     ``known_shapes`` are those of the nets' inputs, and of tops that the user gives.
     """
@@ -58,7 +58,7 @@ def sizes(
 
 
 def _form(layer: Any) -> Optional[standard.Standard]:
-    """The layer in terms of the reference, None where it cannot run it."""
+    """The layer as the reference engine runs it; None if it cannot."""
     form = standard.standard(layer)
     if isinstance(form, Reason) or form[0].type not in reference.SUPPORTED:
         return None
@@ -79,7 +79,7 @@ def _tops(layer: Any, held: Shapes, known_shapes: Mapping[str, Shape]) -> Shapes
 
 
 def _size(layers: Sequence[Any], index: int, top: str, held: Shapes) -> Optional[Shape]:
-    """The first size of ``top`` for which all that is behind fits its weights."""
+    """The first size of ``top`` at which the weights of all layers behind it fit."""
     bottoms: List[Optional[Shape]] = [held.get(name) for name in layers[index].param.bottom]
     for tried, shape in enumerate(_candidates(layers, index, top, bottoms)):
         if tried == _MOST_TRIED:
@@ -97,7 +97,7 @@ def _candidates(
     sides: List[Shape] = [shape[2:] for shape in whole if len(shape) > 2]
     sides += [tuple(-(-n // 2) for n in side) for side in sides]
     sides += [tuple(2 * n for n in side) for side in sides[:1]]
-    sides += [(n, n) for n in _SIDES]  # where nothing tells it, a square
+    sides += [(n, n) for n in _SIDES]  # if nothing else fits: a square
     for layer, channels in _asked(layers[index + 1 :], top):
         if layer.type == "InnerProduct":
             yield (batch, channels)
@@ -111,7 +111,7 @@ def _candidates(
 
 
 def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
-    """Layers with weights behind ``top``, and how many channels (or values) each asks for."""
+    """Layers with weights behind ``top``, and how many channels (or values) each must read."""
     behind = {top}
     for layer in layers:
         if behind.isdisjoint(layer.param.bottom):
@@ -122,7 +122,7 @@ def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
         param = spec.param
         if blobs and len(layer.param.bottom) == 1:
             shape = blobs[0].shape
-            if param.type in _DIVIDED:
+            if param.type in _GROUPED:
                 yield layer, shape[1] * max(int(param.convolution_param.group), 1)
             elif param.type == "InnerProduct":
                 yield layer, shape[0 if param.inner_product_param.transpose else -1]
@@ -133,7 +133,7 @@ def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
 
 
 def _fits(layers: Sequence[Any], held: Shapes) -> bool:
-    """Whether layers find the weights that they have where blobs have the shapes ``held``."""
+    """Whether the weights of ``layers`` fit if blobs have the shapes ``held``."""
     held = dict(held)
     for layer in layers:
         names: List[str] = list(layer.param.top)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
@@ -14,7 +13,8 @@ import numpy as np
 from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.validation import registry
 from caffe_merge.validation.judging import Judging
-from caffe_merge.validation.sessions import Pair, Session, input_files, naming
+from caffe_merge.validation.opening import both, prepared
+from caffe_merge.validation.sessions import Pair, Session, input_files, naming, paths
 from caffe_merge.validation.verdict import FAILED, INCONCLUSIVE, Comparison
 from caffe_merge.validation.workers import Worker
 
@@ -55,16 +55,16 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.
     """
-    judging = Judging.of(how)
-    row = registry.engine(engine)
-    judging = judging._replace(time_limit=judging.time_limit or row.time_limit)
-    command = row.command(judging.caffe_python)
-    pairs = [(os.fspath(text), os.fspath(weights)) for text, weights in (before, after)]
+    row, command, judging = prepared(engine, how)
+    pairs = paths(before), paths(after)
     with _naming_arrays(judging.files or {}):
         if row.together:
             comparison = _together(command, pairs, judging, row)
         else:
-            comparison = _apart(engine, command, pairs, judging)
+            from caffe_merge.validation import worker_judge  # with layers that others do without
+
+            with both(pairs, command, judging) as sessions:
+                comparison = worker_judge.judged(engine, row, sessions, pairs, judging)
     if judging.images is None:
         return comparison
     seen = on_images(command, pairs, judging, judging.images)
@@ -75,22 +75,6 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
     return replace(comparison, images=seen)
 
 
-def _apart(
-    engine: str, command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging
-) -> Comparison:
-    """Have a worker for each pair run it, and compare what they send."""
-    from caffe_merge.validation import worker_judge  # the layers here are not needed for the rest
-
-    with contextlib.ExitStack() as stack:
-        old, new = (
-            stack.enter_context(
-                Session(pair, command, judging.time_limit, judging.state, judging.bn_style)
-            )
-            for pair in pairs
-        )
-        return worker_judge.judged(engine, registry.engine(engine), (old, new), pairs, judging)
-
-
 def on_images(
     command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, options: ImageOptions
 ) -> OnImages:
@@ -98,15 +82,7 @@ def on_images(
     from caffe_merge.validation import images, inputs
 
     files, shapes = judging.files or {}, judging.shapes or {}
-    with contextlib.ExitStack() as stack:
-        old, new = (
-            stack.enter_context(
-                Session(pair, command, judging.time_limit, judging.state, judging.bn_style)
-            )
-            for pair in pairs
-        )
-        old.opened()
-        new.opened()
+    with both(pairs, command, judging) as (old, new):
         declared = {**old.inputs, **{n: shape for n, shape in shapes.items() if n in old.inputs}}
         name = images.image_input({n: s for n, s in declared.items() if n not in files})
         others = {n: shape for n, shape in declared.items() if n != name}

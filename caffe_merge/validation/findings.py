@@ -20,12 +20,13 @@ from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
 class Findings:
     """The results of all points of ``pairing``, from one run on some inputs or from several.
 
-    ``impulse_responses`` are of linear layers of the old net, and of the new one.
-    ``least`` is the limit where rounding explains nothing; ``follows`` whether it follows the net.
-    ``thinned`` are points where the new net may hold the old one's values at equal distances, a
-    stride having moved, and whether it does; ``of_channels`` those where names are not trusted, and
-    how far the channel that differs most does, relative to itself; ``beyond`` those where responses
-    to impulses differ.
+    ``least`` is the smallest limit; ``follows`` says whether the noise of the net may raise it.
+    ``impulse_responses`` are of the changed linear layers: those of the old net, of the new one.
+
+    By point: ``results`` or ``reasons`` why there are none; ``noise``; ``thinned``, where the
+    shapes differ: whether the new net holds every second (third ...) of the old net's values, as
+    where a stride has moved; ``of_channels``, where names are not trusted: the largest error of a
+    channel relative to that channel; ``beyond``, where responses to impulses differ.
     """
 
     def __init__(self, pairing: Pairing, least: float, follows: bool = True) -> None:
@@ -68,7 +69,7 @@ class Findings:
         return result
 
     def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
-        """Take in how far blobs moved with the weights of each rewritten layer."""
+        """Add which blob moves, and how far, if the weights of a layer (the key) are wrong."""
         for index, (label, moved) in best.items():
             if moved > self.seen[index][1]:
                 self.seen[index] = label, moved
@@ -79,7 +80,7 @@ class Findings:
         return [index for index, (_, moved) in self.seen.items() if not moved > self.least]
 
     def exceeding(self) -> Set[Point]:
-        """The points that must agree and do not, if the noise of the old net might explain it."""
+        """The points that must agree and do not; none if noise cannot explain their errors."""
         beyond = {
             point
             for point, result in self.results.items()
@@ -90,7 +91,7 @@ class Findings:
         return beyond if explained else set()
 
     def near_noise(self, points: Set[Point]) -> bool:
-        """Whether some of ``points`` do not agree, and with other seeds all of these might."""
+        """Whether some of ``points`` differ, all by so little that other seeds may explain it."""
         beyond = [point for point in points if not self._result(point).agrees]
         return bool(beyond) and all(
             limits.may_explain(self.noise.get(point, 0.0), self.results[point].max_error)
@@ -98,7 +99,7 @@ class Findings:
         )
 
     def agree(self) -> bool:
-        """Whether all points agree that must."""
+        """Whether all points agree that must agree."""
         beyond = [point for point in self.results if not self._result(point).agrees]
         return all(self._is_something_else(point) for point in beyond)
 
@@ -117,7 +118,7 @@ class Findings:
         ]
 
     def _result(self, point: Point) -> BlobResult:
-        """What is known of a point, with its limit."""
+        """The result of a point, with the limit that its noise allows."""
         result, noise = self.results[point], self.noise.get(point)
         limit = limits.limit(self.least, noise) if self.follows else self.least
         return replace(result, limit=limit, noise=noise)
@@ -125,7 +126,7 @@ class Findings:
     def evidence(
         self, before: Sequence[Any], after: Sequence[Any], boxes: Sequence[int]
     ) -> Evidence:
-        """All of it; ``boxes`` are the new net's layers that were not run."""
+        """All findings for the verdict; ``boxes`` are the new net's layers that were not run."""
         blobs, renamed = [], []
         for point in self.pairing.points:
             if point not in self.results:
@@ -181,7 +182,7 @@ class Findings:
         )
 
     def is_witness(self, point: Point) -> bool:
-        """Whether twins read there what nothing but its values shows to be the same."""
+        """Whether nothing but equal values would show that both nets hold the same at ``point``."""
         return not point.firm and bool(point.reader or point.before[0] != point.after[0])
 
     def _held(self, before: Sequence[Any], after: Sequence[Any], outputs: Set[str]) -> List[str]:

@@ -1,7 +1,7 @@
-"""Impulses: a few values of what one output of a linear layer reads, the rest being 0.
+"""Impulses: inputs of a linear layer in which only a few values are not 0.
 
-What a layer makes of each is a partial sum over its weights. All of them together take each weight
-once, as one output does.
+They are had for one output value of the layer, which is a sum over its weights. For each impulse it
+is a part of that sum, and all impulses together take each weight once.
 """
 
 from functools import lru_cache
@@ -13,9 +13,9 @@ from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, DEPTHWISE, PRODUCT, of_family
 from caffe_merge.validation.run import Step
 
-SIZE = 1024.0  # of the values that are on: a bias is little beside the response
+SIZE = 1024.0  # of the values that are not 0: a bias is small beside the response
 _MOST_ON = 16
-FEW = 256  # weights of an output, each of which is on by itself
+FEW = 256  # weights of an output: up to so many, each has an impulse of its own
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _DECONVOLUTIONS = frozenset(of_family(DECONVOLUTION))
 _PRODUCTS = frozenset(of_family(PRODUCT))
@@ -25,9 +25,9 @@ LINEAR = _CONVOLUTIONS | _DECONVOLUTIONS | _PRODUCTS
 class ImpulseResponse(NamedTuple):
     """What a linear layer makes of each impulse and, last, of none: (impulses + 1, channels, ...).
 
-    The last axes are those of a deconvolution's kernel, else of size 1. ``taps`` says which values
-    are on: how many weights an output has, and in how many groups the channels are. ``rank`` is how
-    many axes the layer's bottom has.
+    The last axes are those of a deconvolution's kernel, else of size 1. ``taps`` identifies the
+    impulses: how many weights an output has, and in how many groups the channels are. ``rank`` is
+    the number of axes of the layer's bottom.
     """
 
     taps: Tuple[int, int]
@@ -38,7 +38,7 @@ class ImpulseResponse(NamedTuple):
 def impulse_response(
     param: Any, blobs: Sequence[np.ndarray], rank: int
 ) -> Optional[ImpulseResponse]:
-    """What a layer makes of them; None if it is not linear, or its channels are not axis 1.
+    """What a layer makes of impulses; None if it is not linear, or its channels are not axis 1.
 
     ``rank`` is the number of axes of its bottom: the layer's axis may be counted from the end.
     """
@@ -98,7 +98,7 @@ def _sums(rows: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=None)
 def _values(count: int) -> np.ndarray:
-    """What is on: of either sign, and of sizes that let no regular weights cancel out."""
+    """The values that are not 0: signs and sizes are irregular, so that no sum cancels out."""
     random = np.random.default_rng(0)
     values: np.ndarray = random.uniform(0.5, 1, count) * random.choice([-SIZE, SIZE], count)
     return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from caffe_merge.net import loading
 from caffe_merge.validation import black_boxes, sizes
 from caffe_merge.validation.judging import Judging, Shapes
 from caffe_merge.validation.run import Run, input_shapes
+from caffe_merge.validation.sessions import Paths
 
-Paths = Tuple[str, str]
 Values = Dict[int, List[Optional[np.ndarray]]]
 
 
@@ -61,14 +61,14 @@ def check_inputs(before: Shapes, after: Shapes) -> None:
 
 
 def declared(old: Net, judging: Judging, cost: Any) -> Shapes:
-    """The inputs that need values: declared, told of by data layers, or given by the user."""
+    """The inputs that need values: declared, of data layers, or given by the user."""
     named = {**(judging.shapes or {}), **(judging.files or {})}
     extra: Shapes = {name: () for name in old.data if name in named}
     return {**old.inputs, **extra, **singly(old.inputs, old.data_shapes, cost)}
 
 
 def singly(declared: Shapes, data_shapes: Shapes, cost: Any) -> Shapes:
-    """The shapes that are told of data layers: one sample of each batch, if the layers allow it."""
+    """The shapes ``data_shapes`` of data layers, with one sample for a batch if layers allow it."""
     single = {name: (1, *shape[1:]) for name, shape in data_shapes.items()}
     allowed = cost is not None and cost({**declared, **single}) is not None
     return single if allowed else data_shapes

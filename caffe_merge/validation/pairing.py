@@ -1,17 +1,18 @@
 """Where two nets must hold the same values, found from their layers before anything is run.
 
-Two layers are twins if they have one name and are the same but for the names of their blobs. What
-twins read, what the nets give out, and what a name holds in the end in both nets are points where
-the nets are compared. A point is firm where it must agree:
+Two layers are twins if they have the same name, type, parameters and weights; their bottoms and
+tops may have other names. The nets are compared at points: what twins read, the outputs of the
+nets, and what a name holds in the end in both nets. A point is firm if both nets must agree there:
 
 - an output;
 - a name that twins write last in both nets;
-- what twins read, if all that they write is read as the same, or is the same output, behind them.
+- what twins read, if each of their tops is a firm point itself.
 
-Names are trusted first: in a second look (not ``by_name``) those that twins write are not firm.
+Names are trusted in the first comparison only. If it fails there is a second one (not ``by_name``),
+in which the names that twins write are not firm.
 
-At any other point a blob may have kept its name, or a layer its place, and hold something else: the
-convolution that has taken in a BatchNorm, a ReLU that a scale was moved through.
+At any other point a blob may have kept its name and hold something else: that of a convolution that
+has taken in a BatchNorm, or of a ReLU that a scale was moved through.
 """
 
 from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
@@ -23,7 +24,7 @@ from caffe_merge.layers.catalogue import DATA, DROPOUT, of_family
 from caffe_merge.layers.moving import reads_shape_only
 from caffe_merge.validation.run import Plan, Version, outputs
 
-# What says nothing of what a layer computes in the net it is in.
+# Fields that do not change what a layer computes from its bottoms.
 _ASIDE = ("bottom", "top", "param", "include", "exclude", "loss_weight", "propagate_down", "blobs")
 _TRANSPARENT = frozenset(("Split", *of_family(DROPOUT)))
 _DATA = frozenset(of_family(DATA))
@@ -48,11 +49,11 @@ class Point(NamedTuple):
 class Pairing(NamedTuple):
     """The points, in the old net's order, and what else is known before the nets are run.
 
-    ``twins`` are indices of layers, new -> old; ``rewritten`` the new net's layers that stand for
-    something else than before; ``missing`` the old net's outputs that the new one has not;
-    ``fed`` the new net's versions that are the same because both nets are given them, and
-    ``reads`` the versions that each of its layers reads. ``changed`` are the layers of the old and
-    of the new net that have no twin. ``by_name``: see pair.
+    ``twins`` are indices of layers, new -> old. ``rewritten`` are the new net's layers without a
+    twin, or whose tops replace those of another layer; each of them must be seen. ``missing`` are
+    the old net's outputs that the new one does not have. ``fed`` are the new net's versions that
+    both nets are fed, ``reads`` the versions that each of its layers reads. ``changed`` are the
+    layers without a twin, of the old and of the new net. ``by_name``: see pair.
     """
 
     points: Tuple[Point, ...]
@@ -72,10 +73,10 @@ def pair(
     unknown: Set[int],
     by_name: bool = True,
 ) -> Pairing:
-    """Compare the layers of two nets; ``unknown`` are those of the new one that nobody can run.
+    """Compare the layers of two nets; ``unknown`` are the new net's layers that cannot be run.
 
-    Where not ``by_name``, a blob that kept its name may hold something else though a twin writes
-    it, and what layers of one name read may be the same though they changed.
+    If not ``by_name``, names are not trusted: a blob may hold something else although a twin writes
+    it. What changed layers of the same name read is compared then too.
     """
     twins = _twins(before, after)
     old, new = plans
@@ -118,7 +119,7 @@ def pair(
 
 
 def _twins(before: Sequence[Any], after: Sequence[Any]) -> Dict[int, int]:
-    """The new net's layers that are as they were, each with its place in the old net."""
+    """The new net's layers that did not change, each with its index in the old net."""
     places: Dict[str, List[int]] = {}
     for index, layer in enumerate(before):
         places.setdefault(layer.name, []).append(index)
@@ -154,9 +155,10 @@ def _bare(param: Any) -> Any:
 def _confirmed(
     index: int, twin: int, before: Sequence[Any], after: Sequence[Any], firm: Dict[Pair, str]
 ) -> bool:
-    """Whether all that twins write is known to be the same.
+    """Whether the tops of the twins ``index`` and ``twin`` show that they read the same.
 
-    Parts of a Slice are as they were where it reads other channels for another part.
+    One top in ``firm`` is not enough: a part of a Slice may be the same although the bottoms differ
+    in the channels of another part. It is enough for a Split, whose tops are all the same.
     """
     tops = zip(before[twin].param.top, after[index].param.top)
     pairs = {(new, index): (old, twin) for old, new in tops}
@@ -167,7 +169,7 @@ def _confirmed(
 
 
 def _reader(layer: Any, both: Pair, plans: Tuple[Plan, Plan]) -> str:
-    """The name of ``layer`` where one of the versions that it reads is not its name's last."""
+    """The name of ``layer`` if one of ``both`` is later overwritten under its name; else ""."""
     final = all(plan.final.get(version[0]) == version for plan, version in zip(plans, both))
     return "" if final else str(layer.name)
 
@@ -175,7 +177,7 @@ def _reader(layer: Any, both: Pair, plans: Tuple[Plan, Plan]) -> str:
 def _renamed(
     before: Sequence[Any], after: Sequence[Any], plans: Tuple[Plan, Plan], twins: Dict[int, int]
 ) -> Iterator[Pair]:
-    """What layers of one name that are no twins read, where it goes by another name now."""
+    """What changed layers of the same name read, if the blob has another name now."""
     places = {layer.name: index for index, layer in enumerate(before)}
     for index, layer in enumerate(after):
         if index not in twins and layer.name in places:
@@ -200,7 +202,7 @@ def _is_given(both: Pair, fed: Set[Version], twins: Dict[int, int]) -> bool:
 def _rewritten(
     before: Sequence[Any], after: Sequence[Any], twins: Dict[int, int], firm: Dict[Pair, str]
 ) -> Iterator[int]:
-    """The new layers without a twin, and those that stand where another layer's values were."""
+    """The new layers without a twin, and those whose tops replace another layer's."""
     stand = {
         now[1]
         for was, now in firm

@@ -12,10 +12,11 @@ from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.validation import black_boxes, inputs, limits, side_by_side
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
-from caffe_merge.validation.loaded import Net, Paths, Values, check_inputs, declared
+from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, pair
 from caffe_merge.validation.responses import Side, differing
 from caffe_merge.validation.run import Plan, Run, plan
+from caffe_merge.validation.sessions import Paths
 from caffe_merge.validation.side_by_side import Progress
 from caffe_merge.validation.verdict import FAILED, Comparison
 

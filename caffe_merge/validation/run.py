@@ -45,12 +45,12 @@ Version = Tuple[str, int]  # a blob's name, and the index of the layer that writ
 
 
 class Plan(NamedTuple):
-    """What Caffe's shared memory means for names: an in-place write shows under all that share it.
+    """Who writes and reads which blob; names may share memory in Caffe, and in-place writes.
 
-    For each layer: ``aliases``, the other names that each of its in-place tops is seen under, and
-    ``reads``, the versions that its bottoms are. ``ready`` has the names whose value is final after
-    a layer, ``needed`` for each name the layer after which nobody needs it, ``final`` its last
-    version, in the order in which names come up.
+    For each layer: ``aliases``, the other names under which each of its in-place tops is seen, and
+    ``reads``, the versions that are its bottoms. ``ready`` has for a layer the names that nobody
+    writes any more after it, ``needed`` for each name the layer after which nobody reads it, and
+    ``final`` its last version, in the order in which names come up.
     """
 
     aliases: List[Dict[str, List[str]]]
@@ -70,12 +70,12 @@ class Step(NamedTuple):
 
 
 class Run:
-    """A net while it is run. ``arrays`` holds what its blobs hold now, ``reasons`` why not.
+    """A net while it is run: ``arrays`` by name, as they are now, or ``reasons`` why there is none.
 
-    ``inputs`` are values of data layers by top; ``stand_ins`` those of the tops of layers that are
-    not run, by the layer's index. ``weights(layer, blobs)`` may replace float64 weights. Errors
-    begin with ``path``. ``unable`` gathers the layers, by index, that read values and, as it turns
-    out, cannot be run here.
+    ``inputs`` are the values of data layers by top; ``stand_ins`` those of the tops of layers that
+    are not run, by the layer's index. ``weights(layer, blobs)`` may replace float64 weights. Errors
+    begin with ``path``. ``unable`` are the layers, by index, that could not be run although their
+    bottoms have values.
     """
 
     path = ""
@@ -113,7 +113,7 @@ class Run:
         result = self._execute(index)
         if isinstance(result, Step):
             done = result
-            tops, reason = result.tops, f"{_called(layer)}: it has "
+            tops, reason = result.tops, f"{_label(layer)}: it has "
             reason += counted(len(layer.param.top), "top")
         else:
             tops, reason = result
@@ -138,7 +138,7 @@ class Run:
     def _execute(self, index: int) -> Any:
         """The layer's Step; or its tops, and the reason why some or all are missing."""
         layer = self.layers[index]
-        param, name = layer.param, _called(layer)
+        param, name = layer.param, _label(layer)
         if index in self._stand_ins:
             fed = self._stand_ins[index]
             text = f"{name}: the size of what it makes is not known: give "
@@ -181,7 +181,7 @@ class Run:
         except CaffeMergeError:
             raise
         except (ArithmeticError, LookupError, ValueError) as error:
-            raise ValidationError(f"{_called(layer)}: {error}") from error
+            raise ValidationError(f"{_label(layer)}: {error}") from error
 
 
 def run(
@@ -266,5 +266,5 @@ def _shapes_of(param: Any) -> Text:
     return Text.joined(" ", options)
 
 
-def _called(layer: Any) -> str:
+def _label(layer: Any) -> str:
     return f"layer {layer.param.name!r} ({layer.param.type})"

@@ -19,6 +19,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.validation.workers import Frame, Worker
 
 Pair = Tuple[Union[str, "os.PathLike[str]"], Union[str, "os.PathLike[str]"]]
+Paths = Tuple[str, str]
 
 
 class Session:
@@ -35,7 +36,7 @@ class Session:
         state: Optional[State] = None,
         bn_style: Optional[str] = None,
     ) -> None:
-        self._paths = os.fspath(pair[0]), os.fspath(pair[1])
+        self._paths = paths(pair)
         self.path = self._paths[0]
         self._worker = Worker(command, time_limit)
         self.inputs: Dict[str, Tuple[int, ...]] = {}
@@ -62,8 +63,8 @@ class Session:
     def opened(self) -> None:
         """Wait until the pair is loaded: until then nothing is known of the net.
 
-        ``feedable`` are blobs of data layers: they take an input where the user gives one or its
-        shape, or where text and weights tell the shape (``known_shapes``).
+        ``feedable`` are blobs of data layers. They take an input if the user gives one or its
+        shape, or if its shape follows from text and weights (``known_shapes``).
         """
         with self._naming():
             (header, _), *_ = self._opening
@@ -83,8 +84,8 @@ class Session:
     ) -> Iterator[Frame]:
         """Start a forward pass on .npy ``files``; return its blobs as they come.
 
-        ``only`` names the blobs that are wanted; ``weights`` are .npy files of all blobs of some
-        layers, which this one pass is to run with in place of the net's own.
+        ``only`` names the blobs to return, if not all. ``weights`` are .npy files of all blobs of
+        some layers: this one pass runs with them in place of the net's own.
         """
         with self._naming():
             job = {"do": "forward", "inputs": dict(files), "outputs_only": outputs_only}
@@ -103,6 +104,14 @@ class Session:
         return naming(self.path)
 
 
+Sessions = Tuple[Session, Session]
+
+
+def paths(pair: Pair) -> Paths:
+    """The two paths of a pair as strings."""
+    return os.fspath(pair[0]), os.fspath(pair[1])
+
+
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
     """Have an error that names no file name ``path``."""
@@ -118,8 +127,8 @@ def naming(path: str) -> Iterator[None]:
 def input_files(arrays: Mapping[str, np.ndarray]) -> Iterator[Dict[str, str]]:
     """Arrays as .npy files for the workers: names may be anything, so files are numbered."""
     with temporary_folder() as folder:
-        paths = {}
+        files = {}
         for index, (name, array) in enumerate(arrays.items()):
-            paths[name] = os.path.join(folder, f"{index}.npy")
-            np.save(paths[name], np.asarray(array, np.float32))
-        yield paths
+            files[name] = os.path.join(folder, f"{index}.npy")
+            np.save(files[name], np.asarray(array, np.float32))
+        yield files

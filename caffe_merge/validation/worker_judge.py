@@ -1,7 +1,6 @@
 """The comparison by an engine that runs whole nets: each pair in a worker, blobs compared by name.
 
-What a rewrite does is seen by running the new net again with that layer's weights made wrong, one
-layer at a time.
+A rewrite is seen by running the new net again with wrong weights for one layer at a time.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.validation import registry
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, compared, least_limit, samples
-from caffe_merge.validation.loaded import Net, Paths, check_inputs, declared
+from caffe_merge.validation.loaded import Net, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan, plan
 from caffe_merge.validation.seen import farthest, wrong_by
-from caffe_merge.validation.sessions import Session, input_files
+from caffe_merge.validation.sessions import Paths, Session, Sessions, input_files
 from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
 from caffe_merge.wording import counted
 
-Sessions = Tuple[Session, Session]
 Progress = Callable[[int, str], None]
 
 
@@ -39,8 +37,6 @@ def judged(
     judging: Judging,
 ) -> Comparison:
     """Compare two pairs that workers have opened."""
-    for session in sessions:
-        session.opened()
     nets = Net(pairs[0], judging), Net(pairs[1], judging)
     check_inputs(sessions[0].inputs, sessions[1].inputs)
     nets[0].inputs = sessions[0].inputs
@@ -73,7 +69,7 @@ def _attempt(
         with input_files(sample.before) as was, input_files(sample.after) as now:
             values = _run(findings, sessions, (was, now), progress)
             seconds = seconds[0] + sessions[0].seconds, seconds[1] + sessions[1].seconds
-            _look(findings, new, plans[1], (sessions[1], now), values)
+            _see_rewrites(findings, new, plans[1], (sessions[1], now), values)
     evidence = findings.evidence(old.layers, new.layers, ())
     names = sessions[0].blobs, sessions[1].blobs
     comparison = compared(engine, least, judging, evidence, fed, names)
@@ -131,7 +127,7 @@ def _run(
                     kept[point.after[0]] = other.array
             done += 1
             progress(done, point.name)
-    for _ in after:  # to its end: the time it took is told there
+    for _ in after:  # to its end: its last frame has the time that it took
         pass
     if done < total:
         raise ValidationError(f"only {done} of {counted(total, 'blob')} came from the workers")
@@ -141,7 +137,7 @@ def _run(
 def _partner(
     frames: Iterator[Frame], waiting: Dict[str, Frame], requested: Set[str], name: str
 ) -> Frame:
-    """The new net's frame ``name``; its stream is read only as far as that, and waits meanwhile."""
+    """The new net's frame ``name``; its stream is read up to that frame and no further."""
     while name not in waiting:
         frame = next(frames, None)
         if frame is None:
@@ -151,7 +147,7 @@ def _partner(
     return waiting[name]
 
 
-def _look(
+def _see_rewrites(
     findings: Findings,
     new: Net,
     plan_of: Plan,
@@ -162,7 +158,7 @@ def _look(
     session, files = fed
     for index in findings.open:
         layer = new.layers[index]
-        names = witnesses(new.layers, plan_of, index, values)
+        names = first_agreeing(new.layers, plan_of, index, values)
         if not names:
             continue
         if not layer.blobs:  # what it does shows in its tops alone
@@ -179,10 +175,10 @@ def _look(
                 findings.see({index: (repr(name), moved)})
 
 
-def witnesses(
+def first_agreeing(
     layers: Sequence[Any], order: Plan, index: int, values: Mapping[str, Any]
 ) -> List[str]:
-    """The first blobs behind a layer that agree: whatever it does wrong shows there or nowhere."""
+    """The first blobs behind a layer that agree: an error of the layer shows there or nowhere."""
     reached = {(top, index) for top in layers[index].param.top}
     agreeing: Dict[str, None] = {}
     for reader in range(index, len(layers)):
@@ -198,7 +194,7 @@ def witnesses(
 
 @contextlib.contextmanager
 def _wrong_weights(layer: Any, wrong: float) -> Iterator[List[str]]:
-    """The layer's blobs as .npy files, each value wrong by ``wrong`` of it, with a seeded sign."""
+    """The layer's blobs as .npy files, each value wrong by a part ``wrong`` of itself."""
     random = np.random.default_rng(0)
     with temporary_folder() as folder:
         paths = []

@@ -1,12 +1,10 @@
-"""Judges a pair whose merge was asked for something that is not exact, and measures that apart.
+"""Judges a merge with rewrites that are not exact, and measures these separately.
 
-The verdict is on the exact rewrites, as always: the merged pair is held against ``stand_in``, the
-original with only what is not exact done to it. How far the outputs have moved is told of the
-merged pair and the original itself, each run by itself from the inputs to the outputs.
+The verdict is on the exact rewrites: the merged pair is compared with ``stand_in``, which is the
+original pair with only the inexact rewrites. How far these move the outputs is measured between the
+merged pair and the original itself: each is run from its inputs to its outputs.
 """
 
-import contextlib
-import os
 from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -16,15 +14,16 @@ from caffe_merge.validation import engines, registry
 from caffe_merge.validation.compare import BlobResult, compare
 from caffe_merge.validation.judging import Judging, Sample, samples
 from caffe_merge.validation.loaded import Net, declared
-from caffe_merge.validation.sessions import Pair, Session, input_files
+from caffe_merge.validation.opening import both, prepared
+from caffe_merge.validation.sessions import Pair, Sessions, input_files, paths
 from caffe_merge.validation.verdict import Comparison
 
 
 class Judged(NamedTuple):
     """The verdict on ``after`` and ``stand_in``; the outputs of ``after`` against ``before``.
 
-    Of each output the result on those inputs on which it is furthest off. The images of the
-    comparison are of ``before`` and ``after``, and judge nothing.
+    ``moved`` has for each output the result on the inputs on which it differs most. The images of
+    the comparison are of ``before`` and ``after``; they do not change its verdict.
     """
 
     comparison: Comparison
@@ -36,11 +35,8 @@ def validate(
 ) -> Judged:
     """Judge ``after`` by ``stand_in`` as engines.validate does, and measure it by ``before``."""
     comparison = engines.validate(stand_in, after, engine, **{**how, "images": None})
-    row = registry.engine(engine)
-    judging = Judging.of(how)
-    judging = judging._replace(time_limit=judging.time_limit or row.time_limit)
-    command = row.command(judging.caffe_python)
-    pairs = [(os.fspath(text), os.fspath(weights)) for text, weights in (before, after)]
+    row, command, judging = prepared(engine, how)
+    pairs = paths(before), paths(after)
     if judging.images is not None:
         images = engines.on_images(command, pairs, judging, judging.images)
         comparison = replace(comparison, images=images)
@@ -51,15 +47,7 @@ def _moved(
     command: List[str], pairs: Sequence[Tuple[str, str]], judging: Judging, most: float
 ) -> List[BlobResult]:
     furthest: Dict[str, BlobResult] = {}
-    with contextlib.ExitStack() as stack:
-        sessions = [
-            stack.enter_context(
-                Session(pair, command, judging.time_limit, judging.state, judging.bn_style)
-            )
-            for pair in pairs
-        ]
-        for session in sessions:
-            session.opened()
+    with both(pairs, command, judging) as sessions:
         old = Net(pairs[0], judging)
         old.inputs = sessions[0].inputs
         cost = old.cost()
@@ -74,9 +62,7 @@ def _moved(
     return list(furthest.values())
 
 
-def _outputs(
-    sessions: Sequence[Session], sample: Sample
-) -> Tuple[Dict[str, Optional[np.ndarray]], ...]:
+def _outputs(sessions: Sessions, sample: Sample) -> Tuple[Dict[str, Optional[np.ndarray]], ...]:
     with input_files(sample.before) as was, input_files(sample.after) as now:
         streams = [s.forward(files, True) for s, files in zip(sessions, (was, now))]
         return tuple({f.header["name"]: f.array for f in frames} for frames in streams)
