@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.validation import Comparison, limits, responses
+from caffe_merge.validation import Comparison, judging, limits, responses
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
 from tests.nets import prototxt, seeded, write_pair
@@ -194,6 +194,13 @@ KINDS = [
 ]
 
 
+@pytest.fixture
+def few_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets run on as many sets of values as large ones do."""
+    monkeypatch.setattr(judging, "_SMALL", 0)
+
+
+@pytest.mark.usefixtures("few_sets")
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_what_drowns_on_images_is_found(make: Callable[..., Any], tmp_path: Path) -> None:
     comparison = compared(tmp_path, *make(np.random.default_rng(0)))
@@ -230,6 +237,7 @@ def test_a_dead_channel_passes(gamma: float, tmp_path: Path) -> None:
     assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
 
 
+@pytest.mark.usefixtures("few_sets")
 def test_rounding_is_worth_what_the_worst_of_several_seeds_makes_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
