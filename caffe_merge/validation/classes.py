@@ -94,6 +94,6 @@ def classes(
 def _row(image: str, before: np.ndarray, after: np.ndarray) -> Row:
     old, new = (np.argsort(-values, kind="stable") for values in (before, after))
     top5 = set(old[:_TOP].tolist()) == set(new[:_TOP].tolist()) if before.size > _TOP else None
-    with np.errstate(invalid="ignore"):  # of infinite values there is none
+    with np.errstate(invalid="ignore"):  # inf - inf
         margin = float(before[old[0]] - before[old[1]])
     return Row(image, int(old[0]), int(new[0]), margin, top5)

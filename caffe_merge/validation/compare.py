@@ -10,11 +10,11 @@ from caffe_merge.notes import Reason
 from caffe_merge.wording import quoted
 
 # Kinds of what is wrong with a blob beyond its error.
-SHAPE = "shape"  # it has another one
+SHAPE = "shape"  # it has another shape
 NOT_FINITE_BEFORE = "not finite before"  # in the old net itself: no fault of the merge
 NOT_FINITE = "not finite"  # in the new net alone
 NO_LONGER_ZERO = "no longer zero"  # there is nothing that an error could be relative to
-RESPONSE = "response"  # to few inputs at a time
+RESPONSE = "response"  # what the layers make of impulses differs
 
 # The smallest value that is compared: float32 holds smaller ones with few digits, or as 0.
 HELD = 1e-35
@@ -150,7 +150,7 @@ def _sums(before: np.ndarray, after: np.ndarray) -> _Sums:
         for start in range(0, old.size, _PIECE):
             was, now = old[start : start + _PIECE], new[start : start + _PIECE]
             far = np.subtract(now, was, out=difference[: was.size], dtype=np.float64)
-            # A value that is none is kept: min and max of Python's own would lose it.
+            # NaN stays NaN: Python's own min and max would lose it.
             low = float(np.minimum(low, was.min()))
             high = float(np.maximum(high, was.max()))
             error = float(np.maximum(error, np.maximum(far.max(), -far.min()))) + 0.0

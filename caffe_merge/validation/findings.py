@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
 import numpy as np
 
 from caffe_merge.notes import Reason
-from caffe_merge.validation import compare, limits
+from caffe_merge.validation import compare, limits, run
 from caffe_merge.validation.compare import BlobResult
 from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Pairing, Point
@@ -158,6 +158,7 @@ class Findings:
             black_boxes=tuple((after[n].name, after[n].type) for n in boxes),
             held=tuple(self._held(before, after, set(outputs))),
             missing=self.pairing.missing,
+            new_outputs=tuple(run.outputs([layer.param for layer in after])),
         )
 
     def _is_something_else(self, point: Point) -> bool:

@@ -122,13 +122,13 @@ def make(
 
 
 def refuse(name: str, declared: Iterable[str]) -> NoReturn:
-    """Raise UsageError for what the user says of ``name``, which is no input."""
+    """Raise UsageError: ``name`` is no input of the net."""
     names = ", ".join(map(repr, declared)) or "none"
     raise UsageError(f"the net has no input {name!r} (its inputs: {names})")
 
 
 def _fitted(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
-    """``array`` as float32, with an axis for the batch if it lacks one; UsageError if it is odd.
+    """``array`` as float32, with an axis for the batch if it lacks one; UsageError if it is unfit.
 
     The batch and what comes behind the channels may be of other sizes than declared.
     """
@@ -219,5 +219,5 @@ def _split(options: Iterable[str]) -> Iterator[Tuple[str, str]]:
     for option in options:
         name, equals, value = option.partition("=")
         if not name or not equals or not value:
-            raise UsageError(f"wanted NAME=VALUE: {option!r}")
+            raise UsageError(f"expected NAME=VALUE, found {option!r}")
         yield name, value

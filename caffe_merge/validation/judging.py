@@ -62,7 +62,7 @@ class Judging(NamedTuple):
 
     @classmethod
     def of(cls, how: Dict[str, Any]) -> "Judging":
-        """The Judging of keyword arguments; UsageError for one that is none."""
+        """The Judging of keyword arguments; UsageError for an unknown one."""
         unknown = how.keys() - set(cls._fields)
         if unknown:
             name = min(unknown)
@@ -163,7 +163,7 @@ def compared(
 
 
 def least_limit(judging: Judging, engine_limit: float) -> Tuple[float, bool]:
-    """The limit where rounding explains nothing, and whether it follows the net."""
+    """The smallest limit of a blob, and whether the noise of the net may raise it."""
     if judging.limit is not None:
         return judging.limit, False
     return engine_limit, engine_limit <= limits.SMALLEST

@@ -78,7 +78,7 @@ _sides = _one_side(("pad_h", "pad_w"), ("stride_h", "stride_w"), ("kernel_h", "k
 
 def _convolution(param: Any) -> Optional[str]:
     block = param.convolution_param
-    if block.axis != 1 or _two(param):
+    if block.axis != 1 or _has_several_bottoms(param):
         return "an axis of its own, or several bottoms"
     return "three spatial axes" if len(block.kernel_size) > 2 else _sides(block)
 
@@ -107,10 +107,14 @@ def _scale(param: Any) -> Optional[str]:
     block = param.scale_param
     if block.axis < 0:
         return "a negative axis"
-    return "a bias beside a factor that is a blob" if _two(param) and block.bias_term else None
+    return (
+        "a bias beside a factor that is a blob"
+        if _has_several_bottoms(param) and block.bias_term
+        else None
+    )
 
 
-def _two(param: Any) -> bool:
+def _has_several_bottoms(param: Any) -> bool:
     return len(param.bottom) > 1
 
 

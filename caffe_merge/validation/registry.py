@@ -93,7 +93,7 @@ DEFAULT = "reference"
 
 
 def engine(name: str) -> Engine:
-    """The row of the engine ``name``. Raises UsageError for one that is none."""
+    """The row of the engine ``name``. Raises UsageError for an unknown name."""
     if name not in ENGINES:
         raise UsageError(f"no engine is called {name!r}{meant(name, (*ENGINES, NONE))}")
     return ENGINES[name]
@@ -101,11 +101,11 @@ def engine(name: str) -> Engine:
 
 @contextlib.contextmanager
 def started(name: str, python: Optional[str], limit: Optional[float]) -> Iterator[None]:
-    """The engine ``name``, or none, started to see that it is here; it waits for the block's jobs.
+    """Start the engine ``name``, to see that it is here; it waits for the jobs of this block.
 
-    ``python`` is the interpreter that the user names, ``limit`` how many seconds it may take, if
-    not what the engine's row says. Raises UsageError where the engine cannot be started, and
-    ValidationError where it takes longer.
+    Nothing is started for NONE or a built-in engine. ``python`` is the interpreter that the user
+    names, ``limit`` how many seconds it may take, by default what the engine's row says. Raises
+    UsageError if the engine cannot be started, and ValidationError if it takes longer.
     """
     row = None if name == NONE else engine(name)
     if row is None or row.built_in:

@@ -1,12 +1,13 @@
 """Which rewrites a comparison sees: what would move if the weights of a layer were wrong.
 
-One layer's weights at a time are made wrong, by a hundredth, or by ten times the limit where that
-is more (half precision has one of a hundredth), with seeded signs: its mutant. What
-depends on them is computed anew as far as the first blobs that are compared; where one of these
-moves beyond its limit, the layer is seen. Of a layer that is linear in its weights, all weights of
-one output channel have one sign, so that no product is needed: the mutant of y = W x + b is
-y +- (y - b) / 100, if they are wrong by a hundredth. Of a convolution that reads a mutant a few
-channels are computed first, which are enough where they move.
+The mutant of a layer has wrong weights: each by a hundredth of itself, up or down by a seeded sign,
+or by ten times the limit if that is more (in half precision the limit is a hundredth). One layer at
+a time, what depends on it is computed anew up to the first blobs that are compared. If one of these
+moves beyond its limit, the layer is seen.
+
+In a layer that is linear in its weights, all weights of an output channel have one sign. Then no
+product is needed: the mutant of y = W x + b, wrong by a hundredth, is y +- (y - b) / 100. Of a
+convolution that reads a mutant a few channels are computed first: they are enough if they move.
 """
 
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -24,15 +25,15 @@ _FEW = 16  # channels
 
 
 def wrong_by(limit: float) -> float:
-    """The part of itself by which each weight of a mutant is wrong, where blobs have this limit."""
+    """By which part of itself each weight of a mutant is wrong, for this limit of blobs."""
     return max(_WRONG_BY, _TIMES_LIMIT * limit)
 
 
 class Seen(NamedTuple):
-    """A layer of the new net that is not as it was; ``blob`` moves by ``moved`` if it is wrong.
+    """A changed layer of the new net; ``blob`` moves by ``moved`` if the layer's weights are wrong.
 
-    ``moved`` is relative to the blob's largest value, and of some of its channels where these are
-    enough; where no blob moves ``blob`` is "".
+    ``moved`` is relative to the blob's largest value, and of some of its channels if these are
+    enough. ``blob`` is "" if none moves.
     """
 
     layer: str
@@ -74,7 +75,7 @@ class Mutants:
                     self._wrong[name] = carried[top]
 
     def look(self, name: str, label: str, limit: float, largest: float) -> None:
-        """Compare the mutants of the blob ``name``, which agrees with the old net's, with it.
+        """Compare the blob ``name``, which agrees with the old net's, with its mutants.
 
         ``largest`` is its largest absolute value.
         """
@@ -99,7 +100,7 @@ class Mutants:
 
 
 def farthest(first: np.ndarray, other: np.ndarray) -> float:
-    """The largest absolute difference of two arrays; inf where a value is none."""
+    """The largest absolute difference of two arrays; inf if a value is not finite."""
     with np.errstate(all="ignore"):
         error = first - other
         far = float(max(error.max(), -error.min())) if error.size else 0.0
@@ -127,10 +128,10 @@ class Mutant:
         return wrong
 
     def moved(self, right: np.ndarray, limit: float, largest: float) -> float:
-        """How far it is at most from ``right``, the blob as it is, relative to ``largest``.
+        """The largest difference from ``right``, the blob as it is, relative to ``largest``.
 
-        0 where that is 0: a dead blob shows nothing. It may be less than that, but beyond
-        ``limit``.
+        0 if ``largest`` is 0: a dead blob shows nothing. Once a difference beyond ``limit`` was
+        found, larger ones are not looked for.
         """
         if not largest:
             return 0.0
@@ -141,7 +142,7 @@ class Mutant:
         return moved if moved > limit else self._moved(()) / largest
 
     def _moved(self, channels: Tuple[slice, ...]) -> float:
-        """How far the ``channels`` are at most from those of the blob itself."""
+        """The largest difference of the ``channels`` from those of the blob itself."""
         right, signs = self._array[channels], self._signs[channels]
         axes = tuple(n for n in range(right.ndim) if signs.shape[n] == 1)
         ends = [end(right, axis=axes, keepdims=True) for end in (np.max, np.min)]

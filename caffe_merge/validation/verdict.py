@@ -51,11 +51,11 @@ class Evidence:
     """What running both nets found; engines make it, `judge` reads it.
 
     ``blobs`` are results where both nets must agree; ``renamed`` results of blobs that kept their
-    names and hold something else. ``seen`` are the layers of the new net that are not as they were.
-    ``unjudged`` holds blobs and why they were not compared, ``black_boxes`` name and type of layers
-    that were not run, ``held`` outputs that are those of layers which are the same in both nets
-    and read the same: black boxes, and what is behind them. ``missing`` are outputs of the old net
-    that the new one has not.
+    names and hold something else. ``seen`` are the changed layers of the new net. ``unjudged`` has
+    the blobs that were not compared, and why; ``black_boxes`` name and type of layers that were not
+    run. ``held`` are outputs that need no comparison: the layers that make them are the same in
+    both nets and read the same, as black boxes do. ``missing`` are the old net's outputs that the
+    new net does not have, ``new_outputs`` all outputs of the new net.
     """
 
     blobs: Tuple[BlobResult, ...]
@@ -66,6 +66,7 @@ class Evidence:
     black_boxes: Tuple[Tuple[str, str], ...] = ()
     held: Tuple[str, ...] = ()
     missing: Tuple[str, ...] = ()
+    new_outputs: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Comparison:
 
     ``status`` is "passed", "failed" or "inconclusive"; ``reason`` says in one line why it is not
     "passed". ``worst`` and ``first_beyond`` are a blob's name and its max_error. ``seen`` are the
-    layers that are not as they were, and what saw them; ``renamed`` blobs that kept their names
+    changed layers, and the blob that shows each; ``renamed`` blobs that kept their names
     and hold something else; ``black_boxes`` names and types of layers that nobody here can run.
     ``images`` is what the user's own images showed, None where he gave none.
     ``unjudged`` holds names and reasons; ``only_before`` and ``only_after`` count blobs that one
@@ -104,7 +105,7 @@ class Comparison:
         return self.status == PASSED
 
     def to_json(self) -> Dict[str, Any]:
-        """All of it as JSON types; an error that is not a number is null, a text that is none "".
+        """All of it as JSON types; an error that is not a number is null, a missing text "".
 
         docs/report.md describes every entry.
         """
@@ -174,7 +175,8 @@ def judge(
 
 def _failure(evidence: Evidence) -> Optional[str]:
     if evidence.missing:
-        return f"the merged net has no output {evidence.missing[0]!r}"
+        outputs = named(evidence.new_outputs) or "none"
+        return f"the merged net has no output {quoted(evidence.missing[0])}: it has {outputs}"
     beyond = [blob for blob in evidence.blobs if not blob.agrees]
     for blob in beyond:
         if blob.problem is not None and blob.problem.kind == NOT_FINITE_BEFORE:
@@ -190,7 +192,7 @@ def _failure(evidence: Evidence) -> Optional[str]:
 
 
 def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[str, bool]]:
-    """Why nothing is shown, and whether the user may allow it."""
+    """Reasons why the verdict is inconclusive, and whether ``allow_unseen`` accepts each."""
     broken = next((blob for blob in evidence.blobs if blob.problem is not None), None)
     if broken is not None:
         problem = f"blob {broken.label}: {broken.problem}; try "
@@ -237,6 +239,7 @@ def _ways_out(engine: str, chosen_by: str, *options: str) -> Text:
 
 
 def _in_the_way(evidence: Evidence) -> str:
+    """Why rewrites were not seen."""
     reasons = list(dict.fromkeys(reason for _, reason in evidence.unjudged))
     if reasons:
         return Text(", behind ", reasons[0])

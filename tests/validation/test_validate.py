@@ -118,7 +118,7 @@ def test_a_missing_output_fails(tmp_path: Path, engine: str) -> None:
     comparison = validate(before, after, engine)
     assert (comparison.status, comparison.reason) == (
         "failed",
-        "the merged net has no output 'prob'",
+        "the merged net has no output 'prob': it has 'p'",
     )
     assert (comparison.only_before, comparison.only_after) == (3, 1)
 

@@ -56,7 +56,7 @@ def test_what_was_not_finite_before_is_no_fault_of_the_merge() -> None:
 
 def test_a_missing_output_fails_whatever_else_agrees() -> None:
     message = verdict(result(), missing=("box",))
-    assert message == ("failed", "the merged net has no output 'box'")
+    assert message == ("failed", "the merged net has no output 'box': it has none")
 
 
 def test_nothing_compared_is_inconclusive_and_says_why() -> None:
