@@ -64,7 +64,8 @@ def lines(engine_rows: List[Row]) -> Iterator[str]:
         yield f"{row.name:{width}}  {here}{default}: {row.about}"
         if row.version is None:
             yield from _indented(row.why)
-            yield from _indented(f"to get it: {row.get}")
+            if row.get not in row.why:
+                yield from _indented(f"to get it: {row.get}")
         elif row.lacks:
             yield from _indented(f"lacks {', '.join(row.lacks)}")
 

@@ -36,9 +36,9 @@ class NetInput:
 
 
 def parse_shapes(options: Iterable[str]) -> Shapes:
-    """Shapes from ``NAME=1,3,32,32`` options; raises UsageError."""
+    """Shapes from ``BLOB=1,3,32,32`` options; raises UsageError."""
     shapes = {}
-    for name, value in _split(options):
+    for name, value in _split(options, "input_shape", "1,3,224,224"):
         dims = [dim.strip() for dim in value.split(",")]
         if len(dims) > MAX_AXES or not all(map(_DIM.match, dims)):
             shown = value if len(value) < 80 else f"{value[:60]} ..."
@@ -51,9 +51,9 @@ def parse_shapes(options: Iterable[str]) -> Shapes:
 
 
 def load_files(options: Iterable[str]) -> Dict[str, np.ndarray]:
-    """Float32 arrays from ``NAME=FILE.npy`` options; raises UsageError."""
+    """Float32 arrays from ``BLOB=FILE.npy`` options; raises UsageError."""
     arrays = {}
-    for name, path in _split(options):
+    for name, path in _split(options, "input", "FILE.npy"):
         try:
             check_file(path)
             with np.errstate(over="ignore"):  # what overflows is not finite
@@ -215,9 +215,10 @@ def _divided(shape: Shape, factor: int) -> Shape:
     return (*shape[:2], *sides)
 
 
-def _split(options: Iterable[str]) -> Iterator[Tuple[str, str]]:
+def _split(options: Iterable[str], name: str, example: str) -> Iterator[Tuple[str, str]]:
+    """Blob and value of each of ``options``, given by the option ``name``; UsageError."""
     for option in options:
-        name, equals, value = option.partition("=")
-        if not name or not equals or not value:
-            raise UsageError(f"expected NAME=VALUE, found {option!r}")
-        yield name, value
+        blob, _, value = option.partition("=")
+        if not blob or not value:
+            raise UsageError(OptionName(name), f": expected BLOB={example}, found {option!r}")
+        yield blob, value

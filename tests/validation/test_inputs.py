@@ -81,7 +81,7 @@ def test_shapes_from_the_command_line() -> None:
 
 @pytest.mark.parametrize("option", ["data", "=1,2", "data=", "data=1,x", "data=0,3", "data=1,-3"])
 def test_a_bad_shape_is_a_usage_error(option: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"input 'data': expected|input_shape: expected BLOB=1,3"):
         inputs.parse_shapes([option])
 
 
