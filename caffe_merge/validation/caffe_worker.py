@@ -7,7 +7,9 @@ Jobs come as JSON, one a line, on stdin; the end of stdin ends the worker. Each 
 stdout by frames: one line of JSON, followed by raw little-endian bytes where the line has a
 "shape". The last frame of an answer has "done" or "error". The jobs, told apart by "do":
 
-    open      prototxt, weights (or null)     -> {"inputs", "outputs", "blobs"}: names and shapes
+    open      prototxt, weights (or null),    -> {"inputs", "outputs", "blobs"}: names and shapes;
+              state {phase, level, stages},      of the reference engine also "feedable", the tops
+              bn_style                           of data layers, and "told", their known shapes
     forward   inputs {name: .npy path},       -> a frame with data for every blob, in net order;
               repeat, outputs_only,              "seconds" and "median" of the forward passes
               only [name],                       these blobs alone

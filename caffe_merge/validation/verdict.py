@@ -195,7 +195,7 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
     """Reasons why the verdict is inconclusive, and whether ``allow_unseen`` accepts each."""
     broken = next((blob for blob in evidence.blobs if blob.problem is not None), None)
     if broken is not None:
-        problem = f"blob {broken.label}: {broken.problem}; try "
+        problem = f"blob {broken.label}: {broken.problem}; try other values by "
         yield Text(problem, OptionName("input_scale")), False
         return
     judged = {blob.name for blob in evidence.blobs if not blob.reader}
