@@ -334,6 +334,7 @@ TESTED_IN: Dict[str, str] = {
     "formats.text.upgrade.padding": "formats/text/upgrade/test_v0.py",
     "formats.text.upgrade.reading": "formats/text/upgrade/test_v0.py",
     "formats.text.values": "formats/text/test_view.py",
+    "validation.beyond": "validation/test_responses.py",
     "validation.classes": "validation/test_images.py",
     "validation.opencv_net": "validation/test_opencv.py",
     "validation.opencv_worker": "validation/test_opencv.py",

@@ -21,6 +21,7 @@ HELD = 1e-35
 _CONSTANT = 1e-6
 _SATURATED = 1e-6
 _ROUNDING = 1e-13  # of a sum in float64, relative to the largest one of a blob
+_NEARLY = 1e-2  # of a channel
 _PIECE = 1 << 15  # values that are compared at once: they stay in the processor's cache
 
 
@@ -129,7 +130,8 @@ def of_channels(before: np.ndarray, after: np.ndarray) -> float:
 def is_thinned(before: np.ndarray, after: np.ndarray, limit: float) -> bool:
     """Whether ``after`` has the values of ``before`` that lie at equal distances, and no others.
 
-    Both are (N, C, spatial); ``limit`` is relative to the largest value.
+    Both are (N, C, spatial). They are taken for the same up to `nearly`: what is a little wrong is
+    still to be compared.
     """
     if before.ndim != after.ndim or before.shape[:2] != after.shape[:2] or not after.size:
         return False
@@ -137,9 +139,25 @@ def is_thinned(before: np.ndarray, after: np.ndarray, limit: float) -> bool:
     thin = before[tuple(slice(None, None, step) for step in steps)]
     if thin.shape != after.shape:
         return False
-    sums = _sums(thin, after)
-    largest = max(sums.high, -sums.low)
-    return 0 < largest < math.inf and sums.error <= limit * largest
+    allowed = nearly(thin, limit)
+    return bool(0 < allowed.max() < math.inf and (farthest(thin, after) <= allowed).all())
+
+
+def nearly(values: np.ndarray, limit: float) -> np.ndarray:
+    """By how much each channel may be off and is taken for the same.
+
+    That is ``limit``, relative to the largest value of all, or a hundredth of its own.
+    """
+    sizes = farthest(values, np.zeros(()))
+    allowed: np.ndarray = np.maximum(limit * sizes.max(initial=0.0), _NEARLY * sizes)
+    return allowed
+
+
+def farthest(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The largest difference of each channel (axis 1)."""
+    with np.errstate(all="ignore"):
+        far: np.ndarray = np.abs(first - other).max(axis=(0, *range(2, first.ndim)), initial=0.0)
+    return far
 
 
 def _sums(before: np.ndarray, after: np.ndarray) -> _Sums:

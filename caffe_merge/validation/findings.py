@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from caffe_merge.notes import Reason
-from caffe_merge.validation import compare, limits, run
+from caffe_merge.validation import compare, dropped, limits, run
+from caffe_merge.validation.beyond import Beyond
 from caffe_merge.validation.compare import BlobResult
 from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Pairing, Point
-from caffe_merge.validation.responses import Beyond
 from caffe_merge.validation.seen import Seen
 from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
 
@@ -25,7 +25,8 @@ class Findings:
 
     By point: ``results`` or ``reasons`` why there are none; ``noise``; ``thinned``, where the
     shapes differ: whether the new net holds every second (third ...) of the old net's values, as
-    where a stride has moved; ``of_channels``, where names are not trusted: the largest error of a
+    where a stride has moved; ``narrowed``, the channels that it has, where it has some no more;
+    ``of_channels``, where names are not trusted: the largest error of a
     channel relative to that channel; ``beyond``, where responses to impulses differ.
     """
 
@@ -37,6 +38,7 @@ class Findings:
         self.reasons: Dict[Point, str] = {}
         self.noise: Dict[Point, float] = {}
         self.thinned: Dict[Point, bool] = {}
+        self.narrowed: Dict[Point, Optional[np.ndarray]] = {}
         self.of_channels: Dict[Point, float] = {}
         self.beyond: Dict[Point, Beyond] = {}
         self.impulse_responses = [
@@ -52,6 +54,7 @@ class Findings:
         if was.shape != now.shape:
             thinned = compare.is_thinned(was, now, self.least)
             self.thinned[point] = self.thinned.get(point, True) and thinned
+            self._narrow(point, dropped.kept_channels(was, now, self.least))
         if not (self.pairing.by_name or point.firm):
             error = compare.of_channels(was, now)
             self.of_channels[point] = max(error, self.of_channels.get(point, 0.0))
@@ -67,6 +70,12 @@ class Findings:
             remark = None if earlier.remark is None else result.remark
             self.results[point] = replace(worse, remark=remark)
         return result
+
+    def _narrow(self, point: Point, channels: Optional[np.ndarray]) -> None:
+        earlier = self.narrowed.get(point, channels)
+        if channels is None or earlier is None or not np.array_equal(channels, earlier):
+            channels = None
+        self.narrowed[point] = channels
 
     def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
         """Add which blob moves, and how far, if the weights of a layer (the key) are wrong."""

@@ -10,11 +10,12 @@ import numpy as np
 
 from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.validation import black_boxes, inputs, limits, side_by_side
+from caffe_merge.validation.beyond import differing
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
 from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
-from caffe_merge.validation.pairing import Pairing, pair
-from caffe_merge.validation.responses import Side, differing
+from caffe_merge.validation.pairing import Pairing, Point, pair
+from caffe_merge.validation.responses import Side
 from caffe_merge.validation.run import Plan, Run, plan
 from caffe_merge.validation.sessions import Paths
 from caffe_merge.validation.side_by_side import Progress
@@ -96,27 +97,37 @@ def _respond(
     """Compare what both nets make of impulses, wherever they were found to hold the same values."""
     old, new = (net.layers for net in nets)
     twins = findings.pairing.twins
+
+    def is_judged(point: Point) -> bool:
+        """A layer that keeps its top's name may hold nearly the same, and is judged behind it."""
+        place, its_place = point.before[1], point.after[1]
+        is_other_layer = old[place].name != new[its_place].name
+        is_twin = twins.get(its_place) == place
+        return point.firm or findings.is_witness(point) or is_other_layer or is_twin
+
     points = findings.same()
     cuts = {(point.before, point.after) for point in points}
+    some_channels = {
+        point: channels
+        for point, channels in findings.narrowed.items()
+        if channels is not None and is_judged(point)
+    }
+    narrowed = {(point.before, point.after): kept for point, kept in some_channels.items()}
     for index, twin in sorted(twins.items()):
-        reads = set(zip(plans[0].reads[twin], plans[1].reads[index]))
+        reads = list(zip(plans[0].reads[twin], plans[1].reads[index]))
+        names = zip(old[twin].param.top, new[index].param.top)
+        tops = [((was, twin), (now, index)) for was, now in names]
+        is_pointwise = new[index].type in _POINTWISE
         # What both nets are given is the same, unless one of them takes raw pixels.
         same_inputs = judging.raw is None and (index in nets[1].boxes or not reads)
-        if same_inputs or (new[index].type in _POINTWISE and reads <= cuts):
-            tops = zip(old[twin].param.top, new[index].param.top)
-            cuts |= {((was, twin), (now, index)) for was, now in tops}
+        if same_inputs or (is_pointwise and cuts.issuperset(reads)):
+            cuts.update(tops)
+        elif is_pointwise and len(reads) == 1 and reads[0] in narrowed:
+            narrowed.update(dict.fromkeys(tops, narrowed[reads[0]]))
     responses = [side.by_layer for side in findings.impulse_responses]
     both = Side(old, plans[0], responses[0]), Side(new, plans[1], responses[1])
-    # A layer that keeps its top's name may hold what is nearly the same, and is judged behind it.
-    judged_points = [
-        point
-        for point in points
-        if point.firm
-        or findings.is_witness(point)
-        or old[point.before[1]].name != new[point.after[1]].name
-        or twins.get(point.after[1]) == point.before[1]
-    ]
-    findings.beyond = differing(both, cuts, judged_points, findings.least)
+    judged_points = [*filter(is_judged, points), *some_channels]
+    findings.beyond = differing(both, cuts, judged_points, narrowed, findings.least)
 
 
 def _more_boxes(nets: Tuple[Net, Net], runs: Tuple[Run, Run]) -> bool:

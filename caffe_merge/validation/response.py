@@ -70,6 +70,11 @@ class Response(NamedTuple):
             return self
         return self._replace(values=np.concatenate([self.values[:-1:step], self.values[-1:]]))
 
+    def of(self, channels: np.ndarray) -> "Response":
+        """The response of some channels."""
+        scaled = None if self.scaled is None else self.scaled[:, channels]
+        return self._replace(values=self.values[:, channels], scaled=scaled)
+
     def size_starts(self) -> np.ndarray:
         """The first row of ``scaled`` for each size."""
         return _combinations(len(self.fewer().values) - 1, self._reads)[0]

@@ -13,7 +13,6 @@ rounding, as where large values cancel out, is not judged. Only layers that one 
 other has not are computed, and their weights are at hand anyway: it takes little time.
 """
 
-from functools import partial
 from typing import (
     AbstractSet,
     Any,
@@ -24,7 +23,6 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
-    Tuple,
 )
 
 import numpy as np
@@ -47,19 +45,16 @@ from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.shapes.geometry import convolution_window
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
-from caffe_merge.validation import impulses, limits
+from caffe_merge.validation import impulses
+from caffe_merge.validation.dropped import Kept, kept_response
 from caffe_merge.validation.impulses import ImpulseResponse
-from caffe_merge.validation.pairing import Point
-from caffe_merge.validation.response import Response, difference
+from caffe_merge.validation.response import Response
 from caffe_merge.validation.run import Plan, Version, Weights, float64_weights
 
 _AFFINE = frozenset(of_family(NORM, AFFINE, DROPOUT, MOVING)) | impulses.LINEAR
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _WINDOWED = frozenset(WINDOWED)
 _MOST_WORK = 1 << 28  # multiply-adds of a layer for responses to other sizes
-_NUDGES = 8  # seeds: in one channel the noise of one of them can cancel out
-
-Cut = Tuple[Version, Version]
 
 
 class Side(NamedTuple):
@@ -70,110 +65,98 @@ class Side(NamedTuple):
     impulse_responses: Mapping[int, Optional[ImpulseResponse]]
 
 
-class Beyond(NamedTuple):
-    """How far responses differ, and the limit that is exceeded; ``channel`` is where."""
+class Responses:
+    """The responses of a net at its ``cuts`` and between them, layer by layer, as far as can be.
 
-    channel: int
-    error: float
-    limit: float
-
-    @property
-    def text(self) -> str:
-        """What is wrong, for a person."""
-        return (
-            f"its channel {self.channel} differs by {self.error:.2g} of its largest value "
-            f"where few inputs at a time are not 0, limit {self.limit:.2g}"
-        )
-
-
-def differing(
-    both: Tuple[Side, Side], cuts: AbstractSet[Cut], points: Sequence[Point], least: float
-) -> Dict[Point, Beyond]:
-    """The points where the responses of two nets differ beyond their limit.
-
-    ``cuts`` are versions of the old and of the new net that hold the same values; ``least`` is the
-    limit where rounding explains nothing.
+    ``kept`` are the channels of a cut in which the impulses are, where these are not all.
+    ``weights(layer, blobs)`` may replace float64 weights.
     """
-    starts = [frozenset(cut[side] for cut in cuts) for side in (0, 1)]
-    old = dict(responses(both[0], starts[0]))
-    errors: Dict[Point, np.ndarray] = {}
-    for version, now in responses(both[1], starts[1]):
-        for point in (point for point in points if point.after == version):
-            was = old.get(point.before)
-            if was is not None and was.taps == now.taps and (was.source, now.source) in cuts:
-                error = difference(was, now)
-                if error is not None and error.max() > least:
-                    errors[point] = error
-    noise = {point.before: np.zeros_like(error) for point, error in errors.items()}
-    beyond = _beyond(errors, least, noise)
-    for seed in range(_NUDGES):
-        if not beyond:
-            break
-        _add_noise(noise, both[0], starts[0], old, {point.before for point in beyond}, seed)
-        beyond = _beyond(errors, least, noise)
-    return beyond
 
+    def __init__(
+        self,
+        side: Side,
+        cuts: AbstractSet[Version],
+        kept: Optional[Mapping[Version, Kept]] = None,
+        weights: Optional[Weights] = None,
+    ) -> None:
+        self.side = side
+        self.cuts = set(cuts)
+        self.kept = dict(kept or {})
+        self._weights = weights
+        self._at: Dict[Version, Response] = {}  # at cuts
+        self._held: Dict[Version, Response] = {}  # between them
+        # Versions at which impulses are given, and what has their values in another shape.
+        self._roots = {version: version for version in cuts}
+        self._ready: Dict[int, Optional[ImpulseResponse]] = {}  # computed by can_cut
+        self._next = 0
 
-def responses(
-    side: Side,
-    cuts: AbstractSet[Version],
-    weights: Optional[Weights] = None,
-    chosen: Optional[Sequence[int]] = None,
-) -> Iterator[Tuple[Version, Response]]:
-    """The responses of a net at its ``cuts``, as far as they can be had.
+    def get(self, version: Version) -> Optional[Response]:
+        """The response of a version, while it is needed."""
+        return self._at.get(version) or self._held.get(version)
 
-    ``weights(layer, blobs)`` may replace float64 weights; ``chosen`` are all layers or some.
-    """
-    held: Dict[Version, Response] = {}
-    roots = {version: version for version in cuts}  # and what has their values in another shape
-    for index in range(len(side.layers)) if chosen is None else chosen:
-        layer = side.layers[index]
-        reads = side.plan.reads[index]
-        if shares_memory(layer) and reads[0] in roots:
+    def advance(self, index: int) -> None:
+        """Follow the net to the layer ``index``, which may be behind already."""
+        while self._next <= index:
+            self.step(self._next)
+            self._next += 1
+
+    def step(self, index: int) -> None:
+        """Follow one layer."""
+        layer = self.side.layers[index]
+        reads = self.side.plan.reads[index]
+        if shares_memory(layer) and reads[0] in self._roots:
             for top in layer.param.top:
-                roots.setdefault((top, index), roots[reads[0]])
-            continue
-        bottoms = [held.get(version) for version in reads]
-        for top, response in zip(layer.param.top, _tops(side, index, bottoms, roots, weights)):
-            if (top, index) in cuts:
-                yield (top, index), response
-            else:
-                held[top, index] = response
-        for name, written in [v for v in held if side.plan.needed[v[0]] <= index]:
-            del held[name, written]
+                self._roots.setdefault((top, index), self._roots[reads[0]])
+            return
+        for top, response in zip(layer.param.top, self._tops(index)):
+            held = self._at if (top, index) in self.cuts else self._held
+            held[top, index] = response
+        needed = self.side.plan.needed
+        for name, written in [v for v in self._held if needed[v[0]] <= index]:
+            del self._held[name, written]
 
+    def can_cut(self, version: Version, kept: Optional[Kept] = None) -> bool:
+        """Whether all that reads ``version``, of the last layer, can be given impulses instead."""
+        if version[1] != self._next - 1 or version not in self._held:
+            return False
+        readers = [n for n, reads in enumerate(self.side.plan.reads) if version in reads]
+        self._ready = {index: self._impulse_response(index, kept) for index in readers}
+        return None not in self._ready.values()
 
-def _tops(
-    side: Side,
-    index: int,
-    bottoms: Sequence[Optional[Response]],
-    roots: Mapping[Version, Version],
-    weights: Optional[Weights],
-) -> Iterator[Response]:
-    """What a layer makes of responses, or of impulses at one of ``roots``; else nothing."""
-    reads = side.plan.reads[index]
-    if len(reads) == 1 and reads[0] in roots:
-        response = _impulse_response(side, index, weights)
-        if response is not None:
-            yield Response(roots[reads[0]], response.taps, response.values)
-        return
-    followed = [bottom for bottom in bottoms if bottom is not None]
-    if not reads or len(followed) < len(reads) or len({bottom[:2] for bottom in followed}) > 1:
-        return
-    yield from _followed(side.layers[index], followed, weights)
+    def cut(self, version: Version, kept: Optional[Kept] = None) -> None:
+        """Make ``version`` a cut: impulses are given in its channels that are kept."""
+        if kept is not None:
+            self.kept[version] = kept
+        self.cuts.add(version)
+        self._roots[version] = version
+        self._at[version] = self._held.pop(version)
 
+    def _tops(self, index: int) -> Iterator[Response]:
+        """What a layer makes of responses, or of impulses at a root; else nothing."""
+        reads = self.side.plan.reads[index]
+        if len(reads) == 1 and reads[0] in self._roots:
+            root = self._roots[reads[0]]
+            response = self._ready.get(index) or self._impulse_response(index, self.kept.get(root))
+            if response is not None:
+                yield Response(root, response.taps, response.values)
+            return
+        followed = [self._held[version] for version in reads if version in self._held]
+        if not reads or len(followed) < len(reads) or len({r[:2] for r in followed}) > 1:
+            return
+        yield from _followed(self.side.layers[index], followed, self._weights)
 
-def _impulse_response(
-    side: Side, index: int, weights: Optional[Weights]
-) -> Optional[ImpulseResponse]:
-    """What a layer makes of impulses, if it is linear and the other net has it not."""
-    response = side.impulse_responses.get(index)
-    if response is None or weights is None:
-        return response
-    form = standard.standard(side.layers[index])
-    assert not isinstance(form, Reason)
-    blobs = float64_weights(side.layers[index], form[1], weights)
-    return impulses.impulse_response(form[0].param, blobs, response.rank)
+    def _impulse_response(self, index: int, kept: Optional[Kept]) -> Optional[ImpulseResponse]:
+        """What a layer makes of impulses, if it is linear and the other net has it not."""
+        response = self.side.impulse_responses.get(index)
+        if response is None or (self._weights is None and kept is None):
+            return response
+        form = standard.standard(self.side.layers[index])
+        assert not isinstance(form, Reason)
+        param = form[0].param
+        blobs = float64_weights(self.side.layers[index], form[1], self._weights)
+        if kept is None:
+            return impulses.impulse_response(param, blobs, response.rank)
+        return kept_response(param, blobs, response.rank, kept)
 
 
 def _followed(
@@ -237,52 +220,3 @@ def _spread(spec: LayerSpec, values: np.ndarray) -> np.ndarray:
         return values
     window = convolution_window(spec, values.ndim - 2)
     return np.broadcast_to(values, (*values.shape[:2], *window.extent))
-
-
-def _add_noise(
-    noise: Dict[Version, np.ndarray],
-    side: Side,
-    cuts: AbstractSet[Version],
-    right: Mapping[Version, Response],
-    versions: AbstractSet[Version],
-    seed: int,
-) -> None:
-    """Add to ``noise`` what rounding the old net's weights is worth in responses.
-
-    It is as the errors of `difference`: (kinds, channels).
-    """
-    nudged = partial(limits.nudged, seed=seed)
-    for version, moved in responses(side, cuts, nudged, _making(side, cuts, versions)):
-        if version in versions:
-            error = difference(right[version], moved, scaled=True)
-            if error is not None:
-                noise[version] = np.maximum(noise[version], error)
-
-
-def _making(
-    side: Side, cuts: AbstractSet[Version], versions: AbstractSet[Version]
-) -> Sequence[int]:
-    """The layers between the cuts and ``versions``, in order."""
-    needed, layers = set(versions), []
-    for index in reversed(range(len(side.layers))):
-        if any((top, index) in needed for top in side.layers[index].param.top):
-            layers.append(index)
-            needed.update(version for version in side.plan.reads[index] if version not in cuts)
-    return layers[::-1]
-
-
-def _beyond(
-    errors: Mapping[Point, np.ndarray], least: float, noise: Mapping[Version, np.ndarray]
-) -> Dict[Point, Beyond]:
-    """The points with an error that the noise does not explain."""
-    beyond: Dict[Point, Beyond] = {}
-    for point, error in errors.items():
-        is_known = np.isfinite(noise[point.before])  # else the channel is 0 but for rounding
-        allowed = np.where(is_known, noise[point.before], 0.0) * limits.TIMES_NOISE
-        allowed = np.maximum(least, allowed)
-        times = np.where(is_known, error / allowed, 0.0)
-        kind, channel = np.unravel_index(int(np.argmax(times)), times.shape)
-        if times[kind, channel] > 1:
-            largest, limit = float(error[kind, channel]), float(allowed[kind, channel])
-            beyond[point] = Beyond(int(channel), largest, limit)
-    return beyond

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.validation import Comparison, judging, limits, responses
+from caffe_merge.validation import Comparison, beyond, limits
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
 from tests.nets import prototxt, seeded, write_pair
@@ -194,12 +194,6 @@ KINDS = [
 ]
 
 
-@pytest.fixture
-def few_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nets run on as many sets of values as large ones do."""
-    monkeypatch.setattr(judging, "_SMALL", 0)
-
-
 @pytest.mark.usefixtures("few_sets")
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_what_drowns_on_images_is_found(make: Callable[..., Any], tmp_path: Path) -> None:
@@ -224,7 +218,7 @@ def test_a_bias_that_cancels_out_in_float32_passes_by_the_noise(
     exact = folded(was)["c"][1] - was["s"][1]
     was["s"][1] = np.asarray(-exact * (1 + 1e-5), F32)
     assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
-    monkeypatch.setattr(responses, "_NUDGES", 0)
+    monkeypatch.setattr(beyond, "_NUDGES", 0)
     assert not compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
 
 

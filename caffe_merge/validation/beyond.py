@@ -1,0 +1,163 @@
+"""Where the responses of two nets to impulses differ, and by more than rounding explains."""
+
+from functools import partial
+from typing import (
+    AbstractSet,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+import numpy as np
+
+from caffe_merge.validation import limits
+from caffe_merge.validation.dropped import constants
+from caffe_merge.validation.pairing import Point
+from caffe_merge.validation.response import difference
+from caffe_merge.validation.responses import Responses, Side
+from caffe_merge.validation.run import Version
+
+_NUDGES = 8  # seeds: in one channel the noise of one of them can cancel out
+
+Cut = Tuple[Version, Version]
+
+
+class Beyond(NamedTuple):
+    """How far responses differ, and the limit that is exceeded; ``channel`` is where."""
+
+    channel: int
+    error: float
+    limit: float
+
+    @property
+    def text(self) -> str:
+        """What is wrong, for a person."""
+        return (
+            f"its channel {self.channel} differs by {self.error:.2g} of its largest value "
+            f"where few inputs at a time are not 0, limit {self.limit:.2g}"
+        )
+
+
+def differing(
+    both: Tuple[Side, Side],
+    cuts: AbstractSet[Cut],
+    points: Sequence[Point],
+    narrowed: Mapping[Cut, np.ndarray],
+    least: float,
+) -> Dict[Point, Beyond]:
+    """The points where the responses of two nets differ beyond their limit.
+
+    ``cuts`` are versions of the old and of the new net that hold the same values; ``narrowed`` are
+    such that do but for channels which the new net has no more, and say which it has. ``least`` is
+    the limit where rounding explains nothing.
+    """
+    old, new = (Responses(both[side], {cut[side] for cut in cuts}) for side in (0, 1))
+    errors: Dict[Point, np.ndarray] = {}
+    by_cut: Dict[Cut, List[Point]] = {}
+    for point in points:
+        by_cut.setdefault((point.before, point.after), []).append(point)
+    for cut, error in _errors(old, new, set(cuts), by_cut.keys(), narrowed):
+        if error.max() > least:
+            errors.update(dict.fromkeys(by_cut[cut], error))
+    noise = {point.before: np.zeros_like(error) for point, error in errors.items()}
+    beyond = _beyond(errors, least, noise)
+    for seed in range(_NUDGES):
+        if not beyond:
+            break
+        _add_noise(noise, old, {point.before for point in beyond}, seed)
+        beyond = _beyond(errors, least, noise)
+    return beyond
+
+
+def _errors(
+    old: Responses,
+    new: Responses,
+    cuts: Set[Cut],
+    compared: AbstractSet[Cut],
+    narrowed: Mapping[Cut, np.ndarray],
+) -> Iterator[Tuple[Cut, np.ndarray]]:
+    """How far responses differ where they are ``compared``, as `difference` has it.
+
+    ``cuts`` grow by those of ``narrowed`` from which the nets can be followed on.
+    """
+    places = sorted(compared | narrowed.keys(), key=lambda cut: (cut[1][1], cut[0][1], cut))
+    for was_at, now_at in places:
+        new.advance(now_at[1])
+        old.advance(was_at[1])
+        was, now = old.get(was_at), new.get(now_at)
+        if was is None or now is None or was.taps != now.taps:
+            continue
+        if (was.source, now.source) not in cuts:
+            continue
+        channels = narrowed.get((was_at, now_at))
+        if (was_at, now_at) in compared:
+            error = difference(was if channels is None else was.of(channels), now)
+            if error is not None:
+                yield (was_at, now_at), _spread_out(error, was.values.shape[1], channels)
+        kept = None if channels is None else constants(was, channels)
+        if kept and old.can_cut(was_at, kept) and new.can_cut(now_at):
+            old.cut(was_at, kept)
+            new.cut(now_at)
+            cuts.add((was_at, now_at))
+
+
+def _spread_out(error: np.ndarray, count: int, channels: Optional[np.ndarray]) -> np.ndarray:
+    """An error (kinds, channels) with 0 for those of ``count`` that are not among ``channels``."""
+    if channels is None:
+        return error
+    spread = np.zeros((len(error), count))
+    spread[:, channels] = error
+    return spread
+
+
+def _add_noise(
+    noise: Dict[Version, np.ndarray], right: Responses, versions: AbstractSet[Version], seed: int
+) -> None:
+    """Add to ``noise`` what rounding the old net's weights is worth in responses.
+
+    It is as the errors of `difference`: (kinds, channels).
+    """
+    moved = Responses(right.side, right.cuts, right.kept, partial(limits.nudged, seed=seed))
+    for index in _making(right.side, right.cuts, versions):
+        moved.step(index)
+        for version in versions:
+            was, now = right.get(version), moved.get(version)
+            if version[1] == index and was is not None and now is not None:
+                error = difference(was, now, scaled=True)
+                if error is not None:
+                    noise[version] = np.maximum(noise[version], error)
+
+
+def _making(
+    side: Side, cuts: AbstractSet[Version], versions: AbstractSet[Version]
+) -> Sequence[int]:
+    """The layers between the cuts and ``versions``, in order."""
+    needed, layers = set(versions), []
+    for index in reversed(range(len(side.layers))):
+        if any((top, index) in needed for top in side.layers[index].param.top):
+            layers.append(index)
+            needed.update(version for version in side.plan.reads[index] if version not in cuts)
+    return layers[::-1]
+
+
+def _beyond(
+    errors: Mapping[Point, np.ndarray], least: float, noise: Mapping[Version, np.ndarray]
+) -> Dict[Point, Beyond]:
+    """The points with an error that the noise does not explain."""
+    beyond: Dict[Point, Beyond] = {}
+    for point, error in errors.items():
+        is_known = np.isfinite(noise[point.before])  # else the channel is 0 but for rounding
+        allowed = np.where(is_known, noise[point.before], 0.0) * limits.TIMES_NOISE
+        allowed = np.maximum(least, allowed)
+        times = np.where(is_known, error / allowed, 0.0)
+        kind, channel = np.unravel_index(int(np.argmax(times)), times.shape)
+        if times[kind, channel] > 1:
+            largest, limit = float(error[kind, channel]), float(allowed[kind, channel])
+            beyond[point] = Beyond(int(channel), largest, limit)
+    return beyond
