@@ -19,8 +19,8 @@ import numpy as np
 from caffe_merge.validation import limits
 from caffe_merge.validation.dropped import constants
 from caffe_merge.validation.pairing import Point
-from caffe_merge.validation.response import difference
-from caffe_merge.validation.responses import Responses, Side
+from caffe_merge.validation.response import Response, difference
+from caffe_merge.validation.responses import Responses, Side, never_negative
 from caffe_merge.validation.run import Version
 
 _NUDGES = 8  # seeds: in one channel the noise of one of them can cancel out
@@ -57,20 +57,27 @@ def differing(
     such that do but for channels which the new net has no more, and say which it has. ``least`` is
     the limit where rounding explains nothing.
     """
-    old, new = (Responses(both[side], {cut[side] for cut in cuts}) for side in (0, 1))
+    # A channel may be gone since no value of a ReLU, say, makes it positive.
+    positive = never_negative(both[0])
+    of_new = {now for was, now in cuts | narrowed.keys() if was in positive}
+    old = Responses(both[0], {was for was, _ in cuts}, positive=positive)
+    new = Responses(both[1], {now for _, now in cuts}, positive=of_new)
+    right: Dict[Version, Response] = {}
     errors: Dict[Point, np.ndarray] = {}
     by_cut: Dict[Cut, List[Point]] = {}
     for point in points:
         by_cut.setdefault((point.before, point.after), []).append(point)
-    for cut, error in _errors(old, new, set(cuts), by_cut.keys(), narrowed):
+    for cut, was, error in _errors(old, new, set(cuts), by_cut.keys(), narrowed):
         if error.max() > least:
             errors.update(dict.fromkeys(by_cut[cut], error))
+            right[cut[0]] = was
     noise = {point.before: np.zeros_like(error) for point, error in errors.items()}
     beyond = _beyond(errors, least, noise)
     for seed in range(_NUDGES):
         if not beyond:
             break
-        _add_noise(noise, old, {point.before for point in beyond}, seed)
+        wrong = {point.before: right[point.before] for point in beyond}
+        _add_noise(noise, old, wrong, seed)
         beyond = _beyond(errors, least, noise)
     return beyond
 
@@ -81,10 +88,11 @@ def _errors(
     cuts: Set[Cut],
     compared: AbstractSet[Cut],
     narrowed: Mapping[Cut, np.ndarray],
-) -> Iterator[Tuple[Cut, np.ndarray]]:
-    """How far responses differ where they are ``compared``, as `difference` has it.
+) -> Iterator[Tuple[Cut, Response, np.ndarray]]:
+    """The old net's responses where they are ``compared``, and how far those of the new one differ.
 
-    ``cuts`` grow by those of ``narrowed`` from which the nets can be followed on.
+    Errors are as `difference` has them, by the channels of the old net. ``cuts`` grow by those of
+    ``narrowed`` from which the nets can be followed on.
     """
     places = sorted(compared | narrowed.keys(), key=lambda cut: (cut[1][1], cut[0][1], cut))
     for was_at, now_at in places:
@@ -99,7 +107,7 @@ def _errors(
         if (was_at, now_at) in compared:
             error = difference(was if channels is None else was.of(channels), now)
             if error is not None:
-                yield (was_at, now_at), _spread_out(error, was.values.shape[1], channels)
+                yield (was_at, now_at), was, _spread_out(error, was.values.shape[1], channels)
         kept = None if channels is None else constants(was, channels)
         if kept and old.can_cut(was_at, kept) and new.can_cut(now_at):
             old.cut(was_at, kept)
@@ -117,21 +125,21 @@ def _spread_out(error: np.ndarray, count: int, channels: Optional[np.ndarray]) -
 
 
 def _add_noise(
-    noise: Dict[Version, np.ndarray], right: Responses, versions: AbstractSet[Version], seed: int
+    noise: Dict[Version, np.ndarray], old: Responses, right: Mapping[Version, Response], seed: int
 ) -> None:
-    """Add to ``noise`` what rounding the old net's weights is worth in responses.
+    """Add to ``noise`` what rounding the old net's weights is worth in the responses ``right``.
 
     It is as the errors of `difference`: (kinds, channels).
     """
-    moved = Responses(right.side, right.cuts, right.kept, partial(limits.nudged, seed=seed))
-    for index in _making(right.side, right.cuts, versions):
+    nudged = partial(limits.nudged, seed=seed)
+    moved = Responses(old.side, old.cuts, old.kept, nudged, old.positive)
+    for index in _making(old.side, old.cuts, right.keys()):
         moved.step(index)
-        for version in versions:
-            was, now = right.get(version), moved.get(version)
-            if version[1] == index and was is not None and now is not None:
-                error = difference(was, now, scaled=True)
-                if error is not None:
-                    noise[version] = np.maximum(noise[version], error)
+        for version in [version for version in right if version[1] == index]:
+            now = moved.get(version)
+            error = None if now is None else difference(right[version], now, scaled=True)
+            if error is not None:
+                noise[version] = np.maximum(noise[version], error)
 
 
 def _making(

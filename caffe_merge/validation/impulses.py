@@ -98,9 +98,8 @@ def _sums(rows: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=None)
 def _values(count: int) -> np.ndarray:
-    """The values that are not 0: signs and sizes are irregular, so that no sum cancels out."""
-    random = np.random.default_rng(0)
-    values: np.ndarray = random.uniform(0.5, 1, count) * random.choice([-SIZE, SIZE], count)
+    """The values that are not 0: positive, as behind a ReLU, and irregular: no sum cancels out."""
+    values: np.ndarray = np.random.default_rng(0).uniform(0.5 * SIZE, SIZE, count)
     return values
 
 

@@ -33,20 +33,22 @@ class Response(NamedTuple):
 
     The impulses are values of the version ``source``, and ``taps`` says which. ``scaled`` is for
     some of them, of other sizes: (rows, channels, ...), the largest size first. It is None where
-    all is linear from the source to here, and has no rows where it would take long.
+    all is linear from the source to here, and has no rows where it would take long. At a
+    ``positive`` source nothing is ever negative.
     """
 
     source: Version
     taps: Tuple[int, int]
     values: np.ndarray
     scaled: Optional[np.ndarray] = None
+    positive: bool = False
 
     def with_scaled(self) -> "Response":
         """The same, with ``scaled`` if all was linear so far."""
         if self.scaled is not None:
             return self
         values = self.fewer().values
-        _, factors = _combinations(len(values) - 1, self._reads)
+        _, factors = _combinations(len(values) - 1, self._reads, self.positive)
         if len(factors) * values[0].size > _MOST_SCALED:
             return self._replace(scaled=values[:0])
         by_impulses = values[:-1] - values[-1:]
@@ -77,7 +79,7 @@ class Response(NamedTuple):
 
     def size_starts(self) -> np.ndarray:
         """The first row of ``scaled`` for each size."""
-        return _combinations(len(self.fewer().values) - 1, self._reads)[0]
+        return _combinations(len(self.fewer().values) - 1, self._reads, self.positive)[0]
 
     @property
     def _reads(self) -> int:
@@ -86,19 +88,19 @@ class Response(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _combinations(count: int, reads: int) -> Tuple[np.ndarray, np.ndarray]:
+def _combinations(count: int, reads: int, positive: bool) -> Tuple[np.ndarray, np.ndarray]:
     """What ``count`` impulses are multiplied by and added up: factors (rows, impulses).
 
-    They are of a layer that ``reads`` so many values. Each is there by itself, of either sign and
-    some sizes; where these are few, there are as many of them together, drawn by chance, as take
-    little time. The first array says at which row each size begins.
+    They are of a layer that ``reads`` so many values. Each is there by itself, of either sign (but
+    if ``positive``) and some sizes; where these are few, there are as many of them together, drawn
+    by chance, as take little time. The first array says at which row each size begins.
     """
     every = min(_EVERY, count)
     single = [
         sign * 2.0**-size * np.eye(count)[impulse]
         for size in range(_SIZES)
         for impulse in range(count)
-        for sign in (1, -1)
+        for sign in ((1,) if positive else (1, -1))
         if (size + impulse) % every == 0
     ]
     random = np.random.default_rng(0)
@@ -107,7 +109,7 @@ def _combinations(count: int, reads: int) -> Tuple[np.ndarray, np.ndarray]:
         0, _SIZES - 1, (rows, 1)
     )
     several *= random.random((rows, count)) < random.uniform(0, 1, (rows, 1))
-    factors = np.concatenate([single, several])
+    factors = np.concatenate([single, np.abs(several) if positive else several])
     factors = factors[factors.any(axis=1)]
     sizes = np.rint(-np.log2(np.abs(factors).max(axis=1))).clip(0, _SIZES - 1)
     order = np.argsort(sizes, kind="stable")

@@ -23,6 +23,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Set,
 )
 
 import numpy as np
@@ -30,7 +31,7 @@ import numpy as np
 from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.formats.schema.messages import copied
-from caffe_merge.layers import standard
+from caffe_merge.layers import signs, standard
 from caffe_merge.layers.catalogue import (
     AFFINE,
     CONVOLUTION,
@@ -69,7 +70,8 @@ class Responses:
     """The responses of a net at its ``cuts`` and between them, layer by layer, as far as can be.
 
     ``kept`` are the channels of a cut in which the impulses are, where these are not all.
-    ``weights(layer, blobs)`` may replace float64 weights.
+    ``weights(layer, blobs)`` may replace float64 weights. At ``positive`` versions nothing is ever
+    negative, and no impulse is.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class Responses:
         cuts: AbstractSet[Version],
         kept: Optional[Mapping[Version, Kept]] = None,
         weights: Optional[Weights] = None,
+        positive: AbstractSet[Version] = frozenset(),
     ) -> None:
         self.side = side
+        self.positive = positive
         self.cuts = set(cuts)
         self.kept = dict(kept or {})
         self._weights = weights
@@ -138,7 +142,8 @@ class Responses:
             root = self._roots[reads[0]]
             response = self._ready.get(index) or self._impulse_response(index, self.kept.get(root))
             if response is not None:
-                yield Response(root, response.taps, response.values)
+                positive = root in self.positive
+                yield Response(root, response.taps, response.values, positive=positive)
             return
         followed = [self._held[version] for version in reads if version in self._held]
         if not reads or len(followed) < len(reads) or len({r[:2] for r in followed}) > 1:
@@ -157,6 +162,16 @@ class Responses:
         if kept is None:
             return impulses.impulse_response(param, blobs, response.rank)
         return kept_response(param, blobs, response.rank, kept)
+
+
+def never_negative(side: Side) -> Set[Version]:
+    """The versions of a net that hold nothing negative, whatever it is fed."""
+    versions: Set[Version] = set()
+    for index, layer in enumerate(side.layers):
+        bottoms = [version in versions for version in side.plan.reads[index]]
+        if signs.never_negative(layer, bottoms, None) is not None:
+            versions.update((top, index) for top in layer.param.top)
+    return versions
 
 
 def _followed(

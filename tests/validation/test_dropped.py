@@ -174,6 +174,23 @@ def test_a_net_without_channels_that_do_nothing_passes(tmp_path: Path) -> None:
     assert compared(tmp_path, (HEAD, *WIDE), was, (HEAD, *NARROW), now).ok
 
 
+def test_a_channel_that_a_relu_never_lets_through_may_go(tmp_path: Path) -> None:
+    """Channel 2 of b is never positive where what it reads is not negative."""
+    e = "e: Convolution b -> e { convolution_param { num_output: 5 kernel_size: 1 } }"
+    was, now = dropped_pair()
+    was["b"][0][2], was["b"][1][2] = -np.abs(was["b"][0][2]), -1
+    was["e"] = seeded(prototxt(HEAD, *WIDE, e))["e"]
+    b = [np.delete(blob, 2, axis=0) for blob in was["b"]]
+    held = now["b"][1].astype(np.float64) - dropped_pair()[0]["b"][1]  # what channel 3 adds
+    now["b"] = [np.delete(b[0], [3, 5], axis=1), (b[1] + np.delete(held, 2)).astype(F32)]
+    now["e"] = [np.delete(was["e"][0], 2, axis=1), was["e"][1]]
+    narrow = [line.replace("b -> b", "z -> z").replace("-> b", "-> z") for line in NARROW]
+    narrow[4] = narrow[4].replace("num_output: 10", "num_output: 9")
+    after = (HEAD, *narrow, e.replace("b -> e", "z -> e"))
+    comparison = compared(tmp_path, (HEAD, *WIDE, e), was, after, now)
+    assert comparison.ok, comparison.reason
+
+
 @pytest.mark.usefixtures("few_sets")
 @pytest.mark.parametrize("factor", [1.00002, 1.00005, 1.0002, 1.001, 1.005])
 @pytest.mark.parametrize("blob", [0, 1])
