@@ -48,7 +48,7 @@ class Response(NamedTuple):
         if self.scaled is not None:
             return self
         values = self.fewer().values
-        _, factors = _combinations(len(values) - 1, self._reads, self.positive)
+        _, factors = _combinations(len(values) - 1, self._sums, self.positive)
         if len(factors) * values[0].size > _MOST_SCALED:
             return self._replace(scaled=values[:0])
         by_impulses = values[:-1] - values[-1:]
@@ -68,7 +68,7 @@ class Response(NamedTuple):
     def fewer(self) -> "Response":
         """Some of the impulses, and none: products with all would take long, if they are many."""
         step = -(-(len(self.values) - 1) // _MOST_FOLLOWED)
-        if self._reads <= impulses.FEW or step < 2:
+        if self.taps[0] <= impulses.FEW or step < 2:
             return self
         return self._replace(values=np.concatenate([self.values[:-1:step], self.values[-1:]]))
 
@@ -79,21 +79,22 @@ class Response(NamedTuple):
 
     def size_starts(self) -> np.ndarray:
         """The first row of ``scaled`` for each size."""
-        return _combinations(len(self.fewer().values) - 1, self._reads, self.positive)[0]
+        return _combinations(len(self.fewer().values) - 1, self._sums, self.positive)[0]
 
     @property
-    def _reads(self) -> int:
-        """How many values one window of the first layer reads; that of a small one reads few."""
-        return self.taps[0] * self.taps[1]
+    def _sums(self) -> int:
+        """How many sums of impulses there are: some where a value depends on few others."""
+        if self.taps[0] > impulses.FEW:
+            return 0
+        return min(max(_FEWEST, _TOGETHER // max(self.taps[0] * self.taps[1], 1)), _MOST)
 
 
 @lru_cache(maxsize=64)
-def _combinations(count: int, reads: int, positive: bool) -> Tuple[np.ndarray, np.ndarray]:
+def _combinations(count: int, sums: int, positive: bool) -> Tuple[np.ndarray, np.ndarray]:
     """What ``count`` impulses are multiplied by and added up: factors (rows, impulses).
 
-    They are of a layer that ``reads`` so many values. Each is there by itself, of either sign (but
-    if ``positive``) and some sizes; where these are few, there are as many of them together, drawn
-    by chance, as take little time. The first array says at which row each size begins.
+    Each is there by itself, of either sign (but if ``positive``) and some sizes, and there are
+    ``sums`` of several, drawn by chance. The first array says at which row each size begins.
     """
     every = min(_EVERY, count)
     single = [
@@ -104,11 +105,10 @@ def _combinations(count: int, reads: int, positive: bool) -> Tuple[np.ndarray, n
         if (size + impulse) % every == 0
     ]
     random = np.random.default_rng(0)
-    rows = min(max(_FEWEST, _TOGETHER // max(reads, 1)), _MOST) if reads <= impulses.FEW else 0
-    several = random.standard_normal((rows, count)) * 2.0 ** -random.uniform(
-        0, _SIZES - 1, (rows, 1)
+    several = random.standard_normal((sums, count)) * 2.0 ** -random.uniform(
+        0, _SIZES - 1, (sums, 1)
     )
-    several *= random.random((rows, count)) < random.uniform(0, 1, (rows, 1))
+    several *= random.random((sums, count)) < random.uniform(0, 1, (sums, 1))
     factors = np.concatenate([single, np.abs(several) if positive else several])
     factors = factors[factors.any(axis=1)]
     sizes = np.rint(-np.log2(np.abs(factors).max(axis=1))).clip(0, _SIZES - 1)

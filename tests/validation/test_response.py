@@ -40,6 +40,13 @@ def test_impulses_have_other_sizes_of_either_sign_and_are_combined_where_they_ar
     assert 2000 * medians[-1] < medians[0] < 3e6 * medians[-1]
 
 
+def test_what_depends_on_few_values_in_each_of_many_groups_has_sums_too() -> None:
+    grouped = response(9)._replace(taps=(9, 512)).with_scaled()
+    assert grouped.scaled is not None
+    assert len(grouped.fewer().values) == 10
+    assert 512 <= len(grouped.scaled) < 700
+
+
 def test_all_rows_go_through_a_layer_at_once() -> None:
     for before in (response(), response().with_scaled()):
         behind = before.with_rows(2 * before.rows())
