@@ -41,6 +41,7 @@ class Findings:
         self.narrowed: Dict[Point, Optional[np.ndarray]] = {}
         self.of_channels: Dict[Point, float] = {}
         self.beyond: Dict[Point, Beyond] = {}
+        self.compensated: Set[Point] = set()
         self.impulse_responses = [
             ImpulseResponses(changed if follows else frozenset()) for changed in pairing.changed
         ]
@@ -89,15 +90,47 @@ class Findings:
         return [index for index, (_, moved) in self.seen.items() if not moved > self.least]
 
     def exceeding(self) -> Set[Point]:
-        """The points that must agree and do not; none if noise cannot explain their errors."""
+        """The points that must agree and do not; none if noise cannot explain their errors.
+
+        What was not finite in the old net already is left out, and so are points that may turn out
+        to be compensated: others are explained or not whatever these are.
+        """
         beyond = {
             point
             for point, result in self.results.items()
             if not result.agrees and (point.firm or not self._is_something_else(point))
         }
+        beyond -= {point for point in beyond if self._is_not_finite(point)}
+        if not self.pairing.by_name:
+            beyond -= {
+                point
+                for point in beyond
+                if not point.firm and self.results[point].max_error > limits.LARGEST
+            }
         errors = [self.results[point].max_error for point in beyond]
         explained = self.follows and beyond and max(errors) <= limits.LARGEST
         return beyond if explained else set()
+
+    def compensable(self) -> List[Point]:
+        """The points that may hold something else which layers behind them compensate.
+
+        There are none where names are trusted, or where a point differs that must agree.
+        """
+        beyond = [point for point in self.pairing.points if self._must_agree_and_does_not(point)]
+        return [] if self.pairing.by_name or any(point.firm for point in beyond) else beyond
+
+    def limit(self, point: Point) -> float:
+        """The limit at a point that was compared."""
+        return self._result(point).limit
+
+    def _is_not_finite(self, point: Point) -> bool:
+        problem = self.results[point].problem
+        return problem is not None and problem.kind == compare.NOT_FINITE_BEFORE
+
+    def _must_agree_and_does_not(self, point: Point) -> bool:
+        if point not in self.results or self._result(point).agrees:
+            return False
+        return not self._is_something_else(point)
 
     def near_noise(self, points: Set[Point]) -> bool:
         """Whether some of ``points`` differ, all by so little that other seeds may explain it."""
@@ -174,7 +207,7 @@ class Findings:
         """Whether a point that does not agree need not: it is another blob of the same name."""
         if point.firm:
             return False
-        if self.is_witness(point):
+        if self.is_witness(point) or point in self.compensated:
             return True
         result = self.results[point]
         farthest = max(result.max_error, self.of_channels.get(point, 0.0))

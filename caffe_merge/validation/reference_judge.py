@@ -62,14 +62,13 @@ def _attempt(
     findings = Findings(pairing, least, follows)
     seconds = 0.0, 0.0
     for turn, sample in enumerate(fed):
-        values = _boxes(old, pairing, judging, sample)
-        twins = {index: values[twin] for index, twin in pairing.twins.items() if twin in values}
-        runs = old.run(sample.before, values), new.run(sample.after, twins)
+        runs = _runs(findings, nets, sample, judging)
         took = yield from side_by_side.follow(findings, runs, turn, len(fed))
         if _more_boxes(nets, runs):
             return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
     _measure_noise(findings, old, fed, judging)
+    _find_compensated(findings, nets, fed, judging)
     if follows and findings.agree():
         _respond(findings, nets, plans, judging)
     boxes = sorted(index for index in pairing.twins if index in new.boxes)
@@ -89,6 +88,33 @@ def _measure_noise(findings: Findings, old: Net, fed: Sequence[Sample], judging:
             side_by_side.measure_noise(findings, runs, exceeding)
         if not findings.near_noise(exceeding):
             break
+
+
+def _find_compensated(
+    findings: Findings, nets: Tuple[Net, Net], fed: Sequence[Sample], judging: Judging
+) -> None:
+    """Find the points where the new net's own values are right though they are not the old ones.
+
+    Each is tried alone, since errors of two could hide each other.
+    """
+    for point in findings.compensable():
+        if not any(
+            side_by_side.is_compensated(findings, _runs(findings, nets, sample, judging), point)
+            for sample in fed
+        ):
+            break  # the nets differ, whatever the others are
+        findings.compensated.add(point)
+
+
+def _runs(
+    findings: Findings, nets: Tuple[Net, Net], sample: Sample, judging: Judging
+) -> Tuple[Run, Run]:
+    """Both nets, ready to run on the values of ``sample``."""
+    old, new = nets
+    values = _boxes(old, findings.pairing, judging, sample)
+    twins = findings.pairing.twins.items()
+    after = {index: values[twin] for index, twin in twins if twin in values}
+    return old.run(sample.before, values), new.run(sample.after, after)
 
 
 def _respond(

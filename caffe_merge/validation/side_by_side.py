@@ -13,6 +13,7 @@ from typing import Dict, Generator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from caffe_merge.validation.compare import compare
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Point
@@ -21,6 +22,8 @@ from caffe_merge.validation.seen import Mutants, farthest, wrong_by
 from caffe_merge.validation.threads import Task
 
 _MOST_WAITING = 2
+# Both nets may be within their limit on either side of what is right: more is a difference.
+_CLEARLY = 2
 Progress = Tuple[int, int, str]
 Value = Tuple[Optional[np.ndarray], str]  # or the reason why there is none
 
@@ -183,6 +186,38 @@ def measure_noise(findings: Findings, runs: Tuple[Run, Run], exceeding: Set[Poin
                     findings.noise[point] = max(noise, findings.noise.get(point, 0.0))
                 moved.arrays[points[0].before[0]] = was
             moved.drop(index)
+
+
+def is_compensated(findings: Findings, runs: Tuple[Run, Run], point: Point) -> bool:
+    """Whether the new net differs behind ``point`` if it goes on with the old net's values there.
+
+    If it does, and does not with its own, layers behind it undo what is different at ``point``.
+    """
+    behind = [
+        other
+        for other in findings.pairing.points
+        if other.firm and other in findings.results and other.after[1] > point.after[1]
+    ]
+    new, name = runs[1], point.after[0]
+    with _Leader(runs[0], [point, *behind]) as leader:
+        for index in range(len(new.layers)):
+            new.step(index)
+            if index == point.after[1]:
+                was, now = leader.value(point)[0], new.arrays.get(name)
+                if was is None or now is None or was.shape != now.shape:
+                    return False
+                new.arrays[name] = was
+            for other in behind:
+                if other.after[1] != index:
+                    continue
+                was, now = leader.value(other)[0], new.arrays.get(other.after[0])
+                if was is None or now is None or was.size != now.size:
+                    continue
+                error = compare(other.name, was, now.reshape(was.shape)).max_error
+                if error > _CLEARLY * findings.limit(other):
+                    return True
+            new.drop(index)
+    return False
 
 
 def _value(run: Run, name: str) -> Value:
