@@ -130,6 +130,9 @@ class OnImages:
 def find(paths: Sequence[str]) -> List[str]:
     """The image files that ``paths`` name: files, and folders with all that is below them.
 
+    What is hidden in a folder is left out: macOS puts a file ``._a.jpg``, which is no image, beside
+    ``a.jpg`` on foreign disks and in archives.
+
     Raises UsageError for a folder without images, and FileError for what is no file.
     """
     images: List[str] = []
@@ -138,12 +141,14 @@ def find(paths: Sequence[str]) -> List[str]:
             check_file(path)
             images.append(path)
             continue
-        inside = [
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if name.lower().endswith(ENDINGS)
-        ]
+        inside: List[str] = []
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            inside += [
+                os.path.join(folder, name)
+                for name in names
+                if name.lower().endswith(ENDINGS) and not name.startswith(".")
+            ]
         if not inside:
             raise UsageError(_IMAGES, f": {path}: no {', '.join(ENDINGS)} in this folder")
         images += sorted(inside)

@@ -201,9 +201,12 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
     judged = {blob.name for blob in evidence.blobs if not blob.reader}
     reasons = dict(evidence.unjudged)
     if not evidence.blobs:
-        why = next((text for _, text in evidence.unjudged), "the two nets share no blob name")
+        why = "the two nets share no blob name"
+        if evidence.black_boxes:
+            why = f"there is nothing but {black_boxes(evidence.black_boxes)}"
+        why = next((text for _, text in evidence.unjudged), why)
         yield Text("no blob could be compared: ", why), False
-        if evidence.unjudged:
+        if evidence.unjudged or evidence.black_boxes:
             yield _ways_out(engine, chosen_by), False
         return
     unjudged = [

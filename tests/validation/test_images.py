@@ -88,6 +88,18 @@ def test_folders_and_files(tmp_path: Path) -> None:
         images.find([str(empty(tmp_path))])
 
 
+def test_what_is_hidden_in_a_folder_is_no_image(tmp_path: Path) -> None:
+    """Archives from macOS have a file of attributes for each image, of the same ending."""
+    folder(tmp_path)
+    photos = tmp_path / "photos"
+    expected = images.find([str(photos)])
+    (photos / "._1.png").write_bytes(b"attributes")
+    (photos / ".thumbnails").mkdir()
+    (photos / ".thumbnails" / "1.png").write_bytes(b"")
+    assert images.find([str(photos)]) == expected
+    assert images.find([str(photos / "._1.png")])  # who names it means it
+
+
 def empty(path: Path) -> Path:
     (path / "empty").mkdir()
     return path / "empty"

@@ -66,6 +66,8 @@ def test_nothing_compared_is_inconclusive_and_says_why() -> None:
     )
     reason = verdict(unjudged=(("a", "layer 'x' (Foo): unknown"),))[1]
     assert reason.startswith("no blob could be compared: layer 'x' (Foo): unknown; ways out: ")
+    reason = verdict(black_boxes=(("x", "Foo"),))[1]
+    assert "there is nothing but 1 black box: 'x' (Foo); ways out: engine pycaffe" in reason
 
 
 def test_blobs_that_are_all_constant_prove_nothing_but_one_that_is_not_does() -> None:
