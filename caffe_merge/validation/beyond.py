@@ -97,6 +97,7 @@ def _errors(
     places = sorted(compared | narrowed.keys(), key=lambda cut: (cut[1][1], cut[0][1], cut))
     for was_at, now_at in places:
         new.advance(now_at[1])
+        new.forget(now_at[1])
         old.advance(was_at[1])
         was, now = old.get(was_at), new.get(now_at)
         if was is None or now is None or was.taps != now.taps:

@@ -104,6 +104,11 @@ class Responses:
             self.step(self._next)
             self._next += 1
 
+    def forget(self, index: int) -> None:
+        """Drop the responses at cuts in front of the layer ``index``: nothing is made of them."""
+        for version in [version for version in self._at if version[1] < index]:
+            del self._at[version]
+
     def step(self, index: int) -> None:
         """Follow one layer."""
         layer = self.side.layers[index]
