@@ -191,10 +191,10 @@ def in_caffe(
     try:
         return caffe.forward_pair(*pair, fed), ""
     except ValidationError as error:
-        for about in ("has no field named ", "Unknown layer type: "):
+        for about in ("has no field named ", "has no layer type "):
             if about in str(error):
                 what = about + str(error).split(about)[1].split()[0]
-                return None, what.rstrip(").").replace('"', "'")
+                return None, what.rstrip(").:").replace('"', "'")
         return None, str(error)
 
 
