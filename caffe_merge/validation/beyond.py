@@ -114,6 +114,9 @@ def _errors(
             old.cut(was_at, kept)
             new.cut(now_at)
             cuts.add((was_at, now_at))
+        elif kept:  # what reads it is the same in both nets, and is followed to the next place
+            old.narrow(was_at)
+            new.narrow(now_at)
 
 
 def _spread_out(error: np.ndarray, count: int, channels: Optional[np.ndarray]) -> np.ndarray:

@@ -140,6 +140,12 @@ class Responses:
         self._roots[version] = version
         self._at[version] = self._held.pop(version)
 
+    def narrow(self, version: Version) -> None:
+        """Follow ``version`` for impulses of one size alone, as where others take long."""
+        response = self._held.get(version)
+        if response is not None:
+            self._held[version] = response._replace(scaled=response.values[:0])
+
     def _tops(self, index: int) -> Iterator[Response]:
         """What a layer makes of responses, or of impulses at a root; else nothing."""
         reads = self.side.plan.reads[index]
