@@ -110,13 +110,16 @@ def _errors(
             if error is not None:
                 yield (was_at, now_at), was, _spread_out(error, was.values.shape[1], channels)
         kept = None if channels is None else constants(was, channels)
-        if kept and old.can_cut(was_at, kept) and new.can_cut(now_at):
-            old.cut(was_at, kept)
-            new.cut(now_at)
+        if kept is None:
+            continue
+        behind, new_behind = old.impulses_behind(was_at, kept), new.impulses_behind(now_at)
+        if behind is not None and new_behind is not None:
+            old.cut(was_at, behind, kept)
+            new.cut(now_at, new_behind)
             cuts.add((was_at, now_at))
-        elif kept:  # what reads it is the same in both nets, and is followed to the next place
-            old.narrow(was_at)
-            new.narrow(now_at)
+        else:  # what reads it is the same in both nets, and is followed to the next place
+            old.follow_one_size(was_at)
+            new.follow_one_size(now_at)
 
 
 def _spread_out(error: np.ndarray, count: int, channels: Optional[np.ndarray]) -> np.ndarray:

@@ -118,9 +118,8 @@ def of_channels(before: np.ndarray, after: np.ndarray) -> float:
     """
     if before.shape != after.shape or before.ndim < 2 or not before.size:
         return math.inf
-    axes = tuple(axis for axis in range(before.ndim) if axis != 1)
     with np.errstate(all="ignore"):
-        error, largest = np.abs(after - before).max(axis=axes), np.abs(before).max(axis=axes)
+        error, largest = largest_by_channel(after - before), largest_by_channel(before)
         if not np.isfinite([error, largest]).all():
             return math.inf
         some = np.maximum(error, largest) > _ROUNDING * largest.max()
@@ -140,7 +139,8 @@ def is_thinned(before: np.ndarray, after: np.ndarray, limit: float) -> bool:
     if thin.shape != after.shape:
         return False
     allowed = nearly(thin, limit)
-    return bool(0 < allowed.max() < math.inf and (farthest(thin, after) <= allowed).all())
+    is_same = distance_by_channel(thin, after) <= allowed
+    return bool(0 < allowed.max() < math.inf and is_same.all())
 
 
 def nearly(values: np.ndarray, limit: float) -> np.ndarray:
@@ -148,16 +148,21 @@ def nearly(values: np.ndarray, limit: float) -> np.ndarray:
 
     That is ``limit``, relative to the largest value of all, or a hundredth of its own.
     """
-    sizes = farthest(values, np.zeros(()))
+    sizes = largest_by_channel(values)
     allowed: np.ndarray = np.maximum(limit * sizes.max(initial=0.0), _NEARLY * sizes)
     return allowed
 
 
-def farthest(first: np.ndarray, other: np.ndarray) -> np.ndarray:
+def distance_by_channel(first: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The largest difference of each channel (axis 1)."""
     with np.errstate(all="ignore"):
-        far: np.ndarray = np.abs(first - other).max(axis=(0, *range(2, first.ndim)), initial=0.0)
-    return far
+        return largest_by_channel(first - other)
+
+
+def largest_by_channel(values: np.ndarray) -> np.ndarray:
+    """The largest absolute value of each channel (axis 1)."""
+    largest: np.ndarray = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0)
+    return largest
 
 
 def _sums(before: np.ndarray, after: np.ndarray) -> _Sums:

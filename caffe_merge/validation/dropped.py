@@ -13,7 +13,7 @@ import numpy as np
 
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, PRODUCT, of_family
-from caffe_merge.validation.compare import farthest, nearly
+from caffe_merge.validation.compare import distance_by_channel, nearly
 from caffe_merge.validation.impulses import ImpulseResponse, impulse_response
 from caffe_merge.validation.response import Response
 
@@ -42,15 +42,17 @@ def kept_channels(before: np.ndarray, after: np.ndarray, limit: float) -> Option
     for _ in range(gone):
         rest = after[:, np.count_nonzero(is_kept[:at]) :]
         same = slice(at, at + rest.shape[1])
-        wrong = ~(farthest(rest, before[:, same]) <= allowed[same])
+        wrong = ~(distance_by_channel(rest, before[:, same]) <= allowed[same])
         at += int(np.argmax(wrong)) if wrong.any() else rest.shape[1]
-        # It may as well be the one in front that went, if these are alike.
-        if at and farthest(before[:, at : at + 1], before[:, at - 1 : at])[0] <= 2 * allowed[at]:
-            return None
+        if at:  # it may as well be the one in front that went, if these are alike
+            apart = distance_by_channel(before[:, at : at + 1], before[:, at - 1 : at])
+            if apart[0] <= 2 * allowed[at]:
+                return None
         is_kept[at] = False
         at += 1
     channels = np.flatnonzero(is_kept)
-    return channels if (farthest(after, before[:, channels]) <= allowed[channels]).all() else None
+    is_same = distance_by_channel(after, before[:, channels]) <= allowed[channels]
+    return channels if is_same.all() else None
 
 
 class Kept(NamedTuple):

@@ -95,18 +95,7 @@ class Findings:
         What was not finite in the old net already is left out, and so are points that may turn out
         to be compensated: others are explained or not whatever these are.
         """
-        beyond = {
-            point
-            for point, result in self.results.items()
-            if not result.agrees and (point.firm or not self._is_something_else(point))
-        }
-        beyond -= {point for point in beyond if self._is_not_finite(point)}
-        if not self.pairing.by_name:
-            beyond -= {
-                point
-                for point in beyond
-                if not point.firm and self.results[point].max_error > limits.LARGEST
-            }
+        beyond = set(filter(self._may_be_rounding, self._differing()))
         errors = [self.results[point].max_error for point in beyond]
         explained = self.follows and beyond and max(errors) <= limits.LARGEST
         return beyond if explained else set()
@@ -116,21 +105,29 @@ class Findings:
 
         There are none where names are trusted, or where a point differs that must agree.
         """
-        beyond = [point for point in self.pairing.points if self._must_agree_and_does_not(point)]
+        beyond = self._differing()
         return [] if self.pairing.by_name or any(point.firm for point in beyond) else beyond
 
     def limit(self, point: Point) -> float:
         """The limit at a point that was compared."""
         return self._result(point).limit
 
-    def _is_not_finite(self, point: Point) -> bool:
-        problem = self.results[point].problem
-        return problem is not None and problem.kind == compare.NOT_FINITE_BEFORE
-
-    def _must_agree_and_does_not(self, point: Point) -> bool:
-        if point not in self.results or self._result(point).agrees:
+    def _may_be_rounding(self, point: Point) -> bool:
+        result = self.results[point]
+        if result.problem is not None and result.problem.kind == compare.NOT_FINITE_BEFORE:
             return False
-        return not self._is_something_else(point)
+        may_be_compensated = not (self.pairing.by_name or point.firm)
+        return not may_be_compensated or result.max_error <= limits.LARGEST
+
+    def _differing(self) -> List[Point]:
+        """The points that must agree and do not."""
+        return [
+            point
+            for point in self.pairing.points
+            if point in self.results
+            and not self._result(point).agrees
+            and not self._is_something_else(point)
+        ]
 
     def near_noise(self, points: Set[Point]) -> bool:
         """Whether some of ``points`` differ, all by so little that other seeds may explain it."""
@@ -142,8 +139,7 @@ class Findings:
 
     def agree(self) -> bool:
         """Whether all points agree that must agree."""
-        beyond = [point for point in self.results if not self._result(point).agrees]
-        return all(self._is_something_else(point) for point in beyond)
+        return not self._differing()
 
     def same(self) -> List[Point]:
         """The points where both nets hold the same: all that must, and others that do."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional, Tuple
 import numpy as np
 
 from caffe_merge.validation import impulses
-from caffe_merge.validation.compare import HELD
+from caffe_merge.validation.compare import HELD, largest_by_channel
 from caffe_merge.validation.run import Version
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
@@ -50,10 +50,14 @@ class Response(NamedTuple):
         values = self.fewer().values
         _, factors = _combinations(len(values) - 1, self._sums, self.positive)
         if len(factors) * values[0].size > _MOST_SCALED:
-            return self._replace(scaled=values[:0])
+            return self.of_one_size()
         by_impulses = values[:-1] - values[-1:]
         scaled = factors @ by_impulses.reshape(len(by_impulses), -1)
         return self._replace(scaled=scaled.reshape(-1, *values.shape[1:]) + values[-1:])
+
+    def of_one_size(self) -> "Response":
+        """The same without impulses of other sizes, from here on."""
+        return self._replace(scaled=self.values[:0])
 
     def rows(self) -> np.ndarray:
         """``values`` and ``scaled`` in one array: one pass through a layer for both."""
@@ -138,11 +142,13 @@ def difference(was: Response, now: Response, scaled: bool = False) -> Optional[n
 
 def _difference(was: np.ndarray, now: np.ndarray, least: float) -> np.ndarray:
     """Errors (2, channels) by weights and by biases; a bias is little if less than ``least``."""
-    by_weights = was[:-1] - was[-1:]
-    size = np.maximum(_floored(_largest(by_weights), _LEAST), _ROUNDING * _largest(was))
-    biases = _floored(_largest(was[-1:]), least)
+    by_weights, now_by_weights = (values[:-1] - values[-1:] for values in (was, now))
+    size = _floored(largest_by_channel(by_weights), _LEAST)
+    size = np.maximum(size, _ROUNDING * largest_by_channel(was))
+    biases = _floored(largest_by_channel(was[-1:]), least)
     by_biases = np.maximum(biases, size / (impulses.SIZE * _PART))
-    errors = np.stack([_largest(now[:-1] - now[-1:] - by_weights), _largest(now[-1:] - was[-1:])])
+    differences = now_by_weights - by_weights, now[-1:] - was[-1:]
+    errors = np.stack([largest_by_channel(values) for values in differences])
     return _relative(errors, np.stack([size, by_biases]))
 
 
@@ -160,7 +166,7 @@ def _compare_scaled(was: Response, now: Response, errors: np.ndarray) -> None:
     rows = np.maximum(size.max(axis=1, initial=0.0), _LEAST * size.max(initial=0.0))
     starts = was.size_starts()
     of_rows = np.maximum.reduceat(_relative(error, rows[:, None]), starts)
-    largest = np.maximum(np.maximum.reduceat(size, starts), _largest(was.values[-1:]))
+    largest = np.maximum(np.maximum.reduceat(size, starts), largest_by_channel(was.values[-1:]))
     floored = np.maximum(largest, _LEAST_BEHIND * largest.max(axis=1, keepdims=True))
     of_channels = _relative(np.maximum.reduceat(error, starts), floored)
     finite = np.isfinite(largest).all(axis=1)
@@ -173,12 +179,6 @@ def _relative(errors: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     relative = np.where(errors > 0, np.inf, 0.0)  # where everything is 0
     np.divide(errors, sizes, out=relative, where=sizes > 0)
     return relative
-
-
-def _largest(values: np.ndarray) -> np.ndarray:
-    """The largest absolute value of each channel."""
-    largest: np.ndarray = np.abs(values).max(axis=(0, *range(2, values.ndim)), initial=0.0)
-    return largest
 
 
 def _floored(sizes: np.ndarray, least: float) -> np.ndarray:

@@ -91,7 +91,7 @@ class Responses:
         self._held: Dict[Version, Response] = {}  # between them
         # Versions at which impulses are given, and what has their values in another shape.
         self._roots = {version: version for version in cuts}
-        self._ready: Dict[int, Optional[ImpulseResponse]] = {}  # computed by can_cut
+        self._behind: Dict[int, ImpulseResponse] = {}  # by cut
         self._next = 0
 
     def get(self, version: Version) -> Optional[Response]:
@@ -124,34 +124,46 @@ class Responses:
         for name, written in [v for v in self._held if needed[v[0]] <= index]:
             del self._held[name, written]
 
-    def can_cut(self, version: Version, kept: Optional[Kept] = None) -> bool:
-        """Whether all that reads ``version``, of the last layer, can be given impulses instead."""
-        if version[1] != self._next - 1 or version not in self._held:
-            return False
-        readers = [n for n, reads in enumerate(self.side.plan.reads) if version in reads]
-        self._ready = {index: self._impulse_response(index, kept) for index in readers}
-        return None not in self._ready.values()
+    def impulses_behind(
+        self, version: Version, kept: Optional[Kept] = None
+    ) -> Optional[Dict[int, ImpulseResponse]]:
+        """What all layers that read ``version`` make of impulses in its channels that are kept.
 
-    def cut(self, version: Version, kept: Optional[Kept] = None) -> None:
-        """Make ``version`` a cut: impulses are given in its channels that are kept."""
+        None where not all can be given them, or ``version`` is not of the last layer.
+        """
+        if version[1] != self._next - 1 or version not in self._held:
+            return None
+        behind: Dict[int, ImpulseResponse] = {}
+        for index, reads in enumerate(self.side.plan.reads):
+            response = self._impulse_response(index, kept) if version in reads else None
+            if version in reads and response is None:
+                return None
+            if response is not None:
+                behind[index] = response
+        return behind
+
+    def cut(
+        self, version: Version, behind: Mapping[int, ImpulseResponse], kept: Optional[Kept] = None
+    ) -> None:
+        """Make ``version`` a cut, with what impulses_behind has found."""
         if kept is not None:
             self.kept[version] = kept
+        self._behind.update(behind)
         self.cuts.add(version)
         self._roots[version] = version
         self._at[version] = self._held.pop(version)
 
-    def narrow(self, version: Version) -> None:
-        """Follow ``version`` for impulses of one size alone, as where others take long."""
-        response = self._held.get(version)
-        if response is not None:
-            self._held[version] = response._replace(scaled=response.values[:0])
+    def follow_one_size(self, version: Version) -> None:
+        """Follow ``version`` for impulses of one size alone."""
+        if version in self._held:
+            self._held[version] = self._held[version].of_one_size()
 
     def _tops(self, index: int) -> Iterator[Response]:
         """What a layer makes of responses, or of impulses at a root; else nothing."""
         reads = self.side.plan.reads[index]
         if len(reads) == 1 and reads[0] in self._roots:
             root = self._roots[reads[0]]
-            response = self._ready.get(index) or self._impulse_response(index, self.kept.get(root))
+            response = self._behind.get(index) or self._impulse_response(index, self.kept.get(root))
             if response is not None:
                 positive = root in self.positive
                 yield Response(root, response.taps, response.values, positive=positive)
@@ -203,7 +215,7 @@ def _followed(
         scaled = [len(bottom.scaled) for bottom in bottoms if bottom.scaled is not None]
         work = sum(scaled) * sum(blob.size for blob in blobs) if is_linear else 0
         if work > _MOST_WORK or not all(scaled):
-            bottoms = [bottom._replace(scaled=bottom.values[:0]) for bottom in bottoms]
+            bottoms = [bottom.of_one_size() for bottom in bottoms]
         tops = _forward(spec, blobs, [bottom.rows() for bottom in bottoms])
     except (CaffeMergeError, ArithmeticError, LookupError, ValueError):
         return  # it has no such sizes: what it does is seen where it runs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Dict, Generator, List, Optional, Sequence, Set, Tuple
+from typing import Dict, Generator, Iterable, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -79,9 +79,7 @@ class _Leader:
         self.seconds = 0.0
         self._run = run
         self._impulse_responses = impulse_responses or ImpulseResponses(frozenset())
-        self._due: Dict[int, List[Point]] = {}
-        for point in points:
-            self._due.setdefault(point.before[1], []).append(point)
+        self._due = _by_layer((point.before, point) for point in points)
         self._task = Task(self._work)
 
     def __enter__(self) -> _Leader:
@@ -124,9 +122,7 @@ def follow(
     many ``turns``, each with other inputs.
     """
     points = findings.pairing.points
-    due: Dict[int, List[Point]] = {}
-    for point in points:
-        due.setdefault(point.after[1], []).append(point)
+    due = _by_layer((point.after, point) for point in points)
     new = runs[1]
     mutants = Mutants(new, findings.open, wrong_by(findings.least))
     seconds, done = 0.0, turn * len(points)
@@ -198,6 +194,7 @@ def is_compensated(findings: Findings, runs: Tuple[Run, Run], point: Point) -> b
         for other in findings.pairing.points
         if other.firm and other in findings.results and other.after[1] > point.after[1]
     ]
+    due = _by_layer((other.after, other) for other in behind)
     new, name = runs[1], point.after[0]
     with _Leader(runs[0], [point, *behind]) as leader:
         for index in range(len(new.layers)):
@@ -207,9 +204,7 @@ def is_compensated(findings: Findings, runs: Tuple[Run, Run], point: Point) -> b
                 if was is None or now is None or was.shape != now.shape:
                     return False
                 new.arrays[name] = was
-            for other in behind:
-                if other.after[1] != index:
-                    continue
+            for other in due.get(index, ()):
                 was, now = leader.value(other)[0], new.arrays.get(other.after[0])
                 if was is None or now is None or was.size != now.size:
                     continue
@@ -218,6 +213,14 @@ def is_compensated(findings: Findings, runs: Tuple[Run, Run], point: Point) -> b
                     return True
             new.drop(index)
     return False
+
+
+def _by_layer(places: Iterable[Tuple[Version, Point]]) -> Dict[int, List[Point]]:
+    """Points by the layer that writes their version."""
+    points: Dict[int, List[Point]] = {}
+    for (_, index), point in places:
+        points.setdefault(index, []).append(point)
+    return points
 
 
 def _value(run: Run, name: str) -> Value:

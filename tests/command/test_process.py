@@ -11,6 +11,7 @@ from typing import Callable, Dict, List
 import pytest
 
 from caffe_merge.command import cli, flags
+from tests.memory import page_faults
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
@@ -69,21 +70,8 @@ def test_a_caller_keeps_its_settings(plan: List[str]) -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
 def test_memory_of_large_arrays_is_kept_for_the_next() -> None:
-    code = """
-from caffe_merge.command import process
-process.set_up()
-import numpy, resource
-faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-before = faults()
-for _ in range(20):
-    arrays = [numpy.empty(2 << 20, numpy.uint8) for _ in range(3)]
-    for array in arrays:
-        array[::4096] = 1
-    del array, arrays
-print(faults() - before)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 2 * 3 * 512  # their pages twice, and not 20 times
+    done = page_faults("from caffe_merge.command import process; process.set_up()", "work()")
+    assert done < 2 * 3 * 512  # their pages twice, and not 20 times
 
 
 def test_a_process_of_ours_ends_at_once_and_whole(plan: List[str]) -> None:
