@@ -347,6 +347,7 @@ TESTED_IN: Dict[str, str] = {
     "validation.reference_worker": "validation/test_validate.py",
     "validation.side_by_side": "validation/test_wrong_pairs.py",
     "validation.worker_judge": "validation/test_wrong_pairs.py",
+    "validation.wrong_runs": "validation/test_other_scripts.py",
     "formats.weights.formats": "formats/weights/test_hdf5.py",
     "formats.weights.index": "formats/weights/test_caffemodel.py",
     "formats.weights.hdf5_reader": "formats/weights/test_hdf5_links.py",

@@ -1,29 +1,23 @@
-"""The comparison by an engine that runs whole nets: each pair in a worker, blobs compared by name.
-
-A rewrite is seen by running the new net again with wrong weights for one layer at a time.
-"""
+"""The comparison by an engine that runs whole nets: each in a worker, blobs compared by name."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
 
 import numpy as np
 
 from caffe_merge.errors import ValidationError
-from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.validation import registry
 from caffe_merge.validation.findings import Findings
-from caffe_merge.validation.judging import Judging, compared, least_limit, samples
+from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
 from caffe_merge.validation.loaded import Net, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan, plan
-from caffe_merge.validation.seen import farthest, wrong_by
-from caffe_merge.validation.sessions import Paths, Session, Sessions, input_files
+from caffe_merge.validation.sessions import Paths, Sessions, input_files
 from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
+from caffe_merge.validation.wrong_runs import Fed, is_compensated, see_rewrites
 from caffe_merge.wording import counted
 
 Progress = Callable[[int, str], None]
@@ -69,7 +63,8 @@ def _attempt(
         with input_files(sample.before) as was, input_files(sample.after) as now:
             values = _run(findings, sessions, (was, now), progress)
             seconds = seconds[0] + sessions[0].seconds, seconds[1] + sessions[1].seconds
-            _see_rewrites(findings, new, plans[1], (sessions[1], now), values)
+            see_rewrites(findings, Fed(new, plans[1], sessions[1], now), values)
+    _find_compensated(findings, nets, plans, sessions, fed)
     evidence = findings.evidence(old.layers, new.layers, ())
     names = sessions[0].blobs, sessions[1].blobs
     comparison = compared(engine, least, judging, evidence, fed, names)
@@ -147,60 +142,21 @@ def _partner(
     return waiting[name]
 
 
-def _see_rewrites(
+def _find_compensated(
     findings: Findings,
-    new: Net,
-    plan_of: Plan,
-    fed: Tuple[Session, Mapping[str, str]],
-    values: Mapping[str, np.ndarray],
+    nets: Tuple[Net, Net],
+    plans: Tuple[Plan, Plan],
+    sessions: Sessions,
+    fed: Sequence[Sample],
 ) -> None:
-    """Make each rewritten layer's weights wrong, and see which blobs behind it move."""
-    session, files = fed
-    for index in findings.open:
-        layer = new.layers[index]
-        names = first_agreeing(new.layers, plan_of, index, values)
-        if not names:
-            continue
-        if not layer.blobs:  # what it does shows in its tops alone
-            findings.see({index: (repr(names[0]), 1.0)})
-            continue
-        with _wrong_weights(layer, wrong_by(findings.least)) as paths:
-            frames = session.forward(files, only=names, weights={layer.name: paths})
-            for frame in frames:
-                name = frame.header["name"]
-                if frame.array is None:
-                    continue
-                largest = float(np.abs(values[name]).max())
-                moved = farthest(frame.array.astype(np.float64), values[name]) / largest
-                findings.see({index: (repr(name), moved)})
-
-
-def first_agreeing(
-    layers: Sequence[Any], order: Plan, index: int, values: Mapping[str, Any]
-) -> List[str]:
-    """The first blobs behind a layer that agree: an error of the layer shows there or nowhere."""
-    reached = {(top, index) for top in layers[index].param.top}
-    agreeing: Dict[str, None] = {}
-    for reader in range(index, len(layers)):
-        if reader > index and not reached.isdisjoint(order.reads[reader]):
-            reached.update((top, reader) for top in layers[reader].param.top)
-        for name in layers[reader].param.top:
-            version = name, reader
-            if version in reached and name in values and order.final[name] == version:
-                agreeing[name] = None
-                reached.discard(version)
-    return list(agreeing)
-
-
-@contextlib.contextmanager
-def _wrong_weights(layer: Any, wrong: float) -> Iterator[List[str]]:
-    """The layer's blobs as .npy files, each value wrong by a part ``wrong`` of itself."""
-    random = np.random.default_rng(0)
-    with temporary_folder() as folder:
-        paths = []
-        for number, blob in enumerate(layer.blobs):
-            values = blob.float64()
-            signs = random.choice([-wrong, wrong], values.shape)
-            paths.append(os.path.join(folder, f"{number}.npy"))
-            np.save(paths[-1], np.asarray(values * (1 + signs), np.float32))
-        yield paths
+    """Find the points where the new net's values are right though they are not the old ones."""
+    for point in findings.compensable():
+        for sample in fed:
+            with input_files(sample.before) as was, input_files(sample.after) as now:
+                old = Fed(nets[0], plans[0], sessions[0], was)
+                new = Fed(nets[1], plans[1], sessions[1], now)
+                if is_compensated(findings, old, new, point):
+                    findings.compensated.add(point)
+                    break
+        else:
+            return  # the nets differ, whatever the others are

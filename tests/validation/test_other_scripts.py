@@ -9,8 +9,16 @@ import pytest
 from caffe_merge.validation import validate
 from tests.nets import Pair, prototxt, seeded, write_pair
 from tests.real_caffe import RealCaffe
+from tests.required import required
 
 Weights = Dict[str, List[np.ndarray]]
+
+
+@pytest.fixture(autouse=True)
+def opencv(request: pytest.FixtureRequest) -> None:
+    if "opencv" in request.node.name:
+        required("cv2", "opencv")
+
 
 ORIGINAL = (
     "data 1 3 8 8",
@@ -94,6 +102,7 @@ CHAIN = (
 )
 
 
+@pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])
 @pytest.mark.parametrize(
     ("factors", "reader_factors", "status"),
     [
@@ -108,30 +117,39 @@ CHAIN = (
     ],
 )
 def test_channels_may_be_scaled_by_little_where_their_readers_undo_it(
-    tmp_path: Path, factors: Tuple[float, float], reader_factors: Tuple[float, float], status: str
+    tmp_path: Path,
+    engine: str,
+    factors: Tuple[float, ...],
+    reader_factors: Tuple[float, float],
+    status: str,
+    real_caffe: RealCaffe,
 ) -> None:
     blobs = seeded(prototxt(*CHAIN))
-    comparison = validate(*scaled_chains(tmp_path, blobs, factors, reader_factors))
+    if engine != "reference":  # their limit is 1e-4
+        factors = tuple(1.001 if factor == 1.0001 else factor for factor in factors)
+    pairs = scaled_chains(tmp_path, blobs, factors, reader_factors)
+    comparison = validate(*pairs, engine, caffe_python=real_caffe.python)
     assert comparison.status == status, comparison.summary()
     assert ("conv1" in comparison.renamed) == comparison.ok
 
 
+@pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])
 def test_a_channel_that_nothing_undoes_is_wrong_though_its_reader_changed_too(
-    tmp_path: Path,
+    tmp_path: Path, engine: str, real_caffe: RealCaffe
 ) -> None:
     """Outputs agree, since conv2 hardly reads it; conv2 and fc are scaled, and rightly."""
     blobs = seeded(prototxt(*CHAIN))
     blobs["conv2"][0][:, 1] *= 1e-5
     for factor, status in ((1, "passed"), (1.01, "failed")):
         pairs = scaled_chains(tmp_path, blobs, (factor, 0.97), (1, 1 / 0.97))
-        comparison = validate(*pairs)
+        comparison = validate(*pairs, engine, caffe_python=real_caffe.python)
         assert comparison.status == status, comparison.summary()
     assert comparison.first_beyond is not None
     assert comparison.first_beyond[0] == "conv1"
 
 
 def scaled_chains(
-    folder: Path, blobs: Weights, factors: Tuple[float, float], reader_factors: Tuple[float, float]
+    folder: Path, blobs: Weights, factors: Tuple[float, ...], reader_factors: Tuple[float, float]
 ) -> Tuple[Pair, Pair]:
     """CHAIN, and CHAIN with a channel of conv1 and one of conv2 times ``factors``.
 
