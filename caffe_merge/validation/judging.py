@@ -62,11 +62,15 @@ class Judging(NamedTuple):
 
     @classmethod
     def of(cls, how: Dict[str, Any]) -> "Judging":
-        """The Judging of keyword arguments; UsageError for an unknown one."""
+        """The Judging of keyword arguments; UsageError for an unknown one, or an odd number."""
         unknown = how.keys() - set(cls._fields)
         if unknown:
             name = min(unknown)
             raise UsageError(f"validate has no argument {name!r}{meant(name, cls._fields)}")
+        for name in ("limit", "time_limit"):
+            value = how.get(name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} is {value}: expected a number above 0")
         return cls(**how)
 
 
