@@ -110,7 +110,9 @@ def kept_response(
     if sums[:, np.isnan(held)].any():
         return None
     shift = sums.sum(axis=2) @ np.nan_to_num(held)
-    return impulse_response(param, [weights[:, kept.channels], _bias(blobs, shift)], rank)
+    size = weights[0, 0].size
+    some = (kept.channels[:, None] * size + np.arange(size)).reshape(-1)
+    return impulse_response(param, [blobs[0], _bias(blobs, shift)], rank, some)
 
 
 def _bias(blobs: Sequence[np.ndarray], more: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from caffe_merge.validation.run import Step
 SIZE = 1024.0  # of the values that are not 0: a bias is small beside the response
 _MOST_ON = 16
 FEW = 256  # weights of an output: up to so many, each has an impulse of its own
+_COPIED = 1 << 15  # values: they stay in the processor's cache
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _DECONVOLUTIONS = frozenset(of_family(DECONVOLUTION))
 _PRODUCTS = frozenset(of_family(PRODUCT))
@@ -36,18 +37,19 @@ class ImpulseResponse(NamedTuple):
 
 
 def impulse_response(
-    param: Any, blobs: Sequence[np.ndarray], rank: int
+    param: Any, blobs: Sequence[np.ndarray], rank: int, some: Optional[np.ndarray] = None
 ) -> Optional[ImpulseResponse]:
     """What a layer makes of impulses; None if it is not linear, or its channels are not axis 1.
 
-    ``rank`` is the number of axes of its bottom: the layer's axis may be counted from the end.
+    ``rank`` is the number of axes of its bottom: the layer's axis may be counted from the end. Of a
+    convolution or product ``some`` says which weights of each output take part, if not all.
     """
     if param.type not in LINEAR or axis_of(param, rank) != 1:
         return None
     if param.type in _PRODUCTS:
-        taps, sums = _of_product(param.inner_product_param, blobs[0])
+        taps, sums = _of_product(param.inner_product_param, blobs[0], some)
     elif param.type in _CONVOLUTIONS:
-        taps, sums = _of_convolution(param.convolution_param, blobs[0])
+        taps, sums = _of_convolution(param.convolution_param, blobs[0], some)
     else:
         taps, sums = _of_deconvolution(param.convolution_param, blobs[0])
     if len(blobs) > 1:
@@ -55,16 +57,21 @@ def impulse_response(
     return ImpulseResponse(taps, sums, rank)
 
 
-def _of_product(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
+def _of_product(
+    param: Any, weights: np.ndarray, some: Optional[np.ndarray]
+) -> Tuple[Tuple[int, int], np.ndarray]:
     outputs = int(param.num_output)
     rows = weights.reshape(-1, outputs).T if param.transpose else weights.reshape(outputs, -1)
-    return (rows.shape[1], 1), _sums(rows)
+    return (rows.shape[1] if some is None else len(some), 1), _sums(rows, some)
 
 
-def _of_convolution(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
+def _of_convolution(
+    param: Any, weights: np.ndarray, some: Optional[np.ndarray]
+) -> Tuple[Tuple[int, int], np.ndarray]:
     rows = weights.reshape(len(weights), -1)
-    sums = _sums(rows)
-    return (rows.shape[1], _groups(param)), sums.reshape(*sums.shape, *[1] * (weights.ndim - 2))
+    sums = _sums(rows, some)
+    taps = rows.shape[1] if some is None else len(some), _groups(param)
+    return taps, sums.reshape(*sums.shape, *[1] * (weights.ndim - 2))
 
 
 def _of_deconvolution(param: Any, weights: np.ndarray) -> Tuple[Tuple[int, int], np.ndarray]:
@@ -80,20 +87,35 @@ def _groups(param: Any) -> int:
     return max(int(param.group), 1)
 
 
-def _sums(rows: np.ndarray) -> np.ndarray:
-    """Partial sums of ``rows`` (outputs, weights) and, last, zeros: (impulses + 1, outputs)."""
-    outputs, depth = rows.shape
+def _sums(rows: np.ndarray, some: Optional[np.ndarray] = None) -> np.ndarray:
+    """Partial sums of ``rows`` (outputs, weights) and, last, zeros: (impulses + 1, outputs).
+
+    Of some columns alone, if these are given: a few rows of them at a time are copied.
+    """
+    outputs, depth = len(rows), rows.shape[1] if some is None else len(some)
     on = 1 if depth <= FEW else _MOST_ON
-    values = _values(on)
-    impulses, whole = -(-depth // on), depth // on
-    sums = np.zeros((outputs, impulses + 1))
+    sums = np.zeros((outputs, -(-depth // on) + 1))
+    if some is None:
+        _add_up(rows, on, sums)
+        return sums.T
+    step = max(_COPIED // max(depth, 1), 1)
+    for start in range(0, outputs, step):
+        block = slice(start, start + step)
+        _add_up(np.take(rows[block], some, axis=1), on, sums[block])
+    return sums.T
+
+
+def _add_up(rows: np.ndarray, on: int, sums: np.ndarray) -> None:
+    """Put the sums of every ``on`` columns, each times its value, in the first ones of ``sums``."""
+    outputs, depth = rows.shape
+    values, whole = _values(on), depth // on
     if on == 1:  # the product of a matrix with one number is slow
         np.multiply(rows, values, out=sums[:, :whole])
-    else:
-        sums[:, :whole] = (rows[:, : whole * on].reshape(-1, on) @ values).reshape(outputs, whole)
-    if whole < impulses:
+        return
+    # This is a view, whatever is left at the ends of the rows.
+    np.matmul(rows[:, : whole * on].reshape(outputs, whole, on), values, out=sums[:, :whole])
+    if whole * on < depth:
         sums[:, whole] = rows[:, whole * on :] @ values[: depth - whole * on]
-    return sums.T
 
 
 @lru_cache(maxsize=None)

@@ -139,9 +139,15 @@ def _same(old: Any, new: Any) -> bool:
     if counts[0] != counts[1] or facts[0] != facts[1] or _bare(old.param) != _bare(new.param):
         return False
     shapes = [[blob.shape for blob in layer.blobs] for layer in (old, new)]
-    return shapes[0] == shapes[1] and all(
-        np.array_equal(was.array(), now.array()) for was, now in zip(old.blobs, new.blobs)
-    )
+    return shapes[0] == shapes[1] and all(map(_equal, old.blobs, new.blobs))
+
+
+def _equal(was: Any, now: Any) -> bool:
+    """Whether blobs of one shape have the same values; few are read where they have not."""
+    first = slice(0, 1)
+    if not np.array_equal(was.rounded(first), now.rounded(first)):
+        return False
+    return all(map(np.array_equal, was.blocks(), now.blocks()))
 
 
 def _bare(param: Any) -> Any:
