@@ -158,6 +158,8 @@ class Findings:
     def _result(self, point: Point) -> BlobResult:
         """The result of a point, with the limit that its noise allows."""
         result, noise = self.results[point], self.noise.get(point)
+        if noise is None:
+            return result
         limit = limits.limit(self.least, noise) if self.follows else self.least
         return replace(result, limit=limit, noise=noise)
 

@@ -33,7 +33,8 @@ class Source:
         self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._opened = Identity.of(os.fstat(self._descriptor))
-        self._page: Tuple[bytes, int] = b"", 0
+        # Bytes, where they begin, and the last place from which on they are enough.
+        self._page: Tuple[bytes, int, int] = b"", 0, -1
         self._seek = Lock()
 
     def __del__(self) -> None:
@@ -60,10 +61,10 @@ class Source:
 
     def page(self, at: int) -> Tuple[bytes, int]:
         """Bytes that hold those from ``at`` on, enough for a varint; and where they begin."""
-        page, low = self._page
-        if not low <= at <= low + len(page) - _PAST:
+        page, low, last = self._page
+        if not low <= at <= last:
             page, low = self.read(at, min(at + _PAGE, len(self))), at
-            self._page = page, low
+            self._page = page, low, low + len(page) - _PAST
         return page, low
 
     def read(self, start: int, end: int) -> bytes:

@@ -63,7 +63,11 @@ def read_record(buffer: Buffer, at: int, end: int) -> Record:
     if number == 0 or number > 0x1FFFFFFF:
         raise WeightsError(f"byte {at}: expected a field, found number {number}")
     if wire_type == BYTES:
-        length, start = read_varint(buffer, start, end)
+        length = page[start - low] if start < min(end, low + len(page)) else 0x80
+        if length < 0x80:
+            start += 1
+        else:
+            length, start = read_varint(buffer, start, end)
         stop = start + length
     elif wire_type == VARINT:
         _, stop = read_varint(buffer, start, end)
