@@ -92,6 +92,15 @@ def started_by(pid: int) -> List[int]:
     return processes[1:]
 
 
+def scratch_file() -> IO[bytes]:
+    """A file without a name, for a child to write to; it is gone when nobody has it open."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("scratch"), "w+b")
+    import tempfile  # it takes longer than to make a copy
+
+    return tempfile.TemporaryFile()
+
+
 def _become(work: Callable[[], None], files: Tuple[int, int, int]) -> NoReturn:
     """Run as the copy, and exit without finishing what the copied process was doing."""
     status = 1

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import IO, TYPE_CHECKING, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from caffe_merge import child
+
+if TYPE_CHECKING:
+    import subprocess
 
 Process = Union[child.Copy, "subprocess.Popen[bytes]"]
 Kept = Tuple[Process, IO[bytes]]  # a process, and what it writes to stderr

@@ -10,12 +10,10 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Type
 
 import numpy as np
 
@@ -89,17 +87,19 @@ class Worker:
         self._waits = False  # for a job, having done one
         self._closed = False
         self._command = tuple(command)
-        self._process: Union[child.Copy, subprocess.Popen[bytes]]
+        self._process: warm.Process
         kept = warm.take(command)
         if kept is not None:
             self._process, self._stderr = kept
             self._started = True
             return
         # A file, not a pipe: nobody has to drain it for the worker to go on.
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
+        self._stderr = child.scratch_file()  # closed by close()
         if child.can_copy() and self._command == tuple(reference_command()):
             self._process = child.Copy(_serve_reference, self._stderr)
             return
+        import subprocess  # it takes longer than to make a copy
+
         try:
             self._process = subprocess.Popen(
                 list(command),
