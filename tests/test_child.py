@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Callable, Tuple
 
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="copies are made
 
 def answered(work: Callable[[], None], said: bytes = b"") -> Tuple[bytes, int, bytes]:
     """What a copy that does ``work`` writes to stdout, its status, what it writes to stderr."""
-    with tempfile.TemporaryFile() as stderr:
+    with child.scratch_file() as stderr:
         copy = child.Copy(work, stderr)
         copy.stdin.write(said)
         copy.stdin.close()
@@ -64,9 +63,16 @@ def test_an_error_is_its_status_and_on_stderr() -> None:
     assert output.rstrip().endswith(b"ValueError: out of order")
 
 
+def test_a_scratch_file_is_on_the_disk_where_none_can_be_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert answered(lambda: os.write(2, b"done") and None) == (b"", 0, b"done")
+
+
 def test_a_signal_is_told_as_subprocess_tells_it() -> None:
     assert answered(lambda: os.kill(os.getpid(), signal.SIGABRT))[1] == -signal.SIGABRT
-    with tempfile.TemporaryFile() as stderr:
+    with child.scratch_file() as stderr:
         copy = child.Copy(signal.pause, stderr)
         assert copy.poll() is None
         copy.kill()

@@ -4,6 +4,7 @@ import time
 from typing import Dict, List
 
 from caffe_merge.pages.layout import TAIL, Place, interleaved, places
+from tests.speed import at_most
 
 
 def test_a_chain_is_a_column() -> None:
@@ -59,7 +60,7 @@ def test_a_thousand_layers_that_read_all_before_them() -> None:
     reads = {layer: list(range(layer)) for layer in range(1000)}
     start = time.process_time()
     grid = places(reads)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < at_most(5)
     assert {place.column for place in grid.values()} == {0}
 
 

@@ -119,8 +119,16 @@ def test_parameters_weights_and_types_make_another_layer() -> None:
     ):
         assert paired(old, new).rewritten == (1,)
     assert paired(old, old).rewritten == ()
-    scales = [layers("l: Scale data -> l", l=[np.full(3, value)]) for value in (1, 1 + 1e-6)]
-    assert paired(*scales).rewritten == (1,)
+    ones = np.ones((3, 2, 2))
+    for place in (None, (0, 0, 0), (0, 1, 1), (2, 1, 1)):
+        other = ones.copy()
+        if place is not None:
+            other[place] += 1e-6
+        scales = [layers("l: Scale data -> l", l=[blob]) for blob in (ones, other)]
+        assert paired(*scales).rewritten == (() if place is None else (1,)), place
+    for shape in ((), (1, 4), (0, 3)):
+        scales = [layers("l: Scale data -> l", l=[np.full(shape, 2.0)]) for _ in range(2)]
+        assert paired(*scales).rewritten == ()
 
 
 def test_outputs_that_are_gone_are_told() -> None:

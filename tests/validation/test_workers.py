@@ -12,6 +12,7 @@ import pytest
 from caffe_merge.errors import UsageError, ValidationError
 from caffe_merge.validation import workers
 from caffe_merge.validation.workers import Worker, find_caffe_python
+from tests.speed import at_most
 
 SERVE = """
 import os, sys, time
@@ -139,12 +140,12 @@ def test_a_long_complaint_is_cut(tmp_path: Path) -> None:
 def test_a_worker_that_hangs_is_killed_at_its_limit(tmp_path: Path) -> None:
     start = time.monotonic()
     body = 'print("reading the mean")\ntime.sleep(60)\nyield'
-    with worker(tmp_path, body, limit=2) as process, pytest.raises(
+    with worker(tmp_path, body, limit=at_most(2)) as process, pytest.raises(
         ValidationError,
-        match=r"within 2 s: give it more with time_limit; its last words: reading the mean",
+        match=r"within [\d.]+ s: give it more with time_limit; its last words: reading the mean",
     ):
         process.call({})
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 50
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nothing tells what a process started")

@@ -16,6 +16,7 @@ from caffe_merge.formats.text.values import parse_bool, parse_float, parse_integ
 from caffe_merge.formats.text.view import View, extra_fields
 from tests.formats.text.strategies import messages, styled
 from tests.seeds import examples
+from tests.speed import at_most
 
 Read = Tuple[NetParameter, List[str]]
 
@@ -176,7 +177,7 @@ def test_many_unknown_fields_take_linear_time() -> None:
     reader.read(document.fields, NetParameter())
     places = [document.place(unknown.at) for unknown in reader.unknown]
     assert places == [(line, 3) for line in range(2, 200_002)]
-    assert time.process_time() - start < 8
+    assert time.process_time() - start < at_most(8)
 
 
 def test_what_is_inside_an_unknown_block() -> None:
