@@ -94,7 +94,7 @@ def started_by(pid: int) -> List[int]:
 
 def scratch_file() -> IO[bytes]:
     """A file without a name, for a child to write to; it is gone when nobody has it open."""
-    if hasattr(os, "memfd_create"):
+    with contextlib.suppress(AttributeError, OSError):  # not every system has it, or lets us
         return open(os.memfd_create("scratch"), "w+b")
     import tempfile  # it takes longer than to make a copy
 

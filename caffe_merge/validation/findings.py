@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -107,6 +107,16 @@ class Findings:
         """
         beyond = self._differing()
         return [] if self.pairing.by_name or any(point.firm for point in beyond) else beyond
+
+    def compensate(self, is_compensated: Callable[[Point], bool]) -> None:
+        """Find the points where the new net's values are right though they are not the old ones.
+
+        Each is tried alone, since errors of two could hide each other.
+        """
+        for point in self.compensable():
+            if not is_compensated(point):
+                return  # the nets differ, whatever the others are
+            self.compensated.add(point)
 
     def limit(self, point: Point) -> float:
         """The limit at a point that was compared."""

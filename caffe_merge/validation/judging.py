@@ -62,7 +62,7 @@ class Judging(NamedTuple):
 
     @classmethod
     def of(cls, how: Dict[str, Any]) -> "Judging":
-        """The Judging of keyword arguments; UsageError for an unknown one, or an odd number."""
+        """The Judging of keyword arguments; UsageError for an unknown one, or a wrong limit."""
         unknown = how.keys() - set(cls._fields)
         if unknown:
             name = min(unknown)
@@ -70,7 +70,7 @@ class Judging(NamedTuple):
         for name in ("limit", "time_limit"):
             value = how.get(name)
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{name} is {value}: expected a number above 0")
+                raise UsageError(f"{name} is {value}: expected a finite number above 0")
         return cls(**how)
 
 

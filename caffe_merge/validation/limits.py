@@ -14,6 +14,7 @@ import numpy as np
 
 SMALLEST, LARGEST = 1e-5, 1e-3
 TIMES_NOISE = 4
+CLEARLY = 2  # limits: both nets may be within theirs on either side of what is right
 SEEDS = 4  # at most: near a tie, as of a Softmax, the noise of one of them says little
 _TIMES_SEED = 8  # what one seed's noise may be more than another's
 _LEAST_NORMAL = 2.0**-126  # of float32

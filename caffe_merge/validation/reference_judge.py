@@ -68,7 +68,12 @@ def _attempt(
             return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
     _measure_noise(findings, old, fed, judging)
-    _find_compensated(findings, nets, fed, judging)
+    findings.compensate(
+        lambda point: any(
+            side_by_side.is_compensated(findings, _runs(findings, nets, sample, judging), point)
+            for sample in fed
+        )
+    )
     if follows and findings.agree():
         _respond(findings, nets, plans, judging)
     boxes = sorted(index for index in pairing.twins if index in new.boxes)
@@ -88,22 +93,6 @@ def _measure_noise(findings: Findings, old: Net, fed: Sequence[Sample], judging:
             side_by_side.measure_noise(findings, runs, exceeding)
         if not findings.near_noise(exceeding):
             break
-
-
-def _find_compensated(
-    findings: Findings, nets: Tuple[Net, Net], fed: Sequence[Sample], judging: Judging
-) -> None:
-    """Find the points where the new net's own values are right though they are not the old ones.
-
-    Each is tried alone, since errors of two could hide each other.
-    """
-    for point in findings.compensable():
-        if not any(
-            side_by_side.is_compensated(findings, _runs(findings, nets, sample, judging), point)
-            for sample in fed
-        ):
-            break  # the nets differ, whatever the others are
-        findings.compensated.add(point)
 
 
 def _runs(

@@ -16,14 +16,13 @@ import numpy as np
 from caffe_merge.validation.compare import compare
 from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.impulses import ImpulseResponses
+from caffe_merge.validation.limits import CLEARLY
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Run, Version
 from caffe_merge.validation.seen import Mutants, farthest, wrong_by
 from caffe_merge.validation.threads import Task
 
 _MOST_WAITING = 2
-# Both nets may be within their limit on either side of what is right: more is a difference.
-_CLEARLY = 2
 Progress = Tuple[int, int, str]
 Value = Tuple[Optional[np.ndarray], str]  # or the reason why there is none
 
@@ -209,7 +208,7 @@ def is_compensated(findings: Findings, runs: Tuple[Run, Run], point: Point) -> b
                 if was is None or now is None or was.size != now.size:
                     continue
                 error = compare(other.name, was, now.reshape(was.shape)).max_error
-                if error > _CLEARLY * findings.limit(other):
+                if error > CLEARLY * findings.limit(other):
                     return True
             new.drop(index)
     return False

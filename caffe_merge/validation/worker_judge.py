@@ -17,7 +17,7 @@ from caffe_merge.validation.run import Plan, plan
 from caffe_merge.validation.sessions import Paths, Sessions, input_files
 from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
-from caffe_merge.validation.wrong_runs import Fed, is_compensated, see_rewrites
+from caffe_merge.validation.wrong_runs import Fed, is_undone, see_rewrites
 from caffe_merge.wording import counted
 
 Progress = Callable[[int, str], None]
@@ -64,7 +64,11 @@ def _attempt(
             values = _run(findings, sessions, (was, now), progress)
             seconds = seconds[0] + sessions[0].seconds, seconds[1] + sessions[1].seconds
             see_rewrites(findings, Fed(new, plans[1], sessions[1], now), values)
-    _find_compensated(findings, nets, plans, sessions, fed)
+    findings.compensate(
+        lambda point: any(
+            _is_undone(findings, point, nets, plans, sessions, sample) for sample in fed
+        )
+    )
     evidence = findings.evidence(old.layers, new.layers, ())
     names = sessions[0].blobs, sessions[1].blobs
     comparison = compared(engine, least, judging, evidence, fed, names)
@@ -142,21 +146,16 @@ def _partner(
     return waiting[name]
 
 
-def _find_compensated(
+def _is_undone(
     findings: Findings,
+    point: Point,
     nets: Tuple[Net, Net],
     plans: Tuple[Plan, Plan],
     sessions: Sessions,
-    fed: Sequence[Sample],
-) -> None:
-    """Find the points where the new net's values are right though they are not the old ones."""
-    for point in findings.compensable():
-        for sample in fed:
-            with input_files(sample.before) as was, input_files(sample.after) as now:
-                old = Fed(nets[0], plans[0], sessions[0], was)
-                new = Fed(nets[1], plans[1], sessions[1], now)
-                if is_compensated(findings, old, new, point):
-                    findings.compensated.add(point)
-                    break
-        else:
-            return  # the nets differ, whatever the others are
+    sample: Sample,
+) -> bool:
+    """See wrong_runs.is_undone: on the values of ``sample``."""
+    with input_files(sample.before) as was, input_files(sample.after) as now:
+        old = Fed(nets[0], plans[0], sessions[0], was)
+        new = Fed(nets[1], plans[1], sessions[1], now)
+        return is_undone(findings, old, new, point)

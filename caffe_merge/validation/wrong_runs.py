@@ -11,16 +11,15 @@ from caffe_merge.files.temporary import temporary_folder
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, PRODUCT, of_family, that
 from caffe_merge.validation.compare import distance_by_channel, largest_by_channel
 from caffe_merge.validation.findings import Findings
+from caffe_merge.validation.limits import CLEARLY
 from caffe_merge.validation.loaded import Net
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Plan, Version
 from caffe_merge.validation.seen import farthest, wrong_by
 from caffe_merge.validation.sessions import Session
 
-# Both nets may be within their limit on either side of what is right: more is a difference.
-_CLEARLY = 2
 _CHANNELWISE = that("channelwise")
-# All that they make of a channel is multiplied by what its weights are multiplied by.
+# What is multiplied with a channel's weights, its bias included, is multiplied with the channel.
 _ROWS = frozenset((*of_family(CONVOLUTION, DEPTHWISE, PRODUCT), "Scale"))
 
 
@@ -74,7 +73,7 @@ def see_rewrites(findings: Findings, new: Fed, values: Mapping[str, np.ndarray])
             findings.see({index: (repr(name), _moved(values[name], array))})
 
 
-def is_compensated(findings: Findings, old: Fed, new: Fed, point: Point) -> bool:
+def is_undone(findings: Findings, old: Fed, new: Fed, point: Point) -> bool:
     """Whether the nets would differ behind ``point`` if they held the same there.
 
     The weights that make its channels are made wrong by as much as each channel differs: where that
@@ -82,11 +81,13 @@ def is_compensated(findings: Findings, old: Fed, new: Fed, point: Point) -> bool
     """
     agreeing = {p.after[0]: p for p in findings.same() if findings.results[p].remark is None}
     names = first_agreeing(new.net.layers, new.plan, point.after[1], agreeing)
+    index = _writer_of_channels(new, point.after)
+    if index is None or not names:
+        return False
     was = old.forward([point.before[0]]).get(point.before[0])
     right = new.forward([point.after[0], *names])
     now = right.pop(point.after[0], None)
-    index = _writer_of_channels(new, point.after)
-    if was is None or now is None or was.shape != now.shape or index is None:
+    if was is None or now is None or was.shape != now.shape:
         return False
     differences, sizes = distance_by_channel(was, now), largest_by_channel(now)
     if not np.isfinite([differences, sizes]).all() or differences[sizes == 0].any():
@@ -94,10 +95,10 @@ def is_compensated(findings: Findings, old: Fed, new: Fed, point: Point) -> bool
     factors = 1 + differences / np.where(sizes > 0, sizes, 1)
     layer = new.net.layers[index]
     blobs = _rows_times([blob.float64() for blob in layer.blobs], factors)
-    if blobs is None or not right:
+    if blobs is None:
         return False
     return any(
-        _moved(right[name], array) > _CLEARLY * findings.limit(agreeing[name])
+        _moved(right[name], array) > CLEARLY * findings.limit(agreeing[name])
         for name, array in new.forward_wrong(list(right), layer, blobs).items()
     )
 
@@ -120,16 +121,22 @@ def first_agreeing(
 
 
 def _writer_of_channels(new: Fed, version: Version) -> Optional[int]:
-    """The layer whose weights make the channels of ``version``, with layers between or none."""
-    index = version[1]
-    while index >= 0:
+    """The layer whose weights make the channels of ``version`` and of nothing else.
+
+    Layers may stand between that nobody else reads. None if there is no such layer.
+    """
+    while version[1] >= 0:
+        index = version[1]
         layer, reads = new.net.layers[index], new.plan.reads[index]
+        if len(reads) != 1 or any(param.name for param in layer.param.param):
+            return None
         if layer.type in _ROWS and layer.blobs:
             transposed = layer.type == "InnerProduct" and layer.param.inner_product_param.transpose
             return None if transposed else index
-        if layer.type not in _CHANNELWISE or len(reads) != 1:
+        version = reads[0]
+        readers = sum(bottoms.count(version) for bottoms in new.plan.reads)
+        if layer.type not in _CHANNELWISE or readers > 1:
             return None
-        index = reads[0][1]
     return None
 
 
@@ -142,5 +149,9 @@ def _rows_times(blobs: Sequence[np.ndarray], factors: np.ndarray) -> Optional[Li
 
 
 def _moved(right: np.ndarray, wrong: np.ndarray) -> float:
-    """The largest difference, relative to the largest of the values that are ``right``."""
-    return farthest(wrong.astype(np.float64), right) / float(np.abs(right).max())
+    """The largest difference, relative to the largest of the values that are ``right``.
+
+    0 where these are all 0: a dead blob shows nothing.
+    """
+    largest = float(np.abs(right).max(initial=0.0))
+    return farthest(wrong.astype(np.float64), right) / largest if largest else 0.0

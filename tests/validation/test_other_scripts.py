@@ -1,7 +1,7 @@
 """Pairs that another script has merged: it gave other names, or scaled channels under the same."""
 
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -14,10 +14,15 @@ from tests.required import required
 Weights = Dict[str, List[np.ndarray]]
 
 
-@pytest.fixture(autouse=True)
-def opencv(request: pytest.FixtureRequest) -> None:
-    if "opencv" in request.node.name:
+@pytest.fixture
+def caffe_python(request: pytest.FixtureRequest, engine: str) -> Optional[str]:
+    """The interpreter with Caffe, for the engine that needs one; a test's engine must be here."""
+    if engine == "opencv":
         required("cv2", "opencv")
+    if engine != "pycaffe":
+        return None
+    caffe: RealCaffe = request.getfixturevalue("real_caffe")
+    return caffe.python
 
 
 ORIGINAL = (
@@ -43,7 +48,7 @@ FOREIGN = (
 @pytest.mark.parametrize("engine", ["reference", "pycaffe"])
 @pytest.mark.parametrize(("eps", "status"), [(1e-3, "passed"), (1e-5, "failed")])
 def test_a_merge_by_another_script_is_judged_by_what_it_gives_out(
-    tmp_path: Path, engine: str, eps: float, status: str, real_caffe: RealCaffe
+    tmp_path: Path, engine: str, eps: float, status: str, caffe_python: Optional[str]
 ) -> None:
     """Its convolutions keep their tops, which hold the ReLU's values now."""
     blobs = seeded(prototxt(*ORIGINAL))
@@ -56,7 +61,7 @@ def test_a_merge_by_another_script_is_judged_by_what_it_gives_out(
         folded[conv] = [kernel * factor[:, None, None, None], (bias - blobs[bn][0]) * factor]
     before = write_pair(tmp_path, prototxt(*ORIGINAL), blobs, "before")
     after = write_pair(tmp_path, prototxt(*FOREIGN), folded, "after")
-    comparison = validate(before, after, engine, caffe_python=real_caffe.python)
+    comparison = validate(before, after, engine, caffe_python=caffe_python)
     assert comparison.status == status, comparison.summary()
     assert set(comparison.renamed) == {"conv1", "conv2"}
     assert "hold something else now: 'conv1', 'conv2'" in comparison.summary()
@@ -75,7 +80,7 @@ EQUALISED = (
 @pytest.mark.parametrize("size", [1, 1e-7])
 @pytest.mark.parametrize(("wrong", "status"), [(1, "passed"), (1.01, "failed")])
 def test_channels_that_another_script_scaled_may_keep_their_names(
-    tmp_path: Path, engine: str, size: float, wrong: float, status: str, real_caffe: RealCaffe
+    tmp_path: Path, engine: str, size: float, wrong: float, status: str, caffe_python: Optional[str]
 ) -> None:
     """The ReLU is as it was, and writes the last of conv1; a channel of any size was scaled."""
     blobs = seeded(prototxt(*EQUALISED))
@@ -89,7 +94,7 @@ def test_channels_that_another_script_scaled_may_keep_their_names(
     scaled["conv2"][0][:, 1] *= wrong / 8
     before = write_pair(tmp_path, prototxt(*EQUALISED), blobs, "before")
     after = write_pair(tmp_path, prototxt(*EQUALISED), scaled, "after")
-    comparison = validate(before, after, engine, caffe_python=real_caffe.python)
+    comparison = validate(before, after, engine, caffe_python=caffe_python)
     assert comparison.status == status, comparison.summary()
     if comparison.ok and size == 1:
         assert "conv1" in comparison.renamed
@@ -122,30 +127,83 @@ def test_channels_may_be_scaled_by_little_where_their_readers_undo_it(
     factors: Tuple[float, ...],
     reader_factors: Tuple[float, float],
     status: str,
-    real_caffe: RealCaffe,
+    caffe_python: Optional[str],
 ) -> None:
     blobs = seeded(prototxt(*CHAIN))
     if engine != "reference":  # their limit is 1e-4
         factors = tuple(1.001 if factor == 1.0001 else factor for factor in factors)
     pairs = scaled_chains(tmp_path, blobs, factors, reader_factors)
-    comparison = validate(*pairs, engine, caffe_python=real_caffe.python)
+    comparison = validate(*pairs, engine, caffe_python=caffe_python)
     assert comparison.status == status, comparison.summary()
     assert ("conv1" in comparison.renamed) == comparison.ok
 
 
 @pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])
 def test_a_channel_that_nothing_undoes_is_wrong_though_its_reader_changed_too(
-    tmp_path: Path, engine: str, real_caffe: RealCaffe
+    tmp_path: Path, engine: str, caffe_python: Optional[str]
 ) -> None:
     """Outputs agree, since conv2 hardly reads it; conv2 and fc are scaled, and rightly."""
     blobs = seeded(prototxt(*CHAIN))
     blobs["conv2"][0][:, 1] *= 1e-5
     for factor, status in ((1, "passed"), (1.01, "failed")):
         pairs = scaled_chains(tmp_path, blobs, (factor, 0.97), (1, 1 / 0.97))
-        comparison = validate(*pairs, engine, caffe_python=real_caffe.python)
+        comparison = validate(*pairs, engine, caffe_python=caffe_python)
         assert comparison.status == status, comparison.summary()
     assert comparison.first_beyond is not None
     assert comparison.first_beyond[0] == "conv1"
+
+
+DEAD = (
+    *EQUALISED[:2],
+    "relu1: ReLU conv1 -> conv1",
+    EQUALISED[3],
+    "relu2: ReLU conv2 -> conv2",
+    "fc: InnerProduct conv2 -> fc { inner_product_param { num_output: 3 } }",
+)
+
+
+@pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])
+@pytest.mark.parametrize("bias", [-5.0, -100.0])
+def test_what_is_dead_for_some_inputs_shows_nothing_there(
+    tmp_path: Path, engine: str, bias: float, caffe_python: Optional[str]
+) -> None:
+    """One channel of conv1 is scaled and undone; little gets through conv2, and not always."""
+    blobs = seeded(prototxt(*DEAD))
+    blobs["conv2"][1][:] = bias
+    pairs = scaled_chains(tmp_path, blobs, (1.01, 1), (1 / 1.01, 1))
+    comparison = validate(*pairs, engine, caffe_python=caffe_python)
+    assert comparison.status in ("passed", "inconclusive"), comparison.summary()
+
+
+BRANCHED = (
+    "data 1 3 8 8",
+    "conv1: Convolution data -> c { convolution_param { num_output: 4 kernel_size: 3 } }",
+    "slope: PReLU c -> p",
+    "scale: Scale p -> q { scale_param { bias_term: true } }",
+    "sum: Eltwise c q -> sum { eltwise_param { coeff: 1 coeff: 1 } }",
+    "fc: InnerProduct sum -> fc { inner_product_param { num_output: 3 } }",
+)
+
+
+@pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])
+def test_what_another_reader_shows_undoes_nothing(
+    tmp_path: Path, engine: str, caffe_python: Optional[str]
+) -> None:
+    """A slope is wrong, and hardly read; what the convolution makes is seen by another way."""
+    blobs = seeded(prototxt(*BRANCHED))
+    blobs["conv1"][1][:] = 0
+    blobs["slope"] = [np.full(4, 0.9)]
+    blobs["scale"] = [np.array([1, 1e-6, 1, 1]), np.zeros(4)]
+    wrong = {**blobs, "slope": [np.array([0.9, 0.92, 0.9, 0.9])]}
+    wrong["scale"] = [blobs["scale"][0], np.full(4, 1e-9)]  # which is no twin
+    text = prototxt(*BRANCHED)
+    renamed = text.replace('top: "q"', 'top: "other"').replace('bottom: "q"', 'bottom: "other"')
+    before = write_pair(tmp_path, text, blobs, "before")
+    after = write_pair(
+        tmp_path, renamed.replace("coeff: 1 }", "coeff: 1.0000002 }"), wrong, "after"
+    )
+    comparison = validate(before, after, engine, caffe_python=caffe_python)
+    assert comparison.status == "failed", comparison.summary()
 
 
 def scaled_chains(
@@ -169,7 +227,12 @@ def scaled_chains(
 @pytest.mark.parametrize("rectified", [True, False])
 @pytest.mark.parametrize(("mean", "status"), [(1e-3, "passed"), (2e-3, "failed")])
 def test_a_batchnorm_near_identity_is_folded_under_the_convolutions_name(
-    tmp_path: Path, engine: str, rectified: bool, mean: float, status: str, real_caffe: RealCaffe
+    tmp_path: Path,
+    engine: str,
+    rectified: bool,
+    mean: float,
+    status: str,
+    caffe_python: Optional[str],
 ) -> None:
     """What keeps its name differs by little from what it was: it is what the BatchNorm made."""
     norm = "bn1: BatchNorm conv1 -> bn1 { batch_norm_param { eps: 0.001 } }"
@@ -187,5 +250,5 @@ def test_a_batchnorm_near_identity_is_folded_under_the_convolutions_name(
     }
     before = write_pair(tmp_path, prototxt(*original), blobs, "before")
     after = write_pair(tmp_path, prototxt(*merged), folded, "after")
-    comparison = validate(before, after, engine, caffe_python=real_caffe.python)
+    comparison = validate(before, after, engine, caffe_python=caffe_python)
     assert comparison.status == status, comparison.summary()

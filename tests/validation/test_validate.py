@@ -312,9 +312,9 @@ def test_bad_arguments_are_usage_errors(tmp_path: Path, monkeypatch: pytest.Monk
         UsageError, match="no engine is called 'tensorrt'; there are reference, pycaffe"
     ):
         validate(*pairs(tmp_path), "tensorrt")
-    with pytest.raises(UsageError, match="time_limit is 0: expected a number above 0"):
+    with pytest.raises(UsageError, match="time_limit is 0: expected a finite number above 0"):
         validate(*pairs(tmp_path), time_limit=0)
-    with pytest.raises(UsageError, match="limit is nan: expected a number above 0"):
+    with pytest.raises(UsageError, match="limit is nan: expected a finite number above 0"):
         validate(*pairs(tmp_path), limit=float("nan"))
     with pytest.raises(UsageError, match="no input 'image'"):
         validate(*pairs(tmp_path), shapes={"image": (1, 3, 8, 8)})
