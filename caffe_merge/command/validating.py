@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from caffe_merge import validation
@@ -48,6 +49,7 @@ def compare(options: argparse.Namespace, judging: Dict[str, Any]) -> Compared:
         old.graph()  # which says in its own way what is wrong with a net
         old.require_shapes(judging["files"])
         before = stack.enter_context(original(old))
+        _require_merged(options, after)
         inputs.append(stack.enter_context(Unchanged(after)))
         new = load(*after, request.state(vars(options)))
         new.graph()
@@ -62,6 +64,14 @@ def compare(options: argparse.Namespace, judging: Dict[str, Any]) -> Compared:
         for files in inputs:
             files.check()
     return compared
+
+
+def _require_merged(options: argparse.Namespace, after: Tuple[str, str]) -> None:
+    """Raise UsageError where the merged pair is not where a merge would have put it."""
+    for flag, path in zip((options.output_model, options.output_weights), after):
+        if flag is None and not os.path.exists(path):
+            name = "name the merged pair with --output-model and --output-weights"
+            raise UsageError(f"{path}: no such file; {name}")
 
 
 def _compared(

@@ -104,6 +104,9 @@ def test_a_plan_tells_how_many_layers_change_and_what_is_new(
 def test_bad_input_to_validate_is_status_2(
     pair: Pair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(["validate", *flags(pair)]) == 2
+    error = capsys.readouterr().err
+    assert "net_merged.prototxt: no such file; name the merged pair with --output-model" in error
     assert merge_bn(flags(pair, "-q")) == 0
     (tmp_path / "net_merged.caffemodel").write_bytes(b"no weights")
     assert main(["validate", *flags(pair)]) == 2
