@@ -119,6 +119,8 @@ def test_parameters_weights_and_types_make_another_layer() -> None:
     ):
         assert paired(old, new).rewritten == (1,)
     assert paired(old, old).rewritten == ()
+    scales = [layers("l: Scale data -> l", l=[np.full(3, value)]) for value in (1, 1 + 1e-6)]
+    assert paired(*scales).rewritten == (1,)
     ones = np.ones((3, 2, 2))
     for place in (None, (0, 0, 0), (0, 1, 1), (2, 1, 1)):
         other = ones.copy()
