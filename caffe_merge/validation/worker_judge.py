@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
-from typing import Callable, Dict, Iterator, List, Mapping, Sequence, Set, Tuple
+from functools import partial
+from typing import Callable, Dict, Iterator, List, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -57,22 +59,34 @@ def _attempt(
     findings = Findings(pairing, least, follows)
     cost = old.cost()
     fed = samples(declared(old, judging, cost), judging, cost, row.most)
+    feed = partial(_feed, nets, plans, sessions)
     seconds = 0.0, 0.0
     for turn, sample in enumerate(fed):
         progress = _turn(judging, turn, len(fed), len(pairing.points))
-        with input_files(sample.before) as was, input_files(sample.after) as now:
-            values = _run(findings, sessions, (was, now), progress)
+        with feed(sample) as both:
+            values = _run(findings, both, progress)
             seconds = seconds[0] + sessions[0].seconds, seconds[1] + sessions[1].seconds
-            see_rewrites(findings, Fed(new, plans[1], sessions[1], now), values)
-    findings.compensate(
-        lambda point: any(
-            _is_undone(findings, point, nets, plans, sessions, sample) for sample in fed
-        )
-    )
+            see_rewrites(findings, both[1], values)
+
+    def undone(point: Point, sample: Sample) -> bool:
+        with feed(sample) as both:
+            return is_undone(findings, both, point)
+
+    findings.compensate(lambda point: any(undone(point, sample) for sample in fed))
     evidence = findings.evidence(old.layers, new.layers, ())
     names = sessions[0].blobs, sessions[1].blobs
     comparison = compared(engine, least, judging, evidence, fed, names)
     return replace(comparison, seconds=seconds)
+
+
+@contextlib.contextmanager
+def _feed(
+    nets: Tuple[Net, Net], plans: Tuple[Plan, Plan], sessions: Sessions, sample: Sample
+) -> Iterator[Tuple[Fed, Fed]]:
+    """Both nets, with the values of ``sample`` in files until the block ends."""
+    with input_files(sample.before) as was, input_files(sample.after) as now:
+        old, new = map(Fed, nets, plans, sessions, (was, now))
+        yield old, new
 
 
 def _turn(judging: Judging, turn: int, turns: int, points: int) -> Progress:
@@ -99,18 +113,13 @@ def visible(pairing: Pairing, plans: Tuple[Plan, Plan], sessions: Sessions) -> P
     return pairing._replace(points=tuple(points))
 
 
-def _run(
-    findings: Findings,
-    sessions: Sessions,
-    files: Tuple[Mapping[str, str], Mapping[str, str]],
-    progress: Progress,
-) -> Dict[str, np.ndarray]:
+def _run(findings: Findings, both: Tuple[Fed, Fed], progress: Progress) -> Dict[str, np.ndarray]:
     """Both forward passes at once, compared as they stream; the new net's values at points."""
     by_name: Dict[str, List[Point]] = {}
     for point in findings.pairing.points:
         by_name.setdefault(point.before[0], []).append(point)
     requested = {point.after[0] for point in findings.pairing.points}
-    before, after = (s.forward(fed) for s, fed in zip(sessions, files))
+    before, after = (fed.session.forward(fed.files) for fed in both)
     kept: Dict[str, np.ndarray] = {}
     waiting: Dict[str, Frame] = {}
     total, done = len(findings.pairing.points), 0
@@ -144,18 +153,3 @@ def _partner(
         if frame.header.get("name") in requested:
             waiting[frame.header["name"]] = frame
     return waiting[name]
-
-
-def _is_undone(
-    findings: Findings,
-    point: Point,
-    nets: Tuple[Net, Net],
-    plans: Tuple[Plan, Plan],
-    sessions: Sessions,
-    sample: Sample,
-) -> bool:
-    """See wrong_runs.is_undone: on the values of ``sample``."""
-    with input_files(sample.before) as was, input_files(sample.after) as now:
-        old = Fed(nets[0], plans[0], sessions[0], was)
-        new = Fed(nets[1], plans[1], sessions[1], now)
-        return is_undone(findings, old, new, point)

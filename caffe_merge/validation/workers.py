@@ -93,15 +93,13 @@ class Worker:
             self._process, self._stderr = kept
             self._started = True
             return
-        # A file, not a pipe: nobody has to drain it for the worker to go on.
+        # A file, not a pipe: nobody has to drain it for the worker to go on. `close` closes it.
+        self._stderr = child.scratch_file()
         if child.can_copy() and self._command == tuple(reference_command()):
-            self._stderr = child.scratch_file()  # closed by close()
             self._process = child.Copy(_serve_reference, self._stderr)
             return
-        import subprocess  # these take longer than to make a copy
-        import tempfile
+        import subprocess  # it takes longer than to make a copy
 
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, closed by close()
         try:
             self._process = subprocess.Popen(
                 list(command),
