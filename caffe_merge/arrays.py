@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
+LARGE_PAGES = "NUMPY_MADVISE_HUGEPAGE"  # numpy reads it when it is imported; 0: none, please
 _PIECE = 256  # values
 
 Shape = Tuple[int, ...]
@@ -37,8 +38,7 @@ def set_up_thread(memory: int) -> None:
     """Have numpy keep ``memory`` (bytes) in this thread, and take a row at a time.
 
     glibc gives large arrays back to the system, which then has to make every page anew, until it
-    has seen a larger one freed: from that it learns what is large, up to 32 MB. And numpy asks the
-    system for large pages for arrays of 4 MB and more: these stay with what is kept.
+    has seen a larger one freed: from that it learns what is large, up to 32 MB.
 
     Where an array is converted, or has a number for each of its rows, numpy works in pieces. One
     within a row has that number as a constant, which is twice as fast as with numpy's own setting.

@@ -9,8 +9,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from caffe_merge import child
-from caffe_merge.arrays import set_up_thread
+from caffe_merge import arrays, child
 
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS")
 _ALLOCATIONS = 200_000  # between two collections; Python's own setting is 700
@@ -23,7 +22,7 @@ def set_up() -> None:
     # collections of so many objects cost a tenth of the time.
     gc.set_threshold(_ALLOCATIONS)
     _import_numpy()
-    set_up_thread(_KEPT)
+    arrays.set_up_thread(_KEPT)
     child.allow_copies()
 
 
@@ -53,15 +52,22 @@ def leave(status: int) -> NoReturn:
 
 
 def _import_numpy() -> None:
-    """Import numpy with a BLAS of one thread, unless the user has a wish of his own.
+    """Import numpy with a BLAS of one thread and small pages, unless the user has other wishes.
 
     What is multiplied here is small. OpenBLAS starts its threads when it is loaded and has them
     wait in a loop, which costs more than they ever save. Workers are to have their threads.
+
+    Of large pages, which numpy asks for where an array has 4 MB or more, there are few that some
+    other process has just left. A virtual machine may have to get each from its host, which took
+    a quarter of a validation on one of them; where they are at hand they save next to nothing.
     """
-    if any(name in os.environ for name in _BLAS_THREADS):
-        return
-    os.environ[_BLAS_THREADS[0]] = "1"
+    wishes = {arrays.LARGE_PAGES: "0"}
+    if not any(name in os.environ for name in _BLAS_THREADS):
+        wishes[_BLAS_THREADS[0]] = "1"
+    added = {name: value for name, value in wishes.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         import numpy  # noqa: F401
     finally:
-        del os.environ[_BLAS_THREADS[0]]
+        for name in added:
+            del os.environ[name]

@@ -11,6 +11,7 @@ from typing import Callable, Dict, List
 import pytest
 
 from caffe_merge.command import cli, flags
+from caffe_merge.validation.workers import reference_command
 from tests.memory import page_faults
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
@@ -55,6 +56,42 @@ def test_numpy_gets_one_thread_and_workers_get_theirs(plan: List[str]) -> None:
 def test_the_wish_of_the_user_stands(plan: List[str], name: str) -> None:
     threads = "3" if name == "OPENBLAS_NUM_THREADS" else None
     assert printed(plan, **{name: "3"}) == f"[{threads!r}] {threads} 200000"
+
+
+LARGE_PAGES = """
+import os, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "numpy":
+            print("with", os.environ.get("NUMPY_MADVISE_HUGEPAGE"))
+sys.meta_path.insert(0, Finder)
+%s
+print("then", os.environ.get("NUMPY_MADVISE_HUGEPAGE"))
+"""
+SET_UP = "from caffe_merge.command import process; process.set_up()"
+
+
+def without_large_pages(code: str, **wish: str) -> str:
+    """What ``LARGE_PAGES`` prints of ``code``."""
+    clean = {k: v for k, v in os.environ.items() if k != "NUMPY_MADVISE_HUGEPAGE"}
+    command = [sys.executable, "-c", LARGE_PAGES % code]
+    environment: Dict[str, str] = {**clean, **wish}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_numpy_asks_for_no_large_pages() -> None:
+    """In a virtual machine each may have to come from the host first."""
+    assert without_large_pages(SET_UP) == "with 0\nthen None\n"
+    assert without_large_pages(SET_UP, NUMPY_MADVISE_HUGEPAGE="1") == "with 1\nthen 1\n"
+
+
+def test_a_worker_that_is_no_copy_asks_for_none_either() -> None:
+    code = reference_command()[-1].rpartition(";")[0].rpartition(";")[0]  # without its work
+    assert without_large_pages(f"{code}; import numpy") == "with 0\nthen 0\n"
+    wish = {"NUMPY_MADVISE_HUGEPAGE": "1"}
+    assert without_large_pages(f"{code}; import numpy", **wish) == "with 1\nthen 1\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan"]])
