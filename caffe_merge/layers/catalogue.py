@@ -66,7 +66,6 @@ class LayerType(NamedTuple):
     never_negative  its tops never are, "always" or where what it reads is not ("kept"); of other
                   types layers/signs.py knows more
     rectifier     what is not negative it gives out
-    picks         it gives out which of its values are larger; a mask of pooling does so too
     """
 
     family: str
@@ -89,7 +88,6 @@ class LayerType(NamedTuple):
     masked: bool = False
     never_negative: str = ""
     rectifier: bool = False
-    picks: bool = False
 
     @property
     def blocks(self) -> Tuple[str, ...]:
@@ -188,7 +186,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "Softplus": _pointwise(fork=True, never_negative="always"),
     "Swish": _pointwise("swish_param", never_negative="kept"),
     "TanH": _pointwise("tanh_param", never_negative="kept"),
-    "Threshold": _pointwise("threshold_param", labels=True, picks=True, never_negative="always"),
+    "Threshold": _pointwise("threshold_param", labels=True, never_negative="always"),
     # windows
     "Pooling": LayerType(POOLING, "pooling_param", "pooling", channelwise=True, labels=True),
     "SPP": LayerType(OTHER, "spp_param", "pooling"),
@@ -196,7 +194,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "LRN": LayerType(OTHER, "lrn_param", "normalise", same_shape=True, buffers=1),
     "Im2col": LayerType(OTHER),
     # several values of a blob together
-    "ArgMax": LayerType(OTHER, "argmax_param", "combine", labels=True, picks=True),
+    "ArgMax": LayerType(OTHER, "argmax_param", "combine", labels=True),
     "MatMul": LayerType(OTHER, "matmul_param", "forks", fork=True),
     "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True, buffers=1),
     "Normalize": LayerType(OTHER, "norm_param", "forks", same_shape=True, fork=True),

@@ -20,34 +20,27 @@ from caffe_merge.wording import counted
 __all__ = ["SUPPORTED", "Unsupported", "forward"]
 
 _OF_NORMALISED = "forks"  # the module with what is no layer of a text
-_QUICK = {"Convolution": "winograd"}  # the modules with quicker forward passes
 SUPPORTED = that("forward") | {NORMALISED}
 
 
 @lru_cache(maxsize=None)
-def _function(kind: str, quick: bool) -> Optional[Function]:
+def _function(kind: str) -> Optional[Function]:
     """The forward pass of the type ``kind``, None if there is none; its module is imported now."""
     if kind not in SUPPORTED:
         return None
     module = _OF_NORMALISED if kind == NORMALISED else CATALOGUE[kind].forward
-    if quick and kind in _QUICK:
-        module = _QUICK[kind]
     functions = import_module(f"{__name__}.{module}").FUNCTIONS
     return cast(Function, functions[kind])
 
 
-def forward(
-    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, quick: bool = False
-) -> List[np.ndarray]:
+def forward(layer: LayerSpec, blobs: Arrays, bottoms: Arrays) -> List[np.ndarray]:
     """The tops of ``layer`` for float64 ``blobs`` and ``bottoms``.
-
-    If ``quick``, values that would be equal may differ by rounding: see winograd.py.
 
     A top may be a view of a bottom, so callers must write into neither. Raises Unsupported for a
     layer that cannot be computed here, NetError where the bottoms do not fit it and WeightsError
     where the blobs do not.
     """
-    function = _function(layer.type, quick)
+    function = _function(layer.type)
     if function is None:
         raise Unsupported(layer, "no such layer here")
     bottom_shapes = [bottom.shape for bottom in bottoms]

@@ -12,7 +12,7 @@ some rows of one image if it is large.
 from __future__ import annotations
 
 from math import gcd, prod
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -23,7 +23,6 @@ from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.reference.layer import Arrays, Function, TopShapes
 
 Box = Tuple[Tuple[int, int], ...]  # (start, stop) per axis
-Convolve = Callable[[np.ndarray, np.ndarray, Window, Shape], np.ndarray]
 
 _EVERY = (slice(None), slice(None))
 BLOCK = 1 << 21  # the values that one block of columns may have: 16 MB
@@ -36,7 +35,7 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
     y[n, m, o] = sum of w[m, c, k] x[n, c, o stride - pad + k dilation] over k and m's group of c
     """
     num, channels = x.shape[:2]
-    weights, window = within_reach(weights, window, x.shape[2:], size)
+    weights, window = _within_reach(weights, window, x.shape[2:], size)
     outputs, depth = weights.shape[0], prod(weights.shape[1:])
     group = channels // weights.shape[1] if channels else 1
     if _is_pointwise(window):
@@ -50,15 +49,15 @@ def convolve(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) ->
         return _by_taps(x, weights, window, group)
     matrix = weights.reshape(group, outputs // group, depth)
     y: np.ndarray = np.empty((num, outputs, *size))
-    for box in blocks((num, *size), BLOCK // max(group * depth, outputs)):
-        part = y[within(box)]
-        columns = windows(x, window, box)
-        columns = columns.reshape(len(part), group, depth, prod(part.shape[2:]))
+    for box in _blocks((num, *size), BLOCK // max(group * depth, outputs)):
+        part = y[_within(box)]
+        windows = _windows(x, window, box)
+        columns = windows.reshape(len(part), group, depth, prod(part.shape[2:]))
         part[...] = _product(matrix, columns).reshape(part.shape)
     return y
 
 
-def within_reach(
+def _within_reach(
     weights: np.ndarray, window: Window, lengths: Shape, size: Shape
 ) -> Tuple[np.ndarray, Window]:
     """The same without taps at the ends that read only padding, as most do of an input of 1x1.
@@ -115,13 +114,13 @@ def _depthwise(x: np.ndarray, weights: np.ndarray, window: Window, size: Shape) 
     of no use.
     """
     if prod(size) == 1:  # one window is one product: phases would be longer than that
-        columns = windows(x, window, ((0, len(x)), *[(0, 1)] * len(size)))
+        columns = _windows(x, window, ((0, len(x)), *[(0, 1)] * len(size)))
         rows = columns.reshape(*x.shape[:2], -1)
         product: np.ndarray = np.einsum("nck,ck->nc", rows, weights.reshape(len(weights), -1))
         return product.reshape(*x.shape[:2], *size)
     lengths = tuple(n + (e - 1) // s for n, e, s in zip(size, window.extent, window.stride))
     y: np.ndarray = np.empty((*x.shape[:2], *size))
-    for box in blocks(x.shape[:2], max(1, CACHED // prod(lengths))):
+    for box in _blocks(x.shape[:2], max(1, CACHED // prod(lengths))):
         block = tuple(slice(*span) for span in box)
         part = y[block]
         sums = _tap_sums(x[block], weights[block[1], 0], window, lengths)
@@ -192,8 +191,8 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
     matrix = weights.reshape(group, channels // group, -1).swapaxes(1, 2)
     padded_size = [s * (n - 1) + e for n, s, e in zip(x.shape[2:], window.stride, window.extent)]
     y: np.ndarray = np.zeros((num, outputs, *padded_size))
-    for box in blocks((num, *x.shape[2:]), BLOCK // (outputs * prod(kernel))):
-        part = x[within(box)]
+    for box in _blocks((num, *x.shape[2:]), BLOCK // (outputs * prod(kernel))):
+        part = x[_within(box)]
         spatial = part.shape[2:]
         columns = np.matmul(matrix, part.reshape(len(part), group, -1, prod(spatial)))
         columns = columns.reshape(len(part), outputs, *kernel, *spatial)
@@ -202,7 +201,7 @@ def deconvolve(x: np.ndarray, weights: np.ndarray, window: Window, group: int) -
                 (start * s + k * d, (stop - 1) * s + k * d + 1, s)
                 for (start, stop), k, s, d in zip(box[1:], offset, window.stride, window.dilation)
             ]
-            target = y[within((box[0], *places))]
+            target = y[_within((box[0], *places))]
             target += columns[_EVERY + offset]
     borders = zip(window.pad, window.pad_end, padded_size)
     return y[_EVERY + tuple(slice(begin, size - end) for begin, end, size in borders)]
@@ -218,7 +217,7 @@ def _has_reverse(window: Window) -> bool:
     return {*window.stride} == {1} and all(max(pads) < extent for *pads, extent in borders)
 
 
-def blocks(shape: Shape, limit: int) -> Iterator[Box]:
+def _blocks(shape: Shape, limit: int) -> Iterator[Box]:
     """Cut a grid of ``shape`` into boxes of at most ``limit`` points, in row-major order."""
     if not shape:
         yield ()
@@ -226,17 +225,17 @@ def blocks(shape: Shape, limit: int) -> Iterator[Box]:
     inner = prod(shape[1:])
     step = max(1, limit // max(inner, 1))
     for start in range(0, shape[0], step):
-        for box in blocks(shape[1:], limit if step == 1 else inner):
+        for box in _blocks(shape[1:], limit if step == 1 else inner):
             yield ((start, min(start + step, shape[0])), *box)
 
 
-def within(box: Sequence[Tuple[int, ...]]) -> Tuple[slice, ...]:
+def _within(box: Sequence[Tuple[int, ...]]) -> Tuple[slice, ...]:
     """The index of ``box``, whose first range is of images, in an array (N, C, spatial)."""
     images, *ranges = [slice(*span) for span in box]
     return (images, slice(None), *ranges)
 
 
-def windows(x: np.ndarray, window: Window, box: Box) -> np.ndarray:
+def _windows(x: np.ndarray, window: Window, box: Box) -> np.ndarray:
     """The windows of ``box`` (images, then output ranges) as a view (n, C, kernel, sizes).
 
     Only the input under these windows is copied, and only if they reach into the padding.
@@ -251,10 +250,10 @@ def windows(x: np.ndarray, window: Window, box: Box) -> np.ndarray:
         input_box.append((low, high))
         patch_box.append((low - begin, high - begin))
         patch_size.append(end - begin)
-    patch = x[within(input_box)]
+    patch = x[_within(input_box)]
     if patch.shape[2:] != tuple(patch_size):
         padded = np.zeros((*patch.shape[:2], *patch_size))
-        padded[within(patch_box)] = patch
+        padded[_within(patch_box)] = patch
         patch = padded
     steps = patch.strides[2:]
     return as_strided(
@@ -283,14 +282,9 @@ def _batched(layer: LayerSpec, bottom: np.ndarray) -> Tuple[np.ndarray, Window]:
     return bottom.reshape(prod(bottom.shape[:axis]), *bottom.shape[axis:]), window
 
 
-def convolution(
-    layer: LayerSpec,
-    blobs: Arrays,
-    bottoms: Arrays,
-    tops: TopShapes,
-    convolve: Convolve = convolve,
+def _convolution(
+    layer: LayerSpec, blobs: Arrays, bottoms: Arrays, tops: TopShapes
 ) -> List[np.ndarray]:
-    """The layer's tops, by ``convolve`` or what computes the same."""
     results = []
     for bottom, top in zip(bottoms, tops):
         x, window = _batched(layer, bottom)
@@ -320,7 +314,7 @@ def _inner_product(
 
 
 FUNCTIONS: Dict[str, Function] = {
-    "Convolution": convolution,
+    "Convolution": _convolution,
     "Deconvolution": _deconvolution,
     "InnerProduct": _inner_product,
 }

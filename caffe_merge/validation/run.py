@@ -6,7 +6,6 @@ unknown to the reference makes, and all that depends on it, has a reason in plac
 """
 
 import itertools
-from functools import partial
 from typing import (
     Any,
     Callable,
@@ -34,7 +33,6 @@ from caffe_merge.errors import (
     WeightsError,
 )
 from caffe_merge.layers import standard
-from caffe_merge.layers.catalogue import POOLING, of_family, that
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
@@ -43,8 +41,6 @@ from caffe_merge.wording import counted
 Arrays = Sequence[np.ndarray]
 Forward = Callable[[Any, Arrays, Arrays], List[np.ndarray]]
 Weights = Callable[[Any, List[np.ndarray]], List[np.ndarray]]
-_POOLING = frozenset(of_family(POOLING))
-_PICKING = that("picks")
 Version = Tuple[str, int]  # a blob's name, and the index of the layer that writes it
 
 
@@ -97,7 +93,7 @@ class Run:
         self.arrays: Dict[str, np.ndarray] = {}
         self.reasons: Dict[str, str] = {}
         self.unable: Set[int] = set()
-        self.forward = forward or partial(reference.forward, quick=not any(map(_picks, layers)))
+        self.forward = forward or reference.forward
         self._inputs = inputs
         self._stand_ins = stand_ins or {}
         self._weights = weights
@@ -262,11 +258,6 @@ def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
         shapes = [list(shape.dim) for shape in param.input_param.shape]
         for index, top in enumerate(param.top):
             yield top, shapes[min(index, len(shapes) - 1)] if shapes else []
-
-
-def _picks(layer: Any) -> bool:
-    """Whether it gives out which of its values is larger: of two that are equal, the first."""
-    return layer.type in _PICKING or (layer.type in _POOLING and len(layer.param.top) > 1)
 
 
 def _shapes_of(param: Any) -> Text:

@@ -137,7 +137,7 @@ def test_forwards_are_in_the_modules_that_the_rows_name() -> None:
     tables = {name: import_module(f"caffe_merge.reference.{name}").FUNCTIONS for name in names}
     original = {(kind, name) for name, table in tables.items() for kind in table}
     rows = {(kind, row.forward) for kind, row in CATALOGUE.items() if row.forward}
-    assert original - rows == {(NORMALISED, "forks"), *reference._QUICK.items()}
+    assert original - rows == {(NORMALISED, "forks")}
     assert rows - original == set()
 
 
