@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Any, Optional, Sequence, Tuple
 
-LARGE_PAGES = "NUMPY_MADVISE_HUGEPAGE"  # numpy reads it when it is imported; 0: none, please
+HUGE_PAGES = "NUMPY_MADVISE_HUGEPAGE"  # numpy reads it when it is imported; 0: none
 _PIECE = 256  # values
 
 Shape = Tuple[int, ...]

@@ -57,11 +57,11 @@ def _import_numpy() -> None:
     What is multiplied here is small. OpenBLAS starts its threads when it is loaded and has them
     wait in a loop, which costs more than they ever save. Workers are to have their threads.
 
-    Of large pages, which numpy asks for where an array has 4 MB or more, there are few that some
-    other process has just left. A virtual machine may have to get each from its host, which took
-    a quarter of a validation on one of them; where they are at hand they save next to nothing.
+    numpy asks for huge pages where an array has 4 MB or more. A virtual machine may have to get
+    each of them from its host, which took a quarter of a validation on one machine. A small page
+    is mostly one that another process has just left.
     """
-    wishes = {arrays.LARGE_PAGES: "0"}
+    wishes = {arrays.HUGE_PAGES: "0"}
     if not any(name in os.environ for name in _BLAS_THREADS):
         wishes[_BLAS_THREADS[0]] = "1"
     added = {name: value for name, value in wishes.items() if name not in os.environ}

@@ -4,6 +4,10 @@ A 1x1 kernel is a matrix product. A depthwise convolution is a sum of shifted pr
 taps at a time. One with few outputs is the products of all taps at once, then shifted sums. Else
 windows are made columns, and these are multiplied. Taps that only read padding are left out.
 
+All of these are sums of products as the definition has them, so zeros give an exact 0. Winograd's
+tiles need fewer products, but have 1e-17 of either sign there: with a square root or a steep
+Sigmoid behind it a right merge would be refused.
+
 Memory: the columns (the "im2col" of base_conv_layer.cpp) are the kernel's volume times as large as
 the input, so they are made for a block of windows at a time: several images if they are small,
 some rows of one image if it is large.

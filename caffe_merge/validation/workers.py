@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Ty
 import numpy as np
 
 from caffe_merge import child
-from caffe_merge.arrays import LARGE_PAGES
+from caffe_merge.arrays import HUGE_PAGES
 from caffe_merge.errors import (
     CaffeMergeError,
     InputShapeError,
@@ -59,7 +59,7 @@ def reference_command() -> List[str]:
     """The command line of a worker with caffe_merge's own layers."""
     # Two nets run at once there, each in a thread: more threads would only be in their way.
     threads = max(1, (os.cpu_count() or 1) // 2)
-    wishes = {"OPENBLAS_NUM_THREADS": str(threads), LARGE_PAGES: "0"}
+    wishes = {"OPENBLAS_NUM_THREADS": str(threads), HUGE_PAGES: "0"}
     return child.command(
         f"import os; os.environ.update({{**{wishes}, **os.environ}}); {_REFERENCE}"
     )

@@ -11,7 +11,7 @@ from typing import Callable, Dict, List
 import pytest
 
 from caffe_merge.command import cli, flags
-from caffe_merge.validation.workers import reference_command
+from caffe_merge.validation import workers
 from tests.memory import page_faults
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
@@ -58,7 +58,7 @@ def test_the_wish_of_the_user_stands(plan: List[str], name: str) -> None:
     assert printed(plan, **{name: "3"}) == f"[{threads!r}] {threads} 200000"
 
 
-LARGE_PAGES = """
+HUGE_PAGES = """
 import os, sys
 class Finder:
     def find_spec(name, path=None, target=None):
@@ -71,27 +71,26 @@ print("then", os.environ.get("NUMPY_MADVISE_HUGEPAGE"))
 SET_UP = "from caffe_merge.command import process; process.set_up()"
 
 
-def without_large_pages(code: str, **wish: str) -> str:
-    """What ``LARGE_PAGES`` prints of ``code``."""
+def without_huge_pages(code: str, **wish: str) -> str:
+    """What ``HUGE_PAGES`` prints of ``code``."""
     clean = {k: v for k, v in os.environ.items() if k != "NUMPY_MADVISE_HUGEPAGE"}
-    command = [sys.executable, "-c", LARGE_PAGES % code]
+    command = [sys.executable, "-c", HUGE_PAGES % code]
     environment: Dict[str, str] = {**clean, **wish}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout
 
 
-def test_numpy_asks_for_no_large_pages() -> None:
+def test_numpy_asks_for_no_huge_pages() -> None:
     """In a virtual machine each may have to come from the host first."""
-    assert without_large_pages(SET_UP) == "with 0\nthen None\n"
-    assert without_large_pages(SET_UP, NUMPY_MADVISE_HUGEPAGE="1") == "with 1\nthen 1\n"
+    assert without_huge_pages(SET_UP) == "with 0\nthen None\n"
+    assert without_huge_pages(SET_UP, NUMPY_MADVISE_HUGEPAGE="1") == "with 1\nthen 1\n"
 
 
 def test_a_worker_that_is_no_copy_asks_for_none_either() -> None:
-    code = reference_command()[-1].rpartition(";")[0].rpartition(";")[0]  # without its work
-    assert without_large_pages(f"{code}; import numpy") == "with 0\nthen 0\n"
-    wish = {"NUMPY_MADVISE_HUGEPAGE": "1"}
-    assert without_large_pages(f"{code}; import numpy", **wish) == "with 1\nthen 1\n"
+    code = workers.reference_command()[-1].replace(workers._REFERENCE, "import numpy")
+    assert without_huge_pages(code) == "with 0\nthen 0\n"
+    assert without_huge_pages(code, NUMPY_MADVISE_HUGEPAGE="1") == "with 1\nthen 1\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan"]])

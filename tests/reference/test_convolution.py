@@ -150,6 +150,30 @@ def test_as_plain_loops(case: Case, block: int, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize(
+    "param",
+    [
+        "num_output: 72 kernel_size: 3 pad: 1",
+        "num_output: 72 kernel_h: 1 kernel_w: 7",
+        "num_output: 4 kernel_size: 5 pad: 2",
+        "num_output: 64 kernel_size: 3 pad: 1 group: 64",
+        "num_output: 128 kernel_size: 3 group: 2",
+    ],
+)
+def test_what_is_all_zeros_gives_exact_zeros(param: str) -> None:
+    """What follows may be a square root."""
+    shape = (2, 64, 23, 26)
+    layer = parse_spec(
+        f'type: "Convolution" top: "y" convolution_param {{ {param} bias_term: false }}'
+    )
+    (weights,) = (np.abs(b.astype(np.float64)) for b in normal("w", shapes.blobs(layer, [shape])))
+    zeros = np.abs(normal("x", [shape])[0].astype(np.float64))
+    zeros[:, :, 5:19, 4:21] = 0
+    (y,) = reference.forward(layer, [weights], [zeros])
+    assert (y[:, :, 11, 12] == 0).all()
+    assert y.min() == 0
+
+
 def test_blocks_cover_a_grid_once() -> None:
     seen = np.zeros((3, 4, 5), int)
     for box in convolution._blocks(seen.shape, 7):
