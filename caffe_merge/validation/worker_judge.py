@@ -70,7 +70,7 @@ def _attempt(
 
     def undone(point: Point, sample: Sample) -> bool:
         with feed(sample) as both:
-            return is_undone(findings, both, point)
+            return is_undone(findings, *both, point)
 
     findings.compensate(lambda point: any(undone(point, sample) for sample in fed))
     evidence = findings.evidence(old.layers, new.layers, ())

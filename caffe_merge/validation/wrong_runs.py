@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -73,13 +73,12 @@ def see_rewrites(findings: Findings, new: Fed, values: Mapping[str, np.ndarray])
             findings.see({index: (repr(name), _moved(values[name], array))})
 
 
-def is_undone(findings: Findings, both: Tuple[Fed, Fed], point: Point) -> bool:
+def is_undone(findings: Findings, old: Fed, new: Fed, point: Point) -> bool:
     """Whether the nets would differ behind ``point`` if they held the same there.
 
     The weights that make its channels are made wrong by as much as each channel differs: where that
     moves what agrees, layers in between undo what is different. False where it cannot be told.
     """
-    old, new = both
     agreeing = {p.after[0]: p for p in findings.same() if findings.results[p].remark is None}
     names = first_agreeing(new.net.layers, new.plan, point.after[1], agreeing)
     index = _writer_of_channels(new, point.after)

@@ -10,24 +10,29 @@ from typing import Callable, Dict, List
 
 import pytest
 
+from caffe_merge.arrays import HUGE_PAGES
 from caffe_merge.command import cli, flags
 from caffe_merge.validation import workers
 from tests.memory import page_faults
 from tests.nets import write_pair
 from tests.test_bad_input import BLOBS, TEXT
 
-MESSAGE = """
-import atexit, gc, os, sys
+FINDER = """
+import os, sys
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "numpy":
+            seen.append(os.environ.get(%r))
+seen = []
+sys.meta_path.insert(0, Finder)
+"""
+MESSAGE = f"""
+{FINDER % "OPENBLAS_NUM_THREADS"}
+import atexit, gc
 def tell(status=0):
     print(seen, os.environ.get("OPENBLAS_NUM_THREADS"), gc.get_threshold()[0])
 atexit.register(tell)
 os._exit = sys.exit  # which is how a process of ours ends
-class Finder:
-    def find_spec(name, path=None, target=None):
-        if name == "numpy":
-            seen.append(os.environ.get("OPENBLAS_NUM_THREADS"))
-seen = []
-sys.meta_path.insert(0, Finder)
 from caffe_merge.__main__ import main
 main()
 """
@@ -58,23 +63,14 @@ def test_the_wish_of_the_user_stands(plan: List[str], name: str) -> None:
     assert printed(plan, **{name: "3"}) == f"[{threads!r}] {threads} 200000"
 
 
-HUGE_PAGES = """
-import os, sys
-class Finder:
-    def find_spec(name, path=None, target=None):
-        if name == "numpy":
-            print("with", os.environ.get("NUMPY_MADVISE_HUGEPAGE"))
-sys.meta_path.insert(0, Finder)
-%s
-print("then", os.environ.get("NUMPY_MADVISE_HUGEPAGE"))
-"""
 SET_UP = "from caffe_merge.command import process; process.set_up()"
 
 
-def without_huge_pages(code: str, **wish: str) -> str:
-    """What ``HUGE_PAGES`` prints of ``code``."""
-    clean = {k: v for k, v in os.environ.items() if k != "NUMPY_MADVISE_HUGEPAGE"}
-    command = [sys.executable, "-c", HUGE_PAGES % code]
+def huge_pages(code: str, **wish: str) -> str:
+    """What numpy is told of huge pages while ``code`` imports it, and what stays set."""
+    clean = {k: v for k, v in os.environ.items() if k != HUGE_PAGES}
+    show = f"print(seen, os.environ.get({HUGE_PAGES!r}))"
+    command = [sys.executable, "-c", f"{FINDER % HUGE_PAGES}\n{code}\n{show}"]
     environment: Dict[str, str] = {**clean, **wish}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
@@ -83,14 +79,14 @@ def without_huge_pages(code: str, **wish: str) -> str:
 
 def test_numpy_asks_for_no_huge_pages() -> None:
     """In a virtual machine each may have to come from the host first."""
-    assert without_huge_pages(SET_UP) == "with 0\nthen None\n"
-    assert without_huge_pages(SET_UP, NUMPY_MADVISE_HUGEPAGE="1") == "with 1\nthen 1\n"
+    assert huge_pages(SET_UP) == "['0'] None\n"
+    assert huge_pages(SET_UP, NUMPY_MADVISE_HUGEPAGE="1") == "['1'] 1\n"
 
 
 def test_a_worker_that_is_no_copy_asks_for_none_either() -> None:
     code = workers.reference_command()[-1].replace(workers._REFERENCE, "import numpy")
-    assert without_huge_pages(code) == "with 0\nthen 0\n"
-    assert without_huge_pages(code, NUMPY_MADVISE_HUGEPAGE="1") == "with 1\nthen 1\n"
+    assert huge_pages(code) == "['0'] 0\n"
+    assert huge_pages(code, NUMPY_MADVISE_HUGEPAGE="1") == "['1'] 1\n"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plan"]])
