@@ -29,7 +29,7 @@ from caffe_merge.reference.layer import Arrays, Function, TopShapes
 Box = Tuple[Tuple[int, int], ...]  # (start, stop) per axis
 
 _EVERY = (slice(None), slice(None))
-BLOCK = 1 << 21  # the values that one block of columns may have: 16 MB
+BLOCK = 1 << 19  # the values that one block of columns may have: 4 MB, which malloc keeps
 CACHED = 1 << 15  # the values of a block that is gone through many times: 256 kB
 
 
