@@ -56,6 +56,16 @@ def spelled(text: str, name_of: Callable[[str], str]) -> str:
     return "".join(pieces)
 
 
+def encoded(text: str) -> List[Tuple[str, bool]]:
+    """The parts of ``text`` as JSON types, and of each whether it names an option."""
+    return [(str(part), isinstance(part, OptionName)) for part in _parts(text)]
+
+
+def decoded(parts: Iterable[Tuple[str, bool]]) -> Text:
+    """The Text of what `encoded` made."""
+    return Text(*(OptionName(part) if is_option else part for part, is_option in parts))
+
+
 def spelled_in(data: Any, name_of: Callable[[str], str]) -> Any:
     """Plain data (as of JSON), each option in its texts called by ``name_of``."""
     if isinstance(data, dict):

@@ -6,6 +6,7 @@ only the types in it are run, and none where its row names a fault.
 """
 
 from typing import (
+    AbstractSet,
     Any,
     Callable,
     Dict,
@@ -25,6 +26,7 @@ from caffe_merge.arrays import Shape
 from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, DROPOUT, NORM, of_family
 from caffe_merge.layers.layer import Layer, shares_memory
+from caffe_merge.validation.run import without_data
 
 Fault = Callable[[Any], Optional[str]]
 
@@ -228,16 +230,18 @@ def _of_one_line(layer: Layer, bottom: Optional[Shape]) -> Optional[str]:
 def assemble(
     layers: Sequence[Layer],
     bottoms: Sequence[Optional[Shape]],
+    fed: AbstractSet[str],
     refused: Mapping[int, str],
     most: Optional[int] = None,
 ) -> Assembled:
     """The first ``most`` of ``layers``, or all, without those that OpenCV is not to run.
 
-    ``bottoms`` has the shape of each layer's first bottom, if it is known. ``refused`` maps indices
-    of layers to reasons why, beside the faults that are known; what depends on a layer that is left
-    out is left out too.
+    ``bottoms`` has the shape of each layer's first bottom, if it is known. ``fed`` are the blobs
+    whose values are given, those of data layers among them. ``refused`` maps indices of layers to
+    reasons why, beside the faults that are known; what depends on a layer that is left out is left
+    out too.
     """
-    assembly = _Assembly(refused)
+    assembly = _Assembly(fed, refused)
     for index, layer in enumerate(layers[:most]):
         assembly.add(index, layer, bottoms[index])
     read = frozenset(name for name, top in assembly.inputs.items() if top in assembly.read)
@@ -249,7 +253,8 @@ def assemble(
 
 
 class _Assembly:
-    def __init__(self, refused: Mapping[int, str]) -> None:
+    def __init__(self, fed: AbstractSet[str], refused: Mapping[int, str]) -> None:
+        self.fed = fed
         self.refused = refused
         self.blocks: List[str] = []
         self.input_blocks: Dict[str, str] = {}
@@ -266,12 +271,12 @@ class _Assembly:
         tops = [f"{index}:{position}" for position in range(len(param.top))]
         bottoms = [self.versions[b] for b in param.bottom if b in self.versions]
         reason = next((b.reason for b in bottoms if b.reason is not None), None)
-        if layer.type == "Input":
+        if not param.bottom:
+            versions = [
+                Version(top) if name in self.fed else Version("", without_data(layer))
+                for name, top in zip(param.top, tops)
+            ]
             self._add_inputs(param, tops)
-            versions = [Version(top) for top in tops]
-        elif not param.bottom:
-            reason = f"layer {layer.name!r} ({layer.type}): its data are not here"
-            versions = [Version("", reason)] * len(tops)
         elif layer.type == "Split":
             versions = bottoms[:1] * len(tops)
         else:
@@ -284,6 +289,8 @@ class _Assembly:
     def _add_inputs(self, param: Any, tops: Sequence[str]) -> None:
         shapes = param.input_param.shape
         for position, (name, top) in enumerate(zip(param.top, tops)):
+            if name not in self.fed:
+                continue
             block = LayerParameter(name=top, type="Input", top=[top])
             if shapes:
                 shape = block.input_param.shape.add()

@@ -8,12 +8,12 @@ A layer at which it gives up with an error is left out too: it and what depends 
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import ValidationError
+from caffe_merge.errors import ValidationError, encoded
 from caffe_merge.formats.schema.messages import NetParameter
 from caffe_merge.layers.layer import Layer
 from caffe_merge.layers.state import State
@@ -41,7 +41,8 @@ class OpenCVNet:
         self.in_place = False  # whether OpenCV can read the weights' file itself
         self.net: Any = None
         self.refused: Dict[int, str] = {}  # layers, by index, at which OpenCV gave up
-        self.bottoms: Sequence[Optional[Shape]] = ()  # the first of each layer, as last run
+        self.fed: AbstractSet[str] = frozenset()  # the blobs that are given, as last run
+        self.bottoms: Sequence[Optional[Shape]] = ()  # the first of each layer, likewise
 
     def handle(self, job: Dict[str, Any]) -> Frames:
         """The frames that answer ``job``; what is wrong with it raises."""
@@ -73,13 +74,15 @@ class OpenCVNet:
         names = job.get("only")
         if job.get("outputs_only"):
             names = outputs([layer.param for layer in self.layers])
+        self.fed = frozenset(inputs)
         self.bottoms = _bottoms(self.net, {name: array.shape for name, array in inputs.items()})
         model = self._model(job.get("weights") or {})
         final, arrays, seconds = self._run(model, inputs, names)
         for name in final if names is None else names:
             reason = final[name].reason
+            header: Dict[str, Any] = {"name": name}
             yield (
-                {"name": name} if reason is None else {"name": name, "unjudged": reason},
+                header if reason is None else {**header, "unjudged": encoded(reason)},
                 arrays.get(name),
             )
         yield {"done": True, "seconds": seconds, "median": seconds}, None
@@ -105,7 +108,7 @@ class OpenCVNet:
             return assembled.final, arrays, time.perf_counter() - start
 
     def _assembled(self, most: Optional[int] = None) -> Assembled:
-        return assemble(self.layers, self.bottoms, self.refused, most)
+        return assemble(self.layers, self.bottoms, self.fed, self.refused, most)
 
     def _first_refused(self, model: np.ndarray, inputs: Mapping[str, np.ndarray]) -> int:
         """The index of the first layer that OpenCV does not run, found by halving."""

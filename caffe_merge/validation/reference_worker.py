@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 import numpy as np
 
 from caffe_merge import __version__, reference
+from caffe_merge.errors import encoded
 from caffe_merge.layers import norms, standard
 from caffe_merge.layers.state import State
 from caffe_merge.net import loading
@@ -66,7 +67,8 @@ class ReferenceNet:
         for name, array, reason in run(self.layers, inputs):
             seconds += time.perf_counter() - start
             if names is None or name in names:
-                yield ({"name": name, "unjudged": reason} if reason else {"name": name}), array
+                header: Dict[str, Any] = {"name": name}
+                yield ({**header, "unjudged": encoded(reason)} if reason else header), array
             start = time.perf_counter()  # what the reader of our frames takes is not ours
         yield {"done": True, "seconds": seconds, "median": seconds}, None
 

@@ -162,7 +162,7 @@ class Run:
         except reference.Unsupported as error:
             reason = Text(error.message)
             if not param.bottom:
-                reason = Text(f"{name}: its data are not here: give ", _shapes_of(param))
+                reason = without_data(layer)
         except WeightsError as error:
             if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
                 raise
@@ -258,6 +258,11 @@ def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
         shapes = [list(shape.dim) for shape in param.input_param.shape]
         for index, top in enumerate(param.top):
             yield top, shapes[min(index, len(shapes) - 1)] if shapes else []
+
+
+def without_data(layer: Any) -> Text:
+    """Why a layer without bottoms, of which no values are given, makes none."""
+    return Text(f"{_label(layer)}: its data are not here: give ", _shapes_of(layer.param))
 
 
 def _shapes_of(param: Any) -> Text:

@@ -126,9 +126,8 @@ def _run(findings: Findings, both: Tuple[Fed, Fed], progress: Progress) -> Dict[
     for frame in before:
         for point in by_name.get(frame.header.get("name", ""), ()):
             other = _partner(after, waiting, requested, point.after[0])
-            reason = frame.header.get("unjudged") or other.header.get("unjudged")
             if frame.array is None or other.array is None:
-                findings.reasons.setdefault(point, str(reason))
+                findings.reasons.setdefault(point, frame.unjudged or other.unjudged)
             else:
                 result = findings.add(point, frame.array, other.array)
                 if result.agrees and result.remark is None:

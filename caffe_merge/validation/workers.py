@@ -23,8 +23,10 @@ from caffe_merge.errors import (
     CaffeMergeError,
     InputShapeError,
     OptionName,
+    Text,
     UsageError,
     ValidationError,
+    decoded,
 )
 from caffe_merge.validation import warm
 
@@ -40,6 +42,11 @@ class Frame(NamedTuple):
 
     header: Dict[str, Any]
     array: Optional[np.ndarray]
+
+    @property
+    def unjudged(self) -> Text:
+        """Why a blob brought no array; "" if it did."""
+        return decoded(self.header.get("unjudged", ()))
 
 
 def find_caffe_python() -> Optional[str]:
@@ -250,7 +257,7 @@ def _error(header: Dict[str, Any]) -> CaffeMergeError:
         error = ValidationError(_clip(header["error"]))
         error.path = header.get("path")
         return error
-    return kind(*(OptionName(part) if option else part for part, option in header["parts"]))
+    return kind(decoded(header["parts"]))
 
 
 def _reason(stderr: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Set, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import UsageError, decoded
 from caffe_merge.validation import forward, validate
 from caffe_merge.validation.opencv_net import MEASURED
 from caffe_merge.validation.opencv_worker import OpenCVNet
@@ -53,7 +53,10 @@ def run(pair: Pair, inputs: Dict[str, np.ndarray], folder: Path) -> Dict[str, Tu
     net = OpenCVNet(cv2)
     list(net.handle({"do": "open", "prototxt": str(pair[0]), "weights": str(pair[1])}))
     frames = list(net.handle({"do": "forward", "inputs": paths}))
-    return {header["name"]: (array, header.get("unjudged", "")) for header, array in frames[:-1]}
+    return {
+        header["name"]: (array, decoded(header.get("unjudged", ())))
+        for header, array in frames[:-1]
+    }
 
 
 def assert_same(actual: np.ndarray, expected: np.ndarray, name: str) -> None:
@@ -185,6 +188,29 @@ def test_what_it_refuses_by_itself_is_found(tmp_path: Path) -> None:
     actual = run(write_pair(tmp_path, text, {"x": []}), {"data": array}, tmp_path)
     assert actual["even"][0] is not None
     assert actual["last"][1].startswith("layer 'odd' (Flatten): ")
+
+
+def test_a_data_layer_is_given_its_values_or_says_how(tmp_path: Path) -> None:
+    def text(*layers: str) -> str:
+        data = 'layer { name: "py" type: "Python" top: "data" top: "label" }'
+        return data + prototxt(*layers)
+
+    layers = [
+        "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }"
+    ]
+    before = text(*layers, "half: Power conv -> conv { power_param { scale: 0.5 } }")
+    blobs = {"conv": [np.full((4, 3, 3, 3), 0.5), np.arange(4.0)]}
+    halved = {"conv": [blob / 2 for blob in blobs["conv"]]}
+    pairs = (
+        write_pair(tmp_path, before, blobs, "before"),
+        write_pair(tmp_path, text(*layers), halved, "after"),
+    )
+    without = validate(*pairs, "opencv")
+    assert without.status == "inconclusive"
+    assert "its data are not here: give input_shape data=... " in without.summary()
+    comparison = validate(*pairs, "opencv", shapes={"data": (2, 3, 7, 5)})
+    assert comparison.ok, comparison.summary()
+    assert [blob.shape for blob in comparison.blobs] == [(2, 4, 5, 3)]
 
 
 def test_memory_that_caffe_shares(tmp_path: Path) -> None:
