@@ -25,6 +25,9 @@ OUT := out
 FUZZ_SECONDS ?= 300
 TARGET_FORMS ?= ../shared/forms
 
+# The tests start a program a thousand times: it must not be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Real Caffe for what follows in the same shell: what the user has set, else found or made.
 WITH_CAFFE = caffe=$$($(PYTHON) tools/caffe_env.py $(CAFFE_VENV)) \
   && forks=$$($(PYTHON) tools/caffe_env.py --forks $(FORKS_VENV)) || exit 1; \
