@@ -8,9 +8,10 @@ stdout by frames: one line of JSON, followed by raw little-endian bytes where th
 "shape". The last frame of an answer has "done" or "error". The jobs, told apart by "do":
 
     open      prototxt, weights (or null),    -> {"inputs", "outputs", "blobs"}: names and shapes;
-              state {phase, level, stages},      of the reference engine also "feedable", the tops
-              bn_style                           of data layers, and "told", their known shapes
-    forward   inputs {name: .npy path},       -> a frame with data for every blob, in net order;
+              state {phase, level, stages},      of our own and OpenCV's also "feedable", the tops
+              bn_style                           of data layers, of our own "told", known shapes
+    forward   inputs {name: .npy path},       -> a frame with data for every blob, in net order,
+                                                 or "unjudged": why there are none (errors.encoded);
               repeat, outputs_only,              "seconds" and "median" of the forward passes
               only [name],                       these blobs alone
               weights {layer: [.npy path]}       run with these in place of the layer's own blobs

@@ -13,7 +13,7 @@ from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.net import loading
 from caffe_merge.validation import black_boxes, sizes
 from caffe_merge.validation.judging import Judging, Shapes
-from caffe_merge.validation.run import Run, input_shapes
+from caffe_merge.validation.run import Run, feedable, input_shapes
 from caffe_merge.validation.sessions import Paths
 
 Values = Dict[int, List[Optional[np.ndarray]]]
@@ -33,7 +33,7 @@ class Net:
         params = [layer.param for layer in self.layers]
         self.inputs: Shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
         self.data_shapes: Shapes = dict(net.input_shapes)
-        self.data = [top for p in params if not p.bottom and p.type != "Input" for top in p.top]
+        self.data = feedable(params)
         self.boxes: Set[int] = black_boxes.unknown(self.layers)
 
     @property

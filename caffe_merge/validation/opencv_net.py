@@ -6,7 +6,6 @@ only the types in it are run, and none where its row names a fault.
 """
 
 from typing import (
-    AbstractSet,
     Any,
     Callable,
     Dict,
@@ -26,7 +25,7 @@ from caffe_merge.arrays import Shape
 from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, DROPOUT, NORM, of_family
 from caffe_merge.layers.layer import Layer, shares_memory
-from caffe_merge.validation.run import without_data
+from caffe_merge.validation.run import feedable, without_data
 
 Fault = Callable[[Any], Optional[str]]
 
@@ -230,16 +229,16 @@ def _of_one_line(layer: Layer, bottom: Optional[Shape]) -> Optional[str]:
 def assemble(
     layers: Sequence[Layer],
     bottoms: Sequence[Optional[Shape]],
-    fed: AbstractSet[str],
+    fed: Mapping[str, Shape],
     refused: Mapping[int, str],
     most: Optional[int] = None,
 ) -> Assembled:
     """The first ``most`` of ``layers``, or all, without those that OpenCV is not to run.
 
-    ``bottoms`` has the shape of each layer's first bottom, if it is known. ``fed`` are the blobs
-    whose values are given, those of data layers among them. ``refused`` maps indices of layers to
-    reasons why, beside the faults that are known; what depends on a layer that is left out is left
-    out too.
+    ``bottoms`` has the shape of each layer's first bottom, if it is known. ``fed`` has the shapes
+    of blobs whose values are given, those of data layers among them. ``refused`` maps indices of
+    layers to reasons why, beside the faults that are known; what depends on a layer that is left
+    out is left out too.
     """
     assembly = _Assembly(fed, refused)
     for index, layer in enumerate(layers[:most]):
@@ -253,7 +252,7 @@ def assemble(
 
 
 class _Assembly:
-    def __init__(self, fed: AbstractSet[str], refused: Mapping[int, str]) -> None:
+    def __init__(self, fed: Mapping[str, Shape], refused: Mapping[int, str]) -> None:
         self.fed = fed
         self.refused = refused
         self.blocks: List[str] = []
@@ -271,9 +270,9 @@ class _Assembly:
         tops = [f"{index}:{position}" for position in range(len(param.top))]
         bottoms = [self.versions[b] for b in param.bottom if b in self.versions]
         reason = next((b.reason for b in bottoms if b.reason is not None), None)
-        if not param.bottom:
+        if layer.type == "Input" or feedable([param]):
             versions = [
-                Version(top) if name in self.fed else Version("", without_data(layer))
+                Version(top) if name in self.fed else Version("", without_data(layer, self.fed))
                 for name, top in zip(param.top, tops)
             ]
             self._add_inputs(param, tops)
@@ -287,14 +286,12 @@ class _Assembly:
         self._write(index, layer, versions)
 
     def _add_inputs(self, param: Any, tops: Sequence[str]) -> None:
-        shapes = param.input_param.shape
-        for position, (name, top) in enumerate(zip(param.top, tops)):
+        for name, top in zip(param.top, tops):
             if name not in self.fed:
                 continue
             block = LayerParameter(name=top, type="Input", top=[top])
-            if shapes:
-                shape = block.input_param.shape.add()
-                shape.CopyFrom(shapes[min(position, len(shapes) - 1)])
+            # OpenCV wants a shape for all inputs or for none.
+            block.input_param.shape.add(dim=self.fed[name])
             self.inputs[name] = top
             self.input_blocks[top] = _block(block)
 

@@ -8,7 +8,7 @@ A layer at which it gives up with an error is left out too: it and what depends 
 from __future__ import annotations
 
 import time
-from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from caffe_merge.validation.opencv_net import (
     Version,
     assemble,
 )
-from caffe_merge.validation.run import input_shapes, outputs
+from caffe_merge.validation.run import feedable, input_shapes, outputs
 
 Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
 Weights = Mapping[str, Sequence[str]]  # layer -> .npy files, in place of its own blobs
@@ -41,7 +41,7 @@ class OpenCVNet:
         self.in_place = False  # whether OpenCV can read the weights' file itself
         self.net: Any = None
         self.refused: Dict[int, str] = {}  # layers, by index, at which OpenCV gave up
-        self.fed: AbstractSet[str] = frozenset()  # the blobs that are given, as last run
+        self.fed: Mapping[str, Shape] = {}  # the shapes of blobs that are given, as last run
         self.bottoms: Sequence[Optional[Shape]] = ()  # the first of each layer, likewise
 
     def handle(self, job: Dict[str, Any]) -> Frames:
@@ -64,6 +64,7 @@ class OpenCVNet:
         header = {
             "done": True,
             "inputs": list(input_shapes(params)),
+            "feedable": feedable(params),
             "outputs": outputs(params),
             "blobs": [[name, None] for name in names],
         }
@@ -74,8 +75,8 @@ class OpenCVNet:
         names = job.get("only")
         if job.get("outputs_only"):
             names = outputs([layer.param for layer in self.layers])
-        self.fed = frozenset(inputs)
-        self.bottoms = _bottoms(self.net, {name: array.shape for name, array in inputs.items()})
+        self.fed = {name: array.shape for name, array in inputs.items()}
+        self.bottoms = _bottoms(self.net, self.fed)
         model = self._model(job.get("weights") or {})
         final, arrays, seconds = self._run(model, inputs, names)
         for name in final if names is None else names:

@@ -20,14 +20,14 @@ from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, S
 import numpy as np
 
 from caffe_merge.formats.schema.messages import LayerParameter
-from caffe_merge.layers.catalogue import DATA, DROPOUT, of_family
+from caffe_merge.layers.catalogue import DROPOUT, of_family
 from caffe_merge.layers.moving import reads_shape_only
+from caffe_merge.net.data_layers import data_layers
 from caffe_merge.validation.run import Plan, Version, outputs
 
 # Fields that do not change what a layer computes from its bottoms.
 _ASIDE = ("bottom", "top", "param", "include", "exclude", "loss_weight", "propagate_down", "blobs")
 _TRANSPARENT = frozenset(("Split", *of_family(DROPOUT)))
-_DATA = frozenset(of_family(DATA))
 
 Pair = Tuple[Version, Version]
 
@@ -97,7 +97,8 @@ def pair(
     if not by_name:
         for both in _renamed(before, after, plans, twins):
             loose.setdefault(both, "")
-    fed = _fed(before), _fed(after) | {(top, n) for n in unknown for top in after[n].param.top}
+    boxes = {(top, n) for n in unknown for top in after[n].param.top}
+    fed = _given(before), _given(after) | _made_of_nothing(after, twins) | boxes
     points = [
         Point(both[0][0], *both, both in ends, both in firm, reader)
         for both, reader in {**loose, **firm}.items()
@@ -194,12 +195,25 @@ def _renamed(
                     yield both
 
 
-def _fed(layers: Sequence[Any]) -> Set[Version]:
+def _given(layers: Sequence[Any]) -> Set[Version]:
+    """The versions whose values come from outside the net."""
+    params = [layer.param for layer in layers]
+    data = {id(param) for param in data_layers(params)}
     return {
         (top, index)
-        for index, layer in enumerate(layers)
-        if layer.type in _DATA or not layer.param.bottom
-        for top in layer.param.top
+        for index, param in enumerate(params)
+        if param.type == "Input" or id(param) in data
+        for top in param.top
+    }
+
+
+def _made_of_nothing(layers: Sequence[Any], twins: Dict[int, int]) -> Set[Version]:
+    """The versions that layers without bottoms make in both nets: a Parameter, a constant."""
+    return {
+        (top, index)
+        for index in twins
+        if not layers[index].param.bottom
+        for top in layers[index].param.top
     }
 
 

@@ -19,7 +19,7 @@ from caffe_merge.layers import norms, standard
 from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.validation.caffe_worker import serve
-from caffe_merge.validation.run import input_shapes, outputs, run
+from caffe_merge.validation.run import feedable, input_shapes, outputs, run
 from caffe_merge.validation.threads import Task
 
 Frames = Iterator[Tuple[Dict[str, Any], Optional[np.ndarray]]]
@@ -51,9 +51,7 @@ class ReferenceNet:
         header = {
             "done": True,
             "inputs": list(input_shapes(params)),
-            "feedable": [
-                top for p in params if not p.bottom and p.type != "Input" for top in p.top
-            ],
+            "feedable": feedable(params),
             "told": [[name, list(shape)] for name, shape in net.input_shapes.items()],
             "outputs": outputs(params),
             "blobs": [[name, None] for name in names],
@@ -79,8 +77,8 @@ class ReferenceNet:
             if isinstance(done, tuple):
                 yield {"progress": done}, None
             else:
-                encoded = base64.b64encode(pickle.dumps(done)).decode("ascii")
-                yield {"done": True, "comparison": encoded}, None
+                comparison = base64.b64encode(pickle.dumps(done)).decode("ascii")
+                yield {"done": True, "comparison": comparison}, None
 
 
 def about(_job: Dict[str, Any]) -> Frames:

@@ -9,6 +9,7 @@ import itertools
 from typing import (
     Any,
     Callable,
+    Container,
     Dict,
     Iterable,
     Iterator,
@@ -142,11 +143,11 @@ class Run:
         if index in self._stand_ins:
             fed = self._stand_ins[index]
             text = f"{name}: the size of what it makes is not known: give "
-            return fed, Text(text, _shapes_of(param))
+            return fed, Text(text, _shapes_of(param.top))
         if not param.bottom and any(top in self._inputs for top in param.top):
             arrays = [self._inputs.get(top) for top in param.top]
             fed = [None if value is None else value.astype(np.float64) for value in arrays]
-            return fed, f"{name}: no input is given for it"
+            return fed, without_data(layer, self._inputs)
         for bottom in param.bottom:
             if bottom in self.reasons:
                 return [], self.reasons[bottom]
@@ -162,7 +163,7 @@ class Run:
         except reference.Unsupported as error:
             reason = Text(error.message)
             if not param.bottom:
-                reason = without_data(layer)
+                reason = without_data(layer, self._inputs)
         except WeightsError as error:
             if not layer.extra:  # what a fork's fields make of blobs is not for us to refuse
                 raise
@@ -260,15 +261,25 @@ def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
             yield top, shapes[min(index, len(shapes) - 1)] if shapes else []
 
 
-def without_data(layer: Any) -> Text:
-    """Why a layer without bottoms, of which no values are given, makes none."""
-    return Text(f"{_label(layer)}: its data are not here: give ", _shapes_of(layer.param))
+def feedable(params: Iterable[Any]) -> List[str]:
+    """The blobs beside the inputs that can be fed: a Parameter's values are in the weights."""
+    return [
+        top
+        for param in params
+        if not param.bottom and param.type not in ("Input", "Parameter")
+        for top in param.top
+    ]
 
 
-def _shapes_of(param: Any) -> Text:
-    """The options that give the shapes of a layer's tops."""
-    options = [Text(OptionName("input_shape"), f" {top}=...") for top in param.top]
-    return Text.joined(" ", options)
+def without_data(layer: Any, fed: Container[str]) -> Text:
+    """Why a data layer makes no values for those of its tops that are not ``fed``."""
+    tops = [top for top in layer.param.top if top not in fed]
+    return Text(f"{_label(layer)}: its data are not here: give ", _shapes_of(tops))
+
+
+def _shapes_of(tops: Iterable[str]) -> Text:
+    """The options that give the shapes of ``tops``."""
+    return Text.joined(" ", [Text(OptionName("input_shape"), f" {top}=...") for top in tops])
 
 
 def _label(layer: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Set, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.errors import UsageError, decoded
+from caffe_merge.errors import UsageError, decoded, spelled
 from caffe_merge.validation import forward, validate
 from caffe_merge.validation.opencv_net import MEASURED
 from caffe_merge.validation.opencv_worker import OpenCVNet
@@ -190,27 +190,39 @@ def test_what_it_refuses_by_itself_is_found(tmp_path: Path) -> None:
     assert actual["last"][1].startswith("layer 'odd' (Flatten): ")
 
 
-def test_a_data_layer_is_given_its_values_or_says_how(tmp_path: Path) -> None:
-    def text(*layers: str) -> str:
-        data = 'layer { name: "py" type: "Python" top: "data" top: "label" }'
-        return data + prototxt(*layers)
+PYTHON = "py: Python  -> data label"
+CONV = "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }"
+HALF = "half: Power conv -> conv { power_param { scale: 0.5 } }"
 
-    layers = [
-        "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }"
-    ]
-    before = text(*layers, "half: Power conv -> conv { power_param { scale: 0.5 } }")
+
+def halved(folder: Path, *lines: str) -> Tuple[Pair, Pair]:
+    """A pair that begins with ``lines``, then CONV and HALF, and the same with HALF merged."""
     blobs = {"conv": [np.full((4, 3, 3, 3), 0.5), np.arange(4.0)]}
-    halved = {"conv": [blob / 2 for blob in blobs["conv"]]}
-    pairs = (
-        write_pair(tmp_path, before, blobs, "before"),
-        write_pair(tmp_path, text(*layers), halved, "after"),
+    after = {"conv": [blob / 2 for blob in blobs["conv"]]}
+    return (
+        write_pair(folder, prototxt(*lines, CONV, HALF), blobs, "before"),
+        write_pair(folder, prototxt(*lines, CONV), after, "after"),
     )
+
+
+def test_a_data_layer_is_given_its_values_or_says_how(tmp_path: Path) -> None:
+    pairs = halved(tmp_path, PYTHON)
     without = validate(*pairs, "opencv")
     assert without.status == "inconclusive"
-    assert "its data are not here: give input_shape data=... " in without.summary()
+    reason = spelled(without.reason, lambda option: f"--{option}")
+    assert "its data are not here: give --input_shape data=... --input_shape label=..." in reason
     comparison = validate(*pairs, "opencv", shapes={"data": (2, 3, 7, 5)})
     assert comparison.ok, comparison.summary()
     assert [blob.shape for blob in comparison.blobs] == [(2, 4, 5, 3)]
+
+
+def test_inputs_with_and_without_a_shape_of_their_own(tmp_path: Path) -> None:
+    pairs = halved(tmp_path, "other 2 3 6 5", PYTHON, "relu: ReLU other -> relu")
+    comparison = validate(*pairs, "opencv", shapes={"data": (2, 3, 7, 5)})
+    assert comparison.ok, comparison.summary()
+    assert {blob.name for blob in comparison.blobs} == {"conv", "relu"}
+    arrays = {"data": np.ones((2, 3, 7, 5)), "other": np.ones((2, 3, 6, 5))}
+    assert list(forward(pairs[0], arrays, "opencv")) == ["relu", "conv"]
 
 
 def test_memory_that_caffe_shares(tmp_path: Path) -> None:

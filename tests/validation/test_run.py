@@ -115,7 +115,8 @@ def test_a_data_layer_takes_what_is_given_for_its_tops() -> None:
     array = {"a": np.ones(1), "image": np.full(1, 5)}
     assert values(text, array) == {"a": 1, "image": 5, "y": 10}
     reason = executed(text, array)[2]
-    assert reason == ("label", None, "layer 'l' (Data): no input is given for it")
+    missing = "layer 'l' (Data): its data are not here: give input_shape label=..."
+    assert reason == ("label", None, missing)
     message = "give input_shape image=... input_shape label=..."
     assert message in executed(text)[1][2]
 

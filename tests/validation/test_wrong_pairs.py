@@ -12,6 +12,7 @@ from caffe_merge.errors import UsageError
 from caffe_merge.validation import Comparison, validate
 from tests.nets import Pair, load_pair, prototxt, seeded, write_pair
 from tests.real_caffe import RealCaffe
+from tests.required import required
 
 BN = "bn: BatchNorm c -> c"
 CONV = "c: Convolution %s -> c { convolution_param { num_output: 4 kernel_size: 3 } }"
@@ -248,3 +249,36 @@ def test_its_shape_may_be_given_and_that_of_a_layer_that_runs_may_not(tmp_path: 
     assert {blob.name: blob.shape for blob in comparison.blobs}["t"] == (1, 4, 6, 5)
     with pytest.raises(UsageError, match="no input 't'"):
         judged(tmp_path, *lines, shapes={"t": (1, 4, 6, 5)})
+
+
+SHAPE = "shape { dim: 1 dim: 4 dim: 4 dim: 4 }"
+FILLER = "data_filler { value: %g }"
+OWN = {
+    "Parameter": f"own: Parameter  -> p {{ parameter_param {{ {SHAPE} }} }}",
+    "DummyData": f"own: DummyData  -> p {{ dummy_data_param {{ {SHAPE} {FILLER} }} }}",
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("engine", ["reference", "opencv"])
+def test_values_that_a_layer_has_of_its_own_must_be_the_same(
+    engine: str, kind: str, tmp_path: Path
+) -> None:
+    if engine == "opencv":
+        required("cv2", "opencv")
+    seed = np.random.default_rng(0)
+    c, p = [seed.standard_normal(shape) for shape in ((4, 3, 3, 3), (1, 4, 4, 4))]
+
+    def written(name: str, factor: float) -> Pair:
+        own = OWN[kind] % factor if kind == "DummyData" else OWN[kind]
+        lines = ["data 1 3 6 6", own, CONV % "data", "sum: Eltwise c p -> sum", "t: TanH sum -> t"]
+        weights = {"c": [c, np.zeros(4)], "own": [p * factor] if kind == "Parameter" else []}
+        return write_pair(tmp_path, prototxt(*lines), weights, name)
+
+    pairs = written("before", 1), written("same", 1), written("other", 3)
+    is_run = engine == "reference" and kind == "Parameter"
+    assert validate(pairs[0], pairs[2], engine).status == ("failed" if is_run else "inconclusive")
+    assert validate(*pairs[:2], engine).ok
+    if kind == "Parameter":  # its values are in the weights, and nobody's to give
+        with pytest.raises(UsageError, match="'p'"):
+            validate(pairs[0], pairs[2], engine, shapes={"p": (1, 4, 4, 4)})
