@@ -97,8 +97,7 @@ def pair(
     if not by_name:
         for both in _renamed(before, after, plans, twins):
             loose.setdefault(both, "")
-    boxes = {(top, n) for n in unknown for top in after[n].param.top}
-    fed = _given(before), _given(after) | _made_of_nothing(after, twins) | boxes
+    fed = _inputs(before), _inputs(after) | _alike(after, twins, unknown)
     points = [
         Point(both[0][0], *both, both in ends, both in firm, reader)
         for both, reader in {**loose, **firm}.items()
@@ -195,7 +194,7 @@ def _renamed(
                     yield both
 
 
-def _given(layers: Sequence[Any]) -> Set[Version]:
+def _inputs(layers: Sequence[Any]) -> Set[Version]:
     """The versions whose values come from outside the net."""
     params = [layer.param for layer in layers]
     data = {id(param) for param in data_layers(params)}
@@ -207,14 +206,10 @@ def _given(layers: Sequence[Any]) -> Set[Version]:
     }
 
 
-def _made_of_nothing(layers: Sequence[Any], twins: Dict[int, int]) -> Set[Version]:
-    """The versions that layers without bottoms make in both nets: a Parameter, a constant."""
-    return {
-        (top, index)
-        for index in twins
-        if not layers[index].param.bottom
-        for top in layers[index].param.top
-    }
+def _alike(layers: Sequence[Any], twins: Dict[int, int], unknown: Set[int]) -> Set[Version]:
+    """The versions of constants that are in both nets, a Parameter's too, and of black boxes."""
+    constants = {index for index in twins if not layers[index].param.bottom}
+    return {(top, index) for index in constants | unknown for top in layers[index].param.top}
 
 
 def _is_given(both: Pair, fed: Set[Version], twins: Dict[int, int]) -> bool:

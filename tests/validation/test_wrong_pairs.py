@@ -253,13 +253,13 @@ def test_its_shape_may_be_given_and_that_of_a_layer_that_runs_may_not(tmp_path: 
 
 SHAPE = "shape { dim: 1 dim: 4 dim: 4 dim: 4 }"
 FILLER = "data_filler { value: %g }"
-OWN = {
+CONSTANTS = {
     "Parameter": f"own: Parameter  -> p {{ parameter_param {{ {SHAPE} }} }}",
     "DummyData": f"own: DummyData  -> p {{ dummy_data_param {{ {SHAPE} {FILLER} }} }}",
 }
 
 
-@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("kind", CONSTANTS)
 @pytest.mark.parametrize("engine", ["reference", "opencv"])
 def test_values_that_a_layer_has_of_its_own_must_be_the_same(
     engine: str, kind: str, tmp_path: Path
@@ -270,8 +270,14 @@ def test_values_that_a_layer_has_of_its_own_must_be_the_same(
     c, p = [seed.standard_normal(shape) for shape in ((4, 3, 3, 3), (1, 4, 4, 4))]
 
     def written(name: str, factor: float) -> Pair:
-        own = OWN[kind] % factor if kind == "DummyData" else OWN[kind]
-        lines = ["data 1 3 6 6", own, CONV % "data", "sum: Eltwise c p -> sum", "t: TanH sum -> t"]
+        constant = CONSTANTS[kind] % factor if kind == "DummyData" else CONSTANTS[kind]
+        lines = [
+            "data 1 3 6 6",
+            constant,
+            CONV % "data",
+            "sum: Eltwise c p -> sum",
+            "t: TanH sum -> t",
+        ]
         weights = {"c": [c, np.zeros(4)], "own": [p * factor] if kind == "Parameter" else []}
         return write_pair(tmp_path, prototxt(*lines), weights, name)
 
