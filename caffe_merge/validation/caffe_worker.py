@@ -10,8 +10,8 @@ stdout by frames: one line of JSON, followed by raw little-endian bytes where th
     open      prototxt, weights (or null),    -> {"inputs", "outputs", "blobs"}: names and shapes;
               state {phase, level, stages},      of our own and OpenCV's also "feedable", the tops
               bn_style                           of data layers, of our own "told", known shapes
-    forward   inputs {name: .npy path},       -> a frame with data for every blob, in net order,
-                                                 or "unjudged": why there are none (errors.encoded);
+    forward   inputs {name: .npy path},       -> a frame with data for every blob, in net order, or
+                                                 "unjudged", why there are none (errors.encoded);
               repeat, outputs_only,              "seconds" and "median" of the forward passes
               only [name],                       these blobs alone
               weights {layer: [.npy path]}       run with these in place of the layer's own blobs

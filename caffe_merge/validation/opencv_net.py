@@ -271,11 +271,7 @@ class _Assembly:
         bottoms = [self.versions[b] for b in param.bottom if b in self.versions]
         reason = next((b.reason for b in bottoms if b.reason is not None), None)
         if layer.type == "Input" or feedable([param]):
-            versions = [
-                Version(top) if name in self.fed else Version("", without_data(layer, self.fed))
-                for name, top in zip(param.top, tops)
-            ]
-            self._add_inputs(param, tops)
+            versions = [self._input(layer, name, top) for name, top in zip(param.top, tops)]
         elif layer.type == "Split":
             versions = bottoms[:1] * len(tops)
         else:
@@ -285,15 +281,16 @@ class _Assembly:
                 self._add_layer(layer, [bottom.name for bottom in bottoms], tops)
         self._write(index, layer, versions)
 
-    def _add_inputs(self, param: Any, tops: Sequence[str]) -> None:
-        for name, top in zip(param.top, tops):
-            if name not in self.fed:
-                continue
-            block = LayerParameter(name=top, type="Input", top=[top])
-            # OpenCV wants a shape for all inputs or for none.
-            block.input_param.shape.add(dim=self.fed[name])
-            self.inputs[name] = top
-            self.input_blocks[top] = _block(block)
+    def _input(self, layer: Layer, name: str, top: str) -> Version:
+        """The blob ``name``, which ``layer`` brings in, as an input if its values are given."""
+        if name not in self.fed:
+            return Version("", without_data(layer, self.fed))
+        block = LayerParameter(name=top, type="Input", top=[top])
+        # OpenCV wants a shape for all inputs or for none.
+        block.input_param.shape.add(dim=self.fed[name])
+        self.inputs[name] = top
+        self.input_blocks[top] = _block(block)
+        return Version(top)
 
     def _add_layer(self, layer: Layer, bottoms: Sequence[str], tops: Sequence[str]) -> None:
         block = LayerParameter()

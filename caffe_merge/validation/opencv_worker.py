@@ -80,12 +80,8 @@ class OpenCVNet:
         model = self._model(job.get("weights") or {})
         final, arrays, seconds = self._run(model, inputs, names)
         for name in final if names is None else names:
-            reason = final[name].reason
-            header: Dict[str, Any] = {"name": name}
-            yield (
-                header if reason is None else {**header, "unjudged": encoded(reason)},
-                arrays.get(name),
-            )
+            reason = encoded(final[name].reason or "")
+            yield {"name": name, "unjudged": reason}, arrays.get(name)
         yield {"done": True, "seconds": seconds, "median": seconds}, None
 
     def _run(

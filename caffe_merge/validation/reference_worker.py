@@ -65,8 +65,7 @@ class ReferenceNet:
         for name, array, reason in run(self.layers, inputs):
             seconds += time.perf_counter() - start
             if names is None or name in names:
-                header: Dict[str, Any] = {"name": name}
-                yield ({**header, "unjudged": encoded(reason)} if reason else header), array
+                yield {"name": name, "unjudged": encoded(reason)}, array
             start = time.perf_counter()  # what the reader of our frames takes is not ours
         yield {"done": True, "seconds": seconds, "median": seconds}, None
 
