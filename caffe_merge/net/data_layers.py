@@ -42,6 +42,14 @@ def _is_named_as_loss(name: str) -> bool:
     return any(word in name for word in _LOSS)
 
 
+def is_source(param: Param) -> bool:
+    """Whether a layer other than an Input makes its tops of nothing that is in the pair.
+
+    What a Parameter makes is in the weights.
+    """
+    return not param.bottom and param.type not in ("Input", "Parameter")
+
+
 def data_layers(params: Sequence[Param]) -> List[Param]:
     """The layers whose tops come from outside the net.
 
@@ -51,7 +59,7 @@ def data_layers(params: Sequence[Param]) -> List[Param]:
     compared = {name for param in params if is_loss(param) for name in param.bottom}
     candidates = []
     for param in params:
-        if not param.bottom and param.type not in ("Input", "Parameter"):
+        if is_source(param):
             named = "data" in param.type.lower() or param.type == "Python"
             if named or not compared.isdisjoint(param.top):
                 candidates.append(param)

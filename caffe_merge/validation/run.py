@@ -36,6 +36,7 @@ from caffe_merge.errors import (
 from caffe_merge.layers import standard
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.spec import LayerSpec
+from caffe_merge.net.data_layers import is_source
 from caffe_merge.notes import Reason
 from caffe_merge.wording import counted
 
@@ -262,13 +263,8 @@ def input_shapes(params: Iterable[Any]) -> Iterator[Tuple[str, List[int]]]:
 
 
 def feedable(params: Iterable[Any]) -> List[str]:
-    """The blobs beside the inputs that can be fed: a Parameter's values are in the weights."""
-    return [
-        top
-        for param in params
-        if not param.bottom and param.type not in ("Input", "Parameter")
-        for top in param.top
-    ]
+    """The blobs beside the inputs that can be fed."""
+    return [top for param in params if is_source(param) for top in param.top]
 
 
 def without_data(layer: Any, fed: Container[str]) -> Text:
