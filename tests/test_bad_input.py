@@ -224,8 +224,9 @@ def test_files_that_cannot_be_read(tmp_path: Path, refused: Run) -> None:
 
 def test_outputs_that_cannot_be_written(tmp_path: Path, refused: Run) -> None:
     pair = write_pair(tmp_path, TEXT, BLOBS)
+    missing = tmp_path / "missing"
     for bad, reason in (
-        (tmp_path / "missing" / "out", "No such file or directory"),
+        (missing / "out", f"there is no folder {missing}: make it first"),
         (pair[0] / "below a file", "Not a directory"),
         (tmp_path / ("n" * 300), "File name too long"),
     ):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -13,8 +12,13 @@ from caffe_merge import __version__
 from caffe_merge.batching.batch import Plan
 from caffe_merge.batching.outcome import FIGURES, MERGED, UNCHANGED, VALIDATION, Result
 from caffe_merge.batching.sources import JOURNAL
-from caffe_merge.errors import FileError, UsageError
-from caffe_merge.files.outputs import check_ending, check_outputs, check_report_free
+from caffe_merge.errors import UsageError
+from caffe_merge.files.outputs import (
+    check_ending,
+    check_folders,
+    check_outputs,
+    check_report_free,
+)
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.pages import rendering
 
@@ -44,9 +48,8 @@ def check(path: str, planned: Plan, output_dir: str) -> None:
     check_outputs((), (path,))
     check_ending(path, ENDINGS, "a report")
     check_report_free(path, is_report)
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder) and os.path.realpath(folder) != os.path.realpath(output_dir):
-        raise FileError(f"{path}: {os.strerror(errno.ENOENT)}")
+    if os.path.realpath(os.path.dirname(path) or ".") != os.path.realpath(output_dir):
+        check_folders((path,))
 
 
 def is_report(path: str) -> bool:

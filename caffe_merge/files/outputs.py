@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Callable, Sequence
 
-from caffe_merge.errors import OptionName, UsageError
+from caffe_merge.errors import FileError, OptionName, UsageError
 from caffe_merge.files.identity import same_file
 from caffe_merge.files.places import is_of_the_system
 
@@ -40,6 +40,19 @@ def check_outputs(inputs: Sequence[str], outputs: Sequence[str]) -> None:
         _check_kind(output)
     for output in outputs:
         recovery.put_right(output)
+
+
+def check_folders(outputs: Sequence[str]) -> None:
+    """Refuse an output in a folder that does not exist."""
+    for output in outputs:
+        folder = os.path.dirname(output) or "."
+        try:
+            os.stat(os.path.join(folder, ""))
+        except FileNotFoundError:
+            text = f"there is no folder {folder}: make it first"
+            raise UsageError(text, path=output) from None
+        except OSError as error:
+            raise FileError(str(error.strerror or error), path=output) from None
 
 
 def check_free(outputs: Sequence[str], force: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from caffe_merge.errors import InputShapeError, OptionName, Text
 from caffe_merge.files.identity import Unchanged
-from caffe_merge.files.outputs import check_outputs
+from caffe_merge.files.outputs import check_folders, check_outputs
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.formats.weights.blobs import HALF
 from caffe_merge.merging.driver import check_options
@@ -65,6 +65,7 @@ def convert(
 
             report_file.check(conversion.report, conversion.inputs, outputs)
         check_outputs(conversion.inputs, outputs)
+        check_folders(outputs)
         return _convert(conversion, engine, options, progress, inputs)
 
 

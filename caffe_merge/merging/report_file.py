@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from typing import Callable, Sequence
 
-from caffe_merge.errors import FileError, spelled_in
-from caffe_merge.files.outputs import check_ending, check_outputs, check_report_free
+from caffe_merge.errors import spelled_in
+from caffe_merge.files.outputs import (
+    check_ending,
+    check_folders,
+    check_outputs,
+    check_report_free,
+)
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.merging.report import SCHEMA, Report
 from caffe_merge.pages import rendering
@@ -26,9 +29,7 @@ def check(path: str, inputs: Sequence[str], outputs: Sequence[str] = ()) -> None
         rendering.require()
     check_outputs(inputs, (*outputs, path))
     check_ending(path, ENDINGS, "a report")
-    if not os.path.isdir(os.path.dirname(path) or "."):
-        # It is written last: that must not fail when the pair is in place.
-        raise FileError(os.strerror(errno.ENOENT), path=path)
+    check_folders((path,))  # it is written last: that must not fail when the pair is in place
 
 
 def check_free(path: str) -> None:

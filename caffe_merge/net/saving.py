@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import BinaryIO, Callable, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from caffe_merge.files.outputs import check_free, check_outputs
+from caffe_merge.files.outputs import check_folders, check_free, check_outputs
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.formats.schema.messages import LayerParameter, Message, NetParameter, copied
 from caffe_merge.formats.text.edits import Edits
@@ -218,6 +218,7 @@ def save(
     read = [net.document.path, *([net.index.path] if net.index else [])]
     inputs = (*read, *([net.dialect.path] if net.dialect else []), *source)
     check_outputs(inputs, (prototxt, caffemodel))
+    check_folders((prototxt, caffemodel))
     check_free((prototxt, caffemodel), force)
     with Replacement(caffemodel, prototxt) as pair:
         write(net, pair)

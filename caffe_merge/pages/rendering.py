@@ -14,7 +14,12 @@ from typing import Any, Callable, Dict, Sequence
 
 from caffe_merge import __version__
 from caffe_merge.errors import UsageError, spelled
-from caffe_merge.files.outputs import check_ending, check_outputs, check_report_free
+from caffe_merge.files.outputs import (
+    check_ending,
+    check_folders,
+    check_outputs,
+    check_report_free,
+)
 from caffe_merge.files.replacement import Replacement
 from caffe_merge.wording import visible
 
@@ -49,6 +54,7 @@ def check(path: str, inputs: Sequence[str]) -> None:
     check_ending(path, ENDINGS, "a page")
     require()
     check_outputs(inputs, (path,))
+    check_folders((path,))
 
 
 def check_free(path: str) -> None:

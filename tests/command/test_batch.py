@@ -116,7 +116,7 @@ def test_bad_usage(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (("--timeout", "-1"), "argument --timeout: expected a number above 0"),
         (("--only", "fold-afine"), "fold-afine"),
         (("--report", str(source / "a" / "x.prototxt")), "the report would overwrite a file of"),
-        (("--report", str(source / "b" / "no" / "r.json")), "No such file"),
+        (("--report", str(source / "b" / "no" / "r.json")), "there is no folder"),
         (("--report", f"{source.parent}/OUT/{JOURNAL}"), "would overwrite the journal"),
         (("--output-dir", __file__), f"{__file__} is not a folder"),
         (("--output-dir", f"{__file__}/sub"), f"{__file__} is not a folder"),

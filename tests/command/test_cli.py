@@ -267,7 +267,9 @@ def test_a_report_that_cannot_be_written_is_told_before_the_merge(
 ) -> None:
     missing = tmp_path / "missing" / "r.json"
     assert merge_bn(flags(pair, "--report", str(missing))) == 2
-    assert f"{missing}: No such file or directory" in capsys.readouterr().err
+    assert (
+        f"{missing}: there is no folder {missing.parent}: make it first" in capsys.readouterr().err
+    )
     assert len(list(tmp_path.iterdir())) == 2
 
 

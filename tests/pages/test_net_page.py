@@ -58,7 +58,7 @@ def test_the_names_of_layers_are_text(tmp_path: Path) -> None:
         ("deploy.txt", None, "expected the name of a page, which ends in .html"),
         ("page.html", "<p>mine</p>", "is no report of an earlier run"),
         ("net.prototxt", None, "expected the name of a page"),
-        ("none/page.html", None, "No such file or directory"),
+        ("none/page.html", None, "there is no folder"),
     ],
 )
 def test_nothing_of_the_user_is_replaced(
