@@ -51,6 +51,8 @@ def validate(before: Pair, after: Pair, engine: str = registry.DEFAULT, **how: A
 
     ``how`` are the fields of judging.Judging: limit, seed, scale, shapes, files, bn_style,
     caffe_python, time_limit, state, progress, raw, allow_unseen, images, chosen_by.
+    Reasons name options as caffe_merge.convert has them: input_shape is ``shapes`` here, input
+    ``files``, and input_scale ``scale``.
 
     Raises ValidationError where a net cannot be run at all, UsageError for bad arguments; a net
     that differs is no exception but a Comparison that is not ``ok``.
