@@ -63,11 +63,12 @@ def data_layers(params: Sequence[Param]) -> List[Param]:
             named = "data" in param.type.lower() or param.type == "Python"
             if named or not compared.isdisjoint(param.top):
                 candidates.append(param)
-    real = [param for param in candidates if not _is_constant(param)]
+    real = [param for param in candidates if not is_constant(param)]
     return real if real or any(param.type == "Input" for param in params) else candidates
 
 
-def _is_constant(param: Param) -> bool:
+def is_constant(param: Param) -> bool:
+    """Whether it is a DummyData that makes the same values each time."""
     fillers = param.dummy_data_param.data_filler
     constant = all(filler.type == "constant" for filler in fillers)
     return constant and bool(param.type == "DummyData")

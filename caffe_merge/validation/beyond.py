@@ -26,6 +26,7 @@ from caffe_merge.validation.run import Version
 _NUDGES = 8  # seeds: in one channel the noise of one of them can cancel out
 
 Cut = Tuple[Version, Version]
+_Right = Tuple[Response, Optional[np.ndarray]]  # and its channels that were compared, if not all
 
 
 class Beyond(NamedTuple):
@@ -62,7 +63,7 @@ def differing(
     of_new = {now for was, now in cuts | narrowed.keys() if was in positive}
     old = Responses(both[0], {was for was, _ in cuts}, positive=positive)
     new = Responses(both[1], {now for _, now in cuts}, positive=of_new)
-    right: Dict[Version, Response] = {}
+    right: Dict[Version, _Right] = {}
     errors: Dict[Point, np.ndarray] = {}
     by_cut: Dict[Cut, List[Point]] = {}
     for point in points:
@@ -70,7 +71,7 @@ def differing(
     for cut, was, error in _errors(old, new, set(cuts), by_cut.keys(), narrowed):
         if error.max() > least:
             errors.update(dict.fromkeys(by_cut[cut], error))
-            right[cut[0]] = was
+            right[cut[0]] = was, narrowed.get(cut)
     noise = {point.before: np.zeros_like(error) for point, error in errors.items()}
     beyond = _beyond(errors, least, noise)
     for seed in range(_NUDGES):
@@ -106,7 +107,7 @@ def _errors(
             continue
         channels = narrowed.get((was_at, now_at))
         if (was_at, now_at) in compared:
-            error = difference(was if channels is None else was.of(channels), now)
+            error = difference(_narrow(was, channels), now)
             if error is not None:
                 yield (was_at, now_at), was, _spread_out(error, was.values.shape[1], channels)
         kept = None if channels is None else constants(was, channels)
@@ -122,6 +123,10 @@ def _errors(
             new.follow_one_size(now_at)
 
 
+def _narrow(response: Response, channels: Optional[np.ndarray]) -> Response:
+    return response if channels is None else response.of(channels)
+
+
 def _spread_out(error: np.ndarray, count: int, channels: Optional[np.ndarray]) -> np.ndarray:
     """An error (kinds, channels) with 0 for those of ``count`` that are not among ``channels``."""
     if channels is None:
@@ -132,11 +137,11 @@ def _spread_out(error: np.ndarray, count: int, channels: Optional[np.ndarray]) -
 
 
 def _add_noise(
-    noise: Dict[Version, np.ndarray], old: Responses, right: Mapping[Version, Response], seed: int
+    noise: Dict[Version, np.ndarray], old: Responses, right: Mapping[Version, _Right], seed: int
 ) -> None:
     """Add to ``noise`` what rounding the old net's weights is worth in the responses ``right``.
 
-    It is as the errors of `difference`: (kinds, channels).
+    It is as the errors of `difference`: (kinds, channels), of the channels that were compared.
     """
     nudged = partial(limits.nudged, seed=seed)
     moved = Responses(old.side, old.cuts, old.kept, nudged, old.positive)
@@ -144,8 +149,12 @@ def _add_noise(
         moved.step(index)
         for version in [version for version in right if version[1] == index]:
             now = moved.get(version)
-            error = None if now is None else difference(right[version], now, scaled=True)
+            if now is None:
+                continue
+            was, channels = right[version]
+            error = difference(_narrow(was, channels), _narrow(now, channels), scaled=True)
             if error is not None:
+                error = _spread_out(error, was.values.shape[1], channels)
                 noise[version] = np.maximum(noise[version], error)
 
 

@@ -6,7 +6,7 @@ from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.wording import counted
 
 _TOP = 5
@@ -52,13 +52,19 @@ class Classes:
 
 
 def check_labels(
-    shape: Shape, images: Sequence[str], labels: Optional[Sequence[int]] = None
+    shapes: Sequence[Shape], images: Sequence[str], labels: Optional[Sequence[int]] = None
 ) -> None:
-    """Raise UsageError for a label that an output of ``shape`` (of one image) has no class for."""
-    number = _number(shape)
-    for image, label in zip(images, labels or ()):
-        if number is not None and label >= number:
-            raise UsageError(f"class {label} of {number} classes, counted from 0", path=image)
+    """Raise UsageError where outputs of ``shapes`` (of one image) have no class for a label."""
+    if labels is None:
+        return
+    numbers = [number for number in map(_number, shapes) if number is not None]
+    if not numbers:
+        raise UsageError(OptionName("labels"), ": no output has one value for each class")
+    number = min(numbers)
+    for image, label in zip(images, labels):
+        if label >= number:
+            problem = f": {image}: class {label} of {number} classes, counted from 0"
+            raise UsageError(OptionName("labels"), problem)
 
 
 def _number(shape: Shape) -> Optional[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from caffe_merge.notes import Reason
 from caffe_merge.validation import compare, dropped, limits, run
 from caffe_merge.validation.beyond import Beyond
 from caffe_merge.validation.compare import BlobResult
+from caffe_merge.validation.held import Held, held
 from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Pairing, Point
 from caffe_merge.validation.seen import Seen
@@ -27,7 +28,8 @@ class Findings:
     shapes differ: whether the new net holds every second (third ...) of the old net's values, as
     where a stride has moved; ``narrowed``, the channels that it has, where it has some no more;
     ``of_channels``, where names are not trusted: the largest error of a
-    channel relative to that channel; ``beyond``, where responses to impulses differ.
+    channel relative to that channel; ``beyond``, where responses to impulses differ. ``reshaped``
+    are the points where the shapes differ.
     """
 
     def __init__(self, pairing: Pairing, least: float, follows: bool = True) -> None:
@@ -42,6 +44,7 @@ class Findings:
         self.of_channels: Dict[Point, float] = {}
         self.beyond: Dict[Point, Beyond] = {}
         self.compensated: Set[Point] = set()
+        self.reshaped: Set[Point] = set()
         self.impulse_responses = [
             ImpulseResponses(changed if follows else frozenset()) for changed in pairing.changed
         ]
@@ -49,7 +52,10 @@ class Findings:
 
     def add(self, point: Point, was: np.ndarray, now: np.ndarray) -> BlobResult:
         """Compare what both nets hold at ``point``; return what these arrays show."""
-        if was.size == now.size and (point.reader or point.before[0] != point.after[0]):
+        if was.shape != now.shape:
+            self.reshaped.add(point)
+        may_reshape = not point.exact and was.size == now.size
+        if may_reshape and (point.reader or point.before[0] != point.after[0]):
             now = now.reshape(was.shape)  # a layer in between may only have changed the shape
         result = compare.compare(point.name, was, now, point.output)
         if was.shape != now.shape:
@@ -174,17 +180,18 @@ class Findings:
         return replace(result, limit=limit, noise=noise)
 
     def evidence(
-        self, before: Sequence[Any], after: Sequence[Any], boxes: Sequence[int]
+        self, before: Sequence[Any], after: Sequence[Any], unlike: AbstractSet[str] = frozenset()
     ) -> Evidence:
-        """All findings for the verdict; ``boxes`` are the new net's layers that were not run."""
+        """All findings for the verdict; ``unlike`` are inputs that the new net reads raw."""
         blobs, renamed = [], []
         for point in self.pairing.points:
             if point not in self.results:
                 continue
             result = self._result(point)
             if point in self.beyond:
-                problem = Reason(self.beyond[point].text, compare.RESPONSE)
-                blobs.append(replace(result, problem=problem))
+                beyond = self.beyond[point]
+                problem = Reason(beyond.text, compare.RESPONSE)
+                blobs.append(replace(result, problem=problem, max_error=beyond.error))
             elif result.agrees or not self._is_something_else(point):
                 blobs.append(result)
             elif not point.reader and point.before[0] == point.after[0]:
@@ -193,7 +200,7 @@ class Findings:
             Seen(after[index].name, label if moved > self.least else "", moved)
             for index, (label, moved) in self.seen.items()
         )
-        outputs = [p.name for p in self.pairing.points if p.output and p.before[1] >= 0]
+        same, astray = self._held(before, after, unlike)
         unjudged = {
             point.name: reason
             for point, reason in self.reasons.items()
@@ -201,13 +208,15 @@ class Findings:
         }
         return Evidence(
             blobs=tuple(blobs),
-            outputs=tuple(outputs),
+            outputs=tuple(name for name, _ in self.pairing.outputs),
             seen=seen,
             renamed=tuple(renamed),
             unjudged=tuple(unjudged.items()),
-            black_boxes=tuple((after[n].name, after[n].type) for n in boxes),
-            held=tuple(self._held(before, after, set(outputs))),
+            black_boxes=tuple((after[n].name, after[n].type) for n in self.pairing.boxes),
+            astray=tuple((after[n].name, after[n].type) for n in astray),
+            held=tuple(name for name, both in self.pairing.outputs if both in same),
             missing=self.pairing.missing,
+            added=tuple(name for name, both in self.pairing.added if both not in same),
             new_outputs=tuple(run.outputs([layer.param for layer in after])),
         )
 
@@ -236,19 +245,12 @@ class Findings:
         """Whether nothing but equal values would show that both nets hold the same at ``point``."""
         return not point.firm and bool(point.reader or point.before[0] != point.after[0])
 
-    def _held(self, before: Sequence[Any], after: Sequence[Any], outputs: Set[str]) -> List[str]:
-        """Outputs that were not compared, of layers that are the same and read the same."""
-        pairs = {point.after: point for point in self.pairing.points if point in self.results}
-        same = {
-            version
-            for version, point in pairs.items()
-            if self.results[point].agrees or point in self.noise
-        }
-        held: List[str] = []
-        for index, twin in sorted(self.pairing.twins.items()):
-            read = self.pairing.reads[index]
-            if all(version in same or version in self.pairing.fed for version in read):
-                tops = [(name, index) for name in after[index].param.top]
-                same.update(tops)
-                held += [name for name in before[twin].param.top if name in outputs]
-        return held
+    def _held(self, before: Sequence[Any], after: Sequence[Any], unlike: AbstractSet[str]) -> Held:
+        alike = {both for both in self.pairing.sources if both[0][0] not in unlike}
+        of_one_shape = [point for point in self.results if point not in self.reshaped]
+        equal = {(p.before, p.after) for p in of_one_shape if self._agrees(p)}
+        equal_shapes = {(p.before, p.after) for p in of_one_shape}
+        return held(self.pairing, before, after, alike | equal, equal_shapes)
+
+    def _agrees(self, point: Point) -> bool:
+        return point not in self.beyond and self._result(point).agrees

@@ -25,7 +25,7 @@ from typing import (
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import FileError, OptionName, Text, UsageError, ValidationError
+from caffe_merge.errors import FileError, OptionName, Text, UsageError
 from caffe_merge.files.places import check_file
 from caffe_merge.net.pixels import Pixels, values_for
 from caffe_merge.validation.classes import Classes, check_labels, classes
@@ -84,6 +84,7 @@ class OnImages:
     scale: float
     channels: str
     outputs: Tuple[OutputOnImages, ...]
+    unjudged: Tuple[Tuple[str, str], ...] = ()  # outputs that could not be compared, and why
 
     @property
     def problem(self) -> Optional[str]:
@@ -100,7 +101,11 @@ class OnImages:
 
     @property
     def doubt(self) -> Optional[str]:
-        """Why an output could not be compared; None if all could."""
+        """Why nothing was compared, or an output was not finite; None where that is not so."""
+        if not self.outputs:
+            why = Text.joined("; ", dict.fromkeys(reason for _, reason in self.unjudged))
+            text = Text("no output could be compared on the images: ", why)
+            return Text(text, "; ways out: another engine, ", OptionName("allow_unseen"))
         for output in self.outputs:
             if output.not_finite:
                 before = f"output {output.name!r} was not finite before the merge; ways out: "
@@ -125,6 +130,8 @@ class OnImages:
                 yield f"  {output.name!r}: not finite before the merge, {number}"
             if output.classes is not None:
                 yield from (f"    {line}" for line in output.classes.lines())
+        for name, _ in self.unjudged:
+            yield f"  {name!r}: not compared"
 
 
 def find(paths: Sequence[str]) -> List[str]:
@@ -254,6 +261,7 @@ def compare(
     """
     name, (batch, *size) = shape
     gathered: Dict[str, List[_Piece]] = {}
+    unjudged: Dict[str, str] = {}
     paths = list(options.paths)
     classes = labelled(paths, options.labels)
     done = 0
@@ -262,25 +270,28 @@ def compare(
         old, new = _fed(chunk, (batch, *size), options, raw)
         with input_files({**others, name: old}) as was, input_files({**others, name: new}) as now:
             streams = [s.forward(files, True) for s, files in zip(sessions, (was, now))]
-            before, after = ({f.header["name"]: f.array for f in frames} for frames in streams)
-        for output, array in before.items():
-            other = after.get(output)
-            if array is not None and other is not None and array.shape == other.shape:
-                gathered.setdefault(output, []).extend(_pieces((array, other), batch, chunk))
-        if not start:
-            for pieces in gathered.values():
-                if len(pieces) == len(chunk):
-                    check_labels(pieces[0].before.shape, paths, classes)
+            before, after = (
+                {f.header["name"]: f for f in frames if "name" in f.header} for frames in streams
+            )
+        for output, frame in before.items():
+            other = after.get(output, frame)
+            if frame.array is None or other.array is None:
+                unjudged.setdefault(output, frame.unjudged or other.unjudged)
+            elif output in after and frame.array.shape == other.array.shape:
+                sides = frame.array, other.array
+                gathered.setdefault(output, []).extend(_pieces(sides, batch, chunk))
+        if not start and gathered:
+            shapes = [p[0].before.shape for p in gathered.values() if len(p) == len(chunk)]
+            check_labels(shapes, paths, classes)
         for path in chunk:
             done += 1
             if options.progress:
                 options.progress(done, len(paths), path)
-    if not gathered:
-        raise ValidationError("no output could be compared on the images")
     outputs = tuple(_output(n, pieces, paths, classes) for n, pieces in gathered.items())
     channels = "gray" if size[0] == 1 else "RGB" if options.rgb else "BGR"
     mean, scale = ((), 1.0) if raw else (options.mean, options.scale)
-    return OnImages(len(paths), name, (batch, *size), mean, scale, channels, outputs)
+    done_as = name, (batch, *size), mean, scale, channels
+    return OnImages(len(paths), *done_as, outputs, tuple(unjudged.items()))
 
 
 def _fed(

@@ -12,6 +12,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Set,
     Tuple,
 )
 
@@ -22,6 +23,7 @@ from caffe_merge.layers.state import State
 from caffe_merge.net.pixels import PixelOptions
 from caffe_merge.validation import inputs, limits, verdict
 from caffe_merge.validation.inputs import NetInput
+from caffe_merge.validation.pairing import Pairing
 from caffe_merge.validation.verdict import Comparison, Evidence, InputUsed
 
 if TYPE_CHECKING:
@@ -130,6 +132,25 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
         if price is None or price > affordable:
             break
     return samples
+
+
+def raw_inputs(samples: Sequence[Sample]) -> Set[str]:
+    """The inputs of which the new net is fed raw pixels."""
+    return {
+        name
+        for sample in samples
+        for name, array in sample.before.items()
+        if array is not sample.after[name]
+    }
+
+
+def check_fed(pairing: Pairing, samples: Sequence[Sample]) -> None:
+    """Raise UsageError where both nets would be fed what they make by layers that differ."""
+    for name in samples[0].before:
+        if name in pairing.unlike:
+            raise UsageError(
+                f"blob {name!r} cannot be given: the nets do not have the same layer that makes it"
+            )
 
 
 def compared(

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set
 
 import numpy as np
 
-from caffe_merge.errors import CaffeMergeError, ValidationError
+from caffe_merge.errors import CaffeMergeError, OptionName, ValidationError
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.net import loading
@@ -53,11 +53,21 @@ class Net:
         return run
 
 
-def check_inputs(before: Shapes, after: Shapes) -> None:
-    """Raise ValidationError where two nets do not have the same inputs."""
+def check_inputs(before: Shapes, after: Shapes, judging: Judging) -> None:
+    """Raise ValidationError where two nets do not have the same inputs, but for the batch."""
     if set(before) != set(after):
         was, now = (", ".join(map(repr, names)) or "none" for names in (before, after))
         raise ValidationError(f"the inputs differ: {was} before, {now} after")
+    named = {**(judging.shapes or {}), **(judging.files or {})}
+    for name, shape in before.items():
+        new_shape = after[name]
+        is_other = len(shape) != len(new_shape) or shape[1:] != new_shape[1:]
+        if is_other and shape and new_shape and name not in named:
+            old_size, new_size = ("x".join(map(str, side)) for side in (shape, new_shape))
+            raise ValidationError(
+                f"input {name!r} is {old_size} before, {new_size} after: ",
+                *(OptionName("input_shape"), f" {name}=... compares the nets at one shape"),
+            )
 
 
 def declared(old: Net, judging: Judging, cost: Any) -> Shapes:

@@ -6,7 +6,8 @@ nets, and what a name holds in the end in both nets. A point is firm if both net
 
 - an output;
 - a name that twins write last in both nets;
-- what twins read, if each of their tops is a firm point itself.
+- what twins read, if each of their tops is a firm point itself;
+- what twins read that are black boxes, in its shape too: nothing behind them would show it.
 
 Names are trusted in the first comparison only. If it fails there is a second one (not ``by_name``),
 in which the names that twins write are not firm.
@@ -15,15 +16,29 @@ At any other point a blob may have kept its name and hold something else: that o
 has taken in a BatchNorm, or of a ReLU that a scale was moved through.
 """
 
-from typing import Any, Dict, FrozenSet, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import (
+    AbstractSet,
+    Any,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 
 from caffe_merge.formats.schema.messages import LayerParameter
 from caffe_merge.layers.catalogue import DROPOUT, of_family
 from caffe_merge.layers.moving import reads_shape_only
-from caffe_merge.net.data_layers import data_layers
-from caffe_merge.validation.run import Plan, Version, outputs
+from caffe_merge.net.data_layers import data_layers, is_constant
+from caffe_merge.validation.run import Plan, Version, feedable, outputs
 
 # Fields that do not change what a layer computes from its bottoms.
 _ASIDE = ("bottom", "top", "param", "include", "exclude", "loss_weight", "propagate_down", "blobs")
@@ -35,7 +50,8 @@ Pair = Tuple[Version, Version]
 class Point(NamedTuple):
     """A version of a blob in each net; ``name`` is the old net's, ``output`` one of its outputs.
 
-    ``reader`` is the layer that reads it where the name holds something else in the end.
+    ``reader`` is the layer that reads it where the name holds something else in the end. If it is
+    ``exact`` the shapes must be the same too.
     """
 
     name: str
@@ -44,24 +60,34 @@ class Point(NamedTuple):
     output: bool = False
     firm: bool = False
     reader: str = ""
+    exact: bool = False
 
 
 class Pairing(NamedTuple):
     """The points, in the old net's order, and what else is known before the nets are run.
 
     ``twins`` are indices of layers, new -> old. ``rewritten`` are the new net's layers without a
-    twin, or whose tops replace those of another layer; each of them must be seen. ``missing`` are
-    the old net's outputs that the new one does not have. ``fed`` are the new net's versions that
-    both nets are fed, ``reads`` the versions that each of its layers reads. ``changed`` are the
-    layers without a twin, of the old and of the new net. ``by_name``: see pair.
+    twin, or whose tops replace those of another layer; each of them must be seen. ``boxes`` are the
+    new net's layers that can be run in neither net and have a twin.
+
+    ``outputs`` are the old net's, with the versions that must be the same; ``missing`` those that
+    the new net has not; ``added`` the new net's alone, with both versions if the old net has such a
+    blob. ``sources`` are versions that both nets are fed, or that twins without bottoms make;
+    ``unlike`` the old net's blobs of other layers without bottoms. ``reads`` are the versions that
+    each layer reads, ``changed`` the layers without a twin, of the old and of the new net.
+    ``by_name``: see pair.
     """
 
     points: Tuple[Point, ...]
     twins: Dict[int, int]
     rewritten: Tuple[int, ...]
+    boxes: Tuple[int, ...]
+    outputs: Tuple[Tuple[str, Pair], ...]
     missing: Tuple[str, ...]
-    fed: FrozenSet[Version]
-    reads: Sequence[Sequence[Version]]
+    added: Tuple[Tuple[str, Optional[Pair]], ...]
+    sources: FrozenSet[Pair]
+    unlike: FrozenSet[str]
+    reads: Tuple[Sequence[Sequence[Version]], Sequence[Sequence[Version]]]
     changed: Tuple[FrozenSet[int], FrozenSet[int]]
     by_name: bool = True
 
@@ -70,52 +96,91 @@ def pair(
     before: Sequence[Any],
     after: Sequence[Any],
     plans: Tuple[Plan, Plan],
-    unknown: Set[int],
+    unknown: Tuple[AbstractSet[int], AbstractSet[int]],
     by_name: bool = True,
 ) -> Pairing:
-    """Compare the layers of two nets; ``unknown`` are the new net's layers that cannot be run.
+    """Compare the layers of two nets; ``unknown`` are the layers of each that cannot be run.
 
     If not ``by_name``, names are not trusted: a blob may hold something else although a twin writes
     it. What changed layers of the same name read is compared then too.
     """
-    twins = _twins(before, after)
+    twins = {
+        index: twin
+        for index, twin in _twins(before, after).items()
+        if (index in unknown[1]) == (twin in unknown[0])
+    }
+    boxes = {index for index, twin in twins.items() if index in unknown[1] and twin in unknown[0]}
     old, new = plans
-    names = outputs([layer.param for layer in before])
-    firm = {(old.final[name], new.final[name]): "" for name in names if name in new.final}
-    ends = set(firm)
-    kept = [(was, new.final[name]) for name, was in old.final.items() if name in new.final]
+    names, new_names = (outputs([layer.param for layer in side]) for side in (before, after))
+    kept = {name: (was, new.final[name]) for name, was in old.final.items() if name in new.final}
+    ends = {name: kept[name] for name in names if name in kept}
+    sources = _sources(before, after, twins)
+    points = _points(before, after, plans, (twins, boxes), (kept, ends), by_name)
+    needless = sources.union(*(tops(before, after, index, twins[index]) for index in boxes))
+    firm = [(point.before, point.after) for point in points if point.firm]
+    places = frozenset(range(len(before))), frozenset(range(len(after)))
+    return Pairing(
+        points=tuple(p for p in points if p.after[1] >= 0 and (p.before, p.after) not in needless),
+        twins=twins,
+        rewritten=tuple(sorted(_rewritten(before, after, twins, firm))),
+        boxes=tuple(sorted(boxes)),
+        outputs=tuple((name, both) for name, both in ends.items() if both not in sources),
+        missing=tuple(name for name in names if name not in new_names),
+        added=tuple((name, kept.get(name)) for name in new_names if name not in names),
+        sources=sources,
+        unlike=frozenset(feedable(layer.param for layer in before))
+        - {was for (was, _), _ in sources},
+        reads=(old.reads, new.reads),
+        changed=(places[0].difference(twins.values()), places[1].difference(twins)),
+        by_name=by_name,
+    )
+
+
+def _points(
+    before: Sequence[Any],
+    after: Sequence[Any],
+    plans: Tuple[Plan, Plan],
+    same: Tuple[Mapping[int, int], AbstractSet[int]],
+    names: Tuple[Mapping[str, Pair], Mapping[str, Pair]],
+    by_name: bool,
+) -> List[Point]:
+    """All points, those of sources and black boxes too.
+
+    ``same`` are twins and boxes, ``names`` the versions that names and outputs hold in the end.
+    """
+    twins, boxes = same
+    kept, ends = names
+    firm = dict.fromkeys(ends.values(), "")
     if by_name:
-        firm.update((both, "") for both in kept if twins.get(both[1][1]) == both[0][1])
-    loose = dict.fromkeys((both for both in kept if both not in firm), "")
+        firm.update((both, "") for both in kept.values() if twins.get(both[1][1]) == both[0][1])
+    loose = dict.fromkeys((both for both in kept.values() if both not in firm), "")
+    exact: Set[Pair] = set()
     for index in sorted(twins, reverse=True):
-        read = list(zip(old.reads[twins[index]], new.reads[index]))
-        target = firm if _confirmed(index, twins[index], before, after, firm) else loose
-        for number, both in enumerate(read):
-            if reads_shape_only(after[index], number):
+        is_box = index in boxes
+        is_confirmed = is_box or _confirmed(index, twins[index], before, after, firm)
+        for number, both in enumerate(zip(plans[0].reads[twins[index]], plans[1].reads[index])):
+            reads_shape = reads_shape_only(after[index], number)
+            if reads_shape and not is_box:
                 continue  # its values may be others: nothing that is made of them is
+            target = firm if is_confirmed and not reads_shape else loose
             target.setdefault(both, _reader(after[index], both, plans))
+            if is_box and not reads_shape:
+                exact.add(both)
     if not by_name:
         for both in _renamed(before, after, plans, twins):
             loose.setdefault(both, "")
-    fed = _inputs(before), _inputs(after) | _alike(after, twins, unknown)
+    outer = set(ends.values())
     points = [
-        Point(both[0][0], *both, both in ends, both in firm, reader)
+        Point(both[0][0], *both, both in outer, both in firm, reader, both in exact)
         for both, reader in {**loose, **firm}.items()
-        if both[1][1] >= 0 and not (both[1] in fed[1] and _is_given(both, fed[0], twins))
     ]
-    points.sort(key=lambda point: (point.before[1], point.after[1], point.name))
-    missing = tuple(name for name in names if name not in new.final)
-    places = frozenset(range(len(before))), frozenset(range(len(after)))
-    return Pairing(
-        tuple(points),
-        twins,
-        tuple(sorted(_rewritten(before, after, twins, firm))),
-        missing,
-        frozenset(fed[1]),
-        new.reads,
-        (places[0].difference(twins.values()), places[1].difference(twins)),
-        by_name,
-    )
+    return sorted(points, key=lambda point: (point.before[1], point.after[1], point.name))
+
+
+def tops(before: Sequence[Any], after: Sequence[Any], index: int, twin: int) -> Iterator[Pair]:
+    """What the twins ``index`` (of the new net) and ``twin`` make, one version each."""
+    for was, now in zip(before[twin].param.top, after[index].param.top):
+        yield (was, twin), (now, index)
 
 
 def _twins(before: Sequence[Any], after: Sequence[Any]) -> Dict[int, int]:
@@ -183,7 +248,7 @@ def _reader(layer: Any, both: Pair, plans: Tuple[Plan, Plan]) -> str:
 
 
 def _renamed(
-    before: Sequence[Any], after: Sequence[Any], plans: Tuple[Plan, Plan], twins: Dict[int, int]
+    before: Sequence[Any], after: Sequence[Any], plans: Tuple[Plan, Plan], twins: Mapping[int, int]
 ) -> Iterator[Pair]:
     """What changed layers of the same name read, if the blob has another name now."""
     places = {layer.name: index for index, layer in enumerate(before)}
@@ -194,30 +259,40 @@ def _renamed(
                     yield both
 
 
-def _inputs(layers: Sequence[Any]) -> Set[Version]:
-    """The versions whose values come from outside the net."""
+def _sources(
+    before: Sequence[Any], after: Sequence[Any], twins: Mapping[int, int]
+) -> FrozenSet[Pair]:
+    """What both nets are fed by its name, and what twins without bottoms make, a Parameter too."""
+    old, new = _inputs(before), _inputs(after)
+    alike = set()
+    for name in old.keys() & new.keys():
+        (was, kind), (now, its_kind) = old[name], new[name]
+        if kind is None or its_kind is None or kind == its_kind:
+            alike.add((was, now))
+    fed = {index for (_, index), _ in new.values()}
+    for index, twin in twins.items():
+        if not after[index].param.bottom and index not in fed:
+            alike.update(tops(before, after, index, twin))
+    return frozenset(alike)
+
+
+def _inputs(layers: Sequence[Any]) -> Dict[str, Tuple[Version, Optional[Tuple[int, bool]]]]:
+    """The versions whose values come from outside the net, by name; of a data layer also which.
+
+    That is the number of the top, and whether the layer says itself what it makes.
+    """
     params = [layer.param for layer in layers]
     data = {id(param) for param in data_layers(params)}
     return {
-        (top, index)
+        top: ((top, index), (number, is_constant(param)) if id(param) in data else None)
         for index, param in enumerate(params)
         if param.type == "Input" or id(param) in data
-        for top in param.top
+        for number, top in enumerate(param.top)
     }
 
 
-def _alike(layers: Sequence[Any], twins: Dict[int, int], unknown: Set[int]) -> Set[Version]:
-    """The versions of constants that are in both nets, a Parameter's too, and of black boxes."""
-    constants = {index for index in twins if not layers[index].param.bottom}
-    return {(top, index) for index in constants | unknown for top in layers[index].param.top}
-
-
-def _is_given(both: Pair, fed: Set[Version], twins: Dict[int, int]) -> bool:
-    return both[0] in fed or twins.get(both[1][1]) == both[0][1]
-
-
 def _rewritten(
-    before: Sequence[Any], after: Sequence[Any], twins: Dict[int, int], firm: Dict[Pair, str]
+    before: Sequence[Any], after: Sequence[Any], twins: Dict[int, int], firm: Iterable[Pair]
 ) -> Iterator[int]:
     """The new layers without a twin, and those whose tops replace another layer's."""
     stand = {

@@ -12,7 +12,15 @@ from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.validation import black_boxes, inputs, limits, side_by_side
 from caffe_merge.validation.beyond import differing
 from caffe_merge.validation.findings import Findings
-from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
+from caffe_merge.validation.judging import (
+    Judging,
+    Sample,
+    check_fed,
+    compared,
+    least_limit,
+    raw_inputs,
+    samples,
+)
 from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.responses import Side
@@ -33,7 +41,7 @@ def judged(
     such as cannot be run it becomes a black box in both nets, and all is done again.
     """
     nets = Net(before, judging), Net(after, judging)
-    check_inputs(nets[0].inputs, nets[1].inputs)
+    check_inputs(nets[0].inputs, nets[1].inputs, judging)
     comparison: Optional[Comparison] = None
     while comparison is None:
         comparison = yield from _attempt(nets, judging, own_limit, most)
@@ -55,9 +63,10 @@ def _attempt(
     """
     old, new = nets
     plans = plan(old.layers), plan(new.layers)
-    pairing = pair(old.layers, new.layers, plans, new.boxes, by_name)
+    pairing = pair(old.layers, new.layers, plans, (old.boxes, new.boxes), by_name)
     cost = old.cost()
     fed = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
+    check_fed(pairing, fed)
     least, follows = least_limit(judging, own_limit)
     findings = Findings(pairing, least, follows)
     seconds = 0.0, 0.0
@@ -76,8 +85,7 @@ def _attempt(
     )
     if follows and findings.agree():
         _respond(findings, nets, plans, judging)
-    boxes = sorted(index for index in pairing.twins if index in new.boxes)
-    evidence = findings.evidence(old.layers, new.layers, boxes)
+    evidence = findings.evidence(old.layers, new.layers, raw_inputs(fed))
     comparison = compared("reference", least, judging, evidence, fed, (old.names, new.names))
     return replace(comparison, seconds=seconds)
 
@@ -111,7 +119,7 @@ def _respond(
 ) -> None:
     """Compare what both nets make of impulses, wherever they were found to hold the same values."""
     old, new = (net.layers for net in nets)
-    twins = findings.pairing.twins
+    twins, boxes = findings.pairing.twins, set(findings.pairing.boxes)
 
     def is_judged(point: Point) -> bool:
         """A layer that keeps its top's name may hold nearly the same, and is judged behind it."""
@@ -134,7 +142,7 @@ def _respond(
         tops = [((was, twin), (now, index)) for was, now in names]
         is_pointwise = new[index].type in _POINTWISE
         # What both nets are given is the same, unless one of them takes raw pixels.
-        same_inputs = judging.raw is None and (index in nets[1].boxes or not reads)
+        same_inputs = judging.raw is None and (index in boxes or not reads)
         if same_inputs or (is_pointwise and cuts.issuperset(reads)):
             cuts.update(tops)
         elif is_pointwise and len(reads) == 1 and reads[0] in narrowed:
@@ -178,7 +186,7 @@ def _box_tops(net: Net) -> List[str]:
 
 def _boxes(old: Net, pairing: Pairing, judging: Judging, sample: Sample) -> Values:
     """Seeded values for the tops of black boxes in both nets, None where no size is known."""
-    boxes = old.boxes.intersection(pairing.twins.values())
+    boxes = {pairing.twins[index] for index in pairing.boxes}
     if not boxes:
         return {}
     known_shapes = {

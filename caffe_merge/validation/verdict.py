@@ -53,9 +53,10 @@ class Evidence:
     ``blobs`` are results where both nets must agree; ``renamed`` results of blobs that kept their
     names and hold something else. ``seen`` are the changed layers of the new net. ``unjudged`` has
     the blobs that were not compared, and why; ``black_boxes`` name and type of layers that were not
-    run. ``held`` are outputs that need no comparison: the layers that make them are the same in
-    both nets and read the same, as black boxes do. ``missing`` are the old net's outputs that the
-    new net does not have, ``new_outputs`` all outputs of the new net.
+    run, ``astray`` those of them that were not shown to read the same in both nets. ``held`` are
+    outputs that need no comparison: the layers that make them are the same in both nets and read
+    the same, as black boxes do. ``missing`` are the old net's outputs that the new net does not
+    have, ``added`` the reverse, ``new_outputs`` all outputs of the new net.
     """
 
     blobs: Tuple[BlobResult, ...]
@@ -64,8 +65,10 @@ class Evidence:
     renamed: Tuple[BlobResult, ...] = ()
     unjudged: Tuple[Tuple[str, str], ...] = ()
     black_boxes: Tuple[Tuple[str, str], ...] = ()
+    astray: Tuple[Tuple[str, str], ...] = ()
     held: Tuple[str, ...] = ()
     missing: Tuple[str, ...] = ()
+    added: Tuple[str, ...] = ()
     new_outputs: Tuple[str, ...] = ()
 
 
@@ -218,6 +221,11 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
             Text(f"{counted(len(unjudged), 'output')} not judged ({named(unjudged)})", *causes[:1]),
             True,
         )
+    if evidence.astray:
+        yield f"what is read by {black_boxes(evidence.astray)} was not judged", True
+    if evidence.added:
+        more = counted(len(evidence.added), "output")
+        yield f"the merged net has {more} more ({named(evidence.added)})", True
     unseen = [entry.layer for entry in evidence.seen if not entry.blob]
     if unseen:
         rewrites = counted(len(evidence.seen), "rewrite")
@@ -229,7 +237,7 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
         remark = evidence.blobs[-1].remark
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
         return
-    if unjudged or unseen:
+    if unjudged or unseen or evidence.astray or evidence.added:
         yield _ways_out(engine, chosen_by, "input_scale", "allow_unseen"), True
 
 

@@ -12,7 +12,15 @@ import numpy as np
 from caffe_merge.errors import ValidationError
 from caffe_merge.validation import registry
 from caffe_merge.validation.findings import Findings
-from caffe_merge.validation.judging import Judging, Sample, compared, least_limit, samples
+from caffe_merge.validation.judging import (
+    Judging,
+    Sample,
+    check_fed,
+    compared,
+    least_limit,
+    raw_inputs,
+    samples,
+)
 from caffe_merge.validation.loaded import Net, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan, plan
@@ -34,7 +42,7 @@ def judged(
 ) -> Comparison:
     """Compare two pairs that workers have opened."""
     nets = Net(pairs[0], judging), Net(pairs[1], judging)
-    check_inputs(sessions[0].inputs, sessions[1].inputs)
+    check_inputs(sessions[0].inputs, sessions[1].inputs, judging)
     nets[0].inputs = sessions[0].inputs
     comparison = _attempt(engine, row, sessions, nets, judging)
     if comparison.status == FAILED:  # names may hold something else now
@@ -54,11 +62,13 @@ def _attempt(
     """Compare the nets; ``by_name``: see pairing.pair."""
     old, new = nets
     plans = plan(old.layers), plan(new.layers)
-    pairing = visible(pair(old.layers, new.layers, plans, set(), by_name), plans, sessions)
+    pairing = pair(old.layers, new.layers, plans, (set(), set()), by_name)
+    pairing = visible(pairing, plans, sessions)
     least, follows = least_limit(judging, row.limit)
     findings = Findings(pairing, least, follows)
     cost = old.cost()
     fed = samples(declared(old, judging, cost), judging, cost, row.most)
+    check_fed(pairing, fed)
     feed = partial(_feed, nets, plans, sessions)
     seconds = 0.0, 0.0
     for turn, sample in enumerate(fed):
@@ -73,7 +83,7 @@ def _attempt(
             return is_undone(findings, *both, point)
 
     findings.compensate(lambda point: any(undone(point, sample) for sample in fed))
-    evidence = findings.evidence(old.layers, new.layers, ())
+    evidence = findings.evidence(old.layers, new.layers, raw_inputs(fed))
     names = sessions[0].blobs, sessions[1].blobs
     comparison = compared(engine, least, judging, evidence, fed, names)
     return replace(comparison, seconds=seconds)

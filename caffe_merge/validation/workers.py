@@ -253,11 +253,12 @@ class Worker:
 def _error(header: Dict[str, Any]) -> CaffeMergeError:
     """What a worker reports: the user's mistake as such, else that nothing could be judged."""
     kind = _OF_THE_USER.get(header.get("kind", ""))
-    if kind is None:
-        error = ValidationError(_clip(header["error"]))
-        error.path = header.get("path")
-        return error
-    return kind(decoded(header["parts"]))
+    parts = header.get("parts")
+    if kind is not None:
+        return kind(decoded(header["parts"]))
+    error = ValidationError(decoded(parts) if parts else _clip(header["error"]))
+    error.path = header.get("path")
+    return error
 
 
 def _reason(stderr: str) -> str:

@@ -74,6 +74,15 @@ def test_bad_statistics(blobs: Sequence[Sequence[float]], message: str) -> None:
         affine_of(make_layer(BN, *blobs), 4)
 
 
+def test_a_variance_that_eps_makes_positive() -> None:
+    """As E(x^2) - E(x)^2 comes out in float32 for a channel that hardly varies: Caffe takes it."""
+    it = affine(make_layer(BN, [0, 0], [-1e-3, 1000], [1000]))
+    np.testing.assert_allclose(it.scale, [(1e-5 - 1e-6) ** -0.5, (1 + 1e-5) ** -0.5], rtol=1e-6)
+    for layer in (make_layer(BN, [0], [-1.1e-2], [1000]), make_layer(BN, [0], [-1e-5], [1])):
+        with pytest.raises(WeightsError, match="expected variances"):
+            affine_of(layer, 4)
+
+
 def test_division_by_zero() -> None:
     """A variance of 0 with an eps of 0."""
     with pytest.raises(WeightsError, match=r"blob 1: expected finite multipliers.* eps 0"):

@@ -303,3 +303,30 @@ def test_labels_are_checked_before_all_images_have_run(
     )
     with pytest.raises(UsageError, match=message):
         validate(pair, pair, images=options)
+
+
+def test_outputs_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
+    """A detector's last layer, which nobody here can run: alone, and beside another output."""
+    folder(tmp_path)
+    options = ImageOptions(images.find([str(tmp_path / "photos")]))
+    lines = ["data 1 3 9 7", "c: TanH data -> c", "u: DetectionOutput c -> det"]
+    alone = write_pair(tmp_path, prototxt(*lines), {"none": []}, "alone")
+    comparison = validate(alone, alone, images=options)
+    assert comparison.status == "inconclusive"
+    assert "no output could be compared on the images: layer 'u'" in comparison.reason
+    assert validate(alone, alone, images=options, allow_unseen=True).ok
+    two = write_pair(tmp_path, prototxt(*lines, "s: Sigmoid c -> s"), {"none": []}, "two")
+    comparison = validate(two, two, images=options)
+    assert comparison.ok
+    assert "  'det': not compared" in comparison.summary()
+    assert comparison.to_json()["images"]["unjudged"][0][0] == "det"
+
+
+def test_labels_without_classes_are_an_error(tmp_path: Path) -> None:
+    folder(tmp_path)
+    net = prototxt("data 1 3 9 7", "c: TanH data -> c")
+    pair = write_pair(tmp_path, net, {"none": []})
+    paths = images.find([str(tmp_path / "photos")])
+    labels = {Path(path).name: 0 for path in paths}
+    with pytest.raises(UsageError, match="labels: no output has one value for each class"):
+        validate(pair, pair, images=ImageOptions(paths, labels=labels))

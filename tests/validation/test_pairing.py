@@ -23,7 +23,7 @@ def layers(*lines: str, **weights: Any) -> List[Layer]:
 
 def paired(before: List[Layer], after: List[Layer]) -> Pairing:
     """What is found of two nets of which all layers can be run."""
-    return pair(before, after, (plan(before), plan(after)), set())
+    return pair(before, after, (plan(before), plan(after)), (set(), set()))
 
 
 def points(pairing: Pairing) -> Set[Tuple[str, str, str, bool, bool]]:
@@ -142,5 +142,42 @@ def test_what_both_nets_are_given_is_no_point() -> None:
     actual = paired(layers("a: Power data -> a"), layers("a: Power data -> a"))
     assert points(actual) == {("a", "a", "", True, True)}
     box = layers("u: Mystery data -> u", "a: Power u -> a")
-    arguments = pair(box, box, (plan(box), plan(box)), {1})
-    assert points(arguments) == {("a", "a", "", True, True)}
+    boxed = pair(box, box, (plan(box), plan(box)), ({1}, {1}))
+    assert points(boxed) == {("a", "a", "", True, True)}
+
+
+def test_two_inputs_are_not_the_same_nor_are_two_tops_of_a_black_box() -> None:
+    lines = ("other 1 3 6 6", "u: Mystery data other -> u v", "s: TanH u -> s", "t: TanH v -> t")
+    before, unknown = layers(*lines), {2}
+    for line, expected in (
+        (lines[1], set()),
+        (lines[1].replace("data other", "other data"), {("data", "other"), ("other", "data")}),
+        (lines[1].replace("u v", "v u"), {("u", "u"), ("v", "v")}),
+    ):
+        after = layers(lines[0], line, *lines[2:])
+        pairing = pair(before, after, (plan(before), plan(after)), (unknown, unknown))
+        assert {point[:2] for point in points(pairing)} == {("s", "s"), ("t", "t"), *expected}
+
+
+def test_what_a_black_box_reads_is_firm_and_of_the_same_shape() -> None:
+    """Though what is behind it has changed."""
+    before = layers(BEFORE[0], "r: ReLU conv -> r", "u: Mystery r -> u", "o: Power u -> o")
+    after = layers(BEFORE[0], "u: Mystery conv -> u", "o: Exp u -> o")
+    pairing = pair(before, after, (plan(before), plan(after)), ({3}, {2}), by_name=False)
+    (point,) = [point for point in pairing.points if point.before[0] == "r"]
+    assert (point.after[0], point.firm, point.exact) == ("conv", True, True)
+
+
+def test_blobs_of_layers_that_differ_cannot_be_fed() -> None:
+    constant = "d: DummyData -> d { dummy_data_param { data_filler { value: %d } } }"
+    nets = [layers(constant % value, "s: Eltwise data d -> s") for value in (1, 1, 30)]
+    assert paired(*nets[:2]).unlike == frozenset()
+    assert paired(nets[0], nets[2]).unlike == {"d"}
+
+
+def test_outputs_that_are_read_now_are_missing_and_new_ones_are_told() -> None:
+    before = layers("a: Power data -> a")
+    after = layers("a: Power data -> a", "b: ReLU a -> b")
+    actual = paired(before, after)
+    assert actual.missing == ("a",)
+    assert actual.added == (("b", None),)

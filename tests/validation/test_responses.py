@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 
-from caffe_merge.validation import Comparison, beyond, limits
+from caffe_merge.validation import Comparison, beyond, limits, response
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
 from tests.nets import prototxt, seeded, write_pair
+from tests.validation.test_wrong_pairs import merged
 
 Blobs = Dict[str, List[np.ndarray]]
 Net = Tuple[str, ...]
@@ -220,6 +221,33 @@ def test_a_bias_that_cancels_out_in_float32_passes_by_the_noise(
     assert compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
     monkeypatch.setattr(beyond, "_NUDGES", 0)
     assert not compared(tmp_path, FOLDED, was, MERGED, folded(was, F32)).ok
+
+
+def test_noise_is_that_of_the_channels_that_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was dropped may hold a large constant, beside which all noise is small."""
+    group = "{ convolution_param { num_output: 5 kernel_size: 3 group: 5 } }"
+    lines = (
+        *("data 2 3 9 9", CONV, SCALE, "r: ReLU6 c -> c", f"d: Convolution c -> d {group}"),
+        "t: Scale d -> d { scale_param { bias_term: true } }",
+        *("q: ReLU6 d -> d", CONV.replace("c: Convolution data -> c", "e: Convolution d -> e")),
+    )
+    was = seeded(prototxt(*lines))
+    for name in "st":
+        was[name][0][2], was[name][1][2] = 0, -1
+    pair = write_pair(tmp_path, prototxt(*lines), was)
+    counts: List[int] = []
+    real = response.difference
+
+    def recorded(was: Any, now: Any, scaled: bool = False) -> Any:
+        counts.extend([was.values.shape[1]] * scaled)
+        return real(was, now, scaled)
+
+    monkeypatch.setattr(beyond, "difference", recorded)
+    paths = [(str(a), str(b)) for a, b in (pair, merged(tmp_path, pair))]
+    list(judged(paths[0], paths[1], Judging(), 1e-9, 40e9))
+    assert {*counts} == {4}
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1e-30, 1e-41])

@@ -164,20 +164,25 @@ def _parts(layer: Layer, style: Style) -> Tuple[Dict[str, Vector], float]:
             )
         if name != "unused":
             blobs[name] = values
-    _check_variance(layer, style, blobs)
+    eps = float(np.float32(style.eps(layer, ForkFields(fields))))
+    _check_variance(layer, style, blobs, eps)
     for name in style.adjust(fields):
         del blobs[name]
     if not blobs.keys() & set(formulas.VECTORS):
         blobs["scale"] = np.ones(count(layer.blobs[0].shape))
-    return blobs, float(np.float32(style.eps(layer, ForkFields(fields))))
+    return blobs, eps
 
 
-def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector]) -> None:
+def _check_variance(layer: Layer, style: Style, blobs: Dict[str, Vector], eps: float) -> None:
+    """Refuse what has no root; one a little below 0, as E(x^2) - E(x)^2 rounds, has it with eps."""
     name = "inverse" if "inverse" in blobs else "variance"
     if name not in blobs:
         return
     factor = float(blobs["factor"][0]) if "factor" in blobs else 1.0
-    negative = blobs[name][blobs[name] * factor < 0]
+    has_eps = name == "variance" and not style.eps_outside_root
+    least = -eps * abs(factor) if has_eps else 0.0
+    values = blobs[name] * np.sign(factor)
+    negative = blobs[name][(values < 0) & (values <= least)]
     if len(negative):
         expected = f"of the factor's sign, {factor:g}" if "factor" in blobs else "of at least 0"
         raise WeightsError(
