@@ -28,8 +28,6 @@ def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
     reason = unknown_fields(layer)
     if reason is not None and any_window and unknown_fields(layer, WINDOW) is None:
         reason, layer = linear.odd_blobs(layer), _as_bvlc_reads_it(layer)
-    if reason is None and _loses_its_bottom(layer):
-        reason = Reason("it writes over what it has yet to read, and Caffe loses that", UNKNOWN)
     if reason is not None:
         return reason
     rule = _RULES.get(layer.type)
@@ -38,25 +36,6 @@ def standard(layer: Layer, any_window: bool = False) -> Union[Standard, Reason]:
     if layer.missing:
         return Reason("the file has no weights for it, and its fillers are random", UNKNOWN)
     return spec_of(layer), layer.blobs
-
-
-def _loses_its_bottom(layer: Layer) -> bool:
-    """Whether it writes in place and Caffe's code needs a value after it was written over.
-
-    As pycaffe does it: a sum begins with zeros (eltwise_layer.cpp), a 1x1 convolution is a product
-    of the blob itself (base_conv_layer.cpp), LRN and Pooling read neighbours.
-    """
-    param = layer.param
-    if not param.top or param.top[0] not in param.bottom:
-        return False
-    if layer.type == "Eltwise":
-        is_sum = param.eltwise_param.operation == param.eltwise_param.SUM
-        return bool(is_sum and len(param.bottom) > 1)
-    if layer.type == "LRN":
-        return bool(param.lrn_param.norm_region == param.lrn_param.ACROSS_CHANNELS)
-    if layer.type == "Convolution":
-        return bool(layer.blobs) and all(n == 1 for n in layer.blobs[0].shape[2:])
-    return bool(layer.type == "Pooling")
 
 
 def _as_bvlc_reads_it(layer: Layer) -> Layer:

@@ -18,6 +18,7 @@ from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, of_family
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
+from caffe_merge.validation.run import standard_form
 
 _GROUPED = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _SIDES = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 3, 5, 6, 10, 12)
@@ -59,7 +60,7 @@ def sizes(
 
 def _form(layer: Any) -> Optional[standard.Standard]:
     """The layer as the reference engine runs it; None if it cannot."""
-    form = standard.standard(layer)
+    form = standard_form(layer)
     if isinstance(form, Reason) or form[0].type not in reference.SUPPORTED:
         return None
     return form

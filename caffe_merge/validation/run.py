@@ -20,6 +20,7 @@ from typing import (
     Sequence,
     Set,
     Tuple,
+    Union,
 )
 
 import numpy as np
@@ -37,7 +38,7 @@ from caffe_merge.layers import standard
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net.data_layers import is_source
-from caffe_merge.notes import Reason
+from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.wording import counted
 
 Arrays = Sequence[np.ndarray]
@@ -156,7 +157,7 @@ class Run:
                 raise ValidationError(
                     f"layer {param.name!r} reads {bottom!r}, which nothing produces"
                 )
-        form = standard.standard(layer)
+        form = standard_form(layer)
         if isinstance(form, Reason):
             return [], f"{name}: {form}"
         try:
@@ -202,6 +203,32 @@ def run(
         for name in net.plan.ready.get(index, ()):
             yield name, net.arrays.get(name), net.reasons.get(name, "")
         net.drop(index)
+
+
+def standard_form(layer: Any) -> Union[standard.Standard, Reason]:
+    """The layer in BVLC's terms, as it stands in a net; a Reason where these are not known."""
+    if _loses_its_bottom(layer):
+        return Reason("it writes over what it has yet to read, and Caffe loses that", UNKNOWN)
+    return standard.standard(layer)
+
+
+def _loses_its_bottom(layer: Any) -> bool:
+    """Whether it writes in place and Caffe's code needs a value after it was written over.
+
+    As pycaffe does it: a sum begins with zeros (eltwise_layer.cpp), a 1x1 convolution is a product
+    of the blob itself (base_conv_layer.cpp), LRN and Pooling read neighbours.
+    """
+    param = layer.param
+    if not param.top or param.top[0] not in param.bottom:
+        return False
+    if layer.type == "Eltwise":
+        is_sum = param.eltwise_param.operation == param.eltwise_param.SUM
+        return bool(is_sum and len(param.bottom) > 1)
+    if layer.type == "LRN":
+        return bool(param.lrn_param.norm_region == param.lrn_param.ACROSS_CHANNELS)
+    if layer.type == "Convolution":
+        return bool(layer.blobs) and all(n == 1 for n in layer.blobs[0].shape[2:])
+    return bool(layer.type == "Pooling")
 
 
 def float64_weights(
