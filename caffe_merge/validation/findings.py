@@ -180,9 +180,9 @@ class Findings:
         return replace(result, limit=limit, noise=noise)
 
     def evidence(
-        self, before: Sequence[Any], after: Sequence[Any], unlike: AbstractSet[str] = frozenset()
+        self, before: Sequence[Any], after: Sequence[Any], raw: AbstractSet[str] = frozenset()
     ) -> Evidence:
-        """All findings for the verdict; ``unlike`` are inputs that the new net reads raw."""
+        """All findings for the verdict; ``raw`` are inputs of which the new net reads pixels."""
         blobs, renamed = [], []
         for point in self.pairing.points:
             if point not in self.results:
@@ -200,7 +200,7 @@ class Findings:
             Seen(after[index].name, label if moved > self.least else "", moved)
             for index, (label, moved) in self.seen.items()
         )
-        same, astray = self._held(before, after, unlike)
+        same, astray = self._held(before, after, raw)
         unjudged = {
             point.name: reason
             for point, reason in self.reasons.items()
@@ -245,8 +245,8 @@ class Findings:
         """Whether nothing but equal values would show that both nets hold the same at ``point``."""
         return not point.firm and bool(point.reader or point.before[0] != point.after[0])
 
-    def _held(self, before: Sequence[Any], after: Sequence[Any], unlike: AbstractSet[str]) -> Held:
-        alike = {both for both in self.pairing.sources if both[0][0] not in unlike}
+    def _held(self, before: Sequence[Any], after: Sequence[Any], raw: AbstractSet[str]) -> Held:
+        alike = {both for both in self.pairing.sources if both[0][0] not in raw}
         of_one_shape = [point for point in self.results if point not in self.reshaped]
         equal = {(p.before, p.after) for p in of_one_shape if self._agrees(p)}
         equal_shapes = {(p.before, p.after) for p in of_one_shape}

@@ -109,7 +109,7 @@ def pair(
         for index, twin in _twins(before, after).items()
         if (index in unknown[1]) == (twin in unknown[0])
     }
-    boxes = {index for index, twin in twins.items() if index in unknown[1] and twin in unknown[0]}
+    boxes = {index for index in twins if index in unknown[1]}
     old, new = plans
     names, new_names = (outputs([layer.param for layer in side]) for side in (before, after))
     kept = {name: (was, new.final[name]) for name, was in old.final.items() if name in new.final}
@@ -233,8 +233,7 @@ def _confirmed(
     One top in ``firm`` is not enough: a part of a Slice may be the same although the bottoms differ
     in the channels of another part. It is enough for a Split, whose tops are all the same.
     """
-    tops = zip(before[twin].param.top, after[index].param.top)
-    pairs = {(new, index): (old, twin) for old, new in tops}
+    pairs = {now: was for was, now in tops(before, after, index, twin)}
     behind = [(was, now) for was, now in firm if now in pairs]
     confirmed = {now for _, now in behind}
     enough = len(confirmed) == len(pairs) or (bool(confirmed) and after[index].type in _TRANSPARENT)

@@ -22,7 +22,7 @@ from caffe_merge.validation.judging import (
     samples,
 )
 from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
-from caffe_merge.validation.pairing import Pairing, Point, pair
+from caffe_merge.validation.pairing import Pairing, Point, pair, tops
 from caffe_merge.validation.responses import Side
 from caffe_merge.validation.run import Plan, Run, plan
 from caffe_merge.validation.sessions import Paths
@@ -138,15 +138,14 @@ def _respond(
     narrowed = {(point.before, point.after): kept for point, kept in some_channels.items()}
     for index, twin in sorted(twins.items()):
         reads = list(zip(plans[0].reads[twin], plans[1].reads[index]))
-        names = zip(old[twin].param.top, new[index].param.top)
-        tops = [((was, twin), (now, index)) for was, now in names]
+        both_tops = list(tops(old, new, index, twin))
         is_pointwise = new[index].type in _POINTWISE
         # What both nets are given is the same, unless one of them takes raw pixels.
         same_inputs = judging.raw is None and (index in boxes or not reads)
         if same_inputs or (is_pointwise and cuts.issuperset(reads)):
-            cuts.update(tops)
+            cuts.update(both_tops)
         elif is_pointwise and len(reads) == 1 and reads[0] in narrowed:
-            narrowed.update(dict.fromkeys(tops, narrowed[reads[0]]))
+            narrowed.update(dict.fromkeys(both_tops, narrowed[reads[0]]))
     responses = [side.by_layer for side in findings.impulse_responses]
     both = Side(old, plans[0], responses[0]), Side(new, plans[1], responses[1])
     judged_points = [*filter(is_judged, points), *some_channels]

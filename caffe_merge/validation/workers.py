@@ -253,9 +253,9 @@ class Worker:
 def _error(header: Dict[str, Any]) -> CaffeMergeError:
     """What a worker reports: the user's mistake as such, else that nothing could be judged."""
     kind = _OF_THE_USER.get(header.get("kind", ""))
-    parts = header.get("parts")
+    parts = header.get("parts", ())
     if kind is not None:
-        return kind(decoded(header["parts"]))
+        return kind(decoded(parts))
     error = ValidationError(decoded(parts) if parts else _clip(header["error"]))
     error.path = header.get("path")
     return error
