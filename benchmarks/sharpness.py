@@ -25,7 +25,7 @@ from caffe_merge.net import saving
 from caffe_merge.validation import Comparison, black_boxes, inputs, registry
 from caffe_merge.validation.judging import Judging
 from caffe_merge.validation.reference_judge import judged
-from caffe_merge.validation.run import input_shapes, outputs, run
+from caffe_merge.validation.run import input_shapes, outputs, program, run
 
 LINEAR = frozenset(of_family(CONVOLUTION, DEPTHWISE, DECONVOLUTION, PRODUCT))
 SCALES = (128.0, 1.0)  # of what right pairs are run on
@@ -275,7 +275,7 @@ def prepared(model: Path, weights: Optional[Path], work: Path) -> Optional[Subje
     before = str(work / "before.prototxt"), str(weights)
     Path(before[0]).write_bytes(saving.text(net))
     shapes = {name: tuple(shape) for name, shape in facts.get("feed", {}).items()}
-    for index in black_boxes.unknown(net.layers):
+    for index in black_boxes.unknown(program(net.layers)):
         layer = net.layers[index]
         if layer.name in facts.get("tops", {}):
             shapes.update(dict.fromkeys(layer.param.top, tuple(facts["tops"][layer.name])))

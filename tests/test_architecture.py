@@ -230,6 +230,11 @@ def test_annotations_take_no_time(name: str) -> None:
     assert "\nfrom __future__ import annotations\n" in text
 
 
+def test_start_up_is_not_spent_on_random_numbers() -> None:
+    """Importing numpy.random takes as long as merging a small net: see validation.seeded."""
+    assert [name for name, path in MODULES.items() if "np.random" in path.read_text()] == []
+
+
 def test_names_say_what_a_thing_is() -> None:
     hiding = [
         f"{path.relative_to(ROOT)}: {name}"

@@ -6,6 +6,7 @@ has; where one of the two is missing the shape is the user's to give.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import Shape
@@ -38,6 +39,7 @@ def is_loss(param: Param) -> bool:
     return _is_named_as_loss(param.type)
 
 
+@lru_cache(maxsize=64)  # a net has few types of layers
 def _is_named_as_loss(name: str) -> bool:
     return any(word in name for word in _LOSS)
 

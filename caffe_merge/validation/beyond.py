@@ -163,10 +163,12 @@ def _making(
 ) -> Sequence[int]:
     """The layers between the cuts and ``versions``, in order."""
     needed, layers = set(versions), []
-    for index in reversed(range(len(side.layers))):
-        if any((top, index) in needed for top in side.layers[index].param.top):
+    for index in reversed(range(len(side.program.layers))):
+        if any((top, index) in needed for top in side.program.layers[index].param.top):
             layers.append(index)
-            needed.update(version for version in side.plan.reads[index] if version not in cuts)
+            needed.update(
+                version for version in side.program.plan.reads[index] if version not in cuts
+            )
     return layers[::-1]
 
 

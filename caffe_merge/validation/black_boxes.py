@@ -8,17 +8,30 @@ which the weights of all layers behind fit.
 
 from __future__ import annotations
 
-from typing import AbstractSet, Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from itertools import islice
+from typing import (
+    AbstractSet,
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from caffe_merge import reference
 from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.layers import shapes, standard
+from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, of_family
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.notes import Reason
-from caffe_merge.validation.run import standard_form
+from caffe_merge.validation.run import Form, Program
 
 _GROUPED = frozenset(of_family(CONVOLUTION, DEPTHWISE))
 _SIDES = (1, 2, 4, 7, 8, 14, 16, 28, 32, 56, 64, 3, 5, 6, 10, 12)
@@ -27,17 +40,17 @@ _MOST_TRIED = 200
 Shapes = Dict[str, Optional[Shape]]
 
 
-def unknown(layers: Sequence[Any]) -> Set[int]:
+def unknown(program: Program) -> Set[int]:
     """The layers, by index, that read something and cannot be run here."""
     return {
         index
-        for index, layer in enumerate(layers)
-        if layer.param.bottom and _form(layer) is None and layer.param.type != "Silence"
+        for index, (layer, form) in enumerate(zip(program.layers, program.forms))
+        if layer.param.bottom and not _can_run(form) and layer.param.type != "Silence"
     }
 
 
 def sizes(
-    layers: Sequence[Any], boxes: AbstractSet[int], known_shapes: Mapping[str, Shape]
+    program: Program, boxes: AbstractSet[int], known_shapes: Mapping[str, Shape]
 ) -> Dict[str, Shape]:
     """Shapes of the tops of black boxes, by name: those that are known or can be found.
 
@@ -45,25 +58,27 @@ def sizes(
     """
     top_shapes: Dict[str, Shape] = {}
     held: Shapes = {}
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(program.layers):
         rule = _tops(layer, held, known_shapes)
         if index not in boxes:
             held.update(rule)
             continue
         for top in layer.param.top:
-            shape = known_shapes.get(top) or rule.get(top) or _size(layers, index, top, held)
+            shape = known_shapes.get(top) or rule.get(top) or _size(program, index, top, held)
             held[top] = shape
             if shape is not None:
                 top_shapes[top] = shape
     return top_shapes
 
 
-def _form(layer: Any) -> Optional[standard.Standard]:
-    """The layer as the reference engine runs it; None if it cannot."""
-    form = standard_form(layer)
-    if isinstance(form, Reason) or form[0].type not in reference.SUPPORTED:
-        return None
-    return form
+def _can_run(form: Form) -> bool:
+    """Whether the reference engine can run a layer of this form."""
+    return not isinstance(form, Reason) and form[0].type in reference.SUPPORTED
+
+
+def _behind(program: Program, index: int) -> Iterator[Tuple[Any, Form]]:
+    """The layers behind that at ``index``, each with its form."""
+    return islice(zip(program.layers, program.forms), index + 1, None)
 
 
 def _tops(layer: Any, held: Shapes, known_shapes: Mapping[str, Shape]) -> Shapes:
@@ -79,19 +94,18 @@ def _tops(layer: Any, held: Shapes, known_shapes: Mapping[str, Shape]) -> Shapes
     return dict(zip(names, unknown_shapes if tops is None else tops))
 
 
-def _size(layers: Sequence[Any], index: int, top: str, held: Shapes) -> Optional[Shape]:
+def _size(program: Program, index: int, top: str, held: Shapes) -> Optional[Shape]:
     """The first size of ``top`` at which the weights of all layers behind it fit."""
-    bottoms: List[Optional[Shape]] = [held.get(name) for name in layers[index].param.bottom]
-    for tried, shape in enumerate(_candidates(layers, index, top, bottoms)):
-        if tried == _MOST_TRIED:
-            break
-        if _fits(layers[index + 1 :], {**held, top: shape}):
+    reads = program.layers[index].param.bottom
+    bottoms: List[Optional[Shape]] = [held.get(name) for name in reads]
+    for shape in islice(_candidates(program, index, top, bottoms), _MOST_TRIED):
+        if _fits(_behind(program, index), {**held, top: shape}):
             return shape
     return None
 
 
 def _candidates(
-    layers: Sequence[Any], index: int, top: str, bottoms: Sequence[Optional[Shape]]
+    program: Program, index: int, top: str, bottoms: Sequence[Optional[Shape]]
 ) -> Iterator[Shape]:
     whole = [shape for shape in bottoms if shape]
     batch = whole[0][0] if whole else 1
@@ -99,7 +113,7 @@ def _candidates(
     sides += [tuple(-(-n // 2) for n in side) for side in sides]
     sides += [tuple(2 * n for n in side) for side in sides[:1]]
     sides += [(n, n) for n in _SIDES]  # if nothing else fits: a square
-    for layer, channels in _asked(layers[index + 1 :], top):
+    for layer, channels in _asked(_behind(program, index), top):
         if layer.type == "InnerProduct":
             yield (batch, channels)
             for side in sides:
@@ -111,15 +125,14 @@ def _candidates(
         yield (batch, channels)
 
 
-def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
+def _asked(layers: Iterable[Tuple[Any, Form]], top: str) -> Iterator[Tuple[Any, int]]:
     """Layers with weights behind ``top``, and how many channels (or values) each must read."""
     behind = {top}
-    for layer in layers:
+    for layer, form in layers:
         if behind.isdisjoint(layer.param.bottom):
             behind.difference_update(layer.param.top)
             continue
-        form = _form(layer)
-        spec, blobs = form if form is not None else (LayerSpec(layer.param), ())
+        spec, blobs = (LayerSpec(layer.param), ()) if isinstance(form, Reason) else form
         param = spec.param
         if blobs and len(layer.param.bottom) == 1:
             shape = blobs[0].shape
@@ -133,13 +146,12 @@ def _asked(layers: Sequence[Any], top: str) -> Iterator[Tuple[Any, int]]:
         behind.update(layer.param.top)
 
 
-def _fits(layers: Sequence[Any], held: Shapes) -> bool:
+def _fits(layers: Iterable[Tuple[Any, Form]], held: Shapes) -> bool:
     """Whether the weights of ``layers`` fit if blobs have the shapes ``held``."""
     held = dict(held)
-    for layer in layers:
+    for layer, form in layers:
         names: List[str] = list(layer.param.top)
-        form = _form(layer)
-        if form is None or not layer.param.bottom:
+        if isinstance(form, Reason) or not _can_run(form) or not layer.param.bottom:
             held.update(
                 {name: held.get(name) if not layer.param.bottom else None for name in names}
             )

@@ -12,6 +12,7 @@ import numpy as np
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, DEPTHWISE, PRODUCT, of_family
 from caffe_merge.validation.run import Step
+from caffe_merge.validation.seeded import Seeded
 
 SIZE = 1024.0  # of the values that are not 0: a bias is small beside the response
 _MOST_ON = 16
@@ -121,7 +122,7 @@ def _add_up(rows: np.ndarray, on: int, sums: np.ndarray) -> None:
 @lru_cache(maxsize=None)
 def _values(count: int) -> np.ndarray:
     """The values that are not 0: positive, as behind a ReLU, and irregular: no sum cancels out."""
-    values: np.ndarray = np.random.default_rng(0).uniform(0.5 * SIZE, SIZE, count)
+    values: np.ndarray = Seeded("impulses").uniform((count,), 0.5 * SIZE, SIZE)
     return values
 
 

@@ -15,6 +15,7 @@ from caffe_merge.files.places import check_file
 from caffe_merge.formats.weights.blobproto import MAX_AXES
 from caffe_merge.net import npy
 from caffe_merge.net.pixels import Pixels
+from caffe_merge.validation.seeded import Seeded
 
 Shapes = Dict[str, Shape]
 Cost = Callable[[Shapes], Optional[float]]
@@ -161,13 +162,12 @@ def noise(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> 
     by default: white noise averages out in the first layers and leaves the deep ones unexcited.
     Anything else is standard normal.
     """
-    stream = np.random.SeedSequence([seed, *name.encode("utf-8")])
-    random = np.random.Generator(np.random.PCG64(stream))
-    grain = random.standard_normal(shape, dtype=np.float32)
+    draws = Seeded("input", name, seed)
+    grain = draws.normal(shape)
     if len(shape) != 4 or shape[1] not in (1, 3):
         return np.asarray(grain * np.float32(1 if scale is None else scale))
     rows, columns = shape[2], shape[3]
-    coarse = random.standard_normal((*shape[:2], -(-rows // 8), -(-columns // 8)), dtype=np.float32)
+    coarse = draws.normal((*shape[:2], -(-rows // 8), -(-columns // 8)))
     patches = coarse.repeat(8, axis=2).repeat(8, axis=3)[:, :, :rows, :columns]
     deviation = np.float32(60 if scale is None else scale)
     return np.asarray((0.8 * patches + 0.6 * grain) * deviation, np.float32)

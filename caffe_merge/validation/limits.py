@@ -12,6 +12,8 @@ from typing import Any, List, Optional
 
 import numpy as np
 
+from caffe_merge.validation.seeded import Seeded
+
 SMALLEST, LARGEST = 1e-5, 1e-3
 TIMES_NOISE = 4
 CLEARLY = 2  # limits: both nets may be within theirs on either side of what is right
@@ -37,20 +39,19 @@ def may_explain(noise: float, error: float) -> bool:
 
 def nudged(layer: Any, blobs: List[np.ndarray], seed: int = 0) -> List[np.ndarray]:
     """Float64 ``blobs``, each value half a unit of float32's last place beside what it is."""
-    name = layer.name.encode("utf-8", "backslashreplace")
-    random = np.random.default_rng([*name, seed] if seed else [*name])
-    return [_moved(blob, random) for blob in blobs]
+    draws = Seeded("nudged", layer.name, seed)
+    return [_moved(blob, draws) for blob in blobs]
 
 
-def _moved(blob: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _moved(blob: np.ndarray, draws: Seeded) -> np.ndarray:
     """Each piece has signs that are drawn, or begins anywhere among those: a net is large."""
     values = blob.reshape(-1)
     moved = np.empty(values.shape)
     pieces = min(_PIECE, values.size)
-    signs = random.choice([-_HALF_UNIT, _HALF_UNIT], min(2 * _PIECE, values.size))
+    signs = draws.signs((min(2 * _PIECE, values.size),), _HALF_UNIT)
     for start in range(0, values.size, _PIECE):
         piece = values[start : start + _PIECE]
-        begin = int(random.integers(0, signs.size - pieces + 1))
+        begin = draws.below(signs.size - pieces + 1)
         half = _powers(piece)
         half *= signs[begin : begin + piece.size]
         np.add(piece, half, out=moved[start : start + _PIECE])

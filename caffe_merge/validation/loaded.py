@@ -13,7 +13,7 @@ from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.net import loading
 from caffe_merge.validation import black_boxes, sizes
 from caffe_merge.validation.judging import Judging, Shapes
-from caffe_merge.validation.run import Run, feedable, input_shapes
+from caffe_merge.validation.run import Run, feedable, input_shapes, program
 from caffe_merge.validation.sessions import Paths
 
 Values = Dict[int, List[Optional[np.ndarray]]]
@@ -30,11 +30,12 @@ class Net:
             raise error.of(self.path) from error
         self.layers: Sequence[Any] = net.layers
         norms.choose_style(self.layers, judging.bn_style)
+        self.program = program(self.layers)
         params = [layer.param for layer in self.layers]
         self.inputs: Shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
         self.data_shapes: Shapes = dict(net.input_shapes)
         self.data = feedable(params)
-        self.boxes: Set[int] = black_boxes.unknown(self.layers)
+        self.boxes: Set[int] = black_boxes.unknown(self.program)
 
     @property
     def names(self) -> List[str]:
@@ -48,7 +49,7 @@ class Net:
 
     def run(self, fed: Dict[str, np.ndarray], boxes: Values, weights: Any = None) -> Run:
         """A run of it, from the start."""
-        run = Run(self.layers, fed, boxes, weights=weights)
+        run = Run(self.program, fed, boxes, weights=weights)
         run.path = self.path
         return run
 

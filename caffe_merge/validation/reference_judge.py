@@ -24,7 +24,7 @@ from caffe_merge.validation.judging import (
 from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair, tops
 from caffe_merge.validation.responses import Side
-from caffe_merge.validation.run import Plan, Run, plan
+from caffe_merge.validation.run import Run
 from caffe_merge.validation.sessions import Paths
 from caffe_merge.validation.side_by_side import Progress
 from caffe_merge.validation.verdict import FAILED, Comparison
@@ -62,7 +62,7 @@ def _attempt(
     ``by_name``: see pairing.pair.
     """
     old, new = nets
-    plans = plan(old.layers), plan(new.layers)
+    plans = old.program.plan, new.program.plan
     pairing = pair(old.layers, new.layers, plans, (old.boxes, new.boxes), by_name)
     cost = old.cost()
     fed = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
@@ -84,7 +84,7 @@ def _attempt(
         )
     )
     if follows and findings.agree():
-        _respond(findings, nets, plans, judging)
+        _respond(findings, nets, judging)
     evidence = findings.evidence(old.layers, new.layers, raw_inputs(fed))
     comparison = compared("reference", least, judging, evidence, fed, (old.names, new.names))
     return replace(comparison, seconds=seconds)
@@ -114,11 +114,10 @@ def _runs(
     return old.run(sample.before, values), new.run(sample.after, after)
 
 
-def _respond(
-    findings: Findings, nets: Tuple[Net, Net], plans: Tuple[Plan, Plan], judging: Judging
-) -> None:
+def _respond(findings: Findings, nets: Tuple[Net, Net], judging: Judging) -> None:
     """Compare what both nets make of impulses, wherever they were found to hold the same values."""
     old, new = (net.layers for net in nets)
+    plans = [net.program.plan for net in nets]
     twins, boxes = findings.pairing.twins, set(findings.pairing.boxes)
 
     def is_judged(point: Point) -> bool:
@@ -147,7 +146,7 @@ def _respond(
         elif is_pointwise and len(reads) == 1 and reads[0] in narrowed:
             narrowed.update(dict.fromkeys(both_tops, narrowed[reads[0]]))
     responses = [side.by_layer for side in findings.impulse_responses]
-    both = Side(old, plans[0], responses[0]), Side(new, plans[1], responses[1])
+    both = Side(nets[0].program, responses[0]), Side(nets[1].program, responses[1])
     judged_points = [*filter(is_judged, points), *some_channels]
     findings.beyond = differing(both, cuts, judged_points, narrowed, findings.least)
 
@@ -193,7 +192,7 @@ def _boxes(old: Net, pairing: Pairing, judging: Judging, sample: Sample) -> Valu
         **{n: v.shape for n, v in (judging.files or {}).items()},
     }
     known_shapes.update((entry.name, entry.array.shape) for entry in sample.used)
-    top_shapes = black_boxes.sizes(old.layers, old.boxes, known_shapes)
+    top_shapes = black_boxes.sizes(old.program, old.boxes, known_shapes)
     values: Values = {}
     for index in sorted(boxes):
         values[index] = []

@@ -15,6 +15,7 @@ import numpy as np
 from caffe_merge.validation import impulses
 from caffe_merge.validation.compare import HELD, largest_by_channel
 from caffe_merge.validation.run import Version
+from caffe_merge.validation.seeded import Seeded
 
 _LEAST = 1e-4  # a channel whose values are less than this part of all is held against that
 _LEAST_BEHIND = 1e-2  # the same behind what is not linear, where large values may cancel out
@@ -108,11 +109,9 @@ def _combinations(count: int, sums: int, positive: bool) -> Tuple[np.ndarray, np
         for sign in ((1,) if positive else (1, -1))
         if (size + impulse) % every == 0
     ]
-    random = np.random.default_rng(0)
-    several = random.standard_normal((sums, count)) * 2.0 ** -random.uniform(
-        0, _SIZES - 1, (sums, 1)
-    )
-    several *= random.random((sums, count)) < random.uniform(0, 1, (sums, 1))
+    draws = Seeded("combinations")
+    several = draws.normal((sums, count)) * 2.0 ** -draws.uniform((sums, 1), 0, _SIZES - 1)
+    several *= draws.uniform((sums, count)) < draws.uniform((sums, 1))
     factors = np.concatenate([single, np.abs(several) if positive else several])
     factors = factors[factors.any(axis=1)]
     sizes = np.rint(-np.log2(np.abs(factors).max(axis=1))).clip(0, _SIZES - 1)

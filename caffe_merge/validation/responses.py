@@ -31,7 +31,7 @@ import numpy as np
 from caffe_merge import reference
 from caffe_merge.errors import CaffeMergeError
 from caffe_merge.formats.schema.messages import copied
-from caffe_merge.layers import signs, standard
+from caffe_merge.layers import signs
 from caffe_merge.layers.catalogue import (
     AFFINE,
     CONVOLUTION,
@@ -50,7 +50,7 @@ from caffe_merge.validation import impulses
 from caffe_merge.validation.dropped import Kept, kept_response
 from caffe_merge.validation.impulses import ImpulseResponse
 from caffe_merge.validation.response import Response
-from caffe_merge.validation.run import Plan, Version, Weights, float64_weights
+from caffe_merge.validation.run import Form, Program, Version, Weights, float64_weights
 
 _AFFINE = frozenset(of_family(NORM, AFFINE, DROPOUT, MOVING)) | impulses.LINEAR
 _CONVOLUTIONS = frozenset(of_family(CONVOLUTION, DEPTHWISE))
@@ -61,8 +61,7 @@ _MOST_WORK = 1 << 28  # multiply-adds of a layer for responses to other sizes
 class Side(NamedTuple):
     """A net, and what those of its layers that the other net has not make of impulses."""
 
-    layers: Sequence[Any]
-    plan: Plan
+    program: Program
     impulse_responses: Mapping[int, Optional[ImpulseResponse]]
 
 
@@ -111,8 +110,8 @@ class Responses:
 
     def step(self, index: int) -> None:
         """Follow one layer."""
-        layer = self.side.layers[index]
-        reads = self.side.plan.reads[index]
+        layer = self.side.program.layers[index]
+        reads = self.side.program.plan.reads[index]
         if shares_memory(layer) and reads[0] in self._roots:
             for top in layer.param.top:
                 self._roots.setdefault((top, index), self._roots[reads[0]])
@@ -120,7 +119,7 @@ class Responses:
         for top, response in zip(layer.param.top, self._tops(index)):
             held = self._at if (top, index) in self.cuts else self._held
             held[top, index] = response
-        needed = self.side.plan.needed
+        needed = self.side.program.plan.needed
         for name, written in [v for v in self._held if needed[v[0]] <= index]:
             del self._held[name, written]
 
@@ -134,7 +133,7 @@ class Responses:
         if version[1] != self._next - 1 or version not in self._held:
             return None
         behind: Dict[int, ImpulseResponse] = {}
-        for index, reads in enumerate(self.side.plan.reads):
+        for index, reads in enumerate(self.side.program.plan.reads):
             response = self._impulse_response(index, kept) if version in reads else None
             if version in reads and response is None:
                 return None
@@ -160,7 +159,7 @@ class Responses:
 
     def _tops(self, index: int) -> Iterator[Response]:
         """What a layer makes of responses, or of impulses at a root; else nothing."""
-        reads = self.side.plan.reads[index]
+        reads = self.side.program.plan.reads[index]
         if len(reads) == 1 and reads[0] in self._roots:
             root = self._roots[reads[0]]
             response = self._behind.get(index) or self._impulse_response(index, self.kept.get(root))
@@ -171,17 +170,19 @@ class Responses:
         followed = [self._held[version] for version in reads if version in self._held]
         if not reads or len(followed) < len(reads) or len({r[:2] for r in followed}) > 1:
             return
-        yield from _followed(self.side.layers[index], followed, self._weights)
+        layers, forms, _ = self.side.program
+        yield from _followed(layers[index], forms[index], followed, self._weights)
 
     def _impulse_response(self, index: int, kept: Optional[Kept]) -> Optional[ImpulseResponse]:
         """What a layer makes of impulses, if it is linear and the other net has it not."""
         response = self.side.impulse_responses.get(index)
         if response is None or (self._weights is None and kept is None):
             return response
-        form = standard.standard(self.side.layers[index])
+        layers, forms, _ = self.side.program
+        form = forms[index]
         assert not isinstance(form, Reason)
         param = form[0].param
-        blobs = float64_weights(self.side.layers[index], form[1], self._weights)
+        blobs = float64_weights(layers[index], form[1], self._weights)
         if kept is None:
             return impulses.impulse_response(param, blobs, response.rank)
         return kept_response(param, blobs, response.rank, kept)
@@ -190,18 +191,17 @@ class Responses:
 def never_negative(side: Side) -> Set[Version]:
     """The versions of a net that hold nothing negative, whatever it is fed."""
     versions: Set[Version] = set()
-    for index, layer in enumerate(side.layers):
-        bottoms = [version in versions for version in side.plan.reads[index]]
+    for index, layer in enumerate(side.program.layers):
+        bottoms = [version in versions for version in side.program.plan.reads[index]]
         if signs.never_negative(layer, bottoms, None) is not None:
             versions.update((top, index) for top in layer.param.top)
     return versions
 
 
 def _followed(
-    layer: Any, bottoms: Sequence[Response], weights: Optional[Weights]
+    layer: Any, form: Form, bottoms: Sequence[Response], weights: Optional[Weights]
 ) -> Iterator[Response]:
     """What a layer makes of responses; nothing where it cannot be told."""
-    form = standard.standard(layer)
     if isinstance(form, Reason):
         return
     spec, stored = form

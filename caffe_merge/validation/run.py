@@ -5,7 +5,6 @@ it writes is seen under every name that shares the memory (Flatten, Reshape, Spl
 unknown to the reference makes, and all that depends on it, has a reason in place of values.
 """
 
-import itertools
 from typing import (
     Any,
     Callable,
@@ -44,6 +43,7 @@ from caffe_merge.wording import counted
 Arrays = Sequence[np.ndarray]
 Forward = Callable[[Any, Arrays, Arrays], List[np.ndarray]]
 Weights = Callable[[Any, List[np.ndarray]], List[np.ndarray]]
+Form = Union[standard.Standard, Reason]  # a layer in BVLC's terms, or why it has none
 Version = Tuple[str, int]  # a blob's name, and the index of the layer that writes it
 
 
@@ -61,6 +61,14 @@ class Plan(NamedTuple):
     ready: Dict[int, List[str]]
     needed: Dict[str, int]
     final: Dict[str, Version]
+
+
+class Program(NamedTuple):
+    """A net that is run any number of times: its layers, the form of each, and its Plan."""
+
+    layers: Sequence[Any]
+    forms: Sequence[Form]
+    plan: Plan
 
 
 class Step(NamedTuple):
@@ -85,14 +93,13 @@ class Run:
 
     def __init__(
         self,
-        layers: Sequence[Any],
+        program: Program,
         inputs: Mapping[str, np.ndarray],
         stand_ins: Optional[Mapping[int, Sequence[Optional[np.ndarray]]]] = None,
         forward: Optional[Forward] = None,
         weights: Optional[Weights] = None,
     ) -> None:
-        self.layers = layers
-        self.plan = plan(layers)
+        self.layers, self._forms, self.plan = program
         self.arrays: Dict[str, np.ndarray] = {}
         self.reasons: Dict[str, str] = {}
         self.unable: Set[int] = set()
@@ -157,7 +164,7 @@ class Run:
                 raise ValidationError(
                     f"layer {param.name!r} reads {bottom!r}, which nothing produces"
                 )
-        form = standard_form(layer)
+        form = self._forms[index]
         if isinstance(form, Reason):
             return [], f"{name}: {form}"
         try:
@@ -197,7 +204,7 @@ def run(
     Each name comes once, with what it holds in the end, as soon as that is known. An array is
     dropped after its last reader, a layer's float64 weights after the layer.
     """
-    net = Run(layers, inputs, forward=forward)
+    net = Run(program(layers), inputs, forward=forward)
     for index in range(len(layers)):
         net.step(index)
         for name in net.plan.ready.get(index, ()):
@@ -205,8 +212,13 @@ def run(
         net.drop(index)
 
 
-def standard_form(layer: Any) -> Union[standard.Standard, Reason]:
-    """The layer in BVLC's terms, as it stands in a net; a Reason where these are not known."""
+def program(layers: Sequence[Any]) -> Program:
+    """The Program of a net. Raises WeightsError where a layer's values make no sense."""
+    return Program(layers, [_form(layer) for layer in layers], plan(layers))
+
+
+def _form(layer: Any) -> Form:
+    """The form of a layer as it stands in a net."""
     if _loses_its_bottom(layer):
         return Reason("it writes over what it has yet to read, and Caffe loses that", UNKNOWN)
     return standard.standard(layer)
@@ -239,11 +251,17 @@ def float64_weights(
     return blobs if weights is None else weights(layer, blobs)
 
 
+class _Memory:
+    """What blobs hold their values in: the names that have it now, and who writes it last."""
+
+    def __init__(self) -> None:
+        self.names: List[str] = []
+        self.written = -1
+
+
 def plan(layers: Sequence[Any]) -> Plan:
     """The Plan of a net."""
-    memory = itertools.count()
-    root: Dict[str, int] = {}  # the memory that a name has now
-    written: Dict[int, int] = {}  # memory -> the layer that writes it last
+    memory: Dict[str, _Memory] = {}  # what a name has now
     writer: Dict[str, int] = {}
     order = Plan([], [], {}, {}, {})
     for index, layer in enumerate(layers):
@@ -251,19 +269,22 @@ def plan(layers: Sequence[Any]) -> Plan:
         order.reads.append([(name, writer.get(name, -1)) for name in bottoms])
         also: Dict[str, List[str]] = {}
         for position, top in enumerate(tops):
-            if position < len(bottoms) and bottoms[position] == top and top in root:
-                also[top] = [name for name in root if root[name] == root[top] and name != top]
-            elif shares_memory(layer) and bottoms[0] in root:
-                root[top] = root[bottoms[0]]
+            held = memory.get(top)
+            if held is not None and position < len(bottoms) and bottoms[position] == top:
+                also[top] = [name for name in held.names if name != top]
             else:
-                root[top] = next(memory)
-            written[root[top]] = index
+                if held is not None:
+                    held.names.remove(top)
+                shared = memory.get(bottoms[0]) if shares_memory(layer) else None
+                held = memory[top] = shared or _Memory()
+                held.names.append(top)
+            held.written = index
             writer.update(dict.fromkeys([top, *also.get(top, ())], index))
         order.needed.update(dict.fromkeys([*bottoms, *tops], index))
         order.aliases.append(also)
     order.final.update((name, (name, index)) for name, index in writer.items())
     for name in writer:
-        last = written[root[name]]
+        last = memory[name].written
         order.ready.setdefault(max(writer[name], last), []).append(name)
         order.needed[name] = max(order.needed[name], last)
     return order

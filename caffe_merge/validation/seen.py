@@ -17,6 +17,7 @@ import numpy as np
 from caffe_merge.layers.catalogue import CONVOLUTION, DECONVOLUTION, PRODUCT, of_family
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.validation.run import Plan, Run, Step
+from caffe_merge.validation.seeded import Seeded
 
 _WRONG_BY = 1e-2
 _TIMES_LIMIT = 10
@@ -66,7 +67,7 @@ class Mutants:
                 ]
                 _collect(carried, layer.param.top, mutated, _behind(self.run, step, wrong))
             if index in self._open:
-                mutant = _mutant(self.run, step, np.random.default_rng(index), self._wrong_by)
+                mutant = _mutant(self.run, step, Seeded("mutant", index), self._wrong_by)
                 _collect(carried, layer.param.top, index, mutant)
         for top in layer.param.top:
             for name in (top, *self.run.plan.aliases[index].get(top, ())):
@@ -217,22 +218,22 @@ def _collect(
 
 
 def _mutant(
-    run: Run, step: Step, random: np.random.Generator, wrong: float
+    run: Run, step: Step, draws: Seeded, wrong: float
 ) -> Sequence[Union[None, np.ndarray, Mutant]]:
     """The tops of a layer whose weights are wrong; of one without weights, wrong tops."""
     if step.blobs and step.spec.type not in _LINEAR:
-        blobs = [blob * (1 + random.choice([-wrong, wrong], blob.shape)) for blob in step.blobs]
+        blobs = [blob * (1 + draws.signs(blob.shape, wrong)) for blob in step.blobs]
         return run.forward(step.spec, blobs, step.bottoms)
-    return [None if top is None else _wrong_top(step, top, random, wrong) for top in step.tops]
+    return [None if top is None else _wrong_top(step, top, draws, wrong) for top in step.tops]
 
 
-def _wrong_top(step: Step, top: np.ndarray, random: np.random.Generator, wrong: float) -> Mutant:
+def _wrong_top(step: Step, top: np.ndarray, draws: Seeded, wrong: float) -> Mutant:
     if not top.ndim:
         return Mutant(top * (1 + wrong))
     axis = min(_channel_axis(step.spec, top.ndim), top.ndim - 1)
     shape = [1] * top.ndim
     shape[axis] = top.shape[axis]
-    signs = random.choice([-wrong, wrong], shape)
+    signs = draws.signs(shape, wrong)
     return Mutant(top, signs, step.blobs[1].reshape(shape) if len(step.blobs) > 1 else None)
 
 

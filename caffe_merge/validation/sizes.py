@@ -9,14 +9,15 @@ from caffe_merge.layers import shapes
 from caffe_merge.layers.spec import LayerSpec
 
 Weights = List[Optional[List[BlobShape]]]
+Bottoms = List[Optional[Shape]]
 
 
 class Walk(NamedTuple):
-    """The result of going through the layers once: their cost, largest blob, weights."""
+    """The result of going through the layers once: their cost, largest blob, what each reads."""
 
     multiply_adds: int
     largest: int
-    weights: Weights
+    bottoms: List[Bottoms]
 
 
 class Cost:
@@ -27,19 +28,19 @@ class Cost:
 
     def __init__(self, specs: Sequence[LayerSpec], declared: Dict[str, Shape]) -> None:
         self._specs = specs
+        self._declared = declared
         self._walks: Dict[Any, Walk] = {}  # by the shapes of the inputs
-        try:
-            self._weights = self._walk(declared).weights
-        except NetError:  # the shapes module is stricter than the engine: leave the net alone
-            self._weights = []
 
     def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
         """The cost at ``inputs``; None where a layer forbids them or its weights would not fit."""
         try:
             walk = self._walk(inputs)
-        except NetError:
+            as_declared = self._walk(self._declared)
+            if walk is not as_declared and self._weights(walk) != self._weights(as_declared):
+                return None
+        except NetError:  # of what is declared: the rules are stricter than the engine
             return None
-        return walk.multiply_adds if walk.weights == self._weights else None
+        return walk.multiply_adds
 
     def largest(self, inputs: Dict[str, Shape]) -> int:
         """The number of values in the largest blob at ``inputs``, as far as it is known."""
@@ -47,6 +48,10 @@ class Cost:
             return self._walk(inputs).largest
         except NetError:  # the engine will say what is wrong
             return 0
+
+    def _weights(self, walk: Walk) -> Weights:
+        """The shapes of weights that fit what layers read; raises NetError where none can."""
+        return list(map(shapes.blobs, self._specs, walk.bottoms))
 
     def _walk(self, inputs: Dict[str, Shape]) -> Walk:
         key = frozenset((name, tuple(shape)) for name, shape in inputs.items())
@@ -56,23 +61,22 @@ class Cost:
 
     def _walked(self, inputs: Dict[str, Shape]) -> Walk:
         shape_of: Dict[str, Optional[Shape]] = {}
-        weights: Weights = []
+        read: List[Bottoms] = []
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
         for spec in self._specs:
             param = spec.param
+            bottoms = [shape_of.get(bottom) for bottom in param.bottom]
+            read.append(bottoms)
             fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
             if param.type == "Input" or fed:
                 shape_of.update({top: inputs.get(top) for top in param.top})
                 continue
-            bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             tops = shapes.tops(spec, bottoms)
-            weights.append(shapes.blobs(spec, bottoms))
             unknown: List[Optional[Shape]] = [None] * len(param.top)
             shape_of.update(zip(param.top, unknown if tops is None else tops))
             largest = max([largest, *(math.prod(top) for top in tops or [])])
             if tops:  # so every bottom is known
-                total += (
-                    shapes.multiply_adds(spec, [b for b in bottoms if b is not None], tops) or 0
-                )
-        return Walk(total, largest, weights)
+                known_bottoms = [bottom for bottom in bottoms if bottom is not None]
+                total += shapes.multiply_adds(spec, known_bottoms, tops) or 0
+        return Walk(total, largest, read)

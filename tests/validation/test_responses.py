@@ -70,7 +70,7 @@ def weight_of_a_product(random: np.random.Generator) -> Tuple[Net, Blobs, Net, B
     net = ("data 2 600", PRODUCT)
     was = seeded(prototxt(*net))
     now = same(was)
-    smaller = np.argsort(np.abs(was["ip"][0][1]))[120]
+    smaller = np.argsort(np.abs(was["ip"][0][1]))[80]
     now["ip"][0][1, smaller] *= 1.001
     return net, was, net, now
 
@@ -267,7 +267,7 @@ def test_rounding_is_worth_what_the_worst_of_several_seeds_makes_of_it(
     first = "a: Convolution data -> a { convolution_param { num_output: 20 kernel_size: 1 } }"
     second = "b: Convolution %s -> b { convolution_param { num_output: 11 kernel_size: 1 } }"
     head, prob = "data 1 6 6 4", "prob: Softmax b -> prob"
-    random = np.random.default_rng(70)  # seed 0 of the noise is small here
+    random = np.random.default_rng(69)  # seed 0 of the noise is small here
     was: Blobs = {}
     for name, shape in (("a", (20, 6, 1, 1)), ("b", (11, 20, 1, 1))):
         was[name] = [np.asarray(9 * random.standard_normal(shape), F32), np.zeros(shape[0], F32)]

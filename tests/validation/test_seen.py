@@ -9,7 +9,7 @@ import pytest
 from caffe_merge import reference
 from caffe_merge.formats.weights.blobs import Dense
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.validation.run import Run
+from caffe_merge.validation.run import Run, program
 from caffe_merge.validation.seen import Mutants, _Convolved, wrong_by
 from tests.nets import parse, prototxt, seeded
 
@@ -27,7 +27,7 @@ def moved(
     values: Dict[str, List[Any]] = {**seeded(text), **weights}
     for layer in layers:
         layer.load_blobs([Dense(np.asarray(blob)) for blob in values[layer.name]])
-    run = Run(layers, {"data": data})
+    run = Run(program(layers), {"data": data})
     mutants = Mutants(run, [wrong], WRONG_BY)
     for index, layer in enumerate(layers):
         mutants.step(index, run.step(index))
