@@ -7,6 +7,7 @@ from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Optional, Se
 
 import numpy as np
 
+from caffe_merge.arrays import Shape
 from caffe_merge.notes import Reason
 from caffe_merge.validation import compare, dropped, limits, run
 from caffe_merge.validation.beyond import Beyond
@@ -14,6 +15,7 @@ from caffe_merge.validation.compare import BlobResult
 from caffe_merge.validation.held import Held, held
 from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Pairing, Point
+from caffe_merge.validation.run import Version
 from caffe_merge.validation.seen import Seen
 from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
 
@@ -83,6 +85,19 @@ class Findings:
         if channels is None or earlier is None or not np.array_equal(channels, earlier):
             channels = None
         self.narrowed[point] = channels
+
+    def compare_shapes(
+        self, before: Mapping[Version, Shape], after: Mapping[Version, Shape]
+    ) -> None:
+        """Take in shapes at another size than that at which the nets were run.
+
+        They must be the same wherever they were the same there.
+        """
+        for point, result in self.results.items():
+            was, now = before.get(point.before), after.get(point.after)
+            if was and now and was != now and point not in self.reshaped:
+                problem = f"at the declared size its shape was {was} and is {now}"
+                self.results[point] = replace(result, problem=Reason(problem, compare.SHAPE))
 
     def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
         """Add which blob moves, and how far, if the weights of a layer (the key) are wrong."""

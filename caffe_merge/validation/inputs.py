@@ -20,6 +20,7 @@ from caffe_merge.validation.seeded import Seeded
 Shapes = Dict[str, Shape]
 Cost = Callable[[Shapes], Optional[float]]
 
+SMALLER = "smaller than declared, to save time"
 _SMALLEST_SIDE = 32
 _DIGITS = 9  # what a dimension of Caffe's can hold for certain
 _DIM = re.compile(rf"0*[1-9][0-9]{{0,{_DIGITS - 1}}}\Z")
@@ -99,7 +100,7 @@ def make(
     if cost and not shapes and not files and not fixed:
         smaller = shrink(chosen, cost, most)
         if smaller != chosen:
-            chosen, note = smaller, "smaller than declared, to save time"
+            chosen, note = smaller, SMALLER
     inputs = []
     for name, shape in chosen.items():
         if name in files:

@@ -134,6 +134,11 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
     return samples
 
 
+def is_smaller(samples: Sequence[Sample]) -> bool:
+    """Whether the nets run at another size than is declared, to save time."""
+    return any(inputs.SMALLER in entry.note for entry in samples[0].used)
+
+
 def raw_inputs(samples: Sequence[Sample]) -> Set[str]:
     """The inputs of which the new net is fed raw pixels."""
     return {

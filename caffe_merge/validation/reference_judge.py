@@ -17,6 +17,7 @@ from caffe_merge.validation.judging import (
     Sample,
     check_fed,
     compared,
+    is_smaller,
     least_limit,
     raw_inputs,
     samples,
@@ -65,7 +66,8 @@ def _attempt(
     plans = old.program.plan, new.program.plan
     pairing = pair(old.layers, new.layers, plans, (old.boxes, new.boxes), by_name)
     cost = old.cost()
-    fed = samples(declared(old, judging, cost), _of_inputs(old, judging), cost, most)
+    at = declared(old, judging, cost)
+    fed = samples(at, _of_inputs(old, judging), cost, most)
     check_fed(pairing, fed)
     least, follows = least_limit(judging, own_limit)
     findings = Findings(pairing, least, follows)
@@ -76,6 +78,8 @@ def _attempt(
         if _more_boxes(nets, runs):
             return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
+    if is_smaller(fed):
+        findings.compare_shapes(cost.tops(at), new.cost().tops(at))
     _measure_noise(findings, old, fed, judging)
     findings.compensate(
         lambda point: any(

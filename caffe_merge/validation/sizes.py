@@ -7,17 +7,22 @@ from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.spec import LayerSpec
+from caffe_merge.validation.run import Version
 
 Weights = List[Optional[List[BlobShape]]]
 Bottoms = List[Optional[Shape]]
 
 
 class Walk(NamedTuple):
-    """The result of going through the layers once: their cost, largest blob, what each reads."""
+    """The result of going through the layers once: their cost, largest blob, what each reads.
+
+    ``tops`` are the shapes that are known of what the layers make.
+    """
 
     multiply_adds: int
     largest: int
     bottoms: List[Bottoms]
+    tops: Dict[Version, Shape]
 
 
 class Cost:
@@ -49,6 +54,13 @@ class Cost:
         except NetError:  # the engine will say what is wrong
             return 0
 
+    def tops(self, inputs: Dict[str, Shape]) -> Dict[Version, Shape]:
+        """The shapes of what layers make of ``inputs``, as far as they are known."""
+        try:
+            return self._walk(inputs).tops
+        except NetError:
+            return {}
+
     def _weights(self, walk: Walk) -> Weights:
         """The shapes of weights that fit what layers read; raises NetError where none can."""
         return list(map(shapes.blobs, self._specs, walk.bottoms))
@@ -62,9 +74,10 @@ class Cost:
     def _walked(self, inputs: Dict[str, Shape]) -> Walk:
         shape_of: Dict[str, Optional[Shape]] = {}
         read: List[Bottoms] = []
+        made: Dict[Version, Shape] = {}
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
-        for spec in self._specs:
+        for index, spec in enumerate(self._specs):
             param = spec.param
             bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             read.append(bottoms)
@@ -76,7 +89,8 @@ class Cost:
             unknown: List[Optional[Shape]] = [None] * len(param.top)
             shape_of.update(zip(param.top, unknown if tops is None else tops))
             largest = max([largest, *(math.prod(top) for top in tops or [])])
+            made.update(((name, index), top) for name, top in zip(param.top, tops or ()))
             if tops:  # so every bottom is known
                 known_bottoms = [bottom for bottom in bottoms if bottom is not None]
                 total += shapes.multiply_adds(spec, known_bottoms, tops) or 0
-        return Walk(total, largest, read)
+        return Walk(total, largest, read, made)

@@ -17,6 +17,7 @@ from caffe_merge.validation.judging import (
     Sample,
     check_fed,
     compared,
+    is_smaller,
     least_limit,
     raw_inputs,
     samples,
@@ -67,7 +68,8 @@ def _attempt(
     least, follows = least_limit(judging, row.limit)
     findings = Findings(pairing, least, follows)
     cost = old.cost()
-    fed = samples(declared(old, judging, cost), judging, cost, row.most)
+    at = declared(old, judging, cost)
+    fed = samples(at, judging, cost, row.most)
     check_fed(pairing, fed)
     feed = partial(_feed, nets, sessions)
     seconds = 0.0, 0.0
@@ -77,6 +79,9 @@ def _attempt(
             values = _run(findings, both, progress)
             seconds = seconds[0] + sessions[0].seconds, seconds[1] + sessions[1].seconds
             see_rewrites(findings, both[1], values)
+
+    if is_smaller(fed):
+        findings.compare_shapes(cost.tops(at), new.cost().tops(at))
 
     def undone(point: Point, sample: Sample) -> bool:
         with feed(sample) as both:

@@ -52,7 +52,9 @@ def test_a_net_whose_declared_shape_is_itself_wrong_is_left_alone() -> None:
     assert model({"data": (1, 3, 32, 32)}) is None
 
 
-def test_the_largest_blob_is_told() -> None:
+def test_the_largest_blob_and_all_shapes_are_told() -> None:
     model = cost(CONV)
+    assert model.tops(FULL) == {("conv", 1): (2, 4, 64, 64)}
+    assert model.tops({"data": (2,)}) == {}
     assert model.largest(FULL) == 2 * 4 * 64 * 64  # the convolution's, not the input's
     assert model.largest({"data": (1, 3, 20_000, 20_000)}) == 4 * 20_000**2
