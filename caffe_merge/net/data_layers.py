@@ -7,7 +7,10 @@ has; where one of the two is missing the shape is the user's to give.
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+import numpy as np
 
 from caffe_merge.arrays import Shape
 from caffe_merge.errors import OptionName, Text
@@ -15,6 +18,7 @@ from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CATALOGUE, of_family, that
+from caffe_merge.layers.shapes.geometry import MAX_COUNT
 
 Param = Any  # a LayerParameter
 Extra = Mapping[str, str]  # a layer's fields that the schema does not know
@@ -71,9 +75,25 @@ def data_layers(params: Sequence[Param]) -> List[Param]:
 
 def is_constant(param: Param) -> bool:
     """Whether it is a DummyData that makes the same values each time."""
-    fillers = param.dummy_data_param.data_filler
-    constant = all(filler.type == "constant" for filler in fillers)
-    return constant and bool(param.type == "DummyData")
+    if param.type != "DummyData":
+        return False
+    return all(filler.type == "constant" for filler in param.dummy_data_param.data_filler)
+
+
+def constants(param: Param) -> List[np.ndarray]:
+    """What a DummyData of constants makes, in float64 (dummy_data_layer.cpp).
+
+    [] where its text does not give a shape and a value for each top that Caffe could hold.
+    """
+    values = [filler.value for filler in param.dummy_data_param.data_filler] or [0.0]
+    shapes = [_dummy_shape(param, number) or (0,) for number in range(len(param.top))]
+    if any(min(shape) < 1 or prod(shape) > MAX_COUNT for shape in shapes):
+        return []
+    if len(values) == 1:
+        values *= len(shapes)
+    if len(values) != len(shapes):
+        return []
+    return [np.broadcast_to(np.float64(value), shape) for value, shape in zip(values, shapes)]
 
 
 def is_label(param: Param, number: int) -> bool:

@@ -36,7 +36,7 @@ from caffe_merge.errors import (
 from caffe_merge.layers import standard
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.net.data_layers import is_source
+from caffe_merge.net.data_layers import constants, is_constant, is_source
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.wording import counted
 
@@ -157,6 +157,9 @@ class Run:
             arrays = [self._inputs.get(top) for top in param.top]
             fed = [None if value is None else value.astype(np.float64) for value in arrays]
             return fed, without_data(layer, self._inputs)
+        tops = constants(param) if is_constant(param) else []
+        if tops:
+            return tops, ""
         for bottom in param.bottom:
             if bottom in self.reasons:
                 return [], self.reasons[bottom]

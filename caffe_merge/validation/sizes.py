@@ -7,6 +7,7 @@ from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.spec import LayerSpec
+from caffe_merge.net.data_layers import constants, is_constant
 from caffe_merge.validation.run import Version
 
 Weights = List[Optional[List[BlobShape]]]
@@ -74,7 +75,7 @@ class Cost:
     def _walked(self, inputs: Dict[str, Shape]) -> Walk:
         shape_of: Dict[str, Optional[Shape]] = {}
         read: List[Bottoms] = []
-        made: Dict[Version, Shape] = {}
+        top_shapes: Dict[Version, Shape] = {}
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
         for index, spec in enumerate(self._specs):
@@ -85,12 +86,15 @@ class Cost:
             if param.type == "Input" or fed:
                 shape_of.update({top: inputs.get(top) for top in param.top})
                 continue
-            tops = shapes.tops(spec, bottoms)
+            if is_constant(param):
+                tops: Optional[List[Shape]] = [top.shape for top in constants(param)] or None
+            else:
+                tops = shapes.tops(spec, bottoms)
             unknown: List[Optional[Shape]] = [None] * len(param.top)
             shape_of.update(zip(param.top, unknown if tops is None else tops))
             largest = max([largest, *(math.prod(top) for top in tops or [])])
-            made.update(((name, index), top) for name, top in zip(param.top, tops or ()))
+            top_shapes.update(((name, index), top) for name, top in zip(param.top, tops or ()))
             if tops:  # so every bottom is known
                 known_bottoms = [bottom for bottom in bottoms if bottom is not None]
                 total += shapes.multiply_adds(spec, known_bottoms, tops) or 0
-        return Walk(total, largest, read, made)
+        return Walk(total, largest, read, top_shapes)

@@ -88,7 +88,7 @@ class Worker:
     """
 
     def __init__(self, command: Sequence[str], limit: Optional[float] = None) -> None:
-        self._name = os.path.basename(command[0])
+        self._name = f"the engine ({os.path.basename(command[0])})"
         self._limit = limit
         self._watchdog: Optional[threading.Timer] = None
         self._timed_out = False

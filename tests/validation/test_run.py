@@ -12,6 +12,7 @@ from caffe_merge.layers.layer import Layer
 from caffe_merge.reference import Unsupported
 from caffe_merge.validation.run import input_shapes, outputs, run
 from tests.nets import parse
+from tests.real_caffe import RealCaffe
 
 
 class Blob:
@@ -30,6 +31,41 @@ def net(text: str, missing: Sequence[str] = (), **blobs: Any) -> List[Layer]:
         layer.load_blobs([Dense(blob) for blob in blobs.get(layer.name, [])])
         layer.missing = layer.name in missing
     return layers
+
+
+CONSTANTS = {  # the parameters of a DummyData, and what Caffe has it make; None if it does not
+    "shape { dim: 2 dim: 3 } data_filler { value: 1.1 }": ((2, 3), (2, 3), 1.1, 1.1),
+    "shape { dim: 4 }": ((4,), (4,), 0, 0),
+    "shape { dim: 2 } shape { dim: 1 dim: 5 } data_filler { value: 3 } data_filler { value: -2 }": (
+        *((2,), (1, 5), 3, -2),
+    ),
+    "num: 2 num: 1 channels: 3 height: 2 width: 4 data_filler { value: 7 }": (
+        *((2, 3, 2, 4), (1, 3, 2, 4), 7, 7),
+    ),
+    "shape { dim: 0 }": None,
+    "data_filler { value: 1 }": None,
+    "shape { dim: 99999 dim: 99999 }": None,
+    'shape { dim: 2 } data_filler { type: "gaussian" }': None,
+}
+
+
+@pytest.mark.parametrize("param", CONSTANTS)
+def test_a_dummydata_of_constants_makes_them(param: str, real_caffe: RealCaffe) -> None:
+    text = (
+        'layer { name: "i" type: "Input" top: "i" input_param { shape { dim: 1 } } }\n'
+        f'layer {{ name: "d" type: "DummyData" top: "x" top: "y" dummy_data_param {{ {param} }} }}'
+    )
+    inputs = {"i": np.ones(1, np.float32)}
+    actual = {name: array for name, array, _ in run(parse(text).layers, inputs)}
+    expected = CONSTANTS[param]
+    if expected is None:
+        assert actual["x"] is actual["y"] is None
+        return
+    theirs = real_caffe.forward(text, {}, inputs)
+    for name, shape, value in zip("xy", expected[:2], expected[2:]):
+        array = np.full(shape, value, np.float32)
+        assert np.array_equal(theirs[name], array)
+        assert np.array_equal(actual[name], array), name
 
 
 def layer(kind: str, bottoms: Any = "", tops: Any = "", name: str = "l") -> str:

@@ -1,10 +1,15 @@
 """The cost of a forward pass at other input shapes."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from caffe_merge.layers.fork_fields import spec_of
+from caffe_merge.validation import validate
+from caffe_merge.validation.registry import ENGINES
 from caffe_merge.validation.sizes import Cost
-from tests.nets import parse
+from tests.nets import parse, write_pair
 
 CONV = """
 layer { name: "data" type: "Input" top: "data"
@@ -58,3 +63,34 @@ def test_the_largest_blob_and_all_shapes_are_told() -> None:
     assert model.tops({"data": (2,)}) == {}
     assert model.largest(FULL) == 2 * 4 * 64 * 64  # the convolution's, not the input's
     assert model.largest({"data": (1, 3, 20_000, 20_000)}) == 4 * 20_000**2
+
+
+POOLED = (
+    'layer { name: "data" type: "Input" top: "data"'
+    " input_param { shape { dim: 2 dim: 3 dim: 101 dim: 101 } } }"
+    'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"'
+    " convolution_param { num_output: 4 kernel_size: 3 } }"
+    'layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool"'
+    " pooling_param { pool: MAX kernel_size: 2 stride: 2 } }"
+    'layer { name: "out" type: "%s" bottom: "pool" top: "out" }'
+)
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "Mystery"])
+def test_shapes_are_compared_at_the_declared_size_if_nets_run_smaller(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 32x32 there is no last window that fits in part, at 101x101 there is one."""
+    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
+    blobs = {"conv": [np.ones((4, 3, 3, 3)), np.ones(4)]}
+    text = POOLED % kind
+    before = write_pair(tmp_path, text, blobs, "before")
+    after = write_pair(
+        tmp_path, text.replace("stride: 2", "stride: 2 ceil_mode: false"), blobs, "after"
+    )
+    assert validate(before, before).ok
+    comparison = validate(before, after)
+    assert comparison.inputs[0].shape[2:] == (32, 32)
+    assert comparison.status == "failed"
+    sizes = "at the declared size its shape was (2, 4, 50, 50) and is (2, 4, 49, 49)"
+    assert comparison.reason.endswith(sizes), comparison.reason
