@@ -31,9 +31,12 @@ LONG = (
     "test_benchmarks.py", *(path.name for path in (ROOT / "tests").glob("test_random_*.py")),
 )  # fmt: skip
 
-# Is it all there? The public names, and whole trained models through the commands.
-INSTALLED = ("test_api.py", "test_real_models.py")
+# Is it all there? The modules, the public names, and whole trained models through the commands.
+INSTALLED = ("test_imports.py", "test_api.py", "test_real_models.py")
 FORMATS = ("formats/schema", "formats/weights")  # what protobuf and numpy read and write
+# What else meets Python's and numpy's own ways. The passes put this together: what they make of
+# it depends on no version, and they are half of all tests.
+ARITHMETIC = ("algebra", "layers", "merging", "net", "reference", "validation")
 
 
 RUNNER = ("pytest", "pytest-xdist", "hypothesis")
@@ -47,12 +50,16 @@ class Row(NamedTuple):
 
     versions: Tuple[str, ...]
     pins: Tuple[str, ...]
-    tests: Tuple[str, ...] = ("",)
+    tests: Tuple[str, ...]
     tools: Tuple[str, ...] = TOOLS
 
 
 ROWS: Dict[str, Row] = {
-    "oldest": Row(("3.8",), ("numpy==1.20.*", "protobuf==3.20.0", "Pillow==9.1.*")),
+    "oldest": Row(
+        ("3.8",),
+        ("numpy==1.20.*", "protobuf==3.20.0", "Pillow==9.1.*"),
+        (*INSTALLED, *FORMATS, *ARITHMETIC, "command"),
+    ),
     # One process has caffe_merge and pycaffe: what runs Caffe or meets its protobuf.
     "beside-caffe": Row(
         ("3.9", "3.8"),

@@ -26,7 +26,7 @@ from typing import (
 from caffe_merge import reference
 from caffe_merge.arrays import Shape, count
 from caffe_merge.errors import CaffeMergeError
-from caffe_merge.layers import shapes
+from caffe_merge.layers import shapes, standard
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, of_family
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.spec import LayerSpec
@@ -45,7 +45,7 @@ def unknown(program: Program) -> Set[int]:
     return {
         index
         for index, (layer, form) in enumerate(zip(program.layers, program.forms))
-        if layer.param.bottom and not _can_run(form) and layer.param.type != "Silence"
+        if layer.param.bottom and _runnable(form) is None and layer.param.type != "Silence"
     }
 
 
@@ -71,9 +71,11 @@ def sizes(
     return top_shapes
 
 
-def _can_run(form: Form) -> bool:
-    """Whether the reference engine can run a layer of this form."""
-    return not isinstance(form, Reason) and form[0].type in reference.SUPPORTED
+def _runnable(form: Form) -> Optional[standard.Standard]:
+    """The form of a layer that the reference engine can run; None if it cannot."""
+    if isinstance(form, Reason) or form[0].type not in reference.SUPPORTED:
+        return None
+    return form
 
 
 def _behind(program: Program, index: int) -> Iterator[Tuple[Any, Form]]:
@@ -132,7 +134,7 @@ def _asked(layers: Iterable[Tuple[Any, Form]], top: str) -> Iterator[Tuple[Any, 
         if behind.isdisjoint(layer.param.bottom):
             behind.difference_update(layer.param.top)
             continue
-        spec, blobs = (LayerSpec(layer.param), ()) if isinstance(form, Reason) else form
+        spec, blobs = _runnable(form) or (LayerSpec(layer.param), ())
         param = spec.param
         if blobs and len(layer.param.bottom) == 1:
             shape = blobs[0].shape
@@ -151,12 +153,13 @@ def _fits(layers: Iterable[Tuple[Any, Form]], held: Shapes) -> bool:
     held = dict(held)
     for layer, form in layers:
         names: List[str] = list(layer.param.top)
-        if isinstance(form, Reason) or not _can_run(form) or not layer.param.bottom:
+        runnable = _runnable(form)
+        if runnable is None or not layer.param.bottom:
             held.update(
                 {name: held.get(name) if not layer.param.bottom else None for name in names}
             )
             continue
-        spec, blobs = form
+        spec, blobs = runnable
         bottoms = [held.get(name) for name in layer.param.bottom]
         tops: Any = None
         if None not in bottoms:
