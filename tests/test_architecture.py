@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, Set, Tuple, Union
 
@@ -55,9 +56,15 @@ def name_of(path: Path) -> str:
 MODULES: Dict[str, Path] = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@lru_cache(maxsize=None)  # to parse all files takes longer than to look at them
+def nodes(path: Path) -> Tuple[ast.AST, ...]:
+    """All that stands in the file ``path``."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules of the package that ``path`` imports anywhere, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -128,7 +135,7 @@ def functions() -> Iterator[Tuple[str, Function]]:
     for path in CODE:
         inside = PACKAGE in path.parents
         module = name_of(path) if inside else path.relative_to(ROOT).with_suffix("").as_posix()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield f"{module}.{node.name}", node
 
@@ -210,7 +217,7 @@ def test_signatures_are_narrow() -> None:
 
 def bound_names(path: Path) -> Iterator[str]:
     """The names that ``path`` gives to variables, arguments, attributes, functions and classes."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):

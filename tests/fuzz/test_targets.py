@@ -57,7 +57,7 @@ def test_mutated_wire(data: bytes) -> None:
 
 
 @pytest.mark.skipif(not CORPORA["hdf5"](), reason="no h5py")
-@examples(400)
+@examples(150)  # each is a file that h5py reads too; make fuzz-readers tries many more
 @given(st.data())
 def test_mutated_hdf5(data: st.DataObject) -> None:
     TARGETS["hdf5"](data.draw(mutated("hdf5")))
