@@ -7,7 +7,7 @@ has; where one of the two is missing the shape is the user's to give.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import prod
+from math import isfinite, prod
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -18,7 +18,8 @@ from caffe_merge.formats.weights.index import Index
 from caffe_merge.layers import catalogue
 from caffe_merge.layers.axes import axis_of
 from caffe_merge.layers.catalogue import CATALOGUE, of_family, that
-from caffe_merge.layers.shapes.geometry import MAX_COUNT
+from caffe_merge.layers.fillers import MAX_FILLED
+from caffe_merge.layers.shapes.geometry import MAX_AXES
 
 Param = Any  # a LayerParameter
 Extra = Mapping[str, str]  # a layer's fields that the schema does not know
@@ -80,20 +81,33 @@ def is_constant(param: Param) -> bool:
     return all(filler.type == "constant" for filler in param.dummy_data_param.data_filler)
 
 
-def constants(param: Param) -> List[np.ndarray]:
-    """What a DummyData of constants makes, in float64 (dummy_data_layer.cpp).
+def constants(param: Param) -> Dict[str, np.ndarray]:
+    """What a DummyData of constants makes, by top, in float64 (dummy_data_layer.cpp).
 
-    [] where its text does not give a shape and a value for each top that Caffe could hold.
+    Nothing where Caffe would refuse its shapes or values, or where these are not finite or too
+    many; and nothing of a layer that is none.
     """
-    values = [filler.value for filler in param.dummy_data_param.data_filler] or [0.0]
-    shapes = [_dummy_shape(param, number) or (0,) for number in range(len(param.top))]
-    if any(min(shape) < 1 or prod(shape) > MAX_COUNT for shape in shapes):
-        return []
-    if len(values) == 1:
-        values *= len(shapes)
-    if len(values) != len(shapes):
-        return []
-    return [np.broadcast_to(np.float64(value), shape) for value, shape in zip(values, shapes)]
+    if not is_constant(param):
+        return {}
+    dummy, number = param.dummy_data_param, len(param.top)
+    dims = dummy.num, dummy.channels, dummy.height, dummy.width
+    counts = {len(values) for values in ((dummy.shape,) if dummy.shape else dims)}
+    values = [filler.value for filler in dummy.data_filler] or [0.0]
+    if (dummy.shape and any(dims)) or not counts | {len(values)} <= {1, number}:
+        return {}
+    given_shapes = [_dummy_shape(param, top) for top in range(number)]
+    shapes = [shape for shape in given_shapes if shape is not None and _can_fill(shape)]
+    if len(shapes) < number or not all(map(isfinite, values)):
+        return {}
+    every = values * number if len(values) == 1 else values
+    return {
+        top: np.broadcast_to(np.float64(value), shape)
+        for top, value, shape in zip(param.top, every, shapes)
+    }
+
+
+def _can_fill(shape: Shape) -> bool:
+    return len(shape) <= MAX_AXES and min(shape, default=1) > 0 and prod(shape) <= MAX_FILLED
 
 
 def is_label(param: Param, number: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import AbstractSet, Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -89,15 +90,16 @@ class Findings:
     def compare_shapes(
         self, before: Mapping[Version, Shape], after: Mapping[Version, Shape]
     ) -> None:
-        """Take in shapes at another size than that at which the nets were run.
+        """Take in what the shapes are at another size than that at which the nets were run.
 
-        They must be the same wherever they were the same there.
+        Where they were the same when the nets were run they must be the same now.
         """
         for point, result in self.results.items():
             was, now = before.get(point.before), after.get(point.after)
             if was and now and was != now and point not in self.reshaped:
                 problem = f"at the declared size its shape was {was} and is {now}"
-                self.results[point] = replace(result, problem=Reason(problem, compare.SHAPE))
+                broken = replace(result, max_error=math.inf, rms_error=math.inf)
+                self.results[point] = replace(broken, problem=Reason(problem, compare.SHAPE))
 
     def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
         """Add which blob moves, and how far, if the weights of a layer (the key) are wrong."""

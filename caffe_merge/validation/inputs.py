@@ -163,7 +163,7 @@ def noise(name: str, shape: Shape, seed: int, scale: Optional[float] = None) -> 
     by default: white noise averages out in the first layers and leaves the deep ones unexcited.
     Anything else is standard normal.
     """
-    draws = Seeded("input", name, seed)
+    draws = Seeded("input", name, int(seed))
     grain = draws.normal(shape)
     if len(shape) != 4 or shape[1] not in (1, 3):
         return np.asarray(grain * np.float32(1 if scale is None else scale))

@@ -36,7 +36,7 @@ from caffe_merge.errors import (
 from caffe_merge.layers import standard
 from caffe_merge.layers.layer import shares_memory
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.net.data_layers import constants, is_constant, is_source
+from caffe_merge.net.data_layers import constants, is_source
 from caffe_merge.notes import UNKNOWN, Reason
 from caffe_merge.wording import counted
 
@@ -153,13 +153,11 @@ class Run:
             fed = self._stand_ins[index]
             text = f"{name}: the size of what it makes is not known: give "
             return fed, Text(text, _shapes_of(param.top))
-        if not param.bottom and any(top in self._inputs for top in param.top):
-            arrays = [self._inputs.get(top) for top in param.top]
+        values = {**self._constants(index), **self._inputs}
+        if not param.bottom and any(top in values for top in param.top):
+            arrays = [values.get(top) for top in param.top]
             fed = [None if value is None else value.astype(np.float64) for value in arrays]
-            return fed, without_data(layer, self._inputs)
-        tops = constants(param) if is_constant(param) else []
-        if tops:
-            return tops, ""
+            return fed, without_data(layer, values)
         for bottom in param.bottom:
             if bottom in self.reasons:
                 return [], self.reasons[bottom]
@@ -185,6 +183,14 @@ class Run:
         if param.bottom:
             self.unable.add(index)
         return [], reason
+
+    def _constants(self, index: int) -> Dict[str, np.ndarray]:
+        """What a layer makes of nothing but its text; not what a later layer writes over.
+
+        Caffe fills that once alone: the next forward pass begins with what was written.
+        """
+        values = constants(self.layers[index].param)
+        return {top: value for top, value in values.items() if self.plan.final[top] == (top, index)}
 
     def _compute(self, layer: Any, spec: LayerSpec, stored: Sequence[Any]) -> Step:
         bottoms = [self.arrays[bottom] for bottom in layer.param.bottom]

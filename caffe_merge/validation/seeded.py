@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Sequence
+from typing import Sequence, Union
 
 import numpy as np
 
@@ -16,10 +16,10 @@ _WORD = 32  # bits, for one value
 
 
 class Seeded:
-    """Draws from the seed ``words``, one after another: each of them has other values."""
+    """Draws from a seed, which is any words and numbers. Each draw gives other values."""
 
-    def __init__(self, *words: object) -> None:
-        self._random = random.Random(repr(words))
+    def __init__(self, *words: Union[str, int]) -> None:
+        self._random = random.Random(ascii(words))
 
     def normal(self, shape: Sequence[int]) -> np.ndarray:
         """Float32 values of ``shape``, of mean 0 and deviation 1.
@@ -30,7 +30,7 @@ class Seeded:
         for start in range(0, values.size, _PIECE):
             piece = values[start : start + _PIECE]
             half = (piece.size + 1) // 2
-            parts = (self._words((2, half)) >> 8).astype(np.float32)  # all that it can hold
+            parts = (self._words((2, half)) >> 8).astype(np.float32)  # 24 bits: it holds no more
             parts = (parts + np.float32(0.5)) * np.float32(2.0**-24)
             radius = np.sqrt(np.float32(-2) * np.log(parts[0]))
             angle = np.float32(2 * np.pi) * parts[1]
@@ -51,7 +51,9 @@ class Seeded:
         return self._random.randrange(end)
 
     def _words(self, shape: Sequence[int]) -> np.ndarray:
-        count = math.prod(shape)
-        bits = self._random.getrandbits(_WORD * count) if count else 0
-        words = np.frombuffer(bits.to_bytes(count * _WORD // 8, "little"), "<u4")
+        words = np.empty(math.prod(shape), np.uint32)
+        for start in range(0, words.size, _PIECE):
+            piece = words[start : start + _PIECE]
+            bits = self._random.getrandbits(_WORD * piece.size)
+            piece[:] = np.frombuffer(bits.to_bytes(_WORD // 8 * piece.size, "little"), "<u4")
         return words.reshape(shape)

@@ -38,13 +38,16 @@ class Cost:
         self._walks: Dict[Any, Walk] = {}  # by the shapes of the inputs
 
     def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
-        """The cost at ``inputs``; None where a layer forbids them or its weights would not fit."""
+        """The cost at ``inputs``; None where a layer forbids them or its weights would not fit.
+
+        None too where the rules, stricter than the engine, forbid what is declared.
+        """
         try:
             walk = self._walk(inputs)
             as_declared = self._walk(self._declared)
             if walk is not as_declared and self._weights(walk) != self._weights(as_declared):
                 return None
-        except NetError:  # of what is declared: the rules are stricter than the engine
+        except NetError:
             return None
         return walk.multiply_adds
 
@@ -83,13 +86,13 @@ class Cost:
             bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             read.append(bottoms)
             fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
-            if param.type == "Input" or fed:
-                shape_of.update({top: inputs.get(top) for top in param.top})
+            if param.type == "Input" or fed or is_constant(param):
+                sources = {name: value.shape for name, value in constants(param).items()}
+                sources.update(inputs)
+                shape_of.update({top: sources.get(top) for top in param.top})
+                largest = max([largest, *map(math.prod, sources.values())])
                 continue
-            if is_constant(param):
-                tops: Optional[List[Shape]] = [top.shape for top in constants(param)] or None
-            else:
-                tops = shapes.tops(spec, bottoms)
+            tops = shapes.tops(spec, bottoms)
             unknown: List[Optional[Shape]] = [None] * len(param.top)
             shape_of.update(zip(param.top, unknown if tops is None else tops))
             largest = max([largest, *(math.prod(top) for top in tops or [])])

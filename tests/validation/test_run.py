@@ -42,7 +42,12 @@ CONSTANTS = {  # the parameters of a DummyData, and what Caffe has it make; None
     "num: 2 num: 1 channels: 3 height: 2 width: 4 data_filler { value: 7 }": (
         *((2, 3, 2, 4), (1, 3, 2, 4), 7, 7),
     ),
+    "shape { }": ((), (), 0, 0),
     "shape { dim: 0 }": None,
+    "shape { dim: 1 } num: 1 channels: 1 height: 1 width: 1": None,  # Caffe refuses these two
+    "shape { dim: 1 } data_filler { } data_filler { } data_filler { }": None,
+    f"shape {{ {33 * 'dim: 1 '} }}": None,
+    "shape { dim: 1 } data_filler { value: nan }": None,
     "data_filler { value: 1 }": None,
     "shape { dim: 99999 dim: 99999 }": None,
     'shape { dim: 2 } data_filler { type: "gaussian" }': None,
@@ -66,6 +71,30 @@ def test_a_dummydata_of_constants_makes_them(param: str, real_caffe: RealCaffe) 
         array = np.full(shape, value, np.float32)
         assert np.array_equal(theirs[name], array)
         assert np.array_equal(actual[name], array), name
+
+
+def dummy(param: str, *lines: str) -> Dict[str, Any]:
+    """Every blob of a net with a DummyData of the tops x and y, of which 1s are fed as y."""
+    text = (
+        f'layer {{ name: "d" type: "DummyData" top: "x" top: "y" dummy_data_param {{ {param} }} }}'
+    )
+    net = run(parse("\n".join([text, *lines])).layers, {"y": np.ones(2, np.float32)})
+    return {name: array if array is None else array.tolist() for name, array, _ in net}
+
+
+def test_a_constant_stays_where_another_top_is_fed() -> None:
+    assert dummy("shape { dim: 2 } data_filler { value: 3 }") == {"x": [3, 3], "y": [1, 1]}
+
+
+def test_a_constant_that_is_written_over_is_not_the_same_in_every_pass() -> None:
+    """As Caffe does it: filled once, times 2 in each pass."""
+    param = "shape { dim: 2 } data_filler { value: 3 }"
+    in_place = 'layer { name: "p" type: "Power" bottom: "x" top: "x" power_param { scale: 2 } }'
+    assert dummy(param, in_place)["x"] is None
+    aside = in_place.replace('top: "x"', 'top: "z"')
+    assert dummy(param, aside) == {"x": [3, 3], "y": [1, 1], "z": [6, 6]}
+    shared = 'layer { name: "s" type: "Split" bottom: "x" top: "s" }'
+    assert dummy(param, shared, in_place.replace('"x"', '"s"'))["s"] is None
 
 
 def layer(kind: str, bottoms: Any = "", tops: Any = "", name: str = "l") -> str:

@@ -1,5 +1,8 @@
 """Values drawn by chance."""
 
+import random
+from typing import List
+
 import numpy as np
 import pytest
 
@@ -19,7 +22,25 @@ def test_the_bits_are_those_of_every_machine() -> None:
     """The same with every version of Python and numpy that this is tested with."""
     assert Seeded("a").uniform((3,)) == pytest.approx([0.78916, 0.399359, 0.147824], abs=1e-6)
     assert Seeded("a").signs((6,), 0.5).tolist() == [0.5, -0.5, -0.5, 0.5, 0.5, -0.5]
+    assert Seeded("\U0001fae8").below(1000) == 225  # a letter that not every version knows
     assert Seeded("a").normal((2,)) == pytest.approx([-0.555105, 0.406732], abs=1e-6)
+
+
+def test_many_values_are_drawn_in_pieces() -> None:
+    """Python's generator gives less than 2^31 bits at once: a large layer has more weights."""
+    draws, whole = Seeded("a"), Seeded("a")
+    asked: List[int] = []
+
+    class Watched(random.Random):
+        def getrandbits(self, k: int) -> int:
+            asked.append(k)
+            return super().getrandbits(k)
+
+    draws._random = Watched(ascii(("a",)))
+    values = draws.uniform((3, 200_000))
+    assert sum(asked) == 32 * values.size
+    assert max(asked) < 2**24
+    assert np.array_equal(values, whole.uniform((600_000,)).reshape(values.shape))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 300_001])

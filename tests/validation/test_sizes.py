@@ -1,5 +1,6 @@
 """The cost of a forward pass at other input shapes."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -94,3 +95,4 @@ def test_shapes_are_compared_at_the_declared_size_if_nets_run_smaller(
     assert comparison.status == "failed"
     sizes = "at the declared size its shape was (2, 4, 50, 50) and is (2, 4, 49, 49)"
     assert comparison.reason.endswith(sizes), comparison.reason
+    assert comparison.first_beyond == ("pool", math.inf)  # which no noise explains
