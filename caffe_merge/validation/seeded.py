@@ -44,7 +44,10 @@ class Seeded:
 
     def signs(self, shape: Sequence[int], size: float) -> np.ndarray:
         """Float64 values of ``shape``, each ``size`` or its negative."""
-        return np.where(self._words(shape) >> (_WORD - 1), size, -size)
+        count = math.prod(shape)
+        words = self._words((-(-count // _WORD),))
+        bits = np.unpackbits(words.astype("<u4").view(np.uint8))[:count]
+        return np.where(bits, size, -size).reshape(shape)
 
     def below(self, end: int) -> int:
         """A whole number of at least 0 and less than ``end``."""
