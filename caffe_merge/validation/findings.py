@@ -98,8 +98,12 @@ class Findings:
             was, now = before.get(point.before), after.get(point.after)
             if was and now and was != now and point not in self.reshaped:
                 problem = f"at the declared size its shape was {was} and is {now}"
-                broken = replace(result, max_error=math.inf, rms_error=math.inf)
-                self.results[point] = replace(broken, problem=Reason(problem, compare.SHAPE))
+                self.results[point] = replace(
+                    result,
+                    max_error=math.inf,
+                    rms_error=math.inf,
+                    problem=Reason(problem, compare.SHAPE),
+                )
 
     def see(self, best: Mapping[int, Tuple[str, float]]) -> None:
         """Add which blob moves, and how far, if the weights of a layer (the key) are wrong."""

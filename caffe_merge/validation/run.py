@@ -153,8 +153,8 @@ class Run:
             fed = self._stand_ins[index]
             text = f"{name}: the size of what it makes is not known: give "
             return fed, Text(text, _shapes_of(param.top))
-        values = {**self._constants(index), **self._inputs}
-        if not param.bottom and any(top in values for top in param.top):
+        values = {} if param.bottom else {**self._constants(index), **self._inputs}
+        if any(top in values for top in param.top):
             arrays = [values.get(top) for top in param.top]
             fed = [None if value is None else value.astype(np.float64) for value in arrays]
             return fed, without_data(layer, values)

@@ -1,13 +1,14 @@
 """What a forward pass costs at other input shapes, and whether a net's layers allow them."""
 
 import math
+from functools import cached_property
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.net.data_layers import constants, is_constant
+from caffe_merge.net.data_layers import constants
 from caffe_merge.validation.run import Version
 
 Weights = List[Optional[List[BlobShape]]]
@@ -45,7 +46,7 @@ class Cost:
         try:
             walk = self._walk(inputs)
             as_declared = self._walk(self._declared)
-            if walk is not as_declared and self._weights(walk) != self._weights(as_declared):
+            if walk is not as_declared and self._weights(walk) != self._declared_weights:
                 return None
         except NetError:
             return None
@@ -64,6 +65,10 @@ class Cost:
             return self._walk(inputs).tops
         except NetError:
             return {}
+
+    @cached_property
+    def _declared_weights(self) -> Weights:
+        return self._weights(self._walk(self._declared))
 
     def _weights(self, walk: Walk) -> Weights:
         """The shapes of weights that fit what layers read; raises NetError where none can."""
@@ -85,12 +90,11 @@ class Cost:
             param = spec.param
             bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             read.append(bottoms)
-            fed = not param.bottom and not inputs.keys().isdisjoint(param.top)
-            if param.type == "Input" or fed or is_constant(param):
-                sources = {name: value.shape for name, value in constants(param).items()}
-                sources.update(inputs)
-                shape_of.update({top: sources.get(top) for top in param.top})
-                largest = max([largest, *map(math.prod, sources.values())])
+            values = {name: value.shape for name, value in constants(param).items()}
+            largest = max([largest, *map(math.prod, values.values())])
+            values.update({} if param.bottom else inputs)
+            if param.type == "Input" or not values.keys().isdisjoint(param.top):
+                shape_of.update({top: values.get(top) for top in param.top})
                 continue
             tops = shapes.tops(spec, bottoms)
             unknown: List[Optional[Shape]] = [None] * len(param.top)
