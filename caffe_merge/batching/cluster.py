@@ -90,8 +90,9 @@ class Cluster:
                 self._client = distributed.Client(scheduler_file=address, timeout=_CONNECTING)
             else:
                 self._client = distributed.Client(address, timeout=_CONNECTING)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"no scheduler at {address}: {error}") from None
+        except (OSError, ValueError, RuntimeError) as error:  # of its workers, the last
+            where = "on this machine" if address == LOCAL else f"at {address}"
+            raise UsageError(f"no scheduler {where}: {error}") from None
 
     def __enter__(self) -> "Cluster":
         return self

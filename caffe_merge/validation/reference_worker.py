@@ -16,6 +16,7 @@ import numpy as np
 from caffe_merge import __version__, reference
 from caffe_merge.errors import encoded
 from caffe_merge.layers import norms, standard
+from caffe_merge.layers.shapes.forks import NORMALISED
 from caffe_merge.layers.state import State
 from caffe_merge.net import loading
 from caffe_merge.validation.caffe_worker import serve
@@ -81,8 +82,8 @@ class ReferenceNet:
 
 
 def about(_job: Dict[str, Any]) -> Frames:
-    """The version, and the types of layers that the reference runs."""
-    types = sorted(reference.SUPPORTED | standard.RESTATED)
+    """The version, and the types of layers that the reference runs; its own is in no text."""
+    types = sorted((reference.SUPPORTED | standard.RESTATED) - {NORMALISED})
     yield {"done": True, "version": __version__, "types": types}, None
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
@@ -123,6 +123,18 @@ def test_no_scheduler() -> None:
         text=True,
     )
     assert done.returncode == 2
+
+
+def test_a_machine_that_can_have_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without a loopback, or where nothing may be written to /dev/shm: Dask's own error."""
+    distributed = pytest.importorskip("distributed")
+
+    def start(**_: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", start)
+    with pytest.raises(UsageError, match="no scheduler on this machine: Nanny failed to start"):
+        cluster.Cluster("local", lambda: None, 1)
 
 
 @pytest.mark.skipif("distributed" in sys.modules, reason="dask.distributed is here")

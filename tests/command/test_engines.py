@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from caffe_merge.command.cli import main
+from caffe_merge.layers.catalogue import CATALOGUE
 from caffe_merge.validation.registry import ENGINES
 from tests.real_caffe import RealCaffe
 
@@ -34,7 +35,9 @@ def test_real_caffe_says_what_it_lacks(
     assert rows["pycaffe"]["version"] == "1.0.0"
     assert "BatchNorm" in rows["pycaffe"]["types"]
     assert "ReLU6" in rows["pycaffe"]["lacks"]
-    assert {"Convolution", "BN", "ReLU6"} <= set(rows["reference"]["types"])
+    types = set(rows["reference"]["types"])
+    assert {"Convolution", "BN", "ReLU6"} <= types
+    assert types <= CATALOGUE.keys(), "one that no text can name"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
