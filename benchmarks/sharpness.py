@@ -221,7 +221,7 @@ def given_out(subject: Subject, pair: Pair, feed: Feed) -> Dict[str, np.ndarray]
     shapes = {name: tuple(shape) for name, shape in input_shapes(params)}
     shapes.update({n: s for n, s in (subject.judging.shapes or {}).items() if n in shapes})
     fed = {name: feed(name, shape) for name, shape in shapes.items()}
-    boxes = [params[index] for index in black_boxes.unknown(layers)]
+    boxes = [params[index] for index in black_boxes.unknown(program(layers))]
     names = {*outputs(params), *(name for param in boxes for name in param.bottom)}
     return {n: array for n, array, _ in run(layers, fed) if n in names and array is not None}
 

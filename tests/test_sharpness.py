@@ -27,3 +27,17 @@ def test_a_pair_is_merged_and_made_wrong(
     assert actual[sharpness.EPS] == [1, 0, 1, 0]
     assert actual["one channel by 1 %"] == [2, 0, 2, 0]
     assert set(actual) == {sharpness.EPS, *(kind.name for kind in sharpness.KINDS)}
+
+
+def test_what_is_too_small_to_be_found_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pair(tmp_path, prototxt(*LINES))
+    kind = sharpness.Kind("one weight by a millionth", 0, False, 1 + 1e-6)
+    monkeypatch.setattr(sharpness, "KINDS", (kind,))
+    monkeypatch.setattr("sys.argv", ["sharpness", str(tmp_path), "--places", "1"])
+    sharpness.main()
+    said = capsys.readouterr().out
+    assert "| one weight by a millionth | 1 | 1 | 0 | 0 |" in said
+    (line,) = (line for line in said.splitlines() if "one weight by a millionth: c, blob 0" in line)
+    assert 0 < float(line.rpartition("moves by ")[2]) < 1e-5
