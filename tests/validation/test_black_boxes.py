@@ -45,6 +45,14 @@ def test_a_size_is_found_from_the_weights_behind(
     assert sizes(behind, {1}, {"data": (1, 3, 9, 8)}) == expected
 
 
+def test_a_black_box_reads_a_constant() -> None:
+    param = "shape { dim: 2 dim: 3 dim: 7 dim: 5 } data_filler { value: 1 }"
+    lines = f"k: DummyData -> k {{ dummy_data_param {{ {param} }} }}", "u: Mystery k -> u"
+    layers = parse(prototxt(*lines, CONV % "u")).layers
+    layers[2].load_blobs([Dense(blob) for blob in seeded(prototxt("u 1 6 7 5", CONV % "u"))["c"]])
+    assert sizes(program(layers), {1}, {}) == {"u": (2, 6, 7, 5)}
+
+
 def test_what_the_user_gives_counts() -> None:
     behind = net("1 6 9 8", CONV % "u")
     arguments: Any = {"data": (1, 3, 9, 8), "u": (1, 6, 20, 20)}
