@@ -34,8 +34,8 @@ LONG = (
 # Is it all there? The modules, the public names, and whole trained models through the commands.
 INSTALLED = ("test_imports.py", "test_api.py", "test_real_models.py")
 FORMATS = ("formats/schema", "formats/weights")  # what protobuf and numpy read and write
-# What else meets Python's and numpy's own ways. The passes, a quarter of all tests (1,746 of
-# 7,606), put this together, and what they make of it depends on no version.
+# What else meets Python's and numpy's own ways. The tests of the passes, a quarter of all, are not
+# among them: passes are made of these, and what they add depends on no version.
 ARITHMETIC = ("algebra", "layers", "merging", "net", "reference", "validation")
 
 

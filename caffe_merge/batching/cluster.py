@@ -82,17 +82,16 @@ class Cluster:
         self._cluster: Any = None
         try:
             if address == LOCAL:
-                self._cluster = distributed.LocalCluster(
-                    n_workers=count, threads_per_worker=1, dashboard_address=None
-                )
+                self._cluster = _local_cluster(count)
                 self._client = distributed.Client(self._cluster)
             elif os.path.isfile(address):
                 self._client = distributed.Client(scheduler_file=address, timeout=_CONNECTING)
             else:
                 self._client = distributed.Client(address, timeout=_CONNECTING)
-        except (OSError, ValueError, RuntimeError) as error:  # of its workers, the last
-            where = "on this machine" if address == LOCAL else f"at {address}"
-            raise UsageError(f"no scheduler {where}: {error}") from None
+        except (OSError, ValueError) as error:
+            if self._cluster is not None:
+                self._cluster.close()
+            raise UsageError(f"no scheduler at {address}: {error}") from None
 
     def __enter__(self) -> "Cluster":
         return self
@@ -137,6 +136,18 @@ class Cluster:
         read = [absolute["model"], absolute["weights"], *request.read_files(absolute)]
         files = tuple(map(Seen.of, read))
         return Task(name, absolute, files, os.path.abspath(journal), limit, self._run)
+
+
+def _local_cluster(count: int) -> Any:
+    """A scheduler and ``count`` workers on this machine; UsageError where they do not start."""
+    import distributed
+
+    try:
+        return distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address=None
+        )
+    except (OSError, RuntimeError) as error:  # Dask has no error of its own for it
+        raise UsageError(f"no scheduler on this machine: {error}") from None
 
 
 def _outcome(future: Any) -> Outcome:

@@ -1,9 +1,9 @@
 """Layers that nobody here can run: black boxes, the same in both nets.
 
-Its tops get seeded values, the same in both nets, so that what is behind it is judged; what it
-reads is judged like any other blob. The size of its tops is found from the layers behind it: the
-channels from their weights, the other axes from what the black box reads. It is the first size at
-which the weights of all layers behind fit.
+The tops of a black box get seeded values, the same in both nets, so that what is behind it is
+judged; what it reads is judged like any other blob. The size of its tops is found from the layers
+behind it: the channels from their weights, the other axes from what the black box reads. It is the
+first size at which the weights of all layers behind fit.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ from caffe_merge.validation.impulses import ImpulseResponses
 from caffe_merge.validation.pairing import Pairing, Point
 from caffe_merge.validation.run import Version
 from caffe_merge.validation.seen import Seen
-from caffe_merge.validation.verdict import SOMETHING_ELSE, Evidence
+from caffe_merge.validation.verdict import Evidence
+
+# A blob that differs by more than this has kept its name and holds something else.
+SOMETHING_ELSE = 0.1
 
 
 class Findings:
@@ -29,10 +32,12 @@ class Findings:
 
     By point: ``results`` or ``reasons`` why there are none; ``noise``; ``thinned``, where the
     shapes differ: whether the new net holds every second (third ...) of the old net's values, as
-    where a stride has moved; ``narrowed``, the channels that it has, where it has some no more;
+    where a stride has moved; ``narrowed``, the channels that are left, where some are gone;
     ``of_channels``, where names are not trusted: the largest error of a
     channel relative to that channel; ``beyond``, where responses to impulses differ. ``reshaped``
-    are the points where the shapes differ.
+    are the points where the shapes differ, ``compensated`` those where the values differ and layers
+    behind undo that. ``seen`` has for each rewritten layer, by its index, the blob that moves most
+    if its weights are wrong, and how far that moves.
     """
 
     def __init__(self, pairing: Pairing, least: float, follows: bool = True) -> None:
@@ -73,10 +78,7 @@ class Findings:
         if earlier is None:
             self.results[point] = result
         else:
-            worse = (
-                result if not earlier.agrees or result.max_error > earlier.max_error else earlier
-            )
-            worse = worse if earlier.problem is None else earlier
+            worse = max(earlier, result, key=_gravity)
             remark = None if earlier.remark is None else result.remark
             self.results[point] = replace(worse, remark=remark)
         return result
@@ -97,6 +99,7 @@ class Findings:
         for point, result in self.results.items():
             was, now = before.get(point.before), after.get(point.after)
             if was and now and was != now and point not in self.reshaped:
+                self.reshaped.add(point)
                 problem = f"at the declared size its shape was {was} and is {now}"
                 self.results[point] = replace(
                     result,
@@ -119,8 +122,9 @@ class Findings:
     def exceeding(self) -> Set[Point]:
         """The points that must agree and do not; none if noise cannot explain their errors.
 
-        What was not finite in the old net already is left out, and so are points that may turn out
-        to be compensated: others are explained or not whatever these are.
+        What was not finite in the old net already is left out. So are points that may turn out to
+        be compensated and differ by more than noise can explain: others are explained or not
+        whatever these are.
         """
         beyond = set(filter(self._may_be_rounding, self._differing()))
         errors = [self.results[point].max_error for point in beyond]
@@ -275,3 +279,13 @@ class Findings:
 
     def _agrees(self, point: Point) -> bool:
         return point not in self.beyond and self._result(point).agrees
+
+
+def _gravity(result: BlobResult) -> Tuple[bool, float]:
+    """A key by which results of one point on several inputs are in order, the worst one last.
+
+    What shows a fault of the new net comes before what was not finite in the old one already.
+    """
+    problem = result.problem
+    is_fault = problem is not None and problem.kind != compare.NOT_FINITE_BEFORE
+    return is_fault, math.inf if math.isnan(result.max_error) else result.max_error

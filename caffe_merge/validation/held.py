@@ -10,7 +10,7 @@ from caffe_merge.validation.pairing import Pair, Pairing, tops
 
 
 class Held(NamedTuple):
-    """The ``same`` versions of the old net and of the new one.
+    """``same`` are pairs of versions, of the old net and of the new one, that hold the same values.
 
     ``astray`` are the new net's black boxes that were not shown to read what the old net's read:
     the values that stand in for what they make show nothing.

@@ -36,10 +36,10 @@ class Judging(NamedTuple):
     """How two pairs are compared.
 
     ``limit`` is the largest error that passes, relative to a blob's largest value; when None it is
-    the engine's own, and follows the net (see limits). ``shapes`` and ``files`` replace declared
-    input shapes and seeded noise of standard deviation ``scale``; ``bn_style`` is that of
-    caffe_merge.merge; ``time_limit`` is in seconds for each net; ``state`` is the NetState that
-    both are built for (phase TEST); ``progress(done, total, name)`` is called after each blob.
+    the engine's own, and the reference's follows the net (see limits). ``shapes`` and ``files``
+    replace declared input shapes and seeded noise of standard deviation ``scale``; ``bn_style`` is
+    that of caffe_merge.merge; ``time_limit`` is in seconds for each net; ``state`` is the NetState
+    that both are built for (phase TEST); ``progress(done, total, name)`` is called after each blob.
     ``raw`` (of net.pixels) says what the new net does to an input itself: it is fed pixels, the old
     net what was made of them, and the input is not compared. ``allow_unseen`` passes where nothing
     differs, though not every rewrite was seen or not every output judged. On ``images`` both nets
@@ -64,7 +64,7 @@ class Judging(NamedTuple):
 
     @classmethod
     def of(cls, how: Dict[str, Any]) -> "Judging":
-        """The Judging of keyword arguments; UsageError for an unknown one, or a wrong limit."""
+        """The Judging of keyword arguments; UsageError for an unknown one, or a wrong number."""
         unknown = how.keys() - set(cls._fields)
         if unknown:
             name = min(unknown)
@@ -73,6 +73,9 @@ class Judging(NamedTuple):
             value = how.get(name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} is {value}: expected a finite number above 0")
+        scale = how.get("scale")
+        if scale is not None and not 0 <= scale < math.inf:
+            raise UsageError(f"scale is {scale}: expected a finite number, 0 or more")
         return cls(**how)
 
 
@@ -85,7 +88,7 @@ _CHEAP, _SMALL = 1 / 80, 1 / 800  # of what an engine does in a minute
 class Sample(NamedTuple):
     """One set of values that both nets run on: ``before`` is what the old net is fed.
 
-    They differ where the new net takes raw pixels.
+    ``before`` and ``after`` differ where the new net takes raw pixels.
     """
 
     used: Tuple[NetInput, ...]
@@ -116,7 +119,7 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
             raw=pixels,
         )
         if positive:
-            used = tuple(replace(entry, array=np.abs(entry.array)) for entry in used)
+            used = tuple(map(_positive, used))
         after = {entry.name: entry.array for entry in used}
         before = dict(after)
         if pixels is not None:
@@ -132,6 +135,11 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
         if price is None or price > affordable:
             break
     return samples
+
+
+def _positive(entry: NetInput) -> NetInput:
+    """The same with absolute values, if it is noise; what the user gives is used as it is."""
+    return entry if entry.seed is None else replace(entry, array=np.abs(entry.array))
 
 
 def is_smaller(samples: Sequence[Sample]) -> bool:

@@ -44,7 +44,10 @@ def nudged(layer: Any, blobs: List[np.ndarray], seed: int = 0) -> List[np.ndarra
 
 
 def _moved(blob: np.ndarray, draws: Seeded) -> np.ndarray:
-    """Each piece has signs that are drawn, or begins anywhere among those: a net is large."""
+    """Signs are drawn once, and each piece takes them from a place among them drawn by chance.
+
+    To draw all that a large net needs would take long.
+    """
     values = blob.reshape(-1)
     moved = np.empty(values.shape)
     pieces = min(_PIECE, values.size)

@@ -90,6 +90,7 @@ def _attempt(
     if follows and findings.agree():
         _respond(findings, nets, judging)
     evidence = findings.evidence(old.layers, new.layers, raw_inputs(fed))
+    evidence = replace(evidence, layer_by_layer=True)
     comparison = compared("reference", least, judging, evidence, fed, (old.names, new.names))
     return replace(comparison, seconds=seconds)
 
@@ -165,12 +166,12 @@ def _more_boxes(nets: Tuple[Net, Net], runs: Tuple[Run, Run]) -> bool:
 
 def _of_inputs(old: Net, judging: Judging) -> Judging:
     """The same, without what the user says of what layers make: those are no inputs."""
-    tops = {top for layer in old.layers if layer.param.bottom for top in layer.param.top}
-    tops -= {*old.inputs, *old.data}
+    computed = {top for layer in old.layers if layer.param.bottom for top in layer.param.top}
+    computed -= {*old.inputs, *old.data}
     shapes, files = judging.shapes or {}, judging.files or {}
     return judging._replace(
-        shapes={name: shape for name, shape in shapes.items() if name not in tops},
-        files={name: array for name, array in files.items() if name not in tops},
+        shapes={name: shape for name, shape in shapes.items() if name not in computed},
+        files={name: array for name, array in files.items() if name not in computed},
     )
 
 

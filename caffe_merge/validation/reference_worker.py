@@ -82,7 +82,7 @@ class ReferenceNet:
 
 
 def about(_job: Dict[str, Any]) -> Frames:
-    """The version, and the types of layers that the reference runs; its own is in no text."""
+    """The version, and the types that the reference runs, without one that no prototxt has."""
     types = sorted((reference.SUPPORTED | standard.RESTATED) - {NORMALISED})
     yield {"done": True, "version": __version__, "types": types}, None
 

@@ -1,4 +1,4 @@
-"""Values drawn by chance from a seed, as numpy.random has them: to import that takes too long.
+"""Values drawn by chance from a seed. To import numpy.random, which has such, takes too long.
 
 The bits are the standard library's, the same on every machine.
 """
@@ -30,7 +30,8 @@ class Seeded:
         for start in range(0, values.size, _PIECE):
             piece = values[start : start + _PIECE]
             half = (piece.size + 1) // 2
-            parts = (self._words((2, half)) >> 8).astype(np.float32)  # 24 bits: it holds no more
+            # 24 bits: float32 holds no more.
+            parts = (self._words((2, half)) >> 8).astype(np.float32)
             parts = (parts + np.float32(0.5)) * np.float32(2.0**-24)
             radius = np.sqrt(np.float32(-2) * np.log(parts[0]))
             angle = np.float32(2 * np.pi) * parts[1]

@@ -91,9 +91,8 @@ class Cost:
             bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             read.append(bottoms)
             values = {name: value.shape for name, value in constants(param).items()}
-            largest = max([largest, *map(math.prod, values.values())])
             values.update({} if param.bottom else inputs)
-            if param.type == "Input" or not values.keys().isdisjoint(param.top):
+            if not values.keys().isdisjoint(param.top):
                 shape_of.update({top: values.get(top) for top in param.top})
                 continue
             tops = shapes.tops(spec, bottoms)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from caffe_merge.validation.images import OnImages
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
-# A blob that differs by more than this has kept its name and holds something else.
-SOMETHING_ELSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,8 @@ class Evidence:
     run, ``astray`` those of them that were not shown to read the same in both nets. ``held`` are
     outputs that need no comparison: the layers that make them are the same in both nets and read
     the same, as black boxes do. ``missing`` are the old net's outputs that the new net does not
-    have, ``added`` the reverse, ``new_outputs`` all outputs of the new net.
+    have, ``added`` the reverse, ``new_outputs`` all outputs of the new net. ``layer_by_layer``:
+    where a blob of the new net differed, the layers behind it read the old net's values.
     """
 
     blobs: Tuple[BlobResult, ...]
@@ -70,6 +69,7 @@ class Evidence:
     missing: Tuple[str, ...] = ()
     added: Tuple[str, ...] = ()
     new_outputs: Tuple[str, ...] = ()
+    layer_by_layer: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Comparison:
     "passed". ``worst`` and ``first_beyond`` are a blob's name and its max_error. ``seen`` are the
     changed layers, and the blob that shows each; ``renamed`` blobs that kept their names
     and hold something else; ``black_boxes`` names and types of layers that nobody here can run.
-    ``images`` is what the user's own images showed, None where he gave none.
+    ``images`` is what the user's own images showed, None where none were given.
     ``unjudged`` holds names and reasons; ``only_before`` and ``only_after`` count blobs that one
     net alone has. ``seconds`` are the forward passes of the old net and of the new one.
     """
@@ -180,18 +180,27 @@ def _failure(evidence: Evidence) -> Optional[str]:
     if evidence.missing:
         outputs = named(evidence.new_outputs) or "none"
         return f"the merged net has no output {quoted(evidence.missing[0])}: it has {outputs}"
-    beyond = [blob for blob in evidence.blobs if not blob.agrees]
-    for blob in beyond:
+    beyond = list(_faults(evidence))
+    if not beyond:
+        return None
+    blob = beyond[0]
+    if blob.problem is not None:
+        return f"blob {blob.label}: {blob.problem}"
+    more = f" (the first of {len(beyond)} such blobs)" if len(beyond) > 1 else ""
+    return (
+        f"blob {blob.label} differs by {blob.max_error:.2g} of its largest value, "
+        f"limit {blob.limit:.2g}{more}"
+    )
+
+
+def _faults(evidence: Evidence) -> Iterator[BlobResult]:
+    """The blobs by which the nets differ, but for what the old net's own values may explain."""
+    for blob in evidence.blobs:
         if blob.problem is not None and blob.problem.kind == NOT_FINITE_BEFORE:
-            return None
-        if blob.problem is not None:
-            return f"blob {blob.label}: {blob.problem}"
-        more = f" (the first of {len(beyond)} such blobs)" if len(beyond) > 1 else ""
-        return (
-            f"blob {blob.label} differs by {blob.max_error:.2g} of its largest value, "
-            f"limit {blob.limit:.2g}{more}"
-        )
-    return None
+            if not evidence.layer_by_layer:
+                return  # what is behind it may differ because of it
+        elif not blob.agrees:
+            yield blob
 
 
 def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[str, bool]]:

@@ -35,6 +35,11 @@ def test_real_caffe_says_what_it_lacks(
     assert rows["pycaffe"]["version"] == "1.0.0"
     assert "BatchNorm" in rows["pycaffe"]["types"]
     assert "ReLU6" in rows["pycaffe"]["lacks"]
+
+
+def test_the_reference_says_what_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["engines", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["engines"]}
     types = set(rows["reference"]["types"])
     assert {"Convolution", "BN", "ReLU6"} <= types
     assert types <= CATALOGUE.keys(), "one that no text can name"

@@ -169,7 +169,7 @@ def test_what_is_dead_for_some_inputs_shows_nothing_there(
 ) -> None:
     """One channel of conv1 is scaled and undone; little gets through conv2, and not always.
 
-    Of seed 9 something does; where nothing did, all engines but the reference would say failed.
+    With seed 9 some values do; where none do, all engines but the reference say failed.
     """
     blobs = seeded(prototxt(*DEAD))
     blobs["conv2"][1][:] = bias

@@ -10,7 +10,7 @@ from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.validation import validate
 from caffe_merge.validation.registry import ENGINES
 from caffe_merge.validation.sizes import Cost
-from tests.nets import parse, write_pair
+from tests.nets import parse, prototxt, seeded, write_pair
 
 CONV = """
 layer { name: "data" type: "Input" top: "data"
@@ -96,3 +96,30 @@ def test_shapes_are_compared_at_the_declared_size_if_nets_run_smaller(
     sizes = "at the declared size its shape was (2, 4, 50, 50) and is (2, 4, 49, 49)"
     assert comparison.reason.endswith(sizes), comparison.reason
     assert comparison.first_beyond == ("pool", math.inf)  # which no noise explains
+
+
+@pytest.mark.parametrize(
+    "box", ["PriorBox pool data -> box { prior_box_param { min_size: 3 mystery: 4 } }",
+            "Crop data pool -> box { crop_param { axis: 2 mystery: 1 } }"],
+)  # fmt: skip
+def test_what_a_black_box_reads_has_the_same_shape_at_the_declared_size(
+    tmp_path: Path, box: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads a shape alone, and at 32x32 both nets have the same."""
+    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
+    lines = (
+        "data 2 3 101 101",
+        "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }",
+        "conv2: Convolution conv -> out { convolution_param { num_output: 2 kernel_size: 1 } }",
+        "pool: Pooling conv -> pool { pooling_param { pool: MAX kernel_size: 2 stride: 2 %s } }",
+        f"box: {box}",
+    )
+    blobs = seeded(prototxt(*lines[:3]))
+    before, after = (
+        write_pair(tmp_path, prototxt(*lines) % ceil, blobs, stem)
+        for ceil, stem in (("", "before"), ("ceil_mode: false", "after"))
+    )
+    assert validate(before, before).ok
+    comparison = validate(before, after)
+    assert comparison.inputs[0].shape[2:] == (32, 32)
+    assert comparison.status != "passed", comparison.summary()

@@ -314,6 +314,8 @@ def test_bad_arguments_are_usage_errors(tmp_path: Path, monkeypatch: pytest.Monk
         validate(*pairs(tmp_path), "tensorrt")
     with pytest.raises(UsageError, match="time_limit is 0: expected a finite number above 0"):
         validate(*pairs(tmp_path), time_limit=0)
+    with pytest.raises(UsageError, match="scale is -1: expected a finite number, 0 or more"):
+        validate(*pairs(tmp_path), scale=-1)
     with pytest.raises(UsageError, match="limit is nan: expected a finite number above 0"):
         validate(*pairs(tmp_path), limit=float("nan"))
     with pytest.raises(UsageError, match="no input 'image'"):

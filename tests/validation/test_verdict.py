@@ -54,6 +54,18 @@ def test_what_was_not_finite_before_is_no_fault_of_the_merge() -> None:
     assert verdict(compare("a", np.ones(2), np.array([1, np.nan])))[0] == "failed"
 
 
+def test_what_differs_behind_a_blob_that_was_not_finite_is_its_fault_unless_it_was_cut_off() -> (
+    None
+):
+    """An engine that runs whole nets cannot tell; one that goes layer by layer can."""
+    broken = compare("a", np.array([1, np.nan]), np.array([1, np.nan]))
+    assert verdict(broken, result(0.5, "b"))[0] == "inconclusive"
+    status, reason = verdict(broken, result(0.5, "b"), layer_by_layer=True)
+    assert (status, reason[:20]) == ("failed", "blob 'b' differs by ")
+    assert verdict(broken, result(0, "b"), layer_by_layer=True)[0] == "inconclusive"
+    assert verdict(result(0.5, "b"), broken)[0] == "failed"
+
+
 def test_a_missing_output_fails_whatever_else_agrees() -> None:
     message = verdict(result(), missing=("box",))
     assert message == ("failed", "the merged net has no output 'box': it has none")
