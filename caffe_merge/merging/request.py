@@ -82,14 +82,16 @@ def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
     """The ImageOptions of these flags; the text's transform_param has what they do not say."""
     if not _needs_images(flags):
         return None
-    from caffe_merge.validation import images as of_images
+    from caffe_merge.validation import image_files
+    from caffe_merge.validation.images import ImageOptions
 
-    of_images.require_pillow()
+    image_files.require_pillow()
     mean, scale = _transformation(flags)
-    paths = of_images.find(flags["images"])
-    labels = None if flags["labels"] is None else of_images.read_labels(flags["labels"])
-    of_images.labelled(paths, labels)  # before anything runs
-    return of_images.ImageOptions(paths, mean, scale, flags["image_rgb"], labels, progress)
+    paths = image_files.find(flags["images"])
+    labels = None if flags["labels"] is None else image_files.read_labels(flags["labels"])
+    image_files.check(paths)  # before anything runs
+    image_files.labelled(paths, labels)
+    return ImageOptions(paths, mean, scale, flags["image_rgb"], labels, progress)
 
 
 def _needs_images(flags: Flags) -> bool:

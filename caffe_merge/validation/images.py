@@ -6,8 +6,6 @@ the same batches, in a worker each; the outputs alone are compared.
 """
 
 import math
-import os
-import warnings
 from dataclasses import asdict, dataclass
 from typing import (
     Any,
@@ -25,17 +23,15 @@ from typing import (
 import numpy as np
 
 from caffe_merge.arrays import Shape
-from caffe_merge.errors import FileError, OptionName, Text, UsageError
-from caffe_merge.files.places import check_file
+from caffe_merge.errors import OptionName, Text, UsageError
 from caffe_merge.net.pixels import Pixels, values_for
 from caffe_merge.validation.classes import Classes, check_labels, classes
+from caffe_merge.validation.image_files import labelled, load
 from caffe_merge.validation.sessions import Session, input_files
 from caffe_merge.wording import counted
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp")
 LIMIT = 1e-3  # the most that rounding may explain, of an output's largest value
-_FORMATS = ("JPEG", "PNG", "BMP")
-_IMAGES, _LABELS, _MEAN = OptionName("images"), OptionName("labels"), OptionName("image_mean")
+_IMAGES, _MEAN = OptionName("images"), OptionName("image_mean")
 Progress = Callable[[int, int, str], None]
 
 
@@ -120,7 +116,10 @@ class OnImages:
     def lines(self) -> Iterator[str]:
         """A few lines for a person."""
         size = "x".join(map(str, self.shape))
-        yield f"{counted(self.count, 'image')}, {size}, {self.channels}, as input {self.input!r}"
+        means = ",".join(f"{value:g}" for value in self.mean)
+        values = f", (pixels - {means}) * {self.scale:g}" if means else ", pixels as they are"
+        images = f"{counted(self.count, 'image')}, {size}, {self.channels}"
+        yield f"{images}{values}, as input {self.input!r}"
         for output in self.outputs:
             cosine = "" if output.cosine is None else f", cosine at least {output.cosine:.6f}"
             if output.max_error is not None:
@@ -132,107 +131,6 @@ class OnImages:
                 yield from (f"    {line}" for line in output.classes.lines())
         for name, _ in self.unjudged:
             yield f"  {name!r}: not compared"
-
-
-def find(paths: Sequence[str]) -> List[str]:
-    """The image files that ``paths`` name: files, and folders with all that is below them.
-
-    What is hidden in a folder is left out: macOS puts a file ``._a.jpg``, which is no image, beside
-    ``a.jpg`` on foreign disks and in archives.
-
-    Raises UsageError for a folder without images, and FileError for what is no file.
-    """
-    images: List[str] = []
-    for path in paths:
-        if not os.path.isdir(path):
-            check_file(path)
-            images.append(path)
-            continue
-        inside: List[str] = []
-        for folder, folders, names in os.walk(path):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            inside += [
-                os.path.join(folder, name)
-                for name in names
-                if name.lower().endswith(ENDINGS) and not name.startswith(".")
-            ]
-        if not inside:
-            raise UsageError(_IMAGES, f": {path}: no {', '.join(ENDINGS)} in this folder")
-        images += sorted(inside)
-    return images
-
-
-def read_labels(path: str) -> Dict[str, int]:
-    """Name or path of an image -> class, from lines of ``name class``; UsageError."""
-    labels: Dict[str, int] = {}
-    try:
-        check_file(path)
-        with open(path, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
-    except FileError as error:  # which names the file
-        raise UsageError(_LABELS, f": {error}") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(_LABELS, f": cannot read {path}: {reason}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, *index = line.strip().rsplit(None, 1)
-        if not index or not index[0].isdecimal():
-            raise UsageError(f"{path}:{number}: expected an image and the index of its class")
-        label = int(index[0][:18])
-        if labels.setdefault(name, label) != label:
-            raise UsageError(f"{path}:{number}: {name} has class {labels[name]} above")
-    return labels
-
-
-def require_pillow() -> None:
-    """Raise UsageError where no image could be read, whatever file it is."""
-    try:
-        from PIL import Image, ImageOps  # noqa: F401 - only to see that they can be imported
-    except ImportError:
-        install = ": Pillow is not here: pip install caffe_merge[images]"
-        raise UsageError(_IMAGES, install) from None
-    except AttributeError as error:  # Pillow 10.3 and later beside numpy 1.20
-        older = f": this Pillow needs a newer numpy ({error}), or: pip install 'Pillow<10.3'"
-        raise UsageError(_IMAGES, older) from None
-
-
-def load(path: str, shape: Shape, rgb: bool = False) -> np.ndarray:
-    """The pixels of an image, (C, H, W) of ``shape``, 0 to 255, as BGR, RGB or gray.
-
-    Raises UsageError, which names the file.
-    """
-    require_pillow()
-    from PIL import Image, ImageOps
-
-    channels, height, width = shape
-    try:
-        check_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                upright = ImageOps.exif_transpose(image) or image  # as OpenCV's imread has it
-                pixels = _of_8_bits(upright).convert("L" if channels == 1 else "RGB")
-                pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-    except FileError:
-        raise
-    except Exception as error:  # Pillow's readers raise what they come across
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"cannot be read as an image: {reason}", path=path) from error
-    array = np.asarray(pixels, np.float32)
-    if channels == 1:
-        return array[None]
-    return np.ascontiguousarray((array if rgb else array[:, :, ::-1]).transpose(2, 0, 1))
-
-
-def _of_8_bits(image: Any) -> Any:
-    """A gray image of 16 bits (a PNG's) as one of 8, which Pillow's ``convert`` would clip."""
-    if not image.mode.startswith("I"):
-        return image
-    from PIL import Image
-
-    return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
 
 
 def image_input(declared: Mapping[str, Shape]) -> str:
@@ -306,7 +204,8 @@ def _fed(
     mean = np.asarray(options.mean, np.float32)
     if mean.size not in (1, shape[1]):
         raise UsageError(_MEAN, f": expected {values_for(shape[1])}, found {mean.size}")
-    values = (pixels - mean.reshape(-1, 1, 1)) * np.float32(options.scale)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told of the outputs
+        values = (pixels - mean.reshape(-1, 1, 1)) * np.float32(options.scale)
     return values, values
 
 
@@ -359,18 +258,3 @@ def _output(
         classes(sides, paths, labels) if len(pieces) == len(paths) else None,
         tuple(not_finite),
     )
-
-
-def labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optional[Sequence[int]]:
-    """The class of each image: by its path, by the end of its path, or by its name; UsageError."""
-    if labels is None:
-        return None
-    classes = []
-    for path in paths:
-        parts = path.replace(os.sep, "/").split("/")
-        names = (path, *("/".join(parts[start:]) for start in range(len(parts))))
-        label = next((labels[name] for name in names if name in labels), None)
-        if label is None:
-            raise UsageError(_LABELS, f": no class is given for {path}")
-        classes.append(label)
-    return classes

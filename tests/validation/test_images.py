@@ -11,12 +11,13 @@ import pytest
 
 import caffe_merge
 from caffe_merge.command.cli import main, merge_bn
-from caffe_merge.errors import FileError, UsageError
-from caffe_merge.validation import forward, images, validate
+from caffe_merge.errors import UsageError
+from caffe_merge.validation import forward, image_files, images, validate
 from caffe_merge.validation.images import ImageOptions
 from tests.nets import Pair, prototxt, write_pair
 from tests.required import required
 from tests.validation.nets import AFTER, pairs, weights
+from tests.validation.photos import folder, save
 
 
 @pytest.fixture(autouse=True)
@@ -24,92 +25,11 @@ def pillow() -> None:
     required("PIL", "images")
 
 
-def save(path: Path, seed: int = 0, size: Any = (9, 7)) -> np.ndarray:
-    """Write an image of (rows, columns); its pixels, RGB."""
-    from PIL import Image
-
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def folder(path: Path, number: int = 3) -> List[str]:
-    (path / "photos" / "more").mkdir(parents=True)
-    names = [f"photos/{'more/' if n == 1 else ''}{n}.png" for n in range(number)]
-    for seed, name in enumerate(names):
-        save(path / name, seed)
-    (path / "photos" / "notes.txt").write_text("no image")
-    return names
-
-
-def test_pixels_are_bgr_unless_asked(tmp_path: Path) -> None:
-    pixels = save(tmp_path / "x.bmp").astype(np.float32).transpose(2, 0, 1)
-    path = str(tmp_path / "x.bmp")
-    np.testing.assert_array_equal(images.load(path, (3, 9, 7)), pixels[::-1])
-    np.testing.assert_array_equal(images.load(path, (3, 9, 7), rgb=True), pixels)
-    assert images.load(path, (3, 4, 5)).shape == (3, 4, 5)
-    gray = images.load(path, (1, 9, 7))[0]
-    np.testing.assert_allclose(gray, np.tensordot([0.299, 0.587, 0.114], pixels, 1), atol=1)
-
-
-def test_gray_pixels_of_16_bits_are_scaled(tmp_path: Path) -> None:
-    from PIL import Image
-
-    values = np.array([[0, 257, 300 * 128], [65535, 32768, 200 * 257]], np.uint16)
-    Image.fromarray(values).save(tmp_path / "deep.png")
-    expected = np.array([[0, 1, 149], [255, 128, 200]])
-    for channels in (1, 3):
-        pixels = images.load(str(tmp_path / "deep.png"), (channels, 2, 3))
-        np.testing.assert_array_equal(pixels, np.stack([expected] * channels))
-
-
-def test_a_photo_is_turned_as_its_exif_says(tmp_path: Path) -> None:
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 3)).astype(np.uint8)
-    photo = Image.fromarray(pixels)
-    exif = photo.getexif()
-    exif[0x0112] = 6  # the camera was turned by a quarter
-    photo.save(tmp_path / "photo.png", exif=exif)
-    upright = np.rot90(pixels, -1).transpose(2, 0, 1)
-    loaded = images.load(str(tmp_path / "photo.png"), (3, 4, 3), rgb=True)
-    np.testing.assert_array_equal(loaded, upright)
-
-
-def test_folders_and_files(tmp_path: Path) -> None:
-    folder(tmp_path)
-    other = tmp_path / "other"
-    with pytest.raises(FileError, match="other: No such file"):
-        images.find([str(tmp_path / "photos"), str(other)])
-    other.touch()  # whether it is an image is seen when it is read
-    actual = images.find([str(tmp_path / "photos"), str(other)])
-    assert [Path(path).name for path in actual] == ["0.png", "2.png", "1.png", "other"]
-    with pytest.raises(UsageError, match=r"no \.jpg, .* in this folder"):
-        images.find([str(empty(tmp_path))])
-
-
-def test_what_is_hidden_in_a_folder_is_no_image(tmp_path: Path) -> None:
-    """Archives from macOS have a file of attributes for each image, of the same ending."""
-    folder(tmp_path)
-    photos = tmp_path / "photos"
-    expected = images.find([str(photos)])
-    (photos / "._1.png").write_bytes(b"attributes")
-    (photos / ".thumbnails").mkdir()
-    (photos / ".thumbnails" / "1.png").write_bytes(b"")
-    assert images.find([str(photos)]) == expected
-    assert images.find([str(photos / "._1.png")])  # who names it means it
-
-
-def empty(path: Path) -> Path:
-    (path / "empty").mkdir()
-    return path / "empty"
-
-
 def on_images(tmp_path: Path, after: Pair, engine: str = "reference") -> Any:
     before, _ = pairs(tmp_path)
     names = folder(tmp_path)
     labels = {name: number for number, name in enumerate(names)}
-    paths = images.find([str(tmp_path / "photos")])
+    paths = image_files.find([str(tmp_path / "photos")])
     seen: List[int] = []
     options = ImageOptions(
         paths,
@@ -137,7 +57,7 @@ def test_what_both_nets_give_out(tmp_path: Path) -> None:
     assert output.cosine > 0.999999
     assert (output.classes.top1_differ, output.classes.top5_differ) == (0, None)
     for number, row in enumerate(output.classes.rows):
-        pixels = images.load(row.image, (3, 8, 8))
+        pixels = image_files.load(row.image, (3, 8, 8))
         mean = np.array([100, 110, 120], np.float32).reshape(3, 1, 1)
         data = np.stack([(pixels - mean) * 0.5] * 2)
         prob = forward(before, {"data": data})["prob"][0]
@@ -216,24 +136,6 @@ def run(arguments: List[str]) -> Dict[str, Any]:
     return shown
 
 
-def test_labels(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_text("a b.png 3\n\nc/d e.jpg\t4\n")
-    assert images.read_labels(str(path)) == {"a b.png": 3, "c/d e.jpg": 4}
-    path.write_bytes(b"\xef\xbb\xbfa.png 3\r\n")  # as some editors save it
-    assert images.read_labels(str(path)) == {"a.png": 3}
-    path.write_text("a.png 3\nb.png\n")
-    with pytest.raises(UsageError, match=r"labels\.txt:2: expected an image and the index"):
-        images.read_labels(str(path))
-    path.write_text("a.png 3\na.png 3\na.png 4\n")
-    with pytest.raises(UsageError, match=r"labels\.txt:3: a\.png has class 3 above"):
-        images.read_labels(str(path))
-    with pytest.raises(UsageError, match=r"^labels: nope\.txt: No such file or directory$"):
-        images.read_labels("nope.txt")
-    with pytest.raises(UsageError, match="labels: no class is given for other"):
-        images.labelled(["other.png"], {"a.png": 3})
-
-
 def two_nets(tmp_path: Path, text: str, factors: Any = (1.0, 1.0)) -> List[Pair]:
     """The net before and after: its Scale ``s`` multiplies by these."""
     return [
@@ -297,8 +199,8 @@ def test_labels_are_checked_before_all_images_have_run(
     with pytest.raises(UsageError, match=message):
         caffe_merge.convert(*pair, **arguments)
     options = ImageOptions(
-        images.find(arguments["images"]),  # type: ignore[arg-type]
-        labels=images.read_labels(str(labels)),
+        image_files.find(arguments["images"]),  # type: ignore[arg-type]
+        labels=image_files.read_labels(str(labels)),
         progress=lambda *_: pytest.fail("an image has run"),
     )
     with pytest.raises(UsageError, match=message):
@@ -308,7 +210,7 @@ def test_labels_are_checked_before_all_images_have_run(
 def test_outputs_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
     """A detector's last layer, which nobody here can run: alone, and beside another output."""
     folder(tmp_path)
-    options = ImageOptions(images.find([str(tmp_path / "photos")]))
+    options = ImageOptions(image_files.find([str(tmp_path / "photos")]))
     lines = ["data 1 3 9 7", "c: TanH data -> c", "u: DetectionOutput c -> det"]
     alone = write_pair(tmp_path, prototxt(*lines), {"none": []}, "alone")
     comparison = validate(alone, alone, images=options)
@@ -326,7 +228,7 @@ def test_labels_without_classes_are_an_error(tmp_path: Path) -> None:
     folder(tmp_path)
     net = prototxt("data 1 3 9 7", "c: TanH data -> c")
     pair = write_pair(tmp_path, net, {"none": []})
-    paths = images.find([str(tmp_path / "photos")])
+    paths = image_files.find([str(tmp_path / "photos")])
     labels = {Path(path).name: 0 for path in paths}
     with pytest.raises(UsageError, match="labels: no output has one value for each class"):
         validate(pair, pair, images=ImageOptions(paths, labels=labels))
