@@ -11,6 +11,7 @@ from caffe_merge.errors import CaffeMergeError, OptionName, ValidationError
 from caffe_merge.layers import norms
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.net import loading
+from caffe_merge.net.graph import Graph
 from caffe_merge.validation import black_boxes, sizes
 from caffe_merge.validation.judging import Judging, Shapes
 from caffe_merge.validation.run import Run, feedable, input_shapes, program
@@ -26,6 +27,7 @@ class Net:
         self.path = os.fspath(paths[0])
         try:
             net = loading.load(paths[0], paths[1], judging.state)
+            Graph(net.layers)  # Caffe refuses what this refuses
         except CaffeMergeError as error:
             raise error.of(self.path) from error
         self.layers: Sequence[Any] = net.layers

@@ -203,8 +203,17 @@ def _same(old: Any, new: Any) -> bool:
     facts = [(layer.type, layer.extra, layer.style, layer.missing) for layer in (old, new)]
     if counts[0] != counts[1] or facts[0] != facts[1] or _bare(old.param) != _bare(new.param):
         return False
+    if _is_reordered(old.param, new.param):
+        return False
     shapes = [[blob.shape for blob in layer.blobs] for layer in (old, new)]
     return shapes[0] == shapes[1] and all(map(_equal, old.blobs, new.blobs))
+
+
+def _is_reordered(old: Any, new: Any) -> bool:
+    """Whether an Eltwise reads the same blobs in another order: what it makes is compared then."""
+    bottoms, new_bottoms = list(old.bottom), list(new.bottom)
+    is_other = bottoms != new_bottoms and sorted(bottoms) == sorted(new_bottoms)
+    return old.type == "Eltwise" and is_other
 
 
 def _equal(was: Any, now: Any) -> bool:

@@ -28,6 +28,7 @@ from caffe_merge.validation.responses import Side
 from caffe_merge.validation.run import Run
 from caffe_merge.validation.sessions import Paths
 from caffe_merge.validation.side_by_side import Progress
+from caffe_merge.validation.sizes import CostOfBoth
 from caffe_merge.validation.verdict import FAILED, Comparison
 
 _POINTWISE = frozenset(of_family(POINTWISE))
@@ -65,7 +66,8 @@ def _attempt(
     old, new = nets
     plans = old.program.plan, new.program.plan
     pairing = pair(old.layers, new.layers, plans, (old.boxes, new.boxes), by_name)
-    cost = old.cost()
+    costs = old.cost(), new.cost()
+    cost = CostOfBoth(*costs, [(point.before, point.after) for point in pairing.points])
     at = declared(old, judging, cost)
     fed = samples(at, _of_inputs(old, judging), cost, most)
     check_fed(pairing, fed)
@@ -79,7 +81,7 @@ def _attempt(
             return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
     if is_smaller(fed):
-        findings.compare_shapes(cost.tops(at), new.cost().tops(at))
+        findings.compare_shapes(*(net_cost.tops(at) for net_cost in costs))
     _measure_noise(findings, old, fed, judging)
     findings.compensate(
         lambda point: any(

@@ -179,7 +179,8 @@ def measure_noise(findings: Findings, runs: Tuple[Run, Run], exceeding: Set[Poin
                 noise = farthest(was, now) / largest if largest else 0.0
                 for point in points:
                     findings.noise[point] = max(noise, findings.noise.get(point, 0.0))
-                moved.arrays[points[0].before[0]] = was
+                if any(point.firm for point in points):
+                    moved.arrays[points[0].before[0]] = was
             moved.drop(index)
 
 

@@ -1,8 +1,8 @@
-"""What a forward pass costs at other input shapes, and whether a net's layers allow them."""
+"""What a forward pass costs at other input shapes, and whether the layers of nets allow them."""
 
 import math
 from functools import cached_property
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
@@ -30,12 +30,13 @@ class Walk(NamedTuple):
 class Cost:
     """Multiply-adds of a net (its layers, in order) as a function of its inputs.
 
-    Layers of unknown type, and what depends on them, count nothing.
+    Layers of unknown type, and what depends on them, count nothing. ``declared`` are the shapes of
+    its inputs by its text.
     """
 
     def __init__(self, specs: Sequence[LayerSpec], declared: Dict[str, Shape]) -> None:
         self._specs = specs
-        self._declared = declared
+        self.declared = declared
         self._walks: Dict[Any, Walk] = {}  # by the shapes of the inputs
 
     def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
@@ -45,7 +46,7 @@ class Cost:
         """
         try:
             walk = self._walk(inputs)
-            as_declared = self._walk(self._declared)
+            as_declared = self._walk(self.declared)
             if walk is not as_declared and self._weights(walk) != self._declared_weights:
                 return None
         except NetError:
@@ -59,16 +60,19 @@ class Cost:
         except NetError:  # the engine will say what is wrong
             return 0
 
-    def tops(self, inputs: Dict[str, Shape]) -> Dict[Version, Shape]:
-        """The shapes of what layers make of ``inputs``, as far as they are known."""
+    def tops(self, inputs: Optional[Dict[str, Shape]]) -> Dict[Version, Shape]:
+        """The shapes of what layers make of ``inputs``, as far as they are known.
+
+        None stands for what is declared.
+        """
         try:
-            return self._walk(inputs).tops
+            return self._walk(self.declared if inputs is None else inputs).tops
         except NetError:
             return {}
 
     @cached_property
     def _declared_weights(self) -> Weights:
-        return self._weights(self._walk(self._declared))
+        return self._weights(self._walk(self.declared))
 
     def _weights(self, walk: Walk) -> Weights:
         """The shapes of weights that fit what layers read; raises NetError where none can."""
@@ -104,3 +108,43 @@ class Cost:
                 known_bottoms = [bottom for bottom in bottoms if bottom is not None]
                 total += shapes.multiply_adds(spec, known_bottoms, tops) or 0
         return Walk(total, largest, read, top_shapes)
+
+
+class CostOfBoth:
+    """Multiply-adds of the old net, where both nets may be run at the inputs in question.
+
+    ``pairs`` are the versions of blobs that are to be compared, of the old net and of the new one.
+    """
+
+    def __init__(self, old: Cost, new: Cost, pairs: Sequence[Tuple[Version, Version]]) -> None:
+        self._old, self._new = old, new
+        self._pairs = pairs
+
+    def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
+        """The cost at ``inputs``; None where one of the nets forbids them, as `Cost` has it.
+
+        None too where shapes differ that are the same at the declared size: one net gives as a
+        number what the other makes of its inputs.
+        """
+        cost = self._old(inputs)
+        if inputs == self._old.declared or cost is None:
+            return cost
+        allowed = self._new(inputs) is not None and self._alike(inputs) >= self._alike_as_declared
+        return cost if allowed else None
+
+    def largest(self, inputs: Dict[str, Shape]) -> int:
+        """The number of values in the largest blob of the old net at ``inputs``."""
+        return self._old.largest(inputs)
+
+    @cached_property
+    def _alike_as_declared(self) -> Set[int]:
+        return self._alike(None)
+
+    def _alike(self, inputs: Optional[Dict[str, Shape]]) -> Set[int]:
+        """The pairs, by number, of one shape or of shapes that are not known; None: as declared."""
+        was, now = self._old.tops(inputs), self._new.tops(inputs)
+        return {
+            number
+            for number, (before, after) in enumerate(self._pairs)
+            if was.get(before) == now.get(after) or None in (was.get(before), now.get(after))
+        }

@@ -26,6 +26,7 @@ from caffe_merge.validation.loaded import Net, check_inputs, declared
 from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan
 from caffe_merge.validation.sessions import Paths, Sessions, input_files
+from caffe_merge.validation.sizes import CostOfBoth
 from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
 from caffe_merge.validation.wrong_runs import Fed, is_undone, see_rewrites
@@ -67,7 +68,8 @@ def _attempt(
     pairing = visible(pairing, plans, sessions)
     least, follows = least_limit(judging, row.limit)
     findings = Findings(pairing, least, follows)
-    cost = old.cost()
+    costs = old.cost(), new.cost()
+    cost = CostOfBoth(*costs, [(point.before, point.after) for point in pairing.points])
     at = declared(old, judging, cost)
     fed = samples(at, judging, cost, row.most)
     check_fed(pairing, fed)
@@ -81,7 +83,7 @@ def _attempt(
             see_rewrites(findings, both[1], values)
 
     if is_smaller(fed):
-        findings.compare_shapes(cost.tops(at), new.cost().tops(at))
+        findings.compare_shapes(*(net_cost.tops(at) for net_cost in costs))
 
     def undone(point: Point, sample: Sample) -> bool:
         with feed(sample) as both:

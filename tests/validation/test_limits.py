@@ -1,10 +1,13 @@
 """How far nets may differ."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from caffe_merge.validation import validate
 from caffe_merge.validation.limits import limit, may_explain, nudged
-from tests.nets import make_layer
+from tests.nets import make_layer, prototxt, write_pair
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,33 @@ def test_another_seed_is_tried_where_its_noise_may_explain_the_error() -> None:
     assert may_explain(4.5e-6, 4.8e-5)
     assert not may_explain(1e-7, 3e-5)
     assert not may_explain(1e-3, 2e-3), "no noise explains as much"
+
+
+def test_noise_goes_on_behind_a_blob_that_it_excuses(tmp_path: Path) -> None:
+    """BatchNorm's variance is small, and weights grow; a script gave the layers other names."""
+    head = "data 1 3 32 32", "c: Convolution data -> %s { convolution_param { %s } }"
+    tail = (
+        "{0}t: TanH bn -> t",
+        "{0}d: Dropout t -> d",
+        "e: Convolution d -> e { convolution_param { num_output: 4 kernel_size: 1 } }",
+        "x: TanH e -> x",
+    )
+    conv = "num_output: 8 kernel_size: 3"
+    before = (head[0], head[1] % ("c", conv), "bn: BatchNorm c -> bn", *tail)
+    after = (head[0], "new_" + head[1] % ("bn", conv), *tail)
+    random = np.random.default_rng(1)
+    kernel, bias = (random.standard_normal(shape).astype(np.float32) for shape in ((8, 3, 3, 3), 8))
+    mean = random.standard_normal(8)
+    variance = (random.uniform(0.5, 2, 8) * 1e-5).astype(np.float32)
+    last = [random.standard_normal((4, 8, 1, 1)), random.standard_normal(4)]
+    factor = 1 / np.sqrt(variance.astype(np.float64) + 1e-5)
+    folded = [kernel * factor[:, None, None, None], (bias - mean) * factor]
+    weights = {"c": [kernel, bias], "bn": [mean, variance, np.ones(1)], "e": last}
+    text, new_text = prototxt(*before).replace("{0}", ""), prototxt(*after).replace("{0}", "new_")
+    pairs = [
+        write_pair(tmp_path, text, weights, "before"),
+        write_pair(tmp_path, new_text, {"new_c": folded, "e": last}, "after"),
+    ]
+    comparison = validate(*pairs)
+    assert comparison.ok, comparison.summary()
+    assert {blob.name for blob in comparison.blobs if (blob.noise or 0) > 1e-5} == {"t", "d"}

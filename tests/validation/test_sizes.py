@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Tuple
 
 import numpy as np
 import pytest
@@ -123,3 +124,35 @@ def test_what_a_black_box_reads_has_the_same_shape_at_the_declared_size(
     comparison = validate(before, after)
     assert comparison.inputs[0].shape[2:] == (32, 32)
     assert comparison.status != "passed", comparison.summary()
+
+
+SIZED = (  # of an input of 101x101; at the same layers another script may have written the numbers
+    ("i: Interp pool -> i { interp_param { zoom_factor: 2 } }",
+     "i: Interp pool -> i { interp_param { height: 97 width: 97 } }"),
+    ("g: Pooling pool -> g { pooling_param { pool: AVE global_pooling: true } }",
+     "g: Pooling pool -> g { pooling_param { pool: AVE kernel_size: 49 } }"),
+    ("r: Reshape pool -> r { reshape_param { shape { dim: 0 dim: 4 dim: -1 } } }",
+     "r: Reshape pool -> r { reshape_param { shape { dim: 0 dim: 4 dim: 2401 } } }"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("either_way", [False, True])
+@pytest.mark.parametrize("forms", SIZED)
+def test_a_size_that_one_of_the_nets_writes_as_a_number_is_kept(
+    tmp_path: Path, forms: Tuple[str, str], either_way: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
+    head = (
+        "data 1 3 101 101",
+        "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }",
+        "pool: Pooling conv -> pool { pooling_param { kernel_size: 3 stride: 2 } }",
+    )
+    blobs = seeded(prototxt(*head))
+    name = forms[0][0]
+    before, after = (
+        write_pair(tmp_path, prototxt(*head, form, f"t: TanH {name} -> t"), blobs, stem)
+        for form, stem in zip(forms[::-1] if either_way else forms, ("before", "after"))
+    )
+    comparison = validate(before, after)
+    assert comparison.status == "passed", comparison.summary()
+    assert comparison.inputs[0].shape[2:] == (101, 101)

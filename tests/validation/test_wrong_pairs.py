@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import caffe_merge
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import CaffeMergeError, UsageError
 from caffe_merge.validation import Comparison, validate
 from tests.nets import Pair, load_pair, prototxt, seeded, write_pair
 from tests.real_caffe import RealCaffe
@@ -50,6 +50,42 @@ def judged(
     blobs = seeded(text.replace('type: "Mystery"', 'type: "TanH"'))
     pair = write_pair(folder, text, {**blobs, **(weights or {})})
     return validate(pair, merged(folder, pair, wrong), **how)
+
+
+@pytest.mark.parametrize(
+    ("operation", "coeff"),
+    [("SUM", ""), ("SUM", "coeff: 1 coeff: -0.5"), ("PROD", ""), ("MAX", "")],
+)
+def test_bottoms_of_an_eltwise_in_another_order(tmp_path: Path, operation: str, coeff: str) -> None:
+    """They make the same unless each has a coefficient of its own."""
+    net = (
+        "data 2 3 7 6",
+        "a: Convolution data -> a { convolution_param { num_output: 4 kernel_size: 3 } }",
+        "b: Convolution data -> b { convolution_param { num_output: 4 kernel_size: 3 } }",
+        f"s: Eltwise a b -> s {{ eltwise_param {{ operation: {operation} %s }} }}",
+        "t: TanH s -> t",
+    )
+    text = prototxt(*net).replace("%s", coeff)
+    swapped = text.replace('bottom: "a"', "@").replace('bottom: "b"', 'bottom: "a"')
+    blobs = seeded(text)
+    pair = write_pair(tmp_path, text, blobs, "before")
+    other = write_pair(tmp_path, swapped.replace("@", 'bottom: "b"'), blobs, "after")
+    assert validate(pair, other).status == ("failed" if coeff else "passed")
+
+
+def test_a_pair_that_caffe_refuses_is_an_error(tmp_path: Path, real_caffe: RealCaffe) -> None:
+    """Two layers read x, and one writes it in place."""
+    lines = ("data 1 3 9 8", CONV % "data", "a: TanH c -> a", "r: ReLU c -> y", "z: AbsVal y -> z")
+    wrong = (*lines[:3], "r: ReLU c -> c", "z: AbsVal c -> z")
+    blobs = seeded(prototxt(*lines))
+    pair = write_pair(tmp_path, prototxt(*lines), blobs, "before")
+    other = write_pair(tmp_path, prototxt(*wrong), blobs, "after")
+    assert validate(pair, pair).ok
+    assert real_caffe.error(prototxt(*wrong))
+    with pytest.raises(
+        CaffeMergeError, match=r"after\.prototxt: layers 'a', 'r' read 'c', and one"
+    ):
+        validate(pair, other)
 
 
 PLAIN = ("data 1 3 6 6", CONV % "data", BN, "r: ReLU c -> c", FC)
