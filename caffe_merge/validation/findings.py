@@ -131,6 +131,14 @@ class Findings:
         explained = self.follows and beyond and max(errors) <= limits.LARGEST
         return beyond if explained else set()
 
+    def exact(self) -> Set[Point]:
+        """The points where both nets hold the very same values."""
+        return {
+            point
+            for point, result in self.results.items()
+            if result.problem is None and not result.max_error
+        }
+
     def compensable(self) -> List[Point]:
         """The points that may hold something else which layers behind them compensate.
 

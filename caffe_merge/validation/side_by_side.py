@@ -161,10 +161,11 @@ def measure_noise(findings: Findings, runs: Tuple[Run, Run], exceeding: Set[Poin
     """Find what rounding is worth at the points that do not agree: see limits.
 
     ``runs`` are of the old net, the second with its weights moved; it goes on with the first one's
-    values wherever the new net went on with the old one's.
+    values wherever the new net had those, its own or the old net's.
     """
     due: Dict[int, Dict[Version, List[Point]]] = {}
-    for point in exceeding:
+    exact = findings.exact()
+    for point in exceeding | exact:
         due.setdefault(point.before[1], {}).setdefault(point.before, []).append(point)
     due_points = [points[0] for versions in due.values() for points in versions.values()]
     right, moved = runs
@@ -175,11 +176,11 @@ def measure_noise(findings: Findings, runs: Tuple[Run, Run], exceeding: Set[Poin
                 was, now = leader.value(points[0])[0], moved.arrays.get(points[0].before[0])
                 if was is None or now is None:
                     continue
-                largest = float(np.abs(was).max()) if was.size else 0.0
-                noise = farthest(was, now) / largest if largest else 0.0
-                for point in points:
+                for point in exceeding.intersection(points):
+                    largest = float(np.abs(was).max()) if was.size else 0.0
+                    noise = farthest(was, now) / largest if largest else 0.0
                     findings.noise[point] = max(noise, findings.noise.get(point, 0.0))
-                if any(point.firm for point in points):
+                if any(point.firm or point in exact for point in points):
                     moved.arrays[points[0].before[0]] = was
             moved.drop(index)
 

@@ -7,7 +7,7 @@ import pytest
 
 from caffe_merge.validation import validate
 from caffe_merge.validation.limits import limit, may_explain, nudged
-from tests.nets import make_layer, prototxt, write_pair
+from tests.nets import make_layer, prototxt, seeded, write_pair
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,27 @@ def test_noise_goes_on_behind_a_blob_that_it_excuses(tmp_path: Path) -> None:
     comparison = validate(*pairs)
     assert comparison.ok, comparison.summary()
     assert {blob.name for blob in comparison.blobs if (blob.noise or 0) > 1e-5} == {"t", "d"}
+
+
+def test_what_lies_in_front_of_equal_values_is_no_noise(tmp_path: Path) -> None:
+    """Rounding is worth much in the difference of two blobs, which both nets have the same."""
+    conv = "Convolution data -> %s { convolution_param { num_output: 4 kernel_size: 3 } }"
+    lines = (
+        "data 2 3 8 8",
+        f"a: {conv % 'a'}",
+        f"b: {conv % 'b'}",
+        "s: Eltwise a b -> s { eltwise_param { coeff: 1 coeff: -1 } }",
+        "f: InnerProduct s -> f { inner_product_param { num_output: 3 axis: 2 } }",
+    )
+    blobs = seeded(prototxt(*lines))
+    blobs["b"] = [blob * np.float32(1 + 1e-4) for blob in blobs["a"]]
+    wrong = {**blobs, "f": [blob.copy() for blob in blobs["f"]]}
+    wrong["f"][0][1] *= 1.005
+    text = prototxt(*lines)
+    before, after = (
+        write_pair(tmp_path, text, weights, stem)
+        for stem, weights in (("before", blobs), ("after", wrong))
+    )
+    assert validate(before, before).ok
+    comparison = validate(before, after)
+    assert comparison.status == "failed", comparison.summary()
