@@ -6,6 +6,7 @@ from caffe_merge import __version__
 from caffe_merge.errors import OptionName, Text, spelled
 
 MERGED, UNCHANGED, FAILED = "merged", "unchanged", "failed"
+NO_CHANGE = "no change"  # in place of a verdict: no layer was changed, there is nothing to compare
 # Kinds of failures, for programs that read a report.
 INPUT, VALIDATION, CRASH, TIMEOUT, MEMORY, PAIRING, STOPPED, WORKER = (
     "input", "validation", "crash", "timeout", "memory", "pairing", "stopped", "worker",
@@ -25,10 +26,11 @@ class Outcome(NamedTuple):
     """What became of a pair. ``status`` is merged, unchanged (since an earlier run) or failed.
 
     ``kind`` and ``reason`` say why it failed. ``validation`` is what the engine found: its name,
-    verdict and worst error. ``seconds`` are of wall time. ``figures`` are the layers, parameters,
-    multiply-adds and bytes before and after, each a pair. ``inputs`` has the sha256 of
-    all files that were read, by path, ``outputs`` of ``output_model`` and ``output_weights``.
-    ``target`` is the line on what the program that the pair is for does not take; None without one.
+    verdict and worst error, and the accuracy before and after. ``seconds`` are of wall time.
+    ``figures`` are the layers, parameters, multiply-adds and bytes before and after, each a pair.
+    ``inputs`` has the sha256 of all files that were read, by path, ``outputs`` of ``output_model``
+    and ``output_weights``. ``target`` is the line on what the program that the pair is for does not
+    take; None without one.
     """
 
     status: str

@@ -25,7 +25,7 @@ from caffe_merge.pages import rendering
 SCHEMA = "caffe_merge.batch/1"
 COLUMNS = (
     "name", "model", "weights", "output_model", "output_weights", "status", "kind", "reason",
-    "advice", "engine", "verdict", "worst", "seconds",
+    "advice", "engine", "verdict", "worst", "accuracy_before", "accuracy_after", "seconds",
     *(f"{name}_{when}" for name in FIGURES for when in ("before", "after")), "target",
 )  # fmt: skip
 ENDINGS = (*rendering.ENDINGS, ".json", ".csv")
@@ -149,6 +149,7 @@ def _row(result: Result, name_of: Callable[[str], str]) -> Dict[str, Any]:
     validation = entry["validation"] or {}
     row = {**entry, "engine": validation.get("engine"), "worst": validation.get("worst")}
     row["verdict"] = validation.get("status")
+    row["accuracy_before"], row["accuracy_after"] = validation.get("accuracy") or (None, None)
     return {**row, **dict(_flat(result.outcome.figures or {}))}
 
 

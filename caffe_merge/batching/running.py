@@ -14,6 +14,7 @@ from caffe_merge.batching.outcome import (
     INPUT,
     MEMORY,
     MERGED,
+    NO_CHANGE,
     VALIDATION,
     Outcome,
 )
@@ -111,11 +112,17 @@ def _write_page(result: Result, flags: Mapping[str, Any]) -> str:
 def _validation(result: Result) -> Dict[str, Any]:
     comparison = result.comparison
     if comparison is None:
-        return {"engine": NONE, "status": "none", "worst": None}
+        status = NO_CHANGE if result.report.unchanged else NONE
+        return {"engine": NONE, "status": status, "worst": None, "accuracy": None}
     worst = comparison.worst[1] if comparison.worst else None
     if worst is not None and not isfinite(worst):
         worst = None  # JSON has no such number; the status tells
-    return {"engine": comparison.engine, "status": comparison.status, "worst": worst}
+    return {
+        "engine": comparison.engine,
+        "status": comparison.status,
+        "worst": worst,
+        "accuracy": None if comparison.images is None else comparison.images.accuracy,
+    }
 
 
 def _target(result: Result) -> Optional[str]:

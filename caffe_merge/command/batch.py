@@ -130,7 +130,10 @@ def _verdict(result: Result) -> str:
         return UNCHANGED
     if not outcome.ok:
         return f"failed ({outcome.kind})"
-    status = (outcome.validation or {}).get("status")
+    validation = outcome.validation or {}
+    status, accuracy = validation.get("status"), validation.get("accuracy")
+    if accuracy is not None:
+        return f"{status}, accuracy {accuracy[0]:.2%} -> {accuracy[1]:.2%}"
     return "not validated" if status == "none" else str(status)
 
 

@@ -83,6 +83,12 @@ class OnImages:
     unjudged: Tuple[Tuple[str, str], ...] = ()  # outputs that could not be compared, and why
 
     @property
+    def accuracy(self) -> Optional[Tuple[float, float]]:
+        """That of the first classifier, before and after; None without one, or without labels."""
+        every = (output.classes and output.classes.accuracy for output in self.outputs)
+        return next(filter(None, every), None)
+
+    @property
     def problem(self) -> Optional[str]:
         """How the pairs differ by more than rounding explains; None if they do not."""
         for output in self.outputs:

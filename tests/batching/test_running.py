@@ -1,13 +1,16 @@
 """One pair from its flags to its outcome: whatever is wrong is in the outcome."""
 
+import csv
 import threading
 from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
-from caffe_merge.batching import running
+from caffe_merge.batching import report, running
+from caffe_merge.batching.outcome import Result
 from caffe_merge.batching.running import run
+from caffe_merge.command import batch as batch_command
 from caffe_merge.errors import FileError, ValidationError
 from caffe_merge.files import workplace
 from tests.batching.trees import net, pair, request
@@ -97,3 +100,35 @@ def test_a_pair_outlives_its_page(
     assert outcome.ok
     assert outcome.reason == "its page was not written" + reason
     assert Path(flags["output_model"]).exists()
+
+
+def test_where_no_layer_is_changed_there_is_nothing_to_validate(flags: Dict[str, Any]) -> None:
+    text = Path(flags["model"])
+    text.write_text(text.read_text().split("layer", 2)[1].join(("layer", "")))
+    outcome = run({**flags, "validate": "reference"})
+    assert outcome.ok, outcome.reason
+    assert outcome.validation == {
+        "engine": "none", "status": "no change", "worst": None, "accuracy": None
+    }  # fmt: skip
+
+
+def test_the_accuracy_on_images(flags: Dict[str, Any], tmp_path: Path) -> None:
+    required("PIL", "images")
+    from PIL import Image
+
+    for color in range(2):
+        Image.new("RGB", (6, 6), (99 * color, 9, 80)).save(tmp_path / f"{color}.png")
+    (tmp_path / "labels").write_text("0.png 0\n1.png 0\n")
+    images = [str(tmp_path / f"{color}.png") for color in range(2)]
+    how = {"validate": "reference", "images": images, "labels": str(tmp_path / "labels")}
+    outcome = run({**flags, **how})
+    assert outcome.ok, outcome.reason
+    before, after = outcome.validation["accuracy"]  # type: ignore[index]
+    assert before == after
+    assert before in (0, 0.5, 1)
+    pair_ = {"name": "x", "model": "x", "weights": "x", "output_model": "", "output_weights": ""}
+    result = Result(**pair_, outcome=outcome)
+    assert f"passed, accuracy {before:.2%} -> {after:.2%}" in "".join(batch_command.table([result]))
+    report.write(str(tmp_path / "report.csv"), [result])
+    (row,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
+    assert float(row["accuracy_before"]) == float(row["accuracy_after"]) == before
