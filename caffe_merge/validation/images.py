@@ -85,8 +85,10 @@ class OnImages:
     @property
     def accuracy(self) -> Optional[Tuple[float, float]]:
         """That of the first classifier, before and after; None without one, or without labels."""
-        every = (output.classes and output.classes.accuracy for output in self.outputs)
-        return next(filter(None, every), None)
+        for output in self.outputs:
+            if output.classes is not None and output.classes.accuracy is not None:
+                return output.classes.accuracy
+        return None
 
     @property
     def problem(self) -> Optional[str]:

@@ -105,7 +105,8 @@ def make(
     for name, shape in chosen.items():
         if name in files:
             description = "raw pixels, given" if raw is not None and name == raw.name else "given"
-            inputs.append(NetInput(name, _fitted(name, files[name], shape), None, description))
+            array = _fitted(name, files[name], shape, name in shapes)
+            inputs.append(NetInput(name, array, None, description))
             continue
         if not shape or min(shape) < 1:
             raise InputShapeError(
@@ -129,10 +130,11 @@ def refuse(name: str, declared: Iterable[str]) -> NoReturn:
     raise UsageError(f"the net has no input {name!r} (its inputs: {names})")
 
 
-def _fitted(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
+def _fitted(name: str, array: np.ndarray, shape: Shape, exactly: bool) -> np.ndarray:
     """``array`` as float32, with an axis for the batch if it lacks one; UsageError if it is unfit.
 
-    The batch and what comes behind the channels may be of other sizes than declared.
+    The batch and what comes behind the channels may be of other sizes than declared, unless it is
+    to have ``exactly`` this shape.
     """
     array = np.asarray(array, np.float32)
     if not shape:
@@ -144,6 +146,10 @@ def _fitted(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
             f"input {name!r}: the array given has shape {array.shape}, expected {tuple(shape)}, "
             "or without the first axis"
         )
+    if exactly and array.shape != tuple(shape):
+        option = OptionName("input_shape")
+        problem = f"input {name!r}: the array given has shape {array.shape}, but "
+        raise UsageError(problem, option, f" says {tuple(shape)}")
     return array
 
 

@@ -18,7 +18,7 @@ from typing import (
 
 import numpy as np
 
-from caffe_merge.errors import UsageError, meant
+from caffe_merge.errors import OptionName, UsageError, meant
 from caffe_merge.layers.state import State
 from caffe_merge.net.pixels import PixelOptions
 from caffe_merge.validation import inputs, limits, verdict
@@ -125,10 +125,14 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
         if pixels is not None:
             before[pixels.name] = pixels.of(after[pixels.name])
         samples.append(Sample(used, before, after))
+        is_given = bool(used) and all(entry.seed is None for entry in used)
+        if is_given and judging.scale is not None:
+            scale_of = OptionName("input_scale"), " has no effect: ", OptionName("input")
+            raise UsageError(*scale_of, " gives the values of all inputs")
         shapes = {entry.name: tuple(entry.array.shape) for entry in used}
         if cost is not None:
             inputs.check_size(cost.largest(shapes))
-        if judging.scale is not None or all(entry.seed is None for entry in used):
+        if judging.scale is not None or is_given or not used:
             break
         price = cost(shapes) if cost is not None else None
         affordable = most * (_CHEAP if len(samples) < _SETS_OF_MANY else _SMALL)
@@ -175,7 +179,9 @@ def compared(
     names: Tuple[Sequence[str], Sequence[str]],
 ) -> Comparison:
     """The Comparison of what was found; ``names`` are the blobs of both nets."""
-    status, reason = verdict.judge(evidence, judging.allow_unseen, engine, judging.chosen_by)
+    is_noise = any(entry.seed is not None for entry in samples[0].used)
+    ways = judging.chosen_by, "input_scale" if is_noise else "input"
+    status, reason = verdict.judge(evidence, judging.allow_unseen, engine, *ways)
     failed = next((blob for blob in evidence.blobs if not blob.agrees), None)
     worst = max(evidence.blobs, key=lambda blob: _rank(blob.max_error), default=None)
     old, new = (set(side) for side in names)

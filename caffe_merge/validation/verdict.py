@@ -163,13 +163,21 @@ class Comparison:
 
 
 def judge(
-    evidence: Evidence, allow_unseen: bool = False, engine: str = "", chosen_by: str = "engine"
+    evidence: Evidence,
+    allow_unseen: bool = False,
+    engine: str = "",
+    chosen_by: str = "engine",
+    values_by: str = "input_scale",
 ) -> Tuple[str, str]:
-    """Status and reason, by what ``engine`` found; the option ``chosen_by`` chose that engine."""
+    """Status and reason, by what ``engine`` found.
+
+    The option ``chosen_by`` chose that engine, and ``values_by`` is the one that gives the nets
+    other values.
+    """
     failure = _failure(evidence)
     if failure is not None:
         return FAILED, failure
-    doubts = list(_doubts(evidence, engine, chosen_by))
+    doubts = list(_doubts(evidence, engine, chosen_by, values_by))
     fatal = [text for text, allowed in doubts if not (allowed and allow_unseen)]
     if not fatal:
         return PASSED, ""
@@ -203,12 +211,14 @@ def _faults(evidence: Evidence) -> Iterator[BlobResult]:
             yield blob
 
 
-def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[str, bool]]:
+def _doubts(
+    evidence: Evidence, engine: str, chosen_by: str, values_by: str
+) -> Iterable[Tuple[str, bool]]:
     """Reasons why the verdict is inconclusive, and whether ``allow_unseen`` accepts each."""
     broken = next((blob for blob in evidence.blobs if blob.problem is not None), None)
     if broken is not None:
         problem = f"blob {broken.label}: {broken.problem}; try other values by "
-        yield Text(problem, OptionName("input_scale")), False
+        yield Text(problem, OptionName(values_by)), False
         return
     judged = {blob.name for blob in evidence.blobs if not blob.reader}
     reasons = dict(evidence.unjudged)
@@ -247,7 +257,7 @@ def _doubts(evidence: Evidence, engine: str, chosen_by: str) -> Iterable[Tuple[s
         yield f"every blob compared is {remark}: these inputs do not excite the net", False
         return
     if unjudged or unseen or evidence.astray or evidence.added:
-        yield _ways_out(engine, chosen_by, "input_scale", "allow_unseen"), True
+        yield _ways_out(engine, chosen_by, values_by, "allow_unseen"), True
 
 
 def _ways_out(engine: str, chosen_by: str, *options: str) -> Text:

@@ -8,7 +8,8 @@ import pytest
 
 from caffe_merge.errors import UsageError
 from caffe_merge.net.pixels import Pixels
-from caffe_merge.validation import inputs
+from caffe_merge.validation import inputs, validate
+from tests.nets import prototxt, write_pair
 
 
 def test_noise_is_the_same_on_every_run_and_different_for_every_name_and_seed() -> None:
@@ -183,3 +184,24 @@ def test_an_array_without_the_axis_of_the_batch_gets_one() -> None:
 def test_an_array_of_a_wrong_shape_is_told(shape: Tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"input 'data': the array given has shape .*expected"):
         inputs.make({"data": (2, 3, 4, 4)}, files={"data": np.ones(shape, np.float32)})
+
+
+def test_options_that_contradict_each_other_are_errors(tmp_path: Path) -> None:
+    array = np.ones((1, 3, 8, 8), np.float32)
+    shapes = {"data": (1, 3, 8, 8)}
+    (entry,) = inputs.make(shapes, shapes=shapes, files={"data": array})
+    assert entry.array.shape == (1, 3, 8, 8)
+    with pytest.raises(UsageError, match=r"has shape \(1, 3, 8, 8\), but input_shape says \(2, 3,"):
+        inputs.make(shapes, shapes={"data": (2, 3, 8, 8)}, files={"data": array})
+    text = prototxt("data 1 3 8 8", "t: TanH data -> t")
+    pair = write_pair(tmp_path, text, {"none": []})
+    assert validate(pair, pair, files={"data": array + np.eye(8, dtype=np.float32)}).ok
+    with pytest.raises(UsageError, match="input_scale has no effect: input gives the values of"):
+        validate(pair, pair, files={"data": array}, scale=2)
+
+
+def test_who_gives_the_values_is_not_told_to_scale_them(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, prototxt("data 1 3 8 8", "t: Log data -> t"), {"none": []})
+    arrays = {"data": np.zeros((1, 3, 8, 8), np.float32)}
+    assert "try other values by input;" in validate(pair, pair, files=arrays).reason + ";"
+    assert "try other values by input_scale" in validate(pair, pair).reason
