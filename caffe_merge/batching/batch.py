@@ -84,6 +84,7 @@ class Plan(NamedTuple):
 
 def plan(request: Request) -> Plan:
     """Find the pairs of the sources. Raises UsageError where there is nothing to be found."""
+    jobs.check(request.flags, here=request.scheduler is None)
     _check_folder(request.output_dir)
     sources = Sources(request.sources, request.output_dir)
     held = _read(request, *files_to_read(sources))

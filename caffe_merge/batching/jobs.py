@@ -49,7 +49,6 @@ def make(
     ``parse_cells`` makes flags of a list's cells. Raises UsageError where two outputs are one file,
     or one is an input.
     """
-    _check({**flags, "model": "", "weights": ""})
     jobs = []
     for pair, model in zip(pairs, _texts(pairs, root)):
         weights = below(root, pair.weights)
@@ -111,6 +110,18 @@ def _cells(pair: Pair, flags: Mapping[str, Any], parse_cells: ParseCells) -> Dic
         return cells
     except UsageError as error:
         raise UsageError(f"{pair.where}: ", *error.parts) from None
+
+
+def check(flags: Mapping[str, Any], here: bool) -> None:
+    """Raise UsageError or FileError for flags that no pair could be merged with.
+
+    ``here``: pairs are merged on this machine, so the files and the engine must be here.
+    """
+    _check({**flags, "model": "", "weights": ""})
+    if here:
+        request.check_files(flags)
+        if flags[MAY_BE_NONE] != NONE:
+            engine(flags[MAY_BE_NONE]).command(flags["caffe_python"])
 
 
 def _check(flags: Mapping[str, Any]) -> None:

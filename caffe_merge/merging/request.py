@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 from caffe_merge.errors import OptionName, UsageError
 from caffe_merge.files.outputs import default_output
+from caffe_merge.files.places import check_file
 from caffe_merge.layers.state import TEST, TRAIN, State
 from caffe_merge.merging.planning import Conversion
 from caffe_merge.options import DECLARED, Options, mean_file
@@ -82,16 +83,31 @@ def images(flags: Flags, progress: Optional[Progress] = None) -> Any:
     """The ImageOptions of these flags; the text's transform_param has what they do not say."""
     if not _needs_images(flags):
         return None
-    from caffe_merge.validation import image_files
     from caffe_merge.validation.images import ImageOptions
 
-    image_files.require_pillow()
+    paths, labels = _image_files(flags)
     mean, scale = _transformation(flags)
+    return ImageOptions(paths, mean, scale, flags["image_rgb"], labels, progress)
+
+
+def _image_files(flags: Flags) -> Tuple[List[str], Optional[Dict[str, int]]]:
+    """The images and labels, checked before anything runs."""
+    from caffe_merge.validation import image_files
+
+    image_files.require_pillow()
     paths = image_files.find(flags["images"])
     labels = None if flags["labels"] is None else image_files.read_labels(flags["labels"])
-    image_files.check(paths)  # before anything runs
+    image_files.check(paths)
     image_files.labelled(paths, labels)
-    return ImageOptions(paths, mean, scale, flags["image_rgb"], labels, progress)
+    return paths, labels
+
+
+def check_files(flags: Flags) -> None:
+    """Raise UsageError or FileError for what is wrong with the files beside the pair's own."""
+    for path in read_files(flags):
+        check_file(path)
+    if _needs_images(flags):
+        _image_files(flags)
 
 
 def _needs_images(flags: Flags) -> bool:

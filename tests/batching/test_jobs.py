@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Tuple
 
 import pytest
 
 from caffe_merge.batching.batch import plan
-from caffe_merge.errors import UsageError
+from caffe_merge.errors import CaffeMergeError, UsageError
 from tests.batching.trees import net, pair, planned, request
+from tests.required import required
 
 
 def test_the_outputs_mirror_the_tree(tmp_path: Path) -> None:
@@ -68,3 +70,29 @@ def test_no_output_is_an_input(tmp_path: Path) -> None:
     message = re.escape(f"{tmp_path}/x.prototxt: the output would overwrite an input")
     with pytest.raises(UsageError, match=message):
         plan(request(tmp_path / "l.csv", "--output-dir", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--proto", "nope.proto"), "^nope.proto: No such file or directory"),
+        (("--labels", "l.txt"), "labels needs images|l.txt: No such file"),
+        (("--images", "nope"), "^nope: No such file"),
+        (("--images", "x.prototxt"), "x.prototxt: is no JPEG, PNG or BMP image"),
+        (("--validate", "pycaffe"), "no interpreter with Caffe"),
+    ],
+)
+def test_what_is_wrong_for_all_pairs_is_told_once_before_anything_is_done(
+    arguments: Tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "--images" in arguments:
+        required("PIL", "images")
+    monkeypatch.delenv("CAFFE_MERGE_CAFFE_PYTHON", raising=False)
+    monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    pair(tmp_path, "x", net())
+    with pytest.raises(CaffeMergeError, match=message):
+        plan(request(tmp_path, "--output-dir", "OUT", *arguments))
+    # The workers of a scheduler may be on machines that have it.
+    if "--proto" not in arguments:
+        assert plan(request(tmp_path, "--output-dir", "OUT", *arguments, scheduler="tcp://h:1"))
