@@ -28,7 +28,7 @@ from caffe_merge.batching.reading import MANY, Holdings, read, read_by
 from caffe_merge.batching.running import run
 from caffe_merge.batching.sources import EARLIER_BATCH, Sources
 from caffe_merge.errors import CaffeMergeError, OptionName, UsageError
-from caffe_merge.files.places import absolute
+from caffe_merge.files.places import absolute, check_file
 from caffe_merge.files.recovery import put_right
 from caffe_merge.wording import counted
 
@@ -84,8 +84,9 @@ class Plan(NamedTuple):
 
 def plan(request: Request) -> Plan:
     """Find the pairs of the sources. Raises UsageError where there is nothing to be found."""
-    jobs.check(request.flags, here=request.scheduler is None)
     _check_folder(request.output_dir)
+    if request.flags["proto"] is not None:
+        check_file(request.flags["proto"])
     sources = Sources(request.sources, request.output_dir)
     held = _read(request, *files_to_read(sources))
     pairing = Pairer(sources, request.flags, *held).pairing()
@@ -166,10 +167,13 @@ def _identity(path: str) -> Optional["tuple[int, ...]"]:
 def results(request: Request, planned: Plan) -> Generator[Result, None, None]:
     """Merge what is planned, and yield what became of each pair as it ends.
 
-    Raises UsageError, before anything is done, where an output exists and may not be replaced.
+    Raises UsageError, before anything is done, where an output exists and may not be replaced, and
+    CaffeMergeError where no pair could be merged with the flags of all.
     """
     if not request.force:
         _check_outputs(request, planned.jobs)
+    if request.scheduler is None:  # its workers may be on machines that have it all
+        jobs.check(planned.jobs)
     with Journal(request.output_dir) as journal:
         journal.begin(planned.jobs)
         waiting: Dict[str, Job] = {job.name: job for job in planned.jobs}

@@ -9,8 +9,9 @@ from caffe_merge.errors import UsageError
 from caffe_merge.merging import request
 from caffe_merge.merging.driver import check_options
 from caffe_merge.net.pixels import pixel_options
-from caffe_merge.validation.registry import MAY_BE_NONE, NONE, engine
+from caffe_merge.validation.registry import MAY_BE_NONE, NONE, engine, started
 
+_OF_A_PAIR = ("model", "weights", "output_model", "output_weights", "report")
 ParseCells = Callable[[Mapping[str, str]], Dict[str, Any]]
 
 
@@ -49,6 +50,7 @@ def make(
     ``parse_cells`` makes flags of a list's cells. Raises UsageError where two outputs are one file,
     or one is an input.
     """
+    _check({**flags, "model": "", "weights": ""})
     jobs = []
     for pair, model in zip(pairs, _texts(pairs, root)):
         weights = below(root, pair.weights)
@@ -112,16 +114,21 @@ def _cells(pair: Pair, flags: Mapping[str, Any], parse_cells: ParseCells) -> Dic
         raise UsageError(f"{pair.where}: ", *error.parts) from None
 
 
-def check(flags: Mapping[str, Any], here: bool) -> None:
-    """Raise UsageError or FileError for flags that no pair could be merged with.
+def check(jobs: Sequence[Job]) -> None:
+    """Raise what is wrong with the flags of ``jobs`` on this machine, if all have the same.
 
-    ``here``: pairs are merged on this machine, so the files and the engine must be here.
+    Raises CaffeMergeError: a file that is not there or cannot be read, an engine that does not
+    start. Of jobs with flags of their own each tells what is wrong.
     """
-    _check({**flags, "model": "", "weights": ""})
-    if here:
-        request.check_files(flags)
-        if flags[MAY_BE_NONE] != NONE:
-            engine(flags[MAY_BE_NONE]).command(flags["caffe_python"])
+    shared = [
+        {name: value for name, value in job.flags.items() if name not in _OF_A_PAIR} for job in jobs
+    ]
+    if not shared or any(flags != shared[0] for flags in shared):
+        return
+    flags = shared[0]
+    request.check_files(flags)
+    with started(flags[MAY_BE_NONE], flags["caffe_python"], flags["time_limit"]):
+        pass
 
 
 def _check(flags: Mapping[str, Any]) -> None:

@@ -59,8 +59,7 @@ def judging(
     from caffe_merge.validation.registry import MAY_BE_NONE, NONE
 
     if flags.get(MAY_BE_NONE) == NONE:
-        if _needs_images(flags):
-            raise UsageError(_IMAGES, " needs an engine, not ", OptionName(MAY_BE_NONE), f" {NONE}")
+        _needs_images(flags)
         return {}
     from caffe_merge.validation.inputs import load_files
 
@@ -104,15 +103,22 @@ def _image_files(flags: Flags) -> Tuple[List[str], Optional[Dict[str, int]]]:
 
 def check_files(flags: Flags) -> None:
     """Raise UsageError or FileError for what is wrong with the files beside the pair's own."""
+    from caffe_merge.validation.inputs import load_files
+
     for path in read_files(flags):
         check_file(path)
+    load_files(flags["input"])
     if _needs_images(flags):
         _image_files(flags)
 
 
 def _needs_images(flags: Flags) -> bool:
-    """Whether images are given; UsageError where they are not, and a flag is about them."""
+    """Whether images are given; UsageError where a flag is about them alone, or no engine is."""
+    from caffe_merge.validation.registry import MAY_BE_NONE, NONE
+
     if flags["images"]:
+        if flags.get(MAY_BE_NONE) == NONE:
+            raise UsageError(_IMAGES, " needs an engine, not ", OptionName(MAY_BE_NONE), f" {NONE}")
         return True
     for name in _OF_IMAGES:
         if flags[name] not in (None, False):

@@ -292,8 +292,12 @@ class Findings:
 def _gravity(result: BlobResult) -> Tuple[bool, float]:
     """A key by which results of one point on several inputs are in order, the worst one last.
 
-    What shows a fault of the new net comes before what was not finite in the old one already.
+    What shows a fault of the new net, such as an error that no rounding explains, comes before what
+    was not finite in the old one already.
     """
     problem = result.problem
-    is_fault = problem is not None and problem.kind != compare.NOT_FINITE_BEFORE
+    if problem is None:
+        is_fault = result.max_error > max(result.limit, limits.LARGEST)
+    else:
+        is_fault = problem.kind != compare.NOT_FINITE_BEFORE
     return is_fault, math.inf if math.isnan(result.max_error) else result.max_error

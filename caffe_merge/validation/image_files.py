@@ -68,6 +68,7 @@ def read_labels(path: str) -> Dict[str, int]:
             expected = "expected an image and the index of its class, as 'cat.jpg 281'"
             raise UsageError(f"{path}:{number}: {expected}, found {line[:_MOST_SHOWN]!r}")
         label = int(index[0][:18])
+        name = _normal(name)
         if labels.setdefault(name, label) != label:
             raise UsageError(f"{path}:{number}: {name} has class {labels[name]} above")
     return labels
@@ -162,7 +163,7 @@ def labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optio
             missing.append(path)
             continue
         other = images.setdefault(name, path)
-        if other != path:
+        if os.path.abspath(other) != os.path.abspath(path):
             problem = f": {name} may be {other} or {path}: give more of the path"
             raise UsageError(_LABELS, problem)
         classes.append(index_of[name])
@@ -174,7 +175,8 @@ def labelled(paths: Sequence[str], labels: Optional[Mapping[str, int]]) -> Optio
 
 
 def _ends(path: str) -> Iterator[str]:
-    """The whole path of a file as a list may have it, and all its ends, the longest first."""
+    """What a list may call a file: as it is called here, its whole path, and all ends of that."""
+    yield _normal(path)
     whole = _normal(os.path.abspath(path))
     yield whole
     parts = whole.lstrip("/").split("/")

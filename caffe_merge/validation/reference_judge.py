@@ -23,7 +23,7 @@ from caffe_merge.validation.judging import (
     samples,
 )
 from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
-from caffe_merge.validation.pairing import Pairing, Point, pair, tops
+from caffe_merge.validation.pairing import Pairing, Point, changed_layers, pair, tops
 from caffe_merge.validation.responses import Side
 from caffe_merge.validation.run import Run
 from caffe_merge.validation.sessions import Paths
@@ -67,7 +67,8 @@ def _attempt(
     plans = old.program.plan, new.program.plan
     pairing = pair(old.layers, new.layers, plans, (old.boxes, new.boxes), by_name)
     costs = old.cost(), new.cost()
-    cost = CostOfBoth(*costs, [(point.before, point.after) for point in pairing.points])
+    versions = [(point.before, point.after) for point in pairing.points]
+    cost = CostOfBoth(*costs, versions, changed_layers(pairing, old.layers, new.layers))
     at = declared(old, judging, cost)
     fed = samples(at, _of_inputs(old, judging), cost, most)
     check_fed(pairing, fed)
@@ -148,7 +149,7 @@ def _respond(findings: Findings, nets: Tuple[Net, Net], judging: Judging) -> Non
         is_pointwise = new[index].type in _POINTWISE
         # What both nets are given is the same, unless one of them takes raw pixels.
         same_inputs = judging.raw is None and (index in boxes or not reads)
-        if same_inputs or (is_pointwise and cuts.issuperset(reads)):
+        if same_inputs or (reads and cuts.issuperset(reads)):
             cuts.update(both_tops)
         elif is_pointwise and len(reads) == 1 and reads[0] in narrowed:
             narrowed.update(dict.fromkeys(both_tops, narrowed[reads[0]]))

@@ -2,7 +2,7 @@
 
 import math
 from functools import cached_property
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
@@ -11,6 +11,8 @@ from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net.data_layers import constants
 from caffe_merge.validation.run import Version
 
+# What these have as a number, an image's size or a factor, another one makes of what it reads.
+_OF_ONE_SIZE = frozenset(("PriorBox", "PriorBoxClustered", "Reduction"))
 Weights = List[Optional[List[BlobShape]]]
 Bottoms = List[Optional[Shape]]
 
@@ -113,22 +115,33 @@ class Cost:
 class CostOfBoth:
     """Multiply-adds of the old net, where both nets may be run at the inputs in question.
 
-    ``pairs`` are the versions of blobs that are to be compared, of the old net and of the new one.
+    ``pairs`` are the versions of blobs that are to be compared, of the old net and of the new one;
+    ``changed`` are the layers of either that the other one has not.
     """
 
-    def __init__(self, old: Cost, new: Cost, pairs: Sequence[Tuple[Version, Version]]) -> None:
+    def __init__(
+        self,
+        old: Cost,
+        new: Cost,
+        pairs: Sequence[Tuple[Version, Version]],
+        changed: Iterable[Any] = (),
+    ) -> None:
         self._old, self._new = old, new
         self._pairs = pairs
+        self._is_fixed = any(layer.type in _OF_ONE_SIZE for layer in changed)
 
     def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
         """The cost at ``inputs``; None where one of the nets forbids them, as `Cost` has it.
 
-        None too where shapes differ that are the same at the declared size: one net gives as a
-        number what the other makes of its inputs.
+        None too where shapes differ that are the same at the declared size, or a layer has changed
+        that may do the same at one size alone: one net gives as a number what the other makes of
+        its inputs.
         """
         cost = self._old(inputs)
         if inputs == self._old.declared or cost is None:
             return cost
+        if self._is_fixed:
+            return None
         allowed = self._new(inputs) is not None and self._alike(inputs) >= self._alike_as_declared
         return cost if allowed else None
 

@@ -23,7 +23,7 @@ from caffe_merge.validation.judging import (
     samples,
 )
 from caffe_merge.validation.loaded import Net, check_inputs, declared
-from caffe_merge.validation.pairing import Pairing, Point, pair
+from caffe_merge.validation.pairing import Pairing, Point, changed_layers, pair
 from caffe_merge.validation.run import Plan
 from caffe_merge.validation.sessions import Paths, Sessions, input_files
 from caffe_merge.validation.sizes import CostOfBoth
@@ -69,7 +69,8 @@ def _attempt(
     least, follows = least_limit(judging, row.limit)
     findings = Findings(pairing, least, follows)
     costs = old.cost(), new.cost()
-    cost = CostOfBoth(*costs, [(point.before, point.after) for point in pairing.points])
+    versions = [(point.before, point.after) for point in pairing.points]
+    cost = CostOfBoth(*costs, versions, changed_layers(pairing, old.layers, new.layers))
     at = declared(old, judging, cost)
     fed = samples(at, judging, cost, row.most)
     check_fed(pairing, fed)

@@ -6,7 +6,7 @@ from typing import Tuple
 
 import pytest
 
-from caffe_merge.batching.batch import plan
+from caffe_merge.batching.batch import plan, results
 from caffe_merge.errors import CaffeMergeError, UsageError
 from tests.batching.trees import net, pair, planned, request
 from tests.required import required
@@ -80,6 +80,9 @@ def test_no_output_is_an_input(tmp_path: Path) -> None:
         (("--images", "nope"), "^nope: No such file"),
         (("--images", "x.prototxt"), "x.prototxt: is no JPEG, PNG or BMP image"),
         (("--validate", "pycaffe"), "no interpreter with Caffe"),
+        (("--validate", "pycaffe", "--caffe-python", "/nope"), "/nope"),
+        (("--images", "x.prototxt", "--validate", "none"), "images needs an engine"),
+        (("--input", "data=x.prototxt"), "x.prototxt"),
     ],
 )
 def test_what_is_wrong_for_all_pairs_is_told_once_before_anything_is_done(
@@ -91,8 +94,24 @@ def test_what_is_wrong_for_all_pairs_is_told_once_before_anything_is_done(
     monkeypatch.setattr("caffe_merge.validation.workers.find_caffe_python", lambda: None)
     monkeypatch.chdir(tmp_path)
     pair(tmp_path, "x", net())
+    requested = request(tmp_path, "--output-dir", "OUT", *arguments)
     with pytest.raises(CaffeMergeError, match=message):
-        plan(request(tmp_path, "--output-dir", "OUT", *arguments))
-    # The workers of a scheduler may be on machines that have it.
-    if "--proto" not in arguments:
-        assert plan(request(tmp_path, "--output-dir", "OUT", *arguments, scheduler="tcp://h:1"))
+        list(results(requested, plan(requested)))
+    assert not Path("OUT").exists()
+
+
+def test_rows_may_have_what_the_flags_of_all_have_not(tmp_path: Path) -> None:
+    required("PIL", "images")
+    from PIL import Image
+
+    Image.new("RGB", (6, 6)).save(tmp_path / "i.png")
+    (tmp_path / "labels").write_text("i.png 0\n")
+    for stem in ("x", "y"):
+        pair(tmp_path, stem, net())
+    rows = f"x.prototxt,x.caffemodel,{tmp_path}/i.png\ny.prototxt,y.caffemodel,nope.png\n"
+    (tmp_path / "l.csv").write_text("model,weights,images\n" + rows)
+    flags = "--output-dir", str(tmp_path / "OUT"), "--labels", str(tmp_path / "labels")
+    requested = request(tmp_path / "l.csv", *flags)
+    x, y = sorted(results(requested, plan(requested)), key=lambda result: result.name)
+    assert x.ok, x.outcome.reason
+    assert "nope.png: No such file" in y.outcome.reason

@@ -100,6 +100,7 @@ def test_labels(tmp_path: Path) -> None:
         ("a/1.png", "1.png"),  # of a user who is in the folder a
         ("./two/a/1.png", "two/a/1.png"),
         ("1.png", "{here}/two/a/1.png"),
+        ("../two/a/1.png", "../two/a/1.png"),
     ],
 )
 def test_a_label_is_of_an_image_however_either_is_called(
@@ -119,7 +120,7 @@ def test_the_longest_end_of_a_path_counts() -> None:
 def test_one_label_is_not_of_two_images() -> None:
     with pytest.raises(UsageError, match=r"1\.png may be a/1\.png or b/1\.png: give more"):
         image_files.labelled(["a/1.png", "b/1.png"], {"1.png": 6})
-    assert image_files.labelled(["a/1.png", "a/1.png"], {"1.png": 6}) == [6, 6]
+    assert image_files.labelled(["a/1.png", "./a/1.png"], {"1.png": 6}) == [6, 6]
 
 
 @pytest.mark.parametrize(

@@ -291,3 +291,26 @@ def test_a_blob_that_float32_does_not_hold_shows_nothing(gamma: float, tmp_path:
     comparison = compared(tmp_path, FOLDED, was, MERGED, folded(was, F32))
     assert comparison.status == "inconclusive"
     assert "all zero but for float32's smallest values" in comparison.reason
+
+
+@pytest.mark.parametrize("twin", ["Pooling", "Dropout", "Power", "LRN"])
+def test_a_layer_is_followed_though_its_top_has_another_name(twin: str, tmp_path: Path) -> None:
+    """Channel 1 is alive for values of a pixel's size alone, which this input does not get."""
+    twin_line = f"g: {twin} r -> %s" + (
+        " { pooling_param { kernel_size: 2 stride: 2 } }" if twin == "Pooling" else ""
+    )
+    head = (
+        "data 1 4 12 12",
+        "c: Convolution data -> c { convolution_param { num_output: 3 kernel_size: 3 } }",
+        "rc: ReLU c -> r",
+    )
+    last = "e: Convolution %s -> e { convolution_param { num_output: 3 kernel_size: 1 } }"
+    before, after = ((*head, twin_line % name, last % name) for name in ("g", "renamed"))
+    was = seeded(prototxt(*before))
+    kernel = np.random.default_rng(5).standard_normal((3, 4, 3, 3)) / 360
+    was["c"] = [kernel.astype(F32), np.array([0.3, -0.3, 0.2], F32)]
+    now = same(was)
+    now["e"][0][:, 1] *= 2
+    assert compared(tmp_path, before, was, after, was).status != "failed"
+    comparison = compared(tmp_path, before, was, after, now)
+    assert comparison.status == "failed", comparison.summary()

@@ -108,6 +108,16 @@ def test_a_fault_counts_before_what_was_not_finite_already(order: Any) -> None:
     assert findings.results[POINT].problem == "it is not finite after the merge"
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("factor", [1.5, 1 + 1e-4])
+def test_an_error_that_no_rounding_explains_counts_before_it_too(order: Any, factor: float) -> None:
+    sets = [(RIGHT, RIGHT), (BROKEN, BROKEN), (RIGHT, factor * RIGHT)]
+    findings = no_findings()
+    for number in order:
+        findings.add(POINT, *sets[number])
+    assert (findings.results[POINT].problem is None) == (factor == 1.5)
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
 def test_what_shows_something_on_one_set_is_not_dull(order: Any) -> None:
     findings = no_findings()

@@ -131,6 +131,10 @@ SIZED = (  # of an input of 101x101; at the same layers another script may have 
      "i: Interp pool -> i { interp_param { height: 97 width: 97 } }"),
     ("g: Pooling pool -> g { pooling_param { pool: AVE global_pooling: true } }",
      "g: Pooling pool -> g { pooling_param { pool: AVE kernel_size: 49 } }"),
+    ("p: PriorBox pool data -> p { prior_box_param { min_size: 9 step: 4 } }",
+     "p: PriorBox pool data -> p { prior_box_param { min_size: 9 step: 4 img_size: 101 } }"),
+    ("m: Reduction pool -> m { reduction_param { operation: MEAN axis: 2 } }",
+     "m: Reduction pool -> m { reduction_param { operation: SUM axis: 2 coeff: 4.164931279e-4 } }"),
     ("r: Reshape pool -> r { reshape_param { shape { dim: 0 dim: 4 dim: -1 } } }",
      "r: Reshape pool -> r { reshape_param { shape { dim: 0 dim: 4 dim: 2401 } } }"),
 )  # fmt: skip

@@ -133,7 +133,8 @@ def test_a_missing_input_is_an_error(tmp_path: Path, engine: str) -> None:
 @pytest.mark.parametrize("side", ["before", "after"])
 def test_a_value_that_is_not_finite_fails(tmp_path: Path, engine: str, side: str) -> None:
     power = 'layer { name: "%s" type: "Power" bottom: "data" top: "p" power_param { power: %s } }'
-    texts = {name: INPUT + power % (name, "-0.5" if name == side else 2) for name in PAIR}
+    broken = PAIR if side == "before" else (side,)
+    texts = {name: INPUT + power % ("p", "-0.5" if name in broken else 2) for name in PAIR}
     comparison = validate(
         *(write_pair(tmp_path, texts[name], NO_WEIGHTS, name) for name in PAIR), engine
     )
