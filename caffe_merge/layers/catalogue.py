@@ -55,6 +55,7 @@ class LayerType(NamedTuple):
     shares        in Caffe its top is its bottom's memory, "always" or where it has one bottom and
                   one top ("alone")
     one_size      it ties what it reads to one size
+    absolute      its parameters may hold numbers that are right at one size of the input alone
     labels        on its way to a loss, labels may be prepared by it
     images        it brings images
     fork          no BVLC Caffe has it
@@ -78,6 +79,7 @@ class LayerType(NamedTuple):
     buffers: int = 0
     shares: str = ""
     one_size: bool = False
+    absolute: bool = False
     labels: bool = False
     images: bool = False
     fork: bool = False
@@ -198,7 +200,7 @@ CATALOGUE: Dict[str, LayerType] = {
     "MatMul": LayerType(OTHER, "matmul_param", "forks", fork=True),
     "MVN": LayerType(OTHER, "mvn_param", "normalise", same_shape=True, buffers=1),
     "Normalize": LayerType(OTHER, "norm_param", "forks", same_shape=True, fork=True),
-    "Reduction": LayerType(OTHER, "reduction_param", "combine"),
+    "Reduction": LayerType(OTHER, "reduction_param", "combine", absolute=True),
     "Softmax": LayerType(
         OTHER, "softmax_param", "normalise", same_shape=True, never_negative="always"
     ),
@@ -282,9 +284,11 @@ CATALOGUE: Dict[str, LayerType] = {
     "LSTM": LayerType(OTHER, "recurrent_param", "recurrent"),
     "RNN": LayerType(OTHER, "recurrent_param", "recurrent"),
     # boxes
-    "PriorBox": LayerType(OTHER, "prior_box_param", "detection", fork=True, shapes_of=(0, 1)),
+    "PriorBox": LayerType(
+        OTHER, "prior_box_param", "detection", absolute=True, fork=True, shapes_of=(0, 1)
+    ),
     "PriorBoxClustered": LayerType(
-        OTHER, "prior_box_param", "detection", fork=True, shapes_of=(0, 1)
+        OTHER, "prior_box_param", "detection", absolute=True, fork=True, shapes_of=(0, 1)
     ),
     # joins
     "Axpy": LayerType(JOIN, fork=True, forward="forks"),

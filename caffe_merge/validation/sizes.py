@@ -7,12 +7,12 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Se
 from caffe_merge.arrays import BlobShape, Shape
 from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
+from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.spec import LayerSpec
 from caffe_merge.net.data_layers import constants
 from caffe_merge.validation.run import Version
 
-# What these have as a number, an image's size or a factor, another one makes of what it reads.
-_OF_ONE_SIZE = frozenset(("PriorBox", "PriorBoxClustered", "Reduction"))
+_ABSOLUTE = that("absolute")
 Weights = List[Optional[List[BlobShape]]]
 Bottoms = List[Optional[Shape]]
 
@@ -128,7 +128,7 @@ class CostOfBoth:
     ) -> None:
         self._old, self._new = old, new
         self._pairs = pairs
-        self._is_fixed = any(layer.type in _OF_ONE_SIZE for layer in changed)
+        self._is_fixed = any(layer.type in _ABSOLUTE for layer in changed)
 
     def __call__(self, inputs: Dict[str, Shape]) -> Optional[int]:
         """The cost at ``inputs``; None where one of the nets forbids them, as `Cost` has it.
