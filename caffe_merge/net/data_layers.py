@@ -106,6 +106,18 @@ def constants(param: Param) -> Dict[str, np.ndarray]:
     }
 
 
+def source_shapes(param: Param, fed: Mapping[str, Shape]) -> Dict[str, Optional[Shape]]:
+    """The shapes of what a layer without bottoms makes, by top: ``fed``, or that of its constants.
+
+    None for a top of which nothing is known beside another; nothing where none is known.
+    """
+    if param.bottom:
+        return {}
+    shape_of = {name: value.shape for name, value in constants(param).items()}
+    shape_of.update((top, fed[top]) for top in param.top if top in fed)
+    return {top: shape_of.get(top) for top in param.top} if shape_of else {}
+
+
 def _can_fill(shape: Shape) -> bool:
     return len(shape) <= MAX_AXES and min(shape, default=1) > 0 and prod(shape) <= MAX_FILLED
 

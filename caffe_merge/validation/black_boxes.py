@@ -30,7 +30,7 @@ from caffe_merge.layers import shapes, standard
 from caffe_merge.layers.catalogue import CONVOLUTION, DEPTHWISE, of_family
 from caffe_merge.layers.fork_fields import spec_of
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.net.data_layers import constants
+from caffe_merge.net.data_layers import source_shapes
 from caffe_merge.notes import Reason
 from caffe_merge.validation.run import Form, Program
 
@@ -85,12 +85,10 @@ def _behind(program: Program, index: int) -> Iterator[Tuple[Any, Form]]:
 
 
 def _tops(layer: Any, held: Shapes, known_shapes: Mapping[str, Shape]) -> Shapes:
+    sources = source_shapes(layer.param, known_shapes)
+    if sources:
+        return sources
     names: List[str] = list(layer.param.top)
-    if not layer.param.bottom:
-        filled = {name: values.shape for name, values in constants(layer.param).items()}
-        sources = {**filled, **known_shapes}
-        if any(name in sources for name in names):
-            return {name: sources.get(name) for name in names}
     bottoms = [held.get(name) for name in layer.param.bottom]
     unknown_shapes: List[Optional[Shape]] = [None] * len(names)
     try:

@@ -125,14 +125,14 @@ def samples(declared: Shapes, judging: Judging, cost: Optional[Any], most: float
         if pixels is not None:
             before[pixels.name] = pixels.of(after[pixels.name])
         samples.append(Sample(used, before, after))
-        is_given = bool(used) and all(entry.seed is None for entry in used)
-        if is_given and judging.scale is not None:
+        is_given = all(entry.seed is None for entry in used)
+        if is_given and used and judging.scale is not None:
             scale_of = OptionName("input_scale"), " has no effect: ", OptionName("input")
             raise UsageError(*scale_of, " gives the values of all inputs")
         shapes = {entry.name: tuple(entry.array.shape) for entry in used}
         if cost is not None:
             inputs.check_size(cost.largest(shapes))
-        if judging.scale is not None or is_given or not used:
+        if judging.scale is not None or is_given:
             break
         price = cost(shapes) if cost is not None else None
         affordable = most * (_CHEAP if len(samples) < _SETS_OF_MANY else _SMALL)

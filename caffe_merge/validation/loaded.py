@@ -14,6 +14,7 @@ from caffe_merge.net import loading
 from caffe_merge.net.graph import Graph
 from caffe_merge.validation import black_boxes, sizes
 from caffe_merge.validation.judging import Judging, Shapes
+from caffe_merge.validation.pairing import Pairing
 from caffe_merge.validation.run import Run, feedable, input_shapes, program
 from caffe_merge.validation.sessions import Paths
 
@@ -54,6 +55,15 @@ class Net:
         run = Run(self.program, fed, boxes, weights=weights)
         run.path = self.path
         return run
+
+
+def cost_of_both(old: Net, new: Net, pairing: Pairing) -> sizes.CostOfBoth:
+    """What it costs to run two nets that are compared, where both allow it."""
+    versions = [(point.before, point.after) for point in pairing.points]
+    changed = [
+        net.layers[place] for net, places in zip((old, new), pairing.changed) for place in places
+    ]
+    return sizes.CostOfBoth(old.cost(), new.cost(), versions, changed)
 
 
 def check_inputs(before: Shapes, after: Shapes, judging: Judging) -> None:

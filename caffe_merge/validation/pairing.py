@@ -136,12 +136,6 @@ def pair(
     )
 
 
-def changed_layers(pairing: Pairing, before: Sequence[Any], after: Sequence[Any]) -> Iterator[Any]:
-    """The layers of the old net and of the new one that have no twin."""
-    for layers, places in zip((before, after), pairing.changed):
-        yield from (layers[place] for place in places)
-
-
 def _points(
     before: Sequence[Any],
     after: Sequence[Any],

@@ -12,6 +12,7 @@ from caffe_merge.layers.catalogue import POINTWISE, of_family
 from caffe_merge.validation import black_boxes, inputs, limits, side_by_side
 from caffe_merge.validation.beyond import differing
 from caffe_merge.validation.findings import Findings
+from caffe_merge.validation.held import held
 from caffe_merge.validation.judging import (
     Judging,
     Sample,
@@ -22,13 +23,12 @@ from caffe_merge.validation.judging import (
     raw_inputs,
     samples,
 )
-from caffe_merge.validation.loaded import Net, Values, check_inputs, declared
-from caffe_merge.validation.pairing import Pairing, Point, changed_layers, pair, tops
+from caffe_merge.validation.loaded import Net, Values, check_inputs, cost_of_both, declared
+from caffe_merge.validation.pairing import Pairing, Point, pair, tops
 from caffe_merge.validation.responses import Side
 from caffe_merge.validation.run import Run
 from caffe_merge.validation.sessions import Paths
 from caffe_merge.validation.side_by_side import Progress
-from caffe_merge.validation.sizes import CostOfBoth
 from caffe_merge.validation.verdict import FAILED, Comparison
 
 _POINTWISE = frozenset(of_family(POINTWISE))
@@ -66,9 +66,7 @@ def _attempt(
     old, new = nets
     plans = old.program.plan, new.program.plan
     pairing = pair(old.layers, new.layers, plans, (old.boxes, new.boxes), by_name)
-    costs = old.cost(), new.cost()
-    versions = [(point.before, point.after) for point in pairing.points]
-    cost = CostOfBoth(*costs, versions, changed_layers(pairing, old.layers, new.layers))
+    cost = cost_of_both(old, new, pairing)
     at = declared(old, judging, cost)
     fed = samples(at, _of_inputs(old, judging), cost, most)
     check_fed(pairing, fed)
@@ -82,7 +80,7 @@ def _attempt(
             return None
         seconds = seconds[0] + took[0], seconds[1] + took[1]
     if is_smaller(fed):
-        findings.compare_shapes(*(net_cost.tops(at) for net_cost in costs))
+        findings.compare_shapes(*cost.tops(at))
     _measure_noise(findings, old, fed, judging)
     findings.compensate(
         lambda point: any(
@@ -125,8 +123,8 @@ def _runs(
 def _respond(findings: Findings, nets: Tuple[Net, Net], judging: Judging) -> None:
     """Compare what both nets make of impulses, wherever they were found to hold the same values."""
     old, new = (net.layers for net in nets)
-    plans = [net.program.plan for net in nets]
-    twins, boxes = findings.pairing.twins, set(findings.pairing.boxes)
+    pairing = findings.pairing
+    twins = pairing.twins
 
     def is_judged(point: Point) -> bool:
         """A layer that keeps its top's name may hold nearly the same, and is judged behind it."""
@@ -143,16 +141,17 @@ def _respond(findings: Findings, nets: Tuple[Net, Net], judging: Judging) -> Non
         if channels is not None and is_judged(point)
     }
     narrowed = {(point.before, point.after): kept for point, kept in some_channels.items()}
+    # What both nets are given is the same, unless one of them takes raw pixels.
+    is_same = judging.raw is None
+    fed = {n for n in twins if is_same and (n in pairing.boxes or not new[n].param.bottom)}
+    for index in fed:
+        cuts.update(tops(old, new, index, twins[index]))
+    cuts = held(pairing, old, new, cuts, frozenset()).same
     for index, twin in sorted(twins.items()):
-        reads = list(zip(plans[0].reads[twin], plans[1].reads[index]))
-        both_tops = list(tops(old, new, index, twin))
-        is_pointwise = new[index].type in _POINTWISE
-        # What both nets are given is the same, unless one of them takes raw pixels.
-        same_inputs = judging.raw is None and (index in boxes or not reads)
-        if same_inputs or (reads and cuts.issuperset(reads)):
-            cuts.update(both_tops)
-        elif is_pointwise and len(reads) == 1 and reads[0] in narrowed:
-            narrowed.update(dict.fromkeys(both_tops, narrowed[reads[0]]))
+        reads = list(zip(pairing.reads[0][twin], pairing.reads[1][index]))
+        is_followed = new[index].type in _POINTWISE and len(reads) == 1 and index not in fed
+        if is_followed and reads[0] in narrowed and reads[0] not in cuts:
+            narrowed.update(dict.fromkeys(tops(old, new, index, twin), narrowed[reads[0]]))
     responses = [side.by_layer for side in findings.impulse_responses]
     both = Side(nets[0].program, responses[0]), Side(nets[1].program, responses[1])
     judged_points = [*filter(is_judged, points), *some_channels]

@@ -9,12 +9,13 @@ from caffe_merge.errors import NetError
 from caffe_merge.layers import shapes
 from caffe_merge.layers.catalogue import that
 from caffe_merge.layers.spec import LayerSpec
-from caffe_merge.net.data_layers import constants
+from caffe_merge.net.data_layers import source_shapes
 from caffe_merge.validation.run import Version
 
 _ABSOLUTE = that("absolute")
 Weights = List[Optional[List[BlobShape]]]
 Bottoms = List[Optional[Shape]]
+Shapes = Dict[Version, Shape]
 
 
 class Walk(NamedTuple):
@@ -26,7 +27,7 @@ class Walk(NamedTuple):
     multiply_adds: int
     largest: int
     bottoms: List[Bottoms]
-    tops: Dict[Version, Shape]
+    tops: Shapes
 
 
 class Cost:
@@ -62,13 +63,10 @@ class Cost:
         except NetError:  # the engine will say what is wrong
             return 0
 
-    def tops(self, inputs: Optional[Dict[str, Shape]]) -> Dict[Version, Shape]:
-        """The shapes of what layers make of ``inputs``, as far as they are known.
-
-        None stands for what is declared.
-        """
+    def tops(self, inputs: Dict[str, Shape]) -> Shapes:
+        """The shapes of what layers make of ``inputs``, as far as they are known."""
         try:
-            return self._walk(self.declared if inputs is None else inputs).tops
+            return self._walk(inputs).tops
         except NetError:
             return {}
 
@@ -89,17 +87,16 @@ class Cost:
     def _walked(self, inputs: Dict[str, Shape]) -> Walk:
         shape_of: Dict[str, Optional[Shape]] = {}
         read: List[Bottoms] = []
-        top_shapes: Dict[Version, Shape] = {}
+        top_shapes: Shapes = {}
         total = 0
         largest = max((math.prod(shape) for shape in inputs.values()), default=0)
         for index, spec in enumerate(self._specs):
             param = spec.param
             bottoms = [shape_of.get(bottom) for bottom in param.bottom]
             read.append(bottoms)
-            values = {name: value.shape for name, value in constants(param).items()}
-            values.update({} if param.bottom else inputs)
-            if not values.keys().isdisjoint(param.top):
-                shape_of.update({top: values.get(top) for top in param.top})
+            sources = source_shapes(param, inputs)
+            if sources:
+                shape_of.update(sources)
                 continue
             tops = shapes.tops(spec, bottoms)
             unknown: List[Optional[Shape]] = [None] * len(param.top)
@@ -140,22 +137,24 @@ class CostOfBoth:
         cost = self._old(inputs)
         if inputs == self._old.declared or cost is None:
             return cost
-        if self._is_fixed:
+        if self._is_fixed or self._new(inputs) is None:
             return None
-        allowed = self._new(inputs) is not None and self._alike(inputs) >= self._alike_as_declared
-        return cost if allowed else None
+        return cost if self._alike(*self.tops(inputs)) >= self._alike_as_declared else None
 
     def largest(self, inputs: Dict[str, Shape]) -> int:
         """The number of values in the largest blob of the old net at ``inputs``."""
         return self._old.largest(inputs)
 
+    def tops(self, inputs: Dict[str, Shape]) -> Tuple[Shapes, Shapes]:
+        """The shapes of what the layers of both nets make of ``inputs``, as `Cost` has them."""
+        return self._old.tops(inputs), self._new.tops(inputs)
+
     @cached_property
     def _alike_as_declared(self) -> Set[int]:
-        return self._alike(None)
+        return self._alike(*(cost.tops(cost.declared) for cost in (self._old, self._new)))
 
-    def _alike(self, inputs: Optional[Dict[str, Shape]]) -> Set[int]:
-        """The pairs, by number, of one shape or of shapes that are not known; None: as declared."""
-        was, now = self._old.tops(inputs), self._new.tops(inputs)
+    def _alike(self, was: Shapes, now: Shapes) -> Set[int]:
+        """The pairs, by number, of one shape, or of shapes that are not known."""
         return {
             number
             for number, (before, after) in enumerate(self._pairs)

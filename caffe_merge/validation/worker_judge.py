@@ -22,11 +22,10 @@ from caffe_merge.validation.judging import (
     raw_inputs,
     samples,
 )
-from caffe_merge.validation.loaded import Net, check_inputs, declared
-from caffe_merge.validation.pairing import Pairing, Point, changed_layers, pair
+from caffe_merge.validation.loaded import Net, check_inputs, cost_of_both, declared
+from caffe_merge.validation.pairing import Pairing, Point, pair
 from caffe_merge.validation.run import Plan
 from caffe_merge.validation.sessions import Paths, Sessions, input_files
-from caffe_merge.validation.sizes import CostOfBoth
 from caffe_merge.validation.verdict import FAILED, Comparison
 from caffe_merge.validation.workers import Frame
 from caffe_merge.validation.wrong_runs import Fed, is_undone, see_rewrites
@@ -68,9 +67,7 @@ def _attempt(
     pairing = visible(pairing, plans, sessions)
     least, follows = least_limit(judging, row.limit)
     findings = Findings(pairing, least, follows)
-    costs = old.cost(), new.cost()
-    versions = [(point.before, point.after) for point in pairing.points]
-    cost = CostOfBoth(*costs, versions, changed_layers(pairing, old.layers, new.layers))
+    cost = cost_of_both(old, new, pairing)
     at = declared(old, judging, cost)
     fed = samples(at, judging, cost, row.most)
     check_fed(pairing, fed)
@@ -84,7 +81,7 @@ def _attempt(
             see_rewrites(findings, both[1], values)
 
     if is_smaller(fed):
-        findings.compare_shapes(*(net_cost.tops(at) for net_cost in costs))
+        findings.compare_shapes(*cost.tops(at))
 
     def undone(point: Point, sample: Sample) -> bool:
         with feed(sample) as both:

@@ -8,21 +8,8 @@ import pytest
 
 from caffe_merge.validation import validate
 from tests.nets import Pair, prototxt, seeded, write_pair
-from tests.real_caffe import RealCaffe
-from tests.required import required
 
 Weights = Dict[str, List[np.ndarray]]
-
-
-@pytest.fixture
-def caffe_python(request: pytest.FixtureRequest, engine: str) -> Optional[str]:
-    """The interpreter with Caffe, for the engine that needs one; a test's engine must be here."""
-    if engine == "opencv":
-        required("cv2", "opencv")
-    if engine != "pycaffe":
-        return None
-    caffe: RealCaffe = request.getfixturevalue("real_caffe")
-    return caffe.python
 
 
 ORIGINAL = (

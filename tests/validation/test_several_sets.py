@@ -13,8 +13,6 @@ from caffe_merge.validation.findings import Findings
 from caffe_merge.validation.judging import Judging, samples
 from caffe_merge.validation.pairing import Pairing, Point
 from tests.nets import prototxt, seeded, write_pair
-from tests.real_caffe import RealCaffe
-from tests.required import required
 
 # Of small values the ReLU lets nothing through.
 DEAD_ON_SMALL = (
@@ -23,17 +21,6 @@ DEAD_ON_SMALL = (
     "r: ReLU c -> r",
     "d: Convolution r -> d { convolution_param { num_output: 5 kernel_size: 2 } }",
 )
-
-
-@pytest.fixture
-def caffe_python(request: pytest.FixtureRequest, engine: str) -> Optional[str]:
-    """The interpreter with Caffe, for the engine that needs one; a test's engine must be here."""
-    if engine == "opencv":
-        required("cv2", "opencv")
-    if engine != "pycaffe":
-        return None
-    caffe: RealCaffe = request.getfixturevalue("real_caffe")
-    return caffe.python
 
 
 @pytest.mark.parametrize("engine", ["reference", "pycaffe", "opencv"])

@@ -67,6 +67,12 @@ def test_the_largest_blob_and_all_shapes_are_told() -> None:
     assert model.largest({"data": (1, 3, 20_000, 20_000)}) == 4 * 20_000**2
 
 
+@pytest.fixture
+def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets of 101x101 are run smaller, to save time."""
+    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
+
+
 POOLED = (
     'layer { name: "data" type: "Input" top: "data"'
     " input_param { shape { dim: 2 dim: 3 dim: 101 dim: 101 } } }"
@@ -78,12 +84,12 @@ POOLED = (
 )
 
 
+@pytest.mark.usefixtures("little_time")
 @pytest.mark.parametrize("kind", ["ReLU", "Mystery"])
 def test_shapes_are_compared_at_the_declared_size_if_nets_run_smaller(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str
 ) -> None:
     """At 32x32 there is no last window that fits in part, at 101x101 there is one."""
-    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
     blobs = {"conv": [np.ones((4, 3, 3, 3)), np.ones(4)]}
     text = POOLED % kind
     before = write_pair(tmp_path, text, blobs, "before")
@@ -99,15 +105,15 @@ def test_shapes_are_compared_at_the_declared_size_if_nets_run_smaller(
     assert comparison.first_beyond == ("pool", math.inf)  # which no noise explains
 
 
+@pytest.mark.usefixtures("little_time")
 @pytest.mark.parametrize(
     "box", ["PriorBox pool data -> box { prior_box_param { min_size: 3 mystery: 4 } }",
             "Crop data pool -> box { crop_param { axis: 2 mystery: 1 } }"],
 )  # fmt: skip
 def test_what_a_black_box_reads_has_the_same_shape_at_the_declared_size(
-    tmp_path: Path, box: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, box: str
 ) -> None:
     """It reads a shape alone, and at 32x32 both nets have the same."""
-    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
     lines = (
         "data 2 3 101 101",
         "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }",
@@ -140,12 +146,12 @@ SIZED = (  # of an input of 101x101; at the same layers another script may have 
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("little_time")
 @pytest.mark.parametrize("either_way", [False, True])
 @pytest.mark.parametrize("forms", SIZED)
 def test_a_size_that_one_of_the_nets_writes_as_a_number_is_kept(
-    tmp_path: Path, forms: Tuple[str, str], either_way: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, forms: Tuple[str, str], either_way: bool
 ) -> None:
-    monkeypatch.setitem(ENGINES, "reference", ENGINES["reference"]._replace(most=1e5))
     head = (
         "data 1 3 101 101",
         "conv: Convolution data -> conv { convolution_param { num_output: 4 kernel_size: 3 } }",
